@@ -1,0 +1,351 @@
+//! The arguments of one call, and their check against the spec: done once, for GPU and reference alike.
+
+use crate::bias::{self, TermData};
+use crate::{Alignment, Angle, Bias, Error, Positions, Result, Spec, Strides, Tensor};
+
+/// D or a boolean mask: `[batch, num_heads, q_len, kv_len]`, where every dimension may be 1 and is then broadcast.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dense<T> {
+    /// Each is 1 or the full size.
+    pub shape: [u32; 4],
+    /// Row-major.
+    pub data: Vec<T>,
+}
+
+impl<T: Copy> Dense<T> {
+    /// Checks that there is one element for each index.
+    pub fn new(shape: [u32; 4], data: Vec<T>) -> Result<Self> {
+        if shape.iter().map(|d| *d as u64).product::<u64>() != data.len() as u64 {
+            return Err(Error::input(
+                "dense",
+                format!("{} elements for shape {shape:?}", data.len()),
+                "give exactly one element for each index",
+            ));
+        }
+        Ok(Dense { shape, data })
+    }
+    /// Element strides, 0 where a dimension is broadcast.
+    pub fn strides(&self) -> [u32; 4] {
+        let [b, h, i, j] = self.shape;
+        let full = [h * i * j, i * j, j, 1];
+        std::array::from_fn(|d| if [b, h, i, j][d] == 1 { 0 } else { full[d] })
+    }
+    /// The element of `[b, h, i, j]`.
+    pub fn get(&self, at: [u32; 4]) -> T {
+        let index: usize = self.strides().iter().zip(at).map(|(s, i)| *s as usize * i as usize).sum();
+        self.data[index]
+    }
+}
+
+/// cos and sin of every table row, `[rows, rotary_dim / 2]`; a position is a row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AngleTable {
+    /// cos, row-major.
+    pub cos: Vec<f32>,
+    /// sin, row-major.
+    pub sin: Vec<f32>,
+}
+
+/// The arguments of one call. Fill the fields that the spec asks for; leave the others `None` or empty.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Inputs {
+    /// `[batch, q_len, num_heads, head_dim]`.
+    pub q: Tensor,
+    /// `[batch, capacity, num_kv_heads, head_dim]`; rows from kv_len on are never read into a result.
+    pub k: Tensor,
+    /// `[batch, capacity, num_kv_heads, v_head_dim]`.
+    pub v: Tensor,
+    /// Keys in use, at most the capacity; `None`: all. Not together with `kv_lens`.
+    pub kv_len: Option<u32>,
+    /// `[batch]`: keys in use of every sequence, where `spec.kv_lens`.
+    pub kv_lens: Option<Vec<u32>>,
+    /// `[batch, q_len]`, where `spec.positions` is `Ids`.
+    pub q_positions: Option<Vec<i32>>,
+    /// `[batch, capacity]`, where `spec.positions` is `Ids`.
+    pub k_positions: Option<Vec<i32>>,
+    /// One for each `Bias::Table` (`[num_heads, max - min + 1]`) and `Bias::T5` (`[num_buckets, num_heads]`) of the
+    /// spec, in its order.
+    pub bias_tables: Vec<Vec<f32>>,
+    /// D, where `spec.dense_bias`.
+    pub attn_bias: Option<Dense<f32>>,
+    /// true: attend; where `spec.mask.dense`.
+    pub mask: Option<Dense<bool>>,
+    /// Where the rotation's angle source is `Table`.
+    pub angle_table: Option<AngleTable>,
+}
+
+impl Inputs {
+    /// The three tensors; set the other fields afterwards.
+    pub fn new(q: Tensor, k: Tensor, v: Tensor) -> Self {
+        Inputs {
+            q,
+            k,
+            v,
+            kv_len: None,
+            kv_lens: None,
+            q_positions: None,
+            k_positions: None,
+            bias_tables: Vec::new(),
+            attn_bias: None,
+            mask: None,
+            angle_table: None,
+        }
+    }
+}
+
+/// Shapes and strides of one kind of call: what a plan is made for. `kv_len` is the cache's capacity; the lengths in
+/// use are step values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Shape {
+    /// Sequences.
+    pub batch: u32,
+    /// The most query tokens of a step.
+    pub q_len: u32,
+    /// The capacity of k and v in tokens.
+    pub kv_len: u32,
+    /// Strides of q.
+    pub q: Strides,
+    /// Strides of k.
+    pub k: Strides,
+    /// Strides of v.
+    pub v: Strides,
+    /// Strides of out.
+    pub out: Strides,
+}
+
+impl Shape {
+    /// Contiguous `[batch, len, heads, dim]` everywhere.
+    pub fn new(spec: &Spec, batch: u32, q_len: u32, kv_len: u32) -> Self {
+        Shape {
+            batch,
+            q_len,
+            kv_len,
+            q: Strides::bshd(q_len, spec.num_heads, spec.head_dim),
+            k: Strides::bshd(kv_len, spec.num_kv_heads, spec.head_dim),
+            v: Strides::bshd(kv_len, spec.num_kv_heads, spec.v_head_dim),
+            out: Strides::bshd(q_len, spec.num_heads, spec.v_head_dim),
+        }
+    }
+}
+
+/// A spec and inputs that fit each other: the argument that GPU, reference and check share.
+#[derive(Debug, Clone)]
+pub struct Problem<'a> {
+    pub(crate) spec: &'a Spec,
+    pub(crate) inputs: &'a Inputs,
+    pub(crate) shape: Shape,
+    /// The bias terms with their tables expanded over distances and their slopes scaled.
+    pub(crate) terms: Vec<TermData>,
+}
+
+impl<'a> Problem<'a> {
+    /// Checks inputs against the spec; the error names the tensor.
+    pub fn new(spec: &'a Spec, inputs: &'a Inputs) -> Result<Self> {
+        spec.validate()?;
+        let [batch, q_len, heads, head_dim] = inputs.q.shape();
+        let kv_capacity = inputs.k.shape()[1];
+        let expect = |name: &str, t: &Tensor, want: [u32; 4]| {
+            if t.dtype() != spec.dtype {
+                return Err(Error::input(
+                    name,
+                    format!("is {}", t.dtype().name()),
+                    format!("the spec's dtype is {}: convert one to the other", spec.dtype.name()),
+                ));
+            }
+            if t.shape() != want {
+                return Err(Error::input(
+                    name,
+                    format!("[batch, len, heads, dim] = {:?}", t.shape()),
+                    format!("the spec and the other tensors ask for {want:?}"),
+                ));
+            }
+            Ok(())
+        };
+        let _ = (heads, head_dim);
+        expect("q", &inputs.q, [batch, q_len, spec.num_heads, spec.head_dim])?;
+        expect("k", &inputs.k, [batch, kv_capacity, spec.num_kv_heads, spec.head_dim])?;
+        expect("v", &inputs.v, [batch, kv_capacity, spec.num_kv_heads, spec.v_head_dim])?;
+        for (name, n) in [("q", q_len), ("k", kv_capacity)] {
+            if n > 1 << 30 {
+                return Err(Error::input(name, format!("{n} tokens"), "give at most 2^30"));
+            }
+        }
+
+        Self::check_lengths(spec, inputs, batch, kv_capacity)?;
+        let rows = |name: &str, ids: &Option<Vec<i32>>, len: u32| match ids {
+            Some(ids) if spec.positions != Positions::Ids => Err(Error::input(
+                name,
+                format!("{} positions given", ids.len()),
+                "set spec.positions to ids, or leave them out",
+            )),
+            Some(ids) if ids.len() as u64 != batch as u64 * len as u64 => Err(Error::input(
+                name,
+                format!("{} positions", ids.len()),
+                format!("give [batch, len] = [{batch}, {len}] of them"),
+            )),
+            None if spec.positions == Positions::Ids => {
+                Err(Error::input(name, "is missing", format!("give [batch, len] = [{batch}, {len}] i32 positions")))
+            }
+            _ => Ok(()),
+        };
+        rows("q_positions", &inputs.q_positions, q_len)?;
+        rows("k_positions", &inputs.k_positions, kv_capacity)?;
+        Self::check_angle_table(spec, inputs, q_len, kv_capacity)?;
+
+        let tables = spec.bias.iter().filter(|b| matches!(b, Bias::Table { .. } | Bias::T5 { .. })).count();
+        if inputs.bias_tables.len() != tables {
+            return Err(Error::input(
+                "bias_table",
+                format!("{} tables for {tables} table terms", inputs.bias_tables.len()),
+                "give one for each `table` and `t5` of spec.bias, in its order",
+            ));
+        }
+        let terms = bias::resolve(spec, &inputs.bias_tables)?;
+
+        let full = [batch, spec.num_heads, q_len, kv_capacity];
+        let dense = |name: &str, wanted: bool, shape: Option<[u32; 4]>| match shape {
+            None if wanted => Err(Error::input(name, "is missing", format!("give a tensor that broadcasts to {full:?}"))),
+            Some(_) if !wanted => {
+                Err(Error::input(name, "is given, but the spec does not use it", "set it in the spec, or leave it out"))
+            }
+            Some(shape) if shape.iter().zip(full).any(|(s, f)| *s != f && *s != 1) => Err(Error::input(
+                name,
+                format!("shape {shape:?}"),
+                format!("let every dimension be 1 or that of {full:?} [batch, num_heads, q_len, kv_len]"),
+            )),
+            _ => Ok(()),
+        };
+        dense("attn_bias", spec.dense_bias, inputs.attn_bias.as_ref().map(|d| d.shape))?;
+        dense("mask", spec.mask.dense, inputs.mask.as_ref().map(|d| d.shape))?;
+
+        let mut shape = Shape::new(spec, batch, q_len, kv_capacity);
+        shape.q = inputs.q.strides();
+        shape.k = inputs.k.strides();
+        shape.v = inputs.v.strides();
+        Ok(Problem { spec, inputs, shape, terms })
+    }
+
+    fn check_lengths(spec: &Spec, inputs: &Inputs, batch: u32, capacity: u32) -> Result<()> {
+        if let Some(n) = inputs.kv_len {
+            if spec.kv_lens {
+                return Err(Error::input("kv_len", "is given beside kv_lens", "give one of the two"));
+            }
+            if n > capacity {
+                return Err(Error::input("kv_len", format!("{n} of a capacity of {capacity}"), "give at most the capacity"));
+            }
+        }
+        match &inputs.kv_lens {
+            None if spec.kv_lens => {
+                Err(Error::input("kv_lens", "is missing", format!("give one length for each of {batch} sequences")))
+            }
+            Some(_) if !spec.kv_lens => {
+                Err(Error::input("kv_lens", "is given, but the spec does not use it", "set spec.kv_lens"))
+            }
+            Some(lens) if lens.len() != batch as usize => Err(Error::input(
+                "kv_lens",
+                format!("{} lengths", lens.len()),
+                format!("give one for each of {batch} sequences"),
+            )),
+            Some(lens) => match lens.iter().find(|n| **n > capacity) {
+                Some(n) => {
+                    Err(Error::input("kv_lens", format!("{n} of a capacity of {capacity}"), "give at most the capacity"))
+                }
+                None => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+
+    fn check_angle_table(spec: &Spec, inputs: &Inputs, q_len: u32, capacity: u32) -> Result<()> {
+        let Some(rotary) = spec.rotary.as_ref().filter(|r| r.angle == Angle::Table) else {
+            return match inputs.angle_table {
+                Some(_) => Err(Error::input(
+                    "cos",
+                    "is given, but the spec computes its angles",
+                    "set spec.rotary.angle to table, or leave cos and sin out",
+                )),
+                None => Ok(()),
+            };
+        };
+        let Some(table) = &inputs.angle_table else {
+            return Err(Error::input("cos", "is missing", "give cos and sin tables [rows, rotary_dim / 2]"));
+        };
+        let pairs = (rotary.rotary_dim / 2) as usize;
+        if table.cos.len() != table.sin.len() || !table.cos.len().is_multiple_of(pairs) || table.cos.is_empty() {
+            return Err(Error::input(
+                "cos",
+                format!("{} cos and {} sin values", table.cos.len(), table.sin.len()),
+                format!("give [rows, rotary_dim / 2 = {pairs}] of each"),
+            ));
+        }
+        let rows = (table.cos.len() / pairs) as i64;
+        let outside = |p: &i32| (*p as i64) < 0 || *p as i64 >= rows;
+        for (name, ids) in [("q_positions", &inputs.q_positions), ("k_positions", &inputs.k_positions)] {
+            if let Some(p) = ids.as_ref().and_then(|ids| ids.iter().find(|p| outside(p))) {
+                return Err(Error::input(name, format!("position {p}"), format!("the table has rows 0 to {}", rows - 1)));
+            }
+        }
+        if spec.positions == Positions::Index && (rows < capacity as i64 || rows < q_len as i64) {
+            return Err(Error::input(
+                "cos",
+                format!("{rows} rows for {capacity} keys and {q_len} queries"),
+                "give a row for every position",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The checked spec.
+    pub fn spec(&self) -> &Spec {
+        self.spec
+    }
+    /// The checked inputs.
+    pub fn inputs(&self) -> &Inputs {
+        self.inputs
+    }
+    /// Shapes and strides.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+    /// Keys in use of sequence b.
+    pub fn kv_len(&self, b: u32) -> u32 {
+        match (&self.inputs.kv_lens, self.inputs.kv_len) {
+            (Some(lens), _) => lens[b as usize],
+            (None, Some(n)) => n,
+            (None, None) => self.shape.kv_len,
+        }
+    }
+    /// i': where query row i stands among the keys of sequence b.
+    pub fn q_index(&self, b: u32, i: u32) -> i64 {
+        match self.spec.mask.alignment {
+            Alignment::BottomRight => i as i64 + self.kv_len(b) as i64 - self.shape.q_len as i64,
+            Alignment::TopLeft => i as i64,
+        }
+    }
+    /// m: the position of query row i.
+    pub fn q_position(&self, b: u32, i: u32) -> i32 {
+        match &self.inputs.q_positions {
+            Some(ids) => ids[b as usize * self.shape.q_len as usize + i as usize],
+            None => (i as i64 + self.kv_len(b) as i64 - self.shape.q_len as i64) as i32,
+        }
+    }
+    /// n: the position of key row j.
+    pub fn k_position(&self, b: u32, j: u32) -> i32 {
+        match &self.inputs.k_positions {
+            Some(ids) => ids[b as usize * self.shape.kv_len as usize + j as usize],
+            None => j as i32,
+        }
+    }
+    /// Whether query row i of head h sees key row j.
+    pub fn visible(&self, b: u32, h: u32, i: u32, j: u32) -> bool {
+        let mask = &self.spec.mask;
+        let (at, j64) = (self.q_index(b, i), j as i64);
+        j < self.kv_len(b)
+            && mask.right().is_none_or(|right| j64 <= at + right as i64)
+            && mask.window_left.is_none_or(|left| at - left as i64 <= j64)
+            && self.inputs.mask.as_ref().is_none_or(|m| m.get([b, h, i, j]))
+            && self.inputs.attn_bias.as_ref().is_none_or(|d| d.get([b, h, i, j]) != f32::NEG_INFINITY)
+    }
+}

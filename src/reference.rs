@@ -1,0 +1,282 @@
+//! The equation in f64, straight: the twin of the GPU call, with the same arguments and the same result.
+//!
+//! ```text
+//! s(i,j) = cap( softmax_scale * < R(m) q_i , R(n) k_j > ) + C_h[r(m,n)] + D[b,h,i,j]     where visible, else -inf
+//! lse_i  = log sum_j exp(s(i,j))
+//! o_i    = sum_j exp(s(i,j) - lse_i) v_j
+//! ```
+
+use crate::phase::ExactAngle;
+use crate::{Angle, Inputs, Pairing, Problem, Result, Rotary, SCORE_FLOOR, Spec, Tensor};
+use rayon::prelude::*;
+
+/// The result of attention. `T` is f32 from a GPU (values of the storage type, widened) and f64 from the reference.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output<T> {
+    /// `[batch, q_len, num_heads, v_head_dim]`.
+    pub out_shape: [u32; 4],
+    /// o, row-major in `out_shape`; zeros for a row that sees no key.
+    pub out: Vec<T>,
+    /// `[batch, num_heads, q_len]`, natural logarithm; -inf for a row that sees no key.
+    pub lse: Vec<T>,
+}
+
+/// Attention in f64.
+///
+/// ```
+/// use ropewalk::{reference, Inputs, Spec, Tensor};
+/// let one = |x: f32| Tensor::bshd(vec![x; 4], [1, 1, 1, 4]);
+/// let inputs = Inputs::new(one(1.0)?, one(2.0)?, one(3.0)?);
+/// let result = reference::attention(&Spec::new(1, 1, 4), &inputs)?;
+/// assert_eq!(result.out, [3.0; 4]); // one key: its value
+/// assert_eq!(result.lse, [4.0]); // 4 * 1 * 2 / sqrt(4)
+/// # Ok::<(), ropewalk::Error>(())
+/// ```
+pub fn attention(spec: &Spec, inputs: &Inputs) -> Result<Output<f64>> {
+    let problem = Problem::new(spec, inputs)?;
+    let prepared = Prepared::new(&problem);
+    let [batch, q_len, heads] = [problem.shape.batch, problem.shape.q_len, spec.num_heads];
+    let rows: Vec<Row> = rows_of(batch, heads, q_len).into_par_iter().map(|[b, h, i]| prepared.row(b, h, i)).collect();
+    let lse = rows.iter().map(|r| r.lse).collect();
+    let at = |b: u32, h: u32, i: u32| ((b * heads + h) * q_len + i) as usize;
+    let out = (0..batch)
+        .flat_map(|b| (0..q_len).flat_map(move |i| (0..heads).map(move |h| at(b, h, i))))
+        .flat_map(|r| rows[r].out.iter().copied())
+        .collect();
+    Ok(Output { out_shape: [batch, q_len, heads, spec.v_head_dim], out, lse })
+}
+
+/// The scores that the softmax receives, `[batch, num_heads, q_len, capacity]`; -inf where masked.
+pub fn scores(spec: &Spec, inputs: &Inputs) -> Result<Vec<f64>> {
+    let problem = Problem::new(spec, inputs)?;
+    let prepared = Prepared::new(&problem);
+    let rows = rows_of(problem.shape.batch, spec.num_heads, problem.shape.q_len);
+    Ok(rows.into_par_iter().flat_map_iter(|[b, h, i]| prepared.scores(b, h, i)).collect())
+}
+
+/// The rotated q (`[batch, q_len, num_heads, head_dim]`) and k (`[batch, capacity, num_kv_heads, head_dim]`).
+pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Vec<f64>, Vec<f64>)> {
+    let problem = Problem::new(spec, inputs)?;
+    let prepared = Prepared::new(&problem);
+    Ok((prepared.q.rows, prepared.k.rows))
+}
+
+/// Every (batch, head, query row), row-major.
+pub(crate) fn rows_of(batch: u32, heads: u32, q_len: u32) -> Vec<[u32; 3]> {
+    (0..batch).flat_map(|b| (0..heads).flat_map(move |h| (0..q_len).map(move |i| [b, h, i]))).collect()
+}
+
+/// cos and sin of pair p at a position, attention factor included.
+pub(crate) struct Angles<'a> {
+    rotary: &'a Rotary,
+    inv_freq: Vec<f64>,
+    exact: Vec<ExactAngle>,
+    table: Option<&'a crate::AngleTable>,
+}
+
+impl<'a> Angles<'a> {
+    pub(crate) fn new(rotary: &'a Rotary, inputs: &'a Inputs) -> Self {
+        let inv_freq = rotary.inv_freq();
+        let exact = inv_freq.iter().map(|f| ExactAngle::new(*f)).collect();
+        Angles { rotary, inv_freq, exact, table: inputs.angle_table.as_ref() }
+    }
+    pub(crate) fn cos_sin(&self, position: i32, p: usize) -> (f64, f64) {
+        let (c, s) = match (self.rotary.angle, self.table) {
+            (Angle::Table, Some(table)) => {
+                let at = position as usize * (self.rotary.rotary_dim / 2) as usize + p;
+                (table.cos[at] as f64, table.sin[at] as f64)
+            }
+            (Angle::Float32, _) => {
+                let angle = (position as f32 * self.inv_freq[p] as f32) as f64;
+                (angle.cos(), angle.sin())
+            }
+            _ => self.exact[p].cos_sin(position),
+        };
+        (c * self.rotary.attention_factor, s * self.rotary.attention_factor)
+    }
+}
+
+impl Rotary {
+    /// The two elements that pair p is read from and the two that it is written to, within a head.
+    pub(crate) fn pair(&self, p: usize) -> ([usize; 2], [usize; 2]) {
+        let (o, half) = (self.offset as usize, (self.rotary_dim / 2) as usize);
+        let (apart, beside) = ([o + p, o + p + half], [o + 2 * p, o + 2 * p + 1]);
+        match self.pairing {
+            Pairing::Half => (apart, apart),
+            Pairing::Interleaved => (beside, beside),
+            Pairing::InterleavedInHalfOut => (beside, apart),
+        }
+    }
+}
+
+/// Rows of q or k, rotated, and for the check the length of each element's pair (the element itself where nothing
+/// rotates): no rotation error exceeds a multiple of it.
+pub(crate) struct Rotated {
+    pub(crate) rows: Vec<f64>,
+    pub(crate) size: Vec<f64>,
+    heads: usize,
+    len: usize,
+    dim: usize,
+}
+
+impl Rotated {
+    fn new(t: &Tensor, rotation: Option<(&Rotary, &Angles)>, position: impl Fn(u32, u32) -> i32 + Sync) -> Self {
+        let [batch, len, heads, dim] = t.shape();
+        let tokens: Vec<[u32; 2]> = (0..batch).flat_map(|b| (0..len).map(move |j| [b, j])).collect();
+        let width = (heads * dim) as usize;
+        let mut rows = vec![0.0; tokens.len() * width];
+        let mut size = vec![0.0; tokens.len() * width];
+        let chunks = rows.par_chunks_mut(width).zip(size.par_chunks_mut(width)).zip(&tokens);
+        chunks.for_each(|((rows, size), [b, j])| {
+            let angles: Vec<(f64, f64)> = match rotation {
+                None => Vec::new(),
+                Some((r, angles)) => {
+                    (0..r.rotary_dim as usize / 2).map(|p| angles.cos_sin(position(*b, *j), p)).collect()
+                }
+            };
+            for h in 0..heads {
+                let x: Vec<f64> = t.row(*b, *j, h).collect();
+                let at = (h * dim) as usize..((h + 1) * dim) as usize;
+                let (y, size) = (&mut rows[at.clone()], &mut size[at]);
+                y.copy_from_slice(&x);
+                size.iter_mut().zip(&x).for_each(|(s, x)| *s = x.abs());
+                for (p, (c, s)) in angles.iter().enumerate() {
+                    let ([a, b], [to_a, to_b]) = rotation.expect("angles come from a rotation").0.pair(p);
+                    y[to_a] = x[a] * c - x[b] * s;
+                    y[to_b] = x[a] * s + x[b] * c;
+                    let length = x[a].hypot(x[b]) * c.hypot(*s);
+                    (size[to_a], size[to_b]) = (length, length);
+                }
+            }
+        });
+        Rotated { rows, size, heads: heads as usize, len: len as usize, dim: dim as usize }
+    }
+    fn at(&self, b: u32, token: u32, head: u32) -> std::ops::Range<usize> {
+        let start = ((b as usize * self.len + token as usize) * self.heads + head as usize) * self.dim;
+        start..start + self.dim
+    }
+}
+
+/// One score and what the check needs to bound its error.
+pub(crate) struct Score {
+    /// What the softmax receives; -inf where masked.
+    pub(crate) s: f64,
+    /// The scaled dot product before the cap.
+    pub(crate) t: f64,
+    /// After the cap.
+    pub(crate) capped: f64,
+    /// sum |C| + |D|.
+    pub(crate) bias: f64,
+}
+
+/// One query row's result.
+pub(crate) struct Row {
+    pub(crate) out: Vec<f64>,
+    pub(crate) lse: f64,
+}
+
+/// A problem with q and k rotated.
+pub(crate) struct Prepared<'a> {
+    pub(crate) problem: &'a Problem<'a>,
+    pub(crate) q: Rotated,
+    pub(crate) k: Rotated,
+    v: Vec<f64>,
+}
+
+impl<'a> Prepared<'a> {
+    pub(crate) fn new(problem: &'a Problem<'a>) -> Self {
+        let (spec, inputs) = (problem.spec, problem.inputs);
+        let angles = spec.rotary.as_ref().map(|r| Angles::new(r, inputs));
+        let rotation = spec.rotary.as_ref().zip(angles.as_ref());
+        let q = Rotated::new(&inputs.q, rotation, |b, i| problem.q_position(b, i));
+        let k = Rotated::new(&inputs.k, rotation, |b, j| problem.k_position(b, j));
+        let [batch, len, heads, _] = inputs.v.shape();
+        let tokens: Vec<[u32; 2]> = (0..batch).flat_map(|b| (0..len).map(move |j| [b, j])).collect();
+        let v = tokens.par_iter().flat_map_iter(|[b, j]| (0..heads).flat_map(|g| inputs.v.row(*b, *j, g))).collect();
+        Prepared { problem, q, k, v }
+    }
+
+    /// The kv head that query head h reads.
+    pub(crate) fn kv_head(&self, h: u32) -> u32 {
+        h / self.problem.spec.group()
+    }
+    pub(crate) fn q_row(&self, b: u32, h: u32, i: u32) -> (&[f64], &[f64]) {
+        let at = self.q.at(b, i, h);
+        (&self.q.rows[at.clone()], &self.q.size[at])
+    }
+    pub(crate) fn k_row(&self, b: u32, g: u32, j: u32) -> (&[f64], &[f64]) {
+        let at = self.k.at(b, j, g);
+        (&self.k.rows[at.clone()], &self.k.size[at])
+    }
+    pub(crate) fn v_row(&self, b: u32, g: u32, j: u32) -> &[f64] {
+        let (heads, d) = (self.problem.spec.num_kv_heads as usize, self.problem.spec.v_head_dim as usize);
+        let start = ((b as usize * self.problem.shape.kv_len as usize + j as usize) * heads + g as usize) * d;
+        &self.v[start..start + d]
+    }
+
+    /// s(i,j).
+    pub(crate) fn score(&self, b: u32, h: u32, i: u32, j: u32) -> Score {
+        let (problem, spec) = (self.problem, self.problem.spec);
+        if !problem.visible(b, h, i, j) {
+            return Score { s: f64::NEG_INFINITY, t: 0.0, capped: 0.0, bias: 0.0 };
+        }
+        let (q, k) = (self.q_row(b, h, i).0, self.k_row(b, self.kv_head(h), j).0);
+        let t = spec.scale() * dot(q, k);
+        let capped = match spec.logits_soft_cap {
+            Some(c) => c * (t / c).tanh(),
+            None => t,
+        };
+        let (m, n, last) = (problem.q_position(b, i), problem.k_position(b, j), problem.kv_len(b) as i64 - 1);
+        let (mut s, mut bias) = (capped, 0.0);
+        for term in &problem.terms {
+            let c = term.value(h, m, n, last);
+            s += c;
+            bias += c.abs();
+        }
+        if let Some(dense) = &problem.inputs.attn_bias {
+            let d = dense.get([b, h, i, j]) as f64;
+            s += d;
+            bias += d.abs();
+        }
+        if s < SCORE_FLOOR {
+            s = SCORE_FLOOR;
+        }
+        Score { s, t, capped, bias }
+    }
+
+    /// s(i, .) over the whole capacity.
+    pub(crate) fn scores(&self, b: u32, h: u32, i: u32) -> Vec<f64> {
+        (0..self.problem.shape.kv_len).map(|j| self.score(b, h, i, j).s).collect()
+    }
+
+    /// o_i and lse_i.
+    pub(crate) fn row(&self, b: u32, h: u32, i: u32) -> Row {
+        let s = self.scores(b, h, i);
+        let lse = log_sum_exp(&s);
+        let mut out = vec![0.0; self.problem.spec.v_head_dim as usize];
+        for (j, s) in s.iter().enumerate().filter(|(_, s)| **s != f64::NEG_INFINITY) {
+            let p = (s - lse).exp();
+            out.iter_mut().zip(self.v_row(b, self.kv_head(h), j as u32)).for_each(|(o, v)| *o += p * v);
+        }
+        Row { out, lse }
+    }
+}
+
+/// log sum exp; -inf of nothing, NaN if any score is.
+pub(crate) fn log_sum_exp(s: &[f64]) -> f64 {
+    let max = s.iter().copied().fold(f64::NEG_INFINITY, |m, x| if x > m || x.is_nan() { x } else { m });
+    if max == f64::NEG_INFINITY { max } else { max + s.iter().map(|s| (s - max).exp()).sum::<f64>().ln() }
+}
+
+/// Eight partial sums: fast, and closer to the exact sum than one.
+pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let mut sums = [0.0; 8];
+    let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
+    let rest: f64 = a8.remainder().iter().zip(b8.remainder()).map(|(a, b)| a * b).sum();
+    for (a, b) in a8.zip(b8) {
+        for l in 0..8 {
+            sums[l] += a[l] * b[l];
+        }
+    }
+    rest + sums.iter().sum::<f64>()
+}

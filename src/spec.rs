@@ -1,0 +1,564 @@
+//! What is computed: the terms of the equation that a model uses. No shapes of a call, no device.
+
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// The version of the spec-file format that this crate reads and writes.
+pub const SCHEMA: u32 = 1;
+/// The largest `head_dim` and `v_head_dim` of a plan.
+pub const MAX_HEAD_DIM: u32 = 256;
+/// The largest `num_heads`.
+pub const MAX_HEADS: u32 = 1024;
+
+/// The storage type of q, k, v and out. Arithmetic is f32 whatever the storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Dtype {
+    /// IEEE binary32.
+    F32,
+    /// IEEE binary16; needs no device feature, two elements share a word.
+    F16,
+    /// bfloat16, the upper half of a binary32.
+    Bf16,
+}
+
+impl Dtype {
+    /// Bytes of one element.
+    pub fn size(self) -> usize {
+        match self {
+            Dtype::F32 => 4,
+            Dtype::F16 | Dtype::Bf16 => 2,
+        }
+    }
+    /// The largest relative error of one rounding to this type (its unit roundoff).
+    pub fn unit_roundoff(self) -> f64 {
+        match self {
+            Dtype::F32 => 2f64.powi(-24),
+            Dtype::F16 => 2f64.powi(-11),
+            Dtype::Bf16 => 2f64.powi(-8),
+        }
+    }
+    /// The name used in spec files, labels and shader file names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dtype::F32 => "f32",
+            Dtype::F16 => "f16",
+            Dtype::Bf16 => "bf16",
+        }
+    }
+}
+
+/// Which elements of the rotary window form the pairs that rotate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Pairing {
+    /// Pair `p` is elements `p` and `p + rotary_dim/2` (Llama, Qwen, GPT-NeoX, Phi, Gemma).
+    Half,
+    /// Pair `p` is elements `2p` and `2p + 1` (RoFormer, GPT-J, Cohere, GLM).
+    Interleaved,
+    /// Pair `p` is read at `2p` and `2p + 1` and written at `p` and `p + rotary_dim/2` (DeepSeek-V3). Scores
+    /// equal those of `Interleaved`, rotated tensors do not.
+    InterleavedInHalfOut,
+}
+
+/// Where the angle of a position and a pair comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Angle {
+    /// Integer phase from a 64-bit turn increment: |cos, sin| error below 2e-7 at every i32 position.
+    #[default]
+    Exact,
+    /// The angle `f32(position) * f32(inv_freq)` as most frameworks compute it, reduced exactly: for checkpoints
+    /// trained against float32 angles.
+    Float32,
+    /// The caller's cos and sin tables (`[rows, rotary_dim/2]`), indexed by position.
+    Table,
+}
+
+/// Radians per position of every pair.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Frequencies {
+    /// `theta^(-2p / rotary_dim)` (RoFormer).
+    Theta(f64),
+    /// Explicit, `rotary_dim / 2` of them: every length extension arrives this way.
+    InvFreq(Vec<f64>),
+}
+
+/// R(m): the rotation of q and k.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Rotary {
+    /// Which elements form a pair.
+    pub pairing: Pairing,
+    /// How many elements rotate; even.
+    pub rotary_dim: u32,
+    /// The first rotated element of a head (0; MLA rotates the last ones).
+    #[serde(default)]
+    pub offset: u32,
+    /// Radians per position; not used by [`Angle::Table`].
+    pub frequencies: Frequencies,
+    /// Multiplies cos and sin (YaRN, LongRoPE); scores carry its square. With [`Angle::Table`] it multiplies the
+    /// table too.
+    #[serde(default = "one")]
+    pub attention_factor: f64,
+    /// Where angles come from.
+    #[serde(default)]
+    pub angle: Angle,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl Rotary {
+    /// Rotation of the first `rotary_dim` elements with frequencies `theta^(-2p/rotary_dim)`.
+    pub fn new(pairing: Pairing, rotary_dim: u32, theta: f64) -> Self {
+        let frequencies = Frequencies::Theta(theta);
+        Rotary { pairing, rotary_dim, offset: 0, frequencies, attention_factor: 1.0, angle: Angle::Exact }
+    }
+    /// Rotation with explicit frequencies, one for each pair.
+    pub fn with_inv_freq(pairing: Pairing, inv_freq: Vec<f64>) -> Self {
+        let rotary_dim = 2 * inv_freq.len() as u32;
+        let frequencies = Frequencies::InvFreq(inv_freq);
+        Rotary { pairing, rotary_dim, offset: 0, frequencies, attention_factor: 1.0, angle: Angle::Exact }
+    }
+    /// The frequencies, one for each pair, in radians per position.
+    pub fn inv_freq(&self) -> Vec<f64> {
+        match &self.frequencies {
+            Frequencies::Theta(theta) => {
+                (0..self.rotary_dim / 2).map(|p| theta.powf(-2.0 * p as f64 / self.rotary_dim as f64)).collect()
+            }
+            Frequencies::InvFreq(inv_freq) => inv_freq.clone(),
+        }
+    }
+    fn validate(&self, head_dim: u32) -> Result<()> {
+        let r = self.rotary_dim;
+        if r == 0 || r % 2 == 1 {
+            return Err(Error::spec(
+                "rotary.rotary_dim",
+                format!("is {r}"),
+                "give an even number of elements, 2 or more: rotation acts on pairs",
+            ));
+        }
+        if self.offset.checked_add(r).is_none_or(|end| end > head_dim) {
+            return Err(Error::spec(
+                "rotary.rotary_dim",
+                format!("elements {}..{} of a head of {head_dim}", self.offset, self.offset as u64 + r as u64),
+                "let offset + rotary_dim be at most head_dim",
+            ));
+        }
+        if !self.attention_factor.is_finite() || (self.attention_factor as f32) == 0.0 {
+            return Err(Error::spec(
+                "rotary.attention_factor",
+                format!("is {}", self.attention_factor),
+                "give a finite number other than 0 (1 for plain RoPE)",
+            ));
+        }
+        if self.angle == Angle::Table {
+            return Ok(());
+        }
+        match &self.frequencies {
+            Frequencies::Theta(theta) if !(theta.is_finite() && *theta > 0.0) => Err(Error::spec(
+                "rotary.frequencies.theta",
+                format!("is {theta}"),
+                "give a finite number above 0 (10000 in RoFormer)",
+            )),
+            Frequencies::InvFreq(f) if f.len() != (r / 2) as usize => Err(Error::spec(
+                "rotary.frequencies.inv_freq",
+                format!("holds {} frequencies", f.len()),
+                format!("give rotary_dim / 2 = {} of them", r / 2),
+            )),
+            Frequencies::InvFreq(f) => match f.iter().position(|x| !x.is_finite() || x.abs() > 65536.0) {
+                Some(p) => Err(Error::spec(
+                    "rotary.frequencies.inv_freq",
+                    format!("entry {p} is {}", f[p]),
+                    "give finite radians per position, at most 65536 in size",
+                )),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Where the positions m of queries and n of keys come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Positions {
+    /// n = j, m = i + kv_len - q_len: the queries are the last tokens of the cache.
+    #[default]
+    Index,
+    /// The caller's `q_positions` and `k_positions` (i32), which may repeat or jump. They never decide visibility.
+    Ids,
+}
+
+/// The closed form of ALiBi's bias (Press et al. 2022).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum AlibiForm {
+    /// slope * (n - m): the paper's form under a causal mask.
+    Relative,
+    /// -slope * |n - m|: two-sided.
+    Symmetric,
+    /// slope * n (BLOOM, Falcon): rows differ from `Relative` by a constant, which softmax removes.
+    KeyPosition,
+    /// slope * (n - (kv_len - 1)) (MPT).
+    KeyFromEnd,
+}
+
+/// C: a relative bias, added after the cap.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Bias {
+    /// A table over the relative distance: `table[head, clamp(n - m, min, max) - min]`.
+    Table {
+        /// The smallest distance n - m that has a row of its own.
+        min: i32,
+        /// The largest distance n - m that has a row of its own.
+        max: i32,
+    },
+    /// T5's buckets (Raffel et al. 2020): `table[bucket(n - m), head]`, expanded by the host into a table over the
+    /// distance.
+    T5 {
+        /// Rows of the table.
+        num_buckets: u32,
+        /// The distance from which on all distances share the last bucket.
+        max_distance: u32,
+        /// Whether keys after the query have buckets of their own (encoders).
+        bidirectional: bool,
+    },
+    /// A slope for each head times a distance.
+    Alibi {
+        /// The closed form.
+        form: AlibiForm,
+        /// One for each head; `None`: the paper's geometric series for `num_heads`.
+        #[serde(default)]
+        slopes: Option<Vec<f32>>,
+        /// Multiplies the bias (Falcon: the softmax scale).
+        #[serde(default = "one")]
+        scale: f64,
+    },
+}
+
+/// How query row i is placed among the keys: i' = i + kv_len - q_len, or i' = i.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Alignment {
+    /// i' = i + kv_len - q_len: caches and packed sequences.
+    #[default]
+    BottomRight,
+    /// i' = i: torch's `is_causal`.
+    TopLeft,
+}
+
+/// Which keys a query sees: by index, never by position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Mask {
+    /// j <= i'.
+    #[serde(default)]
+    pub causal: bool,
+    /// How i' comes from i.
+    #[serde(default)]
+    pub alignment: Alignment,
+    /// i' - left <= j.
+    #[serde(default)]
+    pub window_left: Option<u32>,
+    /// j <= i' + right.
+    #[serde(default)]
+    pub window_right: Option<u32>,
+    /// A boolean tensor `mask` (true: attend) is among the inputs.
+    #[serde(default)]
+    pub dense: bool,
+}
+
+impl Mask {
+    /// Every key.
+    pub fn none() -> Self {
+        Self::default()
+    }
+    /// j <= i', aligned bottom-right.
+    pub fn causal() -> Self {
+        Mask { causal: true, ..Self::default() }
+    }
+    /// How many keys after i' are visible, if that is limited at all.
+    pub(crate) fn right(&self) -> Option<u32> {
+        match (self.causal, self.window_right) {
+            (true, _) => Some(0),
+            (false, right) => right,
+        }
+    }
+}
+
+/// What is computed: heads, rotation, scale, cap, bias, mask. Build it with [`Spec::new`] and set fields, or read it
+/// from JSON; it can grow without breaking either.
+///
+/// ```
+/// use ropewalk::{Mask, Pairing, Rotary, Spec};
+/// let mut spec = Spec::new(32, 8, 128);
+/// spec.rotary = Some(Rotary::new(Pairing::Half, 128, 500_000.0));
+/// spec.mask = Mask::causal();
+/// spec.validate()?;
+/// let again = Spec::from_json(&spec.to_json())?;
+/// assert_eq!(spec, again);
+/// # Ok::<(), ropewalk::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Spec {
+    /// The version of the file format, [`SCHEMA`].
+    pub schema: u32,
+    /// H, query heads.
+    pub num_heads: u32,
+    /// G, key/value heads; divides `num_heads`. Query head h reads kv head `h / (H / G)`.
+    pub num_kv_heads: u32,
+    /// Elements of one head of q and k, 1 to 256.
+    pub head_dim: u32,
+    /// Elements of one head of v and out, 1 to 256.
+    pub v_head_dim: u32,
+    /// Storage of q, k, v, out.
+    #[serde(default = "f32_storage")]
+    pub dtype: Dtype,
+    /// R; `None`: nothing rotates.
+    #[serde(default)]
+    pub rotary: Option<Rotary>,
+    /// Where positions come from.
+    #[serde(default)]
+    pub positions: Positions,
+    /// Multiplies q.k; `None`: 1 / sqrt(head_dim).
+    #[serde(default)]
+    pub softmax_scale: Option<f64>,
+    /// c of c * tanh(x / c), applied to the scaled score before any bias (Gemma 2, ONNX).
+    #[serde(default)]
+    pub logits_soft_cap: Option<f64>,
+    /// C, added in this order.
+    #[serde(default)]
+    pub bias: Vec<Bias>,
+    /// D: a tensor `attn_bias`, broadcast over batch and heads, is among the inputs. -inf there is a mask.
+    #[serde(default)]
+    pub dense_bias: bool,
+    /// Which keys a query sees.
+    #[serde(default)]
+    pub mask: Mask,
+    /// Every sequence has a kv_len of its own (`kv_lens`).
+    #[serde(default)]
+    pub kv_lens: bool,
+}
+
+fn f32_storage() -> Dtype {
+    Dtype::F32
+}
+
+impl Spec {
+    /// Plain attention: no rotation, no bias, no mask, f32, `v_head_dim = head_dim`.
+    pub fn new(num_heads: u32, num_kv_heads: u32, head_dim: u32) -> Self {
+        Spec {
+            schema: SCHEMA,
+            num_heads,
+            num_kv_heads,
+            head_dim,
+            v_head_dim: head_dim,
+            dtype: Dtype::F32,
+            rotary: None,
+            positions: Positions::Index,
+            softmax_scale: None,
+            logits_soft_cap: None,
+            bias: Vec::new(),
+            dense_bias: false,
+            mask: Mask::none(),
+            kv_lens: false,
+        }
+    }
+
+    /// Reads a spec file. Unknown fields, another schema and contradictions are errors that name the field.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let spec: Spec = serde_json::from_str(text)
+            .map_err(|e| Error::spec("(file)", format!("cannot be read: {e}"), "see `Spec` for the fields"))?;
+        spec.validate()?;
+        Ok(spec)
+    }
+
+    /// Writes a spec file.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a spec holds only numbers, strings, lists and maps")
+    }
+
+    /// The scale that multiplies q.k.
+    pub fn scale(&self) -> f64 {
+        self.softmax_scale.unwrap_or(1.0 / (self.head_dim as f64).sqrt())
+    }
+
+    /// Query heads that share a kv head.
+    pub fn group(&self) -> u32 {
+        self.num_heads / self.num_kv_heads.max(1)
+    }
+
+    /// Checks every field; the error names the first that is wrong.
+    pub fn validate(&self) -> Result<()> {
+        if self.schema != SCHEMA {
+            return Err(Error::spec(
+                "schema",
+                format!("is {}", self.schema),
+                format!("this version of ropewalk reads schema {SCHEMA}"),
+            ));
+        }
+        for (field, n) in [("num_heads", self.num_heads), ("num_kv_heads", self.num_kv_heads)] {
+            if n == 0 || n > MAX_HEADS {
+                return Err(Error::spec(field, format!("is {n}"), format!("give 1 to {MAX_HEADS}")));
+            }
+        }
+        if !self.num_heads.is_multiple_of(self.num_kv_heads) {
+            return Err(Error::spec(
+                "num_kv_heads",
+                format!("{} does not divide num_heads = {}", self.num_kv_heads, self.num_heads),
+                "every kv head must serve the same number of query heads",
+            ));
+        }
+        for (field, d) in [("head_dim", self.head_dim), ("v_head_dim", self.v_head_dim)] {
+            if d == 0 || d > MAX_HEAD_DIM {
+                return Err(Error::spec(field, format!("is {d}"), format!("give 1 to {MAX_HEAD_DIM}")));
+            }
+        }
+        if let Some(rotary) = &self.rotary {
+            rotary.validate(self.head_dim)?;
+        }
+        if !self.scale().is_finite() || !(self.scale() as f32).is_finite() {
+            return Err(Error::spec("softmax_scale", format!("is {}", self.scale()), "give a finite number"));
+        }
+        if let Some(cap) = self.logits_soft_cap
+            && !((cap as f32) > 1e-30 && (cap as f32) < 1e30)
+        {
+            return Err(Error::spec(
+                "logits_soft_cap",
+                format!("is {cap}"),
+                "give a number above 0, or leave it out for no cap",
+            ));
+        }
+        for (i, bias) in self.bias.iter().enumerate() {
+            self.validate_bias(i, bias)?;
+        }
+        Ok(())
+    }
+
+    fn validate_bias(&self, i: usize, bias: &Bias) -> Result<()> {
+        let field = |name: &str| format!("bias[{i}].{name}");
+        match bias {
+            Bias::Table { min, max } => {
+                if min > max || (*max as i64 - *min as i64) >= 1 << 24 {
+                    return Err(Error::spec(
+                        field("table"),
+                        format!("distances {min} to {max}"),
+                        "let min be at most max, with fewer than 2^24 distances between them",
+                    ));
+                }
+            }
+            Bias::T5 { num_buckets, max_distance, bidirectional } => {
+                let (buckets, distance) = (*num_buckets, *max_distance);
+                let one_side = if *bidirectional { buckets / 2 } else { buckets };
+                if one_side < 2 || buckets > 1 << 20 || (*bidirectional && buckets % 2 == 1) {
+                    return Err(Error::spec(
+                        field("t5.num_buckets"),
+                        format!("is {buckets}"),
+                        "give at least 2 buckets for each side, an even number for two sides",
+                    ));
+                }
+                if distance <= one_side / 2 || distance > 1 << 20 {
+                    return Err(Error::spec(
+                        field("t5.max_distance"),
+                        format!("is {distance}"),
+                        format!("give more than {} (the distances with buckets of their own), at most 2^20", one_side / 2),
+                    ));
+                }
+            }
+            Bias::Alibi { slopes, scale, .. } => {
+                if let Some(slopes) = slopes {
+                    if slopes.len() != self.num_heads as usize {
+                        return Err(Error::spec(
+                            field("alibi.slopes"),
+                            format!("holds {} slopes", slopes.len()),
+                            format!("give one for each of the {} heads", self.num_heads),
+                        ));
+                    }
+                    if let Some(h) = slopes.iter().position(|s| !s.is_finite()) {
+                        return Err(Error::spec(
+                            field("alibi.slopes"),
+                            format!("slope {h} is {}", slopes[h]),
+                            "give finite slopes",
+                        ));
+                    }
+                }
+                if !scale.is_finite() {
+                    return Err(Error::spec(field("alibi.scale"), format!("is {scale}"), "give a finite number"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of the terms in the equation's order, as reports print them.
+    pub fn terms(&self) -> Vec<String> {
+        let mut terms = Vec::new();
+        if let Some(r) = &self.rotary {
+            let pairing = match r.pairing {
+                Pairing::Half => "half",
+                Pairing::Interleaved => "interleaved",
+                Pairing::InterleavedInHalfOut => "interleaved_in_half_out",
+            };
+            let angle = match r.angle {
+                Angle::Exact => "exact",
+                Angle::Float32 => "float32",
+                Angle::Table => "table",
+            };
+            terms.push(format!("R({pairing} {}/{} {angle})", r.rotary_dim, self.head_dim));
+        }
+        if self.logits_soft_cap.is_some() {
+            terms.push("cap".into());
+        }
+        for bias in &self.bias {
+            terms.push(match bias {
+                Bias::Table { .. } => "C(table)".into(),
+                Bias::T5 { .. } => "C(t5)".into(),
+                Bias::Alibi { form, .. } => match form {
+                    AlibiForm::Relative => "C(alibi)".into(),
+                    AlibiForm::Symmetric => "C(alibi symmetric)".into(),
+                    AlibiForm::KeyPosition => "C(alibi key)".into(),
+                    AlibiForm::KeyFromEnd => "C(alibi key from end)".into(),
+                },
+            });
+        }
+        if self.dense_bias {
+            terms.push("D".into());
+        }
+        if self.mask.causal {
+            terms.push(
+                match self.mask.alignment {
+                    Alignment::BottomRight => "causal",
+                    Alignment::TopLeft => "causal top-left",
+                }
+                .into(),
+            );
+        }
+        if self.mask.window_left.is_some() || (self.mask.window_right.is_some() && !self.mask.causal) {
+            terms.push("window".into());
+        }
+        if self.mask.dense {
+            terms.push("mask".into());
+        }
+        if self.kv_lens {
+            terms.push("kv_lens".into());
+        }
+        terms
+    }
+}

@@ -1,0 +1,210 @@
+//! Host tensors: what the one-call API, the reference and the command line hand around.
+
+use crate::{Dtype, Error, Result};
+use half::{bf16, f16};
+
+/// Element strides of a `[batch, token, head, d]` tensor whose d is contiguous.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Strides {
+    /// Elements from one sequence to the next.
+    pub batch: u32,
+    /// Elements from one token to the next.
+    pub token: u32,
+    /// Elements from one head to the next.
+    pub head: u32,
+}
+
+impl Strides {
+    /// Of a contiguous `[batch, len, heads, dim]`.
+    pub fn bshd(len: u32, heads: u32, dim: u32) -> Self {
+        Strides { batch: len * heads * dim, token: heads * dim, head: dim }
+    }
+    /// Of a contiguous `[batch, heads, len, dim]`.
+    pub fn bhsd(len: u32, heads: u32, dim: u32) -> Self {
+        Strides { batch: heads * len * dim, token: dim, head: len * dim }
+    }
+    /// The number of elements from the first to one past the last of `[batch, len, heads, dim]`; exact in u64.
+    pub fn extent(&self, batch: u32, len: u32, heads: u32, dim: u32) -> u64 {
+        let last = |n: u32, stride: u32| (n.max(1) as u64 - 1) * stride as u64;
+        last(batch, self.batch) + last(len, self.token) + last(heads, self.head) + dim as u64
+    }
+}
+
+/// Elements in one of the storage types.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Data {
+    /// binary32.
+    F32(Vec<f32>),
+    /// binary16.
+    F16(Vec<f16>),
+    /// bfloat16.
+    Bf16(Vec<bf16>),
+}
+
+impl From<Vec<f32>> for Data {
+    fn from(v: Vec<f32>) -> Self {
+        Data::F32(v)
+    }
+}
+impl From<Vec<f16>> for Data {
+    fn from(v: Vec<f16>) -> Self {
+        Data::F16(v)
+    }
+}
+impl From<Vec<bf16>> for Data {
+    fn from(v: Vec<bf16>) -> Self {
+        Data::Bf16(v)
+    }
+}
+
+impl Data {
+    /// Rounds f32 values to a storage type (to nearest, ties to even).
+    pub fn from_f32(dtype: Dtype, values: &[f32]) -> Self {
+        match dtype {
+            Dtype::F32 => Data::F32(values.to_vec()),
+            Dtype::F16 => Data::F16(values.iter().map(|x| f16::from_f32(*x)).collect()),
+            Dtype::Bf16 => Data::Bf16(values.iter().map(|x| bf16::from_f32(*x)).collect()),
+        }
+    }
+    /// Reads little-endian bytes.
+    pub fn from_bytes(dtype: Dtype, bytes: &[u8]) -> Self {
+        let half_words = || bytes.chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]]));
+        match dtype {
+            Dtype::F32 => {
+                Data::F32(bytes.chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect())
+            }
+            Dtype::F16 => Data::F16(half_words().map(f16::from_bits).collect()),
+            Dtype::Bf16 => Data::Bf16(half_words().map(bf16::from_bits).collect()),
+        }
+    }
+    /// The elements as bytes in the machine's order (little-endian wherever wgpu runs).
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Data::F32(v) => bytemuck::cast_slice(v),
+            Data::F16(v) => bytemuck::cast_slice(v),
+            Data::Bf16(v) => bytemuck::cast_slice(v),
+        }
+    }
+    /// The storage type.
+    pub fn dtype(&self) -> Dtype {
+        match self {
+            Data::F32(_) => Dtype::F32,
+            Data::F16(_) => Dtype::F16,
+            Data::Bf16(_) => Dtype::Bf16,
+        }
+    }
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Data::F32(v) => v.len(),
+            Data::F16(v) => v.len(),
+            Data::Bf16(v) => v.len(),
+        }
+    }
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Element `i`, widened exactly.
+    pub fn get(&self, i: usize) -> f32 {
+        match self {
+            Data::F32(v) => v[i],
+            Data::F16(v) => v[i].to_f32(),
+            Data::Bf16(v) => v[i].to_f32(),
+        }
+    }
+    /// Every element, widened exactly.
+    pub fn to_f32(&self) -> Vec<f32> {
+        (0..self.len()).map(|i| self.get(i)).collect()
+    }
+}
+
+/// A strided view of owned elements, shape `[batch, len, heads, dim]`, d contiguous.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    data: Data,
+    shape: [u32; 4],
+    strides: Strides,
+    offset: u32,
+}
+
+impl Tensor {
+    /// Any strides and a first element; every element of the shape must lie in `data`.
+    pub fn strided(data: impl Into<Data>, shape: [u32; 4], strides: Strides, offset: u32) -> Result<Self> {
+        let data = data.into();
+        let [batch, len, heads, dim] = shape;
+        let end = offset as u64 + strides.extent(batch, len, heads, dim);
+        if shape.contains(&0) {
+            return Err(Error::input("tensor", format!("shape {shape:?} is empty"), "give at least one element"));
+        }
+        if end > data.len() as u64 || end > u32::MAX as u64 {
+            return Err(Error::input(
+                "tensor",
+                format!("shape {shape:?} with {strides:?} from {offset} ends at element {end} of {}", data.len()),
+                "give data for every element (fewer than 2^32)",
+            ));
+        }
+        Ok(Tensor { data, shape, strides, offset })
+    }
+    /// Contiguous `[batch, len, heads, dim]`.
+    pub fn bshd(data: impl Into<Data>, shape: [u32; 4]) -> Result<Self> {
+        let [_, len, heads, dim] = shape;
+        exact(data.into(), shape).and_then(|d| Self::strided(d, shape, Strides::bshd(len, heads, dim), 0))
+    }
+    /// Contiguous `[batch, heads, len, dim]`, the layout that torch hands around.
+    pub fn bhsd(data: impl Into<Data>, shape: [u32; 4]) -> Result<Self> {
+        let [batch, heads, len, dim] = shape;
+        exact(data.into(), shape)
+            .and_then(|d| Self::strided(d, [batch, len, heads, dim], Strides::bhsd(len, heads, dim), 0))
+    }
+    /// The elements.
+    pub fn data(&self) -> &Data {
+        &self.data
+    }
+    /// The elements, to change in place.
+    pub fn data_mut(&mut self) -> &mut Data {
+        &mut self.data
+    }
+    /// `[batch, len, heads, dim]`.
+    pub fn shape(&self) -> [u32; 4] {
+        self.shape
+    }
+    /// Element strides.
+    pub fn strides(&self) -> Strides {
+        self.strides
+    }
+    /// The first element.
+    pub fn offset(&self) -> u32 {
+        self.offset
+    }
+    /// The storage type.
+    pub fn dtype(&self) -> Dtype {
+        self.data.dtype()
+    }
+    /// Index into [`Tensor::data`] of the first element of a row.
+    pub fn row_start(&self, batch: u32, token: u32, head: u32) -> usize {
+        let s = &self.strides;
+        self.offset as usize
+            + batch as usize * s.batch as usize
+            + token as usize * s.token as usize
+            + head as usize * s.head as usize
+    }
+    /// One head of one token, widened exactly.
+    pub fn row(&self, batch: u32, token: u32, head: u32) -> impl Iterator<Item = f64> + '_ {
+        let start = self.row_start(batch, token, head);
+        (start..start + self.shape[3] as usize).map(|i| self.data.get(i) as f64)
+    }
+}
+
+fn exact(data: Data, shape: [u32; 4]) -> Result<Data> {
+    let want = shape.iter().try_fold(1u64, |n, d| n.checked_mul(*d as u64));
+    match want {
+        Some(n) if n == data.len() as u64 && n < u32::MAX as u64 => Ok(data),
+        _ => Err(Error::input(
+            "tensor",
+            format!("{} elements for shape {shape:?}", data.len()),
+            "give exactly one element for each index, fewer than 2^32",
+        )),
+    }
+}
