@@ -1,17 +1,21 @@
 //! Fused rotary attention.
 
 mod bias;
+mod config;
 mod error;
 mod inputs;
 pub mod phase;
 pub mod reference;
+mod scaling;
 mod spec;
 mod tensor;
 
 pub use bias::{alibi_slopes, t5_bucket};
+pub use config::{ConfigOptions, RopeParameters, Stack, model_types};
 pub use error::{Error, Result};
 pub use inputs::{AngleTable, Dense, Inputs, Problem, Shape};
 pub use reference::Output;
+pub use scaling::{LongRope, RopeScaling, Yarn};
 pub use spec::{
     AlibiForm, Alignment, Angle, Bias, Dtype, Frequencies, MAX_HEAD_DIM, MAX_HEADS, Mask, Pairing, Positions, Rotary,
     SCHEMA, Spec,
