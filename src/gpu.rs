@@ -207,6 +207,19 @@ impl Gpu {
     pub fn queue(&self) -> &wgpu::Queue {
         &self.queue
     }
+    /// The same device with a smaller binding limit: for trying how problems are cut.
+    pub fn with_binding_limit(&self, bytes: u64) -> Self {
+        let limits = Limits { max_binding_size: bytes.min(self.limits.max_binding_size), ..self.limits };
+        Gpu {
+            info: self.info.clone(),
+            device: self.device.clone(),
+            queue: self.queue.clone(),
+            limits,
+            timestamps: self.timestamps,
+            errors: self.errors.clone(),
+            pipelines: Mutex::default(),
+        }
+    }
     /// What plans on this device must respect.
     pub fn limits(&self) -> &Limits {
         &self.limits
@@ -427,24 +440,14 @@ impl Gpu {
         let uniforms: u64 = [Slot::Params, Slot::Chunk, Slot::Rotary, Slot::Heads].into_iter().map(size_of).sum();
         stats.allocated_bytes = stats.allocated_bytes.max(allocated + uniforms);
         let element = inputs.q.dtype().size() as u64;
-        let bound = |slot: Slot, offset: u64| {
-            buffers.get(&slot).map(|buffer| wgpu::BufferBinding { buffer, offset, size: None })
-        };
-        let dispatch = pipeline
-            .bind_async(
-                &self.device,
-                &Buffers {
-                    q: bound(Slot::Q, source.offset() as u64 * element),
-                    k: bound(Slot::K, inputs.k.offset() as u64 * element),
-                    v: bound(Slot::V, inputs.v.offset() as u64 * element),
-                    out: bound(Slot::Out, 0),
-                    work: bound(Slot::Work, 0),
-                    tables: bound(Slot::Tables, 0),
-                    dense: bound(Slot::Dense, 0),
-                    step: bound(Slot::Step, 0),
-                },
-            )
-            .await?;
+        let starts = [
+            (Slot::Q, source.offset() as u64 * element),
+            (Slot::K, inputs.k.offset() as u64 * element),
+            (Slot::V, inputs.v.offset() as u64 * element),
+        ];
+        let start = |slot: Slot| starts.iter().find(|(s, _)| *s == slot).map_or(0, |(_, offset)| *offset);
+        let bound = buffers.iter().fold(Buffers::new(), |all, (slot, buffer)| all.with(*slot, buffer, start(*slot)));
+        let dispatch = pipeline.bind_async(&self.device, &bound).await?;
 
         // work, one submission a dispatch, so that no watchdog sees them as one
         let timer = match self.timestamps {

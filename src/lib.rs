@@ -20,6 +20,7 @@ mod slice;
 mod spec;
 mod tensor;
 mod tuning;
+mod variant;
 
 pub use bias::{alibi_slopes, t5_bucket};
 pub use compose::Target;
