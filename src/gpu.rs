@@ -207,6 +207,19 @@ impl Gpu {
     pub fn queue(&self) -> &wgpu::Queue {
         &self.queue
     }
+    /// The same device with a smaller binding limit: for trying how problems are cut.
+    pub fn with_binding_limit(&self, bytes: u64) -> Self {
+        let limits = Limits { max_binding_size: bytes.min(self.limits.max_binding_size), ..self.limits };
+        Gpu {
+            info: self.info.clone(),
+            device: self.device.clone(),
+            queue: self.queue.clone(),
+            limits,
+            timestamps: self.timestamps,
+            errors: self.errors.clone(),
+            pipelines: Mutex::default(),
+        }
+    }
     /// What plans on this device must respect.
     pub fn limits(&self) -> &Limits {
         &self.limits
@@ -217,12 +230,7 @@ impl Gpu {
         pollster::block_on(self.attention_async(spec, inputs, &|_| ())).map(|(output, _)| output)
     }
     /// Attention with figures; `progress` hears the finished share of the dispatches.
-    pub fn attention_with(
-        &self,
-        spec: &Spec,
-        inputs: &Inputs,
-        progress: &dyn Fn(f64),
-    ) -> Result<(Output<f32>, Stats)> {
+    pub fn attention_with(&self, spec: &Spec, inputs: &Inputs, progress: &dyn Fn(f64)) -> Result<(Output<f32>, Stats)> {
         pollster::block_on(self.attention_async(spec, inputs, progress))
     }
     /// See [`Gpu::attention_with`].
@@ -354,12 +362,8 @@ impl Gpu {
         let (spec, inputs) = (problem.spec, problem.inputs);
         let mut problem = problem.clone();
         problem.shape.out = match kernel {
-            Kernel::RotateQ { .. } => {
-                crate::Strides::bshd(problem.shape.q_len, spec.num_heads, spec.head_dim)
-            }
-            Kernel::RotateK { .. } => {
-                crate::Strides::bshd(problem.shape.kv_len, spec.num_kv_heads, spec.head_dim)
-            }
+            Kernel::RotateQ { .. } => crate::Strides::bshd(problem.shape.q_len, spec.num_heads, spec.head_dim),
+            Kernel::RotateK { .. } => crate::Strides::bshd(problem.shape.kv_len, spec.num_kv_heads, spec.head_dim),
             _ => problem.shape.out,
         };
         let plan = Plan::for_problem(kernel, &problem, &self.limits)?;
@@ -436,24 +440,14 @@ impl Gpu {
         let uniforms: u64 = [Slot::Params, Slot::Chunk, Slot::Rotary, Slot::Heads].into_iter().map(size_of).sum();
         stats.allocated_bytes = stats.allocated_bytes.max(allocated + uniforms);
         let element = inputs.q.dtype().size() as u64;
-        let bound = |slot: Slot, offset: u64| {
-            buffers.get(&slot).map(|buffer| wgpu::BufferBinding { buffer, offset, size: None })
-        };
-        let dispatch = pipeline
-            .bind_async(
-                &self.device,
-                &Buffers {
-                    q: bound(Slot::Q, source.offset() as u64 * element),
-                    k: bound(Slot::K, inputs.k.offset() as u64 * element),
-                    v: bound(Slot::V, inputs.v.offset() as u64 * element),
-                    out: bound(Slot::Out, 0),
-                    work: bound(Slot::Work, 0),
-                    tables: bound(Slot::Tables, 0),
-                    dense: bound(Slot::Dense, 0),
-                    step: bound(Slot::Step, 0),
-                },
-            )
-            .await?;
+        let starts = [
+            (Slot::Q, source.offset() as u64 * element),
+            (Slot::K, inputs.k.offset() as u64 * element),
+            (Slot::V, inputs.v.offset() as u64 * element),
+        ];
+        let start = |slot: Slot| starts.iter().find(|(s, _)| *s == slot).map_or(0, |(_, offset)| *offset);
+        let bound = buffers.iter().fold(Buffers::new(), |all, (slot, buffer)| all.with(*slot, buffer, start(*slot)));
+        let dispatch = pipeline.bind_async(&self.device, &bound).await?;
 
         // work, one submission a dispatch, so that no watchdog sees them as one
         let timer = match self.timestamps {
@@ -467,10 +461,8 @@ impl Gpu {
             let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             {
                 let timestamp_writes = timer.as_ref().and_then(|t| t.writes(chunk == 0, chunk == last));
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                    label: Some(plan.label()),
-                    timestamp_writes,
-                });
+                let mut pass = encoder
+                    .begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some(plan.label()), timestamp_writes });
                 dispatch.encode_chunk(&mut pass, chunk);
             }
             if chunk == last {
@@ -596,7 +588,12 @@ impl Timer {
             count: 2,
         });
         let make = |usage| {
-            device.create_buffer(&wgpu::BufferDescriptor { label: Some("time"), size: 16, usage, mapped_at_creation: false })
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("time"),
+                size: 16,
+                usage,
+                mapped_at_creation: false,
+            })
         };
         let resolved = make(wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC);
         let staging = make(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
