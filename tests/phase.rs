@@ -4,6 +4,9 @@
 //! fractions give the positions below 2^31 whose phase is nearest to an edge of an octant, where the quarter turn
 //! changes and where a wrong bit of the increment shows first.
 
+#[cfg(feature = "wgpu")]
+mod common;
+
 use dashu_float::{ConstCache, Context, FBig, round::mode::HalfEven};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rayon::prelude::*;
@@ -318,26 +321,11 @@ fn the_reference_is_exact_at_every_position() {
 #[cfg(feature = "wgpu")]
 mod gpu {
     use super::*;
-    use ropewalk::{Angle, AngleTable, Gpu, GpuOptions, wgpu};
+    use ropewalk::{Angle, AngleTable, Gpu, wgpu};
+    use safetensors::SafeTensors;
     use std::borrow::Cow;
 
-    /// Every adapter, at WebGPU's default limits.
-    static GPUS: LazyLock<Vec<Gpu>> = LazyLock::new(|| {
-        let mut options = GpuOptions::default();
-        options.default_limits = true;
-        let mut gpus = Vec::new();
-        for gpu in Gpu::all(&options) {
-            match gpu {
-                Ok(gpu) => gpus.push(gpu),
-                Err(e) => println!("left out: {e}"),
-            }
-        }
-        assert!(!gpus.is_empty() || std::env::var_os("ROPEWALK_REQUIRE_ADAPTER").is_none(), "no adapter");
-        if gpus.is_empty() {
-            println!("left out: everything on a GPU, for there is no adapter");
-        }
-        gpus
-    });
+    static GPUS: LazyLock<Vec<Gpu>> = LazyLock::new(common::gpus);
 
     /// WGSL lets a compiler contract a multiplication and an addition, so equal bits are shown, not promised: on
     /// software adapters they must be equal, on others the count is printed.
@@ -510,6 +498,55 @@ mod gpu {
             println!("{}: float32 angles: error {worst:.2e}", gpu.describe());
             same_bits(gpu, "cos and sin of float32 angles", different, 2 * cases.len());
         }
+    }
+
+    /// The numbers that transformers' rotary modules return, which are cos and sin of a float32 angle.
+    #[test]
+    fn float32_angles_are_those_of_transformers() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/08_rope_scaling");
+        let files = std::fs::read_dir(folder).expect("the golden cases").map(|e| e.expect("a file").path());
+        let (mut cases, mut overall) = (0, 0f64);
+        for path in files.filter(|p| p.extension().is_some_and(|e| e == "safetensors")) {
+            let bytes = std::fs::read(&path).expect("readable");
+            let words = |name: &str| -> Vec<u32> {
+                let file = SafeTensors::deserialize(&bytes).expect("safetensors");
+                let tensor = file.tensor(name).expect("a tensor of every case");
+                tensor.data().chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
+            };
+            let floats = |name: &str| words(name).into_iter().map(f32::from_bits).collect::<Vec<_>>();
+            let (_, header) = SafeTensors::read_metadata(&bytes).expect("a header");
+            let parameters = header.metadata().as_ref().expect("metadata")["parameters"].clone();
+            let parameters: serde_json::Value = serde_json::from_str(&parameters).expect("JSON");
+            let factor = parameters["attention_factor"].as_f64().unwrap_or(1.0);
+            let mut inv_freq: Vec<f64> = floats("inv_freq_f32").iter().map(|f| *f as f64).collect();
+            let pairs = inv_freq.len();
+            // one width, so that one kernel serves all
+            inv_freq.resize(128, 0.0);
+            let positions: Vec<i32> = words("positions").into_iter().map(|p| p as i32).collect();
+            let (mut spec, inputs) = unit_rows(&inv_freq, &positions);
+            if let Some(rotary) = &mut spec.rotary {
+                (rotary.angle, rotary.attention_factor) = (Angle::Float32, factor);
+            }
+            let listed = [floats("cos_hf_f32"), floats("sin_hf_f32")];
+            for gpu in &*GPUS {
+                let (q, _) = gpu.rotate(&spec, &inputs).expect("rotates");
+                let mut worst = 0f64;
+                for r in 0..positions.len() {
+                    for (e, listed) in listed.iter().enumerate() {
+                        for p in 0..pairs {
+                            let error = (q[(2 * r + e) * 128 + p] as f64 - listed[r * pairs + p] as f64).abs() / factor;
+                            worst = if error <= worst { worst } else { error };
+                        }
+                    }
+                }
+                overall = overall.max(worst);
+                // theirs: one rounding of cos, one of the product with the factor
+                assert!(worst <= ALLOWED + 1.2e-7, "{}: {}: {worst:e}", gpu.describe(), path.display());
+            }
+            cases += 1;
+        }
+        println!("float32 angles against transformers: worst {overall:.2e} in {cases} cases");
+        assert_eq!(cases, 18);
     }
 
     /// cos and sin tables come through with their own bits, times the attention factor.
