@@ -59,8 +59,13 @@ pub struct Gpu {
 
 /// Every adapter of every backend that the environment allows (`WGPU_BACKEND`), GPUs first.
 pub async fn adapters() -> Vec<wgpu::Adapter> {
-    let descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-    let backends = descriptor.backends;
+    adapters_of(wgpu::Backends::all()).await
+}
+
+async fn adapters_of(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    let backends = descriptor.backends & backends;
+    descriptor.backends = backends;
     let instance = wgpu::Instance::new(descriptor);
     let mut found = instance.enumerate_adapters(backends).await;
     let rank = |a: &wgpu::Adapter| {
@@ -134,7 +139,11 @@ impl Gpu {
     }
     /// See [`Gpu::open`].
     pub async fn open_async(options: &GpuOptions) -> Result<Self> {
-        let all = adapters().await;
+        // GL comes last: the same devices with less of everything, and its loader is talkative
+        let mut all = adapters_of(!wgpu::Backends::GL).await;
+        if !all.iter().any(|a| matches(a, options)) {
+            all.extend(adapters_of(wgpu::Backends::GL).await);
+        }
         match all.iter().find(|a| matches(a, options)) {
             Some(adapter) => Self::from_adapter(adapter, options).await,
             None => Err(Error::NoAdapter {

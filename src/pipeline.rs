@@ -260,15 +260,15 @@ impl Pipeline {
             _ => 4,
         };
         let unit = match slot {
-            Slot::Q | Slot::K | Slot::V | Slot::Out if self.plan.aligned => 4 * element,
+            Slot::Q | Slot::K | Slot::V | Slot::Out if self.plan.aligned() => 4 * element,
             Slot::Q | Slot::K | Slot::V | Slot::Out | Slot::Dense | Slot::Work => element,
             _ => alignment,
         };
-        if rest % unit != 0 {
+        if !rest.is_multiple_of(unit) {
             return Err(Error::input(
                 slot.name(),
                 format!("starts at byte {}", given.offset),
-                match self.plan.aligned && unit == 4 * element {
+                match self.plan.aligned() && unit == 4 * element {
                     true => format!("start at a multiple of {unit} bytes, or plan with shape.aligned = false"),
                     false => format!("start at a multiple of {unit} bytes"),
                 },

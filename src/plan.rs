@@ -226,7 +226,7 @@ pub struct ChunkDispatch {
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub(crate) kernel: Kernel,
-    pub(crate) aligned: bool,
+    aligned: bool,
     composed: Composed,
     bindings: Vec<Binding>,
     pub(crate) params: Params,
@@ -368,6 +368,10 @@ impl Plan {
     /// The shape that was planned.
     pub fn shape(&self) -> &Shape {
         &self.shape
+    }
+    /// Whether tensors are read four elements at a time, and must therefore start at a multiple of four elements.
+    pub fn aligned(&self) -> bool {
+        self.aligned
     }
     /// What the plan computes.
     pub fn kernel(&self) -> Kernel {
