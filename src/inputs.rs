@@ -206,7 +206,9 @@ impl<'a> Problem<'a> {
 
         let full = [batch, spec.num_heads, q_len, kv_capacity];
         let dense = |name: &str, wanted: bool, shape: Option<[u32; 4]>| match shape {
-            None if wanted => Err(Error::input(name, "is missing", format!("give a tensor that broadcasts to {full:?}"))),
+            None if wanted => {
+                Err(Error::input(name, "is missing", format!("give a tensor that broadcasts to {full:?}")))
+            }
             Some(_) if !wanted => {
                 Err(Error::input(name, "is given, but the spec does not use it", "set it in the spec, or leave it out"))
             }
@@ -233,7 +235,11 @@ impl<'a> Problem<'a> {
                 return Err(Error::input("kv_len", "is given beside kv_lens", "give one of the two"));
             }
             if n > capacity {
-                return Err(Error::input("kv_len", format!("{n} of a capacity of {capacity}"), "give at most the capacity"));
+                return Err(Error::input(
+                    "kv_len",
+                    format!("{n} of a capacity of {capacity}"),
+                    "give at most the capacity",
+                ));
             }
         }
         match &inputs.kv_lens {
@@ -249,9 +255,11 @@ impl<'a> Problem<'a> {
                 format!("give one for each of {batch} sequences"),
             )),
             Some(lens) => match lens.iter().find(|n| **n > capacity) {
-                Some(n) => {
-                    Err(Error::input("kv_lens", format!("{n} of a capacity of {capacity}"), "give at most the capacity"))
-                }
+                Some(n) => Err(Error::input(
+                    "kv_lens",
+                    format!("{n} of a capacity of {capacity}"),
+                    "give at most the capacity",
+                )),
                 None => Ok(()),
             },
             None => Ok(()),
@@ -284,7 +292,11 @@ impl<'a> Problem<'a> {
         let outside = |p: &i32| (*p as i64) < 0 || *p as i64 >= rows;
         for (name, ids) in [("q_positions", &inputs.q_positions), ("k_positions", &inputs.k_positions)] {
             if let Some(p) = ids.as_ref().and_then(|ids| ids.iter().find(|p| outside(p))) {
-                return Err(Error::input(name, format!("position {p}"), format!("the table has rows 0 to {}", rows - 1)));
+                return Err(Error::input(
+                    name,
+                    format!("position {p}"),
+                    format!("the table has rows 0 to {}", rows - 1),
+                ));
             }
         }
         if spec.positions == Positions::Index && (rows < capacity as i64 || rows < q_len as i64) {

@@ -478,7 +478,10 @@ impl Spec {
                     return Err(Error::spec(
                         field("t5.max_distance"),
                         format!("is {distance}"),
-                        format!("give more than {} (the distances with buckets of their own), at most 2^20", one_side / 2),
+                        format!(
+                            "give more than {} (the distances with buckets of their own), at most 2^20",
+                            one_side / 2
+                        ),
                     ));
                 }
             }
