@@ -113,6 +113,14 @@ pub struct Shape {
     pub v: Strides,
     /// Strides of out.
     pub out: Strides,
+    /// The dense bias, every dimension 1 (broadcast) or that of `[batch, num_heads, q_len, kv_len]`.
+    pub dense: [u32; 4],
+    /// The boolean mask, likewise.
+    pub mask: [u32; 4],
+    /// Rows of the cos and sin tables, where the angle source is a table.
+    pub angle_rows: u32,
+    /// Whether every tensor starts at a multiple of four elements; set it to false for odd buffer offsets.
+    pub aligned: bool,
 }
 
 impl Shape {
@@ -126,6 +134,10 @@ impl Shape {
             k: Strides::bshd(kv_len, spec.num_kv_heads, spec.head_dim),
             v: Strides::bshd(kv_len, spec.num_kv_heads, spec.v_head_dim),
             out: Strides::bshd(q_len, spec.num_heads, spec.v_head_dim),
+            dense: [batch, spec.num_heads, q_len, kv_len],
+            mask: [batch, spec.num_heads, q_len, kv_len],
+            angle_rows: kv_len,
+            aligned: true,
         }
     }
 }

@@ -1,16 +1,23 @@
 //! Fused rotary attention.
 
 mod bias;
+mod compose;
 mod error;
 mod inputs;
+mod layout;
 pub mod phase;
+mod plan;
 pub mod reference;
 mod spec;
 mod tensor;
+mod tuning;
 
 pub use bias::{alibi_slopes, t5_bucket};
+pub use compose::Target;
 pub use error::{Error, Result};
 pub use inputs::{AngleTable, Dense, Inputs, Problem, Shape};
+pub use layout::{Access, Binding, CHUNK_STRIDE, Slot};
+pub use plan::{ChunkDispatch, Kernel, Limits, Plan, Step, StepLayout};
 pub use reference::Output;
 pub use spec::{
     AlibiForm, Alignment, Angle, Bias, Dtype, Frequencies, MAX_HEAD_DIM, MAX_HEADS, Mask, Pairing, Positions, Rotary,

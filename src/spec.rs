@@ -449,6 +449,9 @@ impl Spec {
         for (i, bias) in self.bias.iter().enumerate() {
             self.validate_bias(i, bias)?;
         }
+        if self.bias.iter().filter(|b| matches!(b, Bias::Alibi { .. })).count() > 1 {
+            return Err(Error::spec("bias", "holds alibi twice", "add the slopes into one term"));
+        }
         Ok(())
     }
 
