@@ -3,11 +3,17 @@
 mod bias;
 mod compose;
 mod error;
+#[cfg(feature = "wgpu")]
+mod gpu;
 mod inputs;
 mod layout;
 pub mod phase;
+#[cfg(feature = "wgpu")]
+mod pipeline;
 mod plan;
 pub mod reference;
+#[cfg(feature = "wgpu")]
+mod slice;
 mod spec;
 mod tensor;
 mod tuning;
@@ -28,3 +34,10 @@ pub use tensor::{Data, Strides, Tensor};
 /// Scores below this are taken as this, so that no exponent overflows: a key with such a score has weight 0 beside
 /// any key above it. (`-inf` in a dense bias is a mask.)
 pub const SCORE_FLOOR: f64 = -1e30;
+
+#[cfg(feature = "wgpu")]
+pub use gpu::{Gpu, GpuOptions, Stats, adapters, describe};
+#[cfg(feature = "wgpu")]
+pub use pipeline::{Buffers, Dispatch, Pipeline};
+#[cfg(feature = "wgpu")]
+pub use wgpu;
