@@ -15,7 +15,7 @@
 //       s[j] <- score, seen[j] <- visible                                       (1) by index
 //       m' <- max(m, s);  o, l <- (o, l) * exp(m - m')                          (2) one rescale a tile
 //       for each seen j:  p <- exp(s[j] - m');  l <- l + p;  o <- o + p * v[j]  (3) unseen keys are skipped, not
-//   o / l, m + log l;  a row that saw nothing: 0, LSE_EMPTY                         weighted 0: their NaN stays out
+//   o / l, m + log l;  a row that saw nothing: 0, LSE_EMPTY;  one with a NaN score: NaN  weighted 0: their NaN stays out
 
 @compute @workgroup_size(TILE_Q)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -31,13 +31,15 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let i = row / params.group;
     let head = kv_head * params.group + row % params.group;
     var at = ScoreAt(batch, head, i, 0u, q_index(batch, i), q_position(batch, i), 0);
-    var q_rotated = load_q(q_row(batch, i, head), at.q_pos);
+    var q_rotated: Row;
+    load_q(&q_rotated, q_row(batch, i, head), at.q_pos);
 
     var o: array<vec4<f32>, V_CHUNKS>;
-    for (var c = 0u; c < V_CHUNKS; c++) { o[c] = vec4<f32>(0.0); }
+    for (var c = 0u; c < v_chunks(); c++) { o[c] = vec4<f32>(0.0); }
     var l = 0.0;
     var m = SCORE_FLOOR;
     var any = false;
+    var nan = false;
     var s: array<f32, TILE_K>;
 
     for (var tile = keys.x / TILE_K; tile * TILE_K < keys.y; tile++) {
@@ -55,43 +57,45 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             if (visible(at)) {
                 at.k_pos = k_position(batch, at.j);
                 s[t] = score(&q_rotated, t, at);
+                nan |= is_nan(s[t]);
                 seen |= 1u << t;
                 if (s[t] > top) { top = s[t]; }
             }
         }
-        if (seen == 0u) { continue; }
 
-        // m, and what came before in its terms
-        if (any && top != m) {
-            let shrink = exp_of(m - top);
-            l *= shrink;
-            for (var c = 0u; c < V_CHUNKS; c++) { o[c] *= shrink; }
-        }
-        m = top;
-        any = true;
-
-        // P, l, O
-        var l_tile = 0.0;
-        for (var t = 0u; t < count; t++) {
-            if (((seen >> t) & 1u) == 1u) {
-                let p = exp_of(s[t] - m);
-                l_tile += p;
-                let v_start = v_row(batch, first + t, kv_head);
-                for (var c = 0u; c < V_CHUNKS; c++) { o[c] += p * v4(v_start, c); }
+        if (seen != 0u) {
+            // m, and what came before in its terms
+            if (any && top != m) {
+                let shrink = exp_of(m - top);
+                l *= shrink;
+                for (var c = 0u; c < v_chunks(); c++) { o[c] *= shrink; }
             }
+            m = top;
+            any = true;
+
+            // P, l, O
+            var l_tile = 0.0;
+            for (var t = 0u; t < count; t++) {
+                if (((seen >> t) & 1u) == 1u) {
+                    let p = exp_of(s[t] - m);
+                    l_tile += p;
+                    let v_start = v_row(batch, first + t, kv_head);
+                    for (var c = 0u; c < v_chunks(); c++) { o[c] += p * v4(v_start, c); }
+                }
+            }
+            l += l_tile;
         }
-        l += l_tile;
     }
 
     if (first_row + lane > last_row) { return; }
     let out_start = params.out_offset + batch * params.out_batch + i * params.out_token + head * params.out_head;
-    let inv_l = select(0.0, 1.0 / l, any);
-    for (var c = 0u; c < V_CHUNKS; c++) { put4(out_start, c, o[c] * inv_l); }
-    work[params.lse_offset + (batch * params.num_heads + head) * params.q_capacity + i] = select(LSE_EMPTY, m + log(l), any);
+    // a row with a NaN score is NaN, whatever a driver's exp2 and comparisons made of it
+    let nan_bits = 0x7fc00000u | (lane & 0u);                              // not a constant: WGSL refuses a constant NaN
+    let inv_l = select(select(0.0, 1.0 / l, any), bitcast<f32>(nan_bits), nan);
+    for (var c = 0u; c < v_chunks(); c++) { put4(out_start, c, o[c] * inv_l); }
+    let lse = select(select(LSE_EMPTY, m + log(l), any), bitcast<f32>(nan_bits), nan);
+    work[params.lse_offset + (batch * params.num_heads + head) * params.q_capacity + i] = lse;
 }
 
-// exp(x) for x <= 0, in base 2. Below e^-138 it is 0 in f32; a NaN compares false and stays.
-fn exp_of(x: f32) -> f32 {
-    let y = x * LOG2_E;
-    return exp2(select(y, -200.0, y < -200.0));
-}
+// exp(x) for x <= 0, in base 2. Below e^-138 it is 0 in f32.
+fn exp_of(x: f32) -> f32 { return exp2(max(x * LOG2_E, -200.0)); }
