@@ -1,6 +1,8 @@
 //! Inside an engine: its device, buffers, encoder and pass. Layers share one compiled pipeline and one step buffer; k and v
 //! are caches with room to grow, several layers run in one pass, and a step allocates nothing of ours.
-use ropewalk::{Buffers, Gpu, Kernel, Mask, Pairing, Pipeline, Plan, Rotary, Shape, Slot, Spec, Step, Strides, check, wgpu};
+use ropewalk::{
+    Buffers, Gpu, Kernel, Mask, Pairing, Pipeline, Plan, Rotary, Shape, Slot, Spec, Step, Strides, check, wgpu,
+};
 use ropewalk::{Data, Dtype, Inputs, Output, Tensor};
 
 const LAYERS: usize = 3;
@@ -100,7 +102,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn read(device: &wgpu::Device, queue: &wgpu::Queue, buffer: &wgpu::Buffer) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+fn read(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    buffer: &wgpu::Buffer,
+) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let staging = device.create_buffer(&wgpu::BufferDescriptor {
         label: None,
         size: buffer.size(),
