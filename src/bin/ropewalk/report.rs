@@ -1,6 +1,6 @@
 //! Printing that the subcommands share: lines, tables, units, progress.
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, LineStyle, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::fmt::Display;
@@ -33,7 +33,8 @@ pub fn pairs(rows: &[(&str, String)]) {
 /// A table that fits the terminal.
 pub fn table<C: Display>(header: &[&str], rows: impl IntoIterator<Item = Vec<C>>) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    let style = presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none());
+    table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(header.iter().map(|h| h.to_string()).collect::<Vec<_>>());
     for row in rows {
         table.add_row(row.iter().map(C::to_string).collect::<Vec<_>>());

@@ -53,10 +53,9 @@ pub const NAMES: &[Name] = &[
 /// The table and its rules, as `run --help` prints them.
 pub fn help() -> String {
     let mut text = String::from("Tensors of the input file:\n");
-    let width = |of: fn(&Name) -> &str| NAMES.iter().map(|n| of(n).len()).max().unwrap_or(0);
-    let (names, shapes, types) = (width(|n| n.name), width(|n| n.shape), width(|n| n.types));
     for n in NAMES {
-        text += &format!("  {:names$}  {:shapes$}  {:types$}  {}\n", n.name, n.shape, n.types, n.meaning);
+        text +=
+            &format!("  {:12}  {}  {}\n                  {}\n", n.name, n.shape, n.types.replace(' ', "|"), n.meaning);
     }
     text + "\n\
         q, k, v and out are laid out as --layout says: bhsd as above, bshd with heads and tokens swapped. Dimensions of\n\

@@ -112,7 +112,8 @@ fn limits(rolled_loops: bool) -> Limits {
     limits
 }
 
-/// Parses and validates with no capability beyond WebGPU's core; an error names the shader file and the line.
+/// Parses and validates with what every WebGPU device can do, which unpacking binary16 is part of; an error names the
+/// shader file and the line.
 fn validate(plan: &Plan, target: Target) -> Result<()> {
     let text = plan.wgsl(target);
     let error = |line: Option<u32>, message: String| {
@@ -121,7 +122,7 @@ fn validate(plan: &Plan, target: Target) -> Result<()> {
     };
     let module = naga::front::wgsl::parse_str(text)
         .map_err(|e| error(e.location(text).map(|l| l.line_number), e.emit_to_string(text)))?;
-    Validator::new(ValidationFlags::all(), Capabilities::empty())
+    Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32)
         .validate(&module)
         .map_err(|e| error(e.location(text).map(|l| l.line_number), e.emit_to_string(text)))?;
     Ok(())
