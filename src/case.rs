@@ -109,6 +109,12 @@ impl CaseId {
         self.names.iter().filter_map(|i| DEVIATIONS.get(*i)).map(|d| d.name)
     }
 
+    /// Whether the address contains every word of a query.
+    pub fn matches(&self, query: &str) -> bool {
+        let address = self.to_string();
+        query.split_whitespace().all(|word| address.contains(word))
+    }
+
     /// Spec and inputs.
     pub fn build(&self) -> Result<Case> {
         let mut draft = Draft::control(self.q_len, self.capacity, self.dtype, self.seed);
@@ -185,16 +191,12 @@ pub fn random() -> impl Iterator<Item = CaseId> {
     (1..).filter_map(drawn)
 }
 
-/// The cases of [`all`] whose address contains every word of the query, or the case whose whole address it is.
+/// The cases of [`all`] that match a query, or the case whose whole address it is.
 pub fn matching(query: &str) -> impl Iterator<Item = CaseId> {
-    let words: Vec<String> = query.split_whitespace().map(str::to_string).collect();
     let exact: Option<CaseId> = query.trim().parse().ok();
     let listed = if exact.is_some() { None } else { Some(all()) };
-    let listed = listed.into_iter().flatten().filter(move |id| {
-        let address = id.to_string();
-        words.iter().all(|word| address.contains(word))
-    });
-    exact.into_iter().chain(listed)
+    let query = query.to_string();
+    exact.into_iter().chain(listed.into_iter().flatten().filter(move |id| id.matches(&query)))
 }
 
 fn fixed() -> Vec<CaseId> {

@@ -8,6 +8,7 @@ mod report;
 mod run;
 mod source;
 mod tensors;
+mod validate;
 mod wgsl;
 
 use clap::{Parser, Subcommand};
@@ -32,6 +33,7 @@ struct Cli {
 enum Command {
     Devices(devices::Args),
     Run(run::Args),
+    Validate(validate::Args),
     Wgsl(wgsl::Args),
     Demo(demo::Args),
 }
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Devices(args) => devices::run(args, cli.json),
         Command::Run(args) => run::run(args, cli.json),
+        Command::Validate(args) => validate::run(args, cli.json),
         Command::Wgsl(args) => wgsl::run(args, cli.json),
         Command::Demo(args) => demo::run(args, cli.json),
     };
