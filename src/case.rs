@@ -298,7 +298,7 @@ fn drawn(seed: u64) -> Option<CaseId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Problem, Tensor, check, reference};
+    use crate::{Bias, Mask, Pairing, Problem, Rotary, Tensor, check, reference};
     use std::collections::HashSet;
 
     #[test]
@@ -386,17 +386,38 @@ mod tests {
     /// Addresses are stable: these must never change.
     #[test]
     fn numbers_stay_what_they_are() {
+        let mut found = Vec::new();
         for (address, want) in [
-            ("attention/control/q37k75/f32/seed1", 0),
-            ("attention/llama/q1k300/f32/seed1", 0),
-            ("rotate/deepseek-v3+gaps/q5k33/f16/seed2", 0),
-            ("scores/t5+dense-minus-infinity+mask+kv-lens/q5k33/bf16/seed3", 0),
-            ("attention/angle-table+ids/q5k33/f32/seed4", 0),
-            ("rotate/inv-freq+ids-far+unit/q9k7/f32/seed5", 0),
+            ("attention/control/q37k75/f32/seed1", 0x7322_c8e7_3fc2_7069),
+            ("attention/llama/q1k300/f32/seed1", 0x822d_6a86_d616_456e),
+            ("rotate/deepseek-v3+gaps/q5k33/f16/seed2", 0xae26_9ac7_ec48_e964),
+            ("scores/t5+dense-minus-infinity+mask+kv-lens/q5k33/bf16/seed3", 0x3979_223c_e0a9_ad93),
+            ("attention/angle-table+ids/q5k33/f32/seed4", 0x2eb1_0c25_107d_6ced),
+            ("rotate/inv-freq+ids-far+unit/q9k7/f32/seed5", 0x8bb0_ca9c_1cf0_ca13),
+            ("attention/unseen-nan+packed/q9k7/bf16/seed6", 0x6394_8a8c_0ee9_6c0f),
         ] {
             let case = address.parse::<CaseId>().and_then(|id| id.build()).expect(address);
-            assert_eq!(format!("{:016x}", fingerprint(&case.inputs)), format!("{want:016x}"), "{address}");
+            found.push((address, fingerprint(&case.inputs), want));
         }
+        let changed: Vec<_> = found.iter().filter(|(_, found, want)| found != want).collect();
+        assert!(changed.is_empty(), "{changed:#x?}");
+    }
+
+    #[test]
+    fn names_mean_what_they_say() {
+        let spec = |address: &str| address.parse::<CaseId>().and_then(|id| id.build()).expect(address).spec;
+        let mut control = Spec::new(4, 2, 64);
+        control.rotary = Some(Rotary::new(Pairing::Half, 64, 10_000.0));
+        control.mask = Mask::causal();
+        assert_eq!(spec("attention/control/q37k75/f32/seed1"), control);
+        let mut deepseek = Spec::new(4, 4, 192);
+        (deepseek.v_head_dim, deepseek.dtype, deepseek.kv_lens) = (128, Dtype::F16, true);
+        deepseek.softmax_scale = Some(0.1352337788608801);
+        let mut rotary = Rotary::new(Pairing::InterleavedInHalfOut, 64, 10_000.0);
+        rotary.offset = 128;
+        (deepseek.rotary, deepseek.mask) = (Some(rotary), Mask::causal());
+        deepseek.bias = vec![Bias::T5 { num_buckets: 32, max_distance: 128, bidirectional: false }];
+        assert_eq!(spec("scores/kv-lens+t5+deepseek-v3/q5k33/f16/seed2"), deepseek);
     }
 
     /// The rules about what is not read: no bound and no value of a case is NaN, but where a query is.

@@ -265,7 +265,10 @@ pub(super) const DEVIATIONS: &[Deviation] = {
         d(V, "peaked", |c| c.values = Values::Scaled(8.0)),
         d(V, "tiny", |c| c.values = Values::Scaled(1.0 / 16384.0)),
         d(V, "nan-query", |c| c.values = Values::NanQuery),
-        d(V, "unit", |c| c.values = Values::Unit),
+        d(V, "unit", |c| {
+            c.values = Values::Unit;
+            c.portable_frequencies();
+        }),
     ]
 };
 
@@ -358,6 +361,17 @@ impl Draft {
             let listed = [1.0, -0.5, 0.0, std::f64::consts::TAU, 3.0, 1e-3, -1e-9, 65536.0, 0.7853981633974483, 1e-300];
             let pairs = rotary.rotary_dim as usize / 2;
             rotary.frequencies = Frequencies::InvFreq(listed.iter().copied().cycle().take(pairs).collect());
+        }
+    }
+    /// Powers of theta^(-2 / 64) as products: a machine's powf may differ in the last bit, a product may not.
+    fn portable_frequencies(&mut self) {
+        if let Some(rotary) = &mut self.spec.rotary
+            && let Frequencies::Theta(theta) = rotary.frequencies
+        {
+            let ratio = if theta > 1e5 { 0.6493816315762113 } else { 0.7498942093324559 };
+            let pairs = rotary.rotary_dim as usize / 2;
+            let powers = std::iter::successors(Some(1.0), |f| Some(f * ratio));
+            rotary.frequencies = Frequencies::InvFreq(powers.take(pairs).collect());
         }
     }
     /// In place of a model's own.
