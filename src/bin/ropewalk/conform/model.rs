@@ -128,7 +128,6 @@ pub fn heads_first(t: &mut Tensors, name: &str) -> Build<(Tensor, [u32; 4])> {
 pub struct Sizes {
     pub batch: u32,
     pub heads: u32,
-    pub kv_heads: u32,
     pub q_len: u32,
     pub kv_len: u32,
 }
@@ -150,7 +149,7 @@ pub fn plain(q: Tensor, k: Tensor, v: Tensor) -> Build<(Spec, Inputs, Sizes)> {
     }
     let mut spec = Spec::new(heads, kv_heads, dim);
     (spec.v_head_dim, spec.dtype) = (v_dim, q.dtype());
-    Ok((spec, Inputs::new(q, k, v), Sizes { batch, heads, kv_heads, q_len, kv_len }))
+    Ok((spec, Inputs::new(q, k, v), Sizes { batch, heads, q_len, kv_len }))
 }
 
 /// Attention of a model, tensors `[batch, heads, len, dim]`.
@@ -172,13 +171,14 @@ fn attention(golden: Golden) -> Build<Work> {
     if let Some(d) = t.take("attn_bias") {
         inputs.attn_bias = Some(dense(&d, "attn_bias", |e| e.f32s("attn_bias"))?);
         spec.dense_bias = true;
+        Problem::new(&spec, &inputs)?;
     }
     derived_tables(&mut t, &spec, &inputs, sizes, &mut work.tables)?;
 
     // Rows that see nothing: what the packages compute there means nothing.
-    let empty = |b: u32, h: u32, i: u32| {
-        given.as_ref().is_some_and(|m| (0..sizes.kv_len).all(|j| !m.get([b, h.min(m.shape[1] - 1), i, j])))
-    };
+    let shown = |at| given.as_ref().is_none_or(|m| m.get(at));
+    let finite = |at| inputs.attn_bias.as_ref().is_none_or(|d| d.get(at) != f32::NEG_INFINITY);
+    let empty = |b: u32, h: u32, i: u32| !(0..sizes.kv_len).any(|j| shown([b, h, i, j]) && finite([b, h, i, j]));
     let (heads, q_len) = (sizes.heads as usize, sizes.q_len as usize);
     let of_out = |row: usize| empty((row / heads / q_len) as u32, (row % heads) as u32, (row / heads % q_len) as u32);
     let of_lse = |row: usize| empty((row / q_len / heads) as u32, (row / q_len % heads) as u32, (row % q_len) as u32);

@@ -61,10 +61,29 @@ impl Rows {
     fn tensor(&self) -> Build<Tensor> {
         Ok(Tensor::bhsd(Data::from_f32(self.dtype, &self.values), self.shape)?)
     }
-    /// As a listed `[batch, heads, len, dim]` should hold it, bit for bit.
-    fn listed_as(&self, name: &str, listed: &Entry) -> Build<Table> {
-        let listed = values_of(name, listed, &self.shape)?;
-        let computed = self.values.iter().map(|x| *x as f64).collect();
+    /// The rows that follow `past` moved up to each sequence's own past; zeros where they leave.
+    fn packed(mut self, past: u32, past_of: impl Fn(u32) -> u32) -> Self {
+        let [batch, heads, len, dim] = self.shape;
+        for b in (0..batch).filter(|b| past_of(*b) < past) {
+            for head in (b * heads..(b + 1) * heads).map(|h| (h * len * dim) as usize) {
+                let [from, to, end] = [past, past_of(b), len].map(|row| head + (row * dim) as usize);
+                self.values.copy_within(from..end, to);
+                self.values[to + end - from..end].fill(0.0);
+            }
+        }
+        self
+    }
+    /// As a listed `[batch, heads, len, dim]` should hold it, bit for bit; rows (of a sequence) that are `ignored`
+    /// may hold anything.
+    fn listed_as(&self, name: &str, listed: &Entry, ignored: impl Fn(usize, usize) -> bool) -> Build<Table> {
+        let [_, heads, len, dim] = self.shape.map(|n| n as usize);
+        let computed: Vec<f64> = self.values.iter().map(|x| *x as f64).collect();
+        let mut listed = values_of(name, listed, &self.shape)?;
+        for (row, (listed, computed)) in listed.chunks_mut(dim).zip(computed.chunks(dim)).enumerate() {
+            if ignored(row / (heads * len), row % len) {
+                listed.copy_from_slice(computed);
+            }
+        }
         Ok(Table { name: name.into(), computed, listed, tolerance: Tolerance::Zero })
     }
 }
@@ -106,7 +125,7 @@ pub fn onnx_attention(golden: Golden) -> Build<Work> {
     spec.kv_lens = inputs.kv_lens.is_some();
     let window = |name: &str| a.i64(name).and_then(|w| u32::try_from(w).ok());
     let windows = (window("left_window_size"), window("right_window_size"));
-    spec.mask = mask_from(a.i64("is_causal") == Some(1), windows, past, spec.kv_lens, sizes)?;
+    place_queries(&mut spec, &mut inputs, a.i64("is_causal") == Some(1), windows, past, sizes)?;
     match given {
         Some(m) if matches!(m.values, Values::Bool(_)) => {
             inputs.mask = Some(lengthened("attn_mask", &m, m.bools("attn_mask")?.to_vec(), sizes.kv_len, false)?);
@@ -130,7 +149,7 @@ pub fn onnx_attention(golden: Golden) -> Build<Work> {
     }
     for (number, name, rows) in [(1, "present_key", &k), (2, "present_value", &v)] {
         if let Some(listed) = slot(&mut t, "expected", number) {
-            work.tables.push(rows.listed_as(name, &listed)?);
+            work.tables.push(rows.listed_as(name, &listed, |_, _| false)?);
         }
     }
     let mut extra = None;
@@ -158,31 +177,37 @@ pub fn onnx_attention(golden: Golden) -> Build<Work> {
     finish(t, work)
 }
 
-/// Causal and window mask of queries that stand `past` keys in, or at the end of each sequence's keys (`at_end`).
-fn mask_from(
+/// Causal and window mask of queries that stand `past` keys in (i' = i + past), or at the end of each sequence's keys
+/// where these have lengths of their own.
+fn place_queries(
+    spec: &mut Spec,
+    inputs: &mut Inputs,
     causal: bool,
     (left, right): (Option<u32>, Option<u32>),
     past: u32,
-    at_end: bool,
     sizes: Sizes,
-) -> Build<Mask> {
-    let mut mask = Mask::none();
+) -> Build<()> {
+    let mask = &mut spec.mask;
     (mask.causal, mask.window_left, mask.window_right) = (causal, left, right);
-    if at_end || (past > 0 && past + sizes.q_len == sizes.kv_len) {
-        mask.alignment = Alignment::BottomRight;
-        return Ok(mask);
-    }
-    mask.alignment = Alignment::TopLeft;
-    if past > 0 {
-        // i' = i + past is neither alignment: the same keys by a window that reaches further right.
-        mask.window_right = if causal { Some(past) } else { right.map(|r| r + past) };
-        mask.causal = false;
-        mask.window_left = match left {
-            Some(left) if left < past => return needs("queries in the middle of the keys"),
-            other => other.map(|left| left - past),
-        };
-    }
-    Ok(mask)
+    let end = past + sizes.q_len;
+    mask.alignment = match () {
+        _ if spec.kv_lens || (past > 0 && end == sizes.kv_len) => Alignment::BottomRight,
+        _ if past == 0 => Alignment::TopLeft,
+        // Keys after the last query are never seen: they are not in use.
+        _ if causal && end < sizes.kv_len => {
+            inputs.kv_len = Some(end);
+            Alignment::BottomRight
+        }
+        // The same keys by a window that reaches further.
+        _ if left.is_none_or(|left| left >= past) => {
+            mask.window_right = if causal { Some(past) } else { right.map(|r| r.saturating_add(past)) };
+            mask.window_left = left.map(|left| left - past);
+            mask.causal = false;
+            Alignment::TopLeft
+        }
+        _ => return needs("queries in the middle of the keys"),
+    };
+    Ok(())
 }
 
 /// A mask whose last dimension may be shorter than the keys: the rest is `hidden`.
@@ -314,15 +339,27 @@ pub fn ort_attention(golden: Golden) -> Build<Work> {
     let past_v = t.take("past_value").map(|e| Rows::new("past_value", &e, None)).transpose()?;
     let past = past_k.as_ref().map_or(0, |k| k.shape[2]);
     let new = new_k.shape[2];
-    if t.has("kv_lengths") {
-        return needs("a cache that every sequence fills to its own length");
+    // The keys of each sequence, the new ones included: a shorter past leaves room at the end.
+    let lens = t.take("kv_lengths").map(|e| e.u32s("kv_lengths")).transpose()?;
+    if let Some(lens) = &lens
+        && (lens.len() != q.shape[0] as usize || lens.iter().any(|n| *n > past + new || (past > 0 && *n < new)))
+    {
+        let want = format!("give each of {} sequences {new} to {} keys", q.shape[0], past + new);
+        return Err(Error::input("kv_lengths", format!("{lens:?}"), want).into());
     }
-    let (k, v) = (new_k.after("past_key", past_k)?, new_v.after("past_value", past_v)?);
+    let past_of = |b: u32| lens.as_ref().map_or(past, |lens| if past > 0 { lens[b as usize] - new } else { 0 });
+    let k = new_k.after("past_key", past_k)?.packed(past, past_of);
+    let v = new_v.after("past_value", past_v)?.packed(past, past_of);
     let (mut spec, mut inputs, sizes) = plain(q.tensor()?, k.tensor()?, v.tensor()?)?;
     spec.softmax_scale = p.f64("scale");
     spec.logits_soft_cap = a.f64("softcap").filter(|cap| *cap != 0.0);
     let left = a.i64("local_window_size").filter(|w| *w > 0).and_then(|w| u32::try_from(w - 1).ok());
-    spec.mask = mask_from(p.set("causal"), (left, None), past, false, sizes)?;
+    spec.kv_lens = lens.is_some();
+    place_queries(&mut spec, &mut inputs, p.set("causal"), (left, None), past, sizes)?;
+    if past == 0 {
+        spec.mask.alignment = Alignment::TopLeft;
+    }
+    inputs.kv_lens = lens.clone();
     if let Some(m) = t.take("mask") {
         inputs.mask = Some(dense(&m, "mask", |e| Ok(e.bools("mask")?.to_vec()))?);
         spec.mask.dense = true;
@@ -341,27 +378,39 @@ pub fn ort_attention(golden: Golden) -> Build<Work> {
         inputs.angle_table = Some(AngleTable { cos, sin });
         spec.rotary = Some(table_rotation(pairing(a.i64("rotary_interleaved") == Some(1)), 2 * columns));
         spec.positions = Positions::Ids;
-        let ids = |past: u32, len: u32| (past..past + len).map(|m| m as i32);
-        let keys = std::iter::repeat_n(still, past as usize).chain(ids(past, new)).collect::<Vec<_>>();
-        inputs.k_positions = Some(keys.repeat(sizes.batch as usize));
-        inputs.q_positions = Some(ids(past, sizes.q_len).collect::<Vec<_>>().repeat(sizes.batch as usize));
+        let ids = |from: u32, len: u32| (from..from + len).map(|m| m as i32);
+        let key = |b: u32, j: i32| match (past_of(b) as i32, (past_of(b) + new) as i32) {
+            (from, to) if from <= j && j < to => j,
+            _ => still,
+        };
+        let batches = || 0..sizes.batch;
+        inputs.k_positions = Some(batches().flat_map(|b| ids(0, sizes.kv_len).map(move |j| key(b, j))).collect());
+        inputs.q_positions = Some(batches().flat_map(|b| ids(past_of(b), sizes.q_len)).collect());
     }
 
+    // Rows beyond a sequence's length mean nothing, nor do the queries there of a prompt padded on the right.
+    let beyond = |b: usize, row: usize| lens.as_ref().is_some_and(|lens| row >= lens[b] as usize);
     let mut work = Work::default();
     let mut expects = Vec::new();
     if let Some(out) = t.take("expected_out") {
-        let shape = [sizes.batch, sizes.q_len, sizes.heads * spec.v_head_dim];
-        expects.push(Expect::as_is("expected_out", Stage::Out, &out, &shape, Tolerance::of_output(&out))?);
+        let (width, q_len) = (sizes.heads * spec.v_head_dim, sizes.q_len as usize);
+        let shape = [sizes.batch, sizes.q_len, width];
+        let expect = Expect::as_is("expected_out", Stage::Out, &out, &shape, Tolerance::of_output(&out))?;
+        expects.push(expect.without(width, |row| past == 0 && beyond(row / q_len, row % q_len)));
     }
+    let kv_len = sizes.kv_len as usize;
     if let Some(listed) = t.take("expected_present_key") {
         let name = "expected_present_key";
-        match rotates {
-            true => expects.push(Expect::heads_first(name, Stage::KRot, &listed, k.shape, Tolerance::of_output(&listed))?),
-            false => work.tables.push(k.listed_as(name, &listed)?),
+        let width = k.shape[1] * k.shape[3];
+        if rotates {
+            let expect = Expect::heads_first(name, Stage::KRot, &listed, k.shape, Tolerance::of_output(&listed))?;
+            expects.push(expect.without(width, |row| beyond(row / kv_len, row % kv_len)));
+        } else {
+            work.tables.push(k.listed_as(name, &listed, beyond)?);
         }
     }
     if let Some(listed) = t.take("expected_present_value") {
-        work.tables.push(v.listed_as("expected_present_value", &listed)?);
+        work.tables.push(v.listed_as("expected_present_value", &listed, beyond)?);
     }
     work.probes.push(Probe { label: "", spec, inputs, expects });
     finish(t, work)

@@ -2,7 +2,7 @@
 
 use super::model::Sizes;
 use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, finish, needs, values_of};
-use crate::golden::{Entry, Golden, Parameters, Tensors};
+use crate::golden::{Golden, Parameters, Tensors};
 use ropewalk::{Angle, Error, Frequencies, Inputs, MAX_HEAD_DIM, Pairing, Positions, Rotary, Spec, Tensor};
 
 /// The frequencies that the parameters describe, with their attention factor.
@@ -114,7 +114,7 @@ pub fn angles(t: &mut Tensors, spec: &Spec, inputs: &Inputs, sizes: Sizes) -> Bu
         false => full_width(&cos_values, &sin_values, pairs),
     };
     let expects = views.into_iter().map(|view| {
-        expect_angles("cos, sin", &columns(&cos_values, view), &columns(&sin_values, view), pairs)
+        expect_angles("cos/sin", &columns(&cos_values, view), &columns(&sin_values, view), pairs)
     });
     let expects = expects.collect();
     let (spec, inputs) = unit_vectors(rotary, positions)?;
@@ -147,7 +147,7 @@ pub fn scaling(golden: Golden) -> Build<Work> {
         let shape = [positions.len() as u32, dim / 2];
         let (c, s) = (values_of(cos, &c, &shape)?, values_of(sin, &s, &shape)?);
         let (spec, inputs) = unit_vectors(rotary, positions.clone())?;
-        let expects = vec![expect_angles(&format!("{cos}, {sin}"), &c, &s, dim as usize / 2)];
+        let expects = vec![expect_angles(&format!("{cos}/{sin}"), &c, &s, dim as usize / 2)];
         work.probes.push(Probe { label, spec, inputs, expects });
         Ok(())
     };
