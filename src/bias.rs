@@ -57,20 +57,35 @@ pub(crate) fn resolve(spec: &Spec, tables: &[Vec<f32>]) -> Result<Vec<TermData>>
             }
             Bias::T5 { num_buckets, max_distance, bidirectional } => {
                 let t = table("[num_buckets, num_heads]", *num_buckets as usize)?;
-                let (min, max) = (-(*max_distance as i32), if *bidirectional { *max_distance as i32 } else { 0 });
+                let (min, max) = distances(bias);
                 let bucket = |d: i32| t5_bucket(d, *num_buckets, *max_distance, *bidirectional) as usize;
                 let values = (0..heads).flat_map(|h| (min..=max).map(move |d| t[bucket(d) * heads + h])).collect();
                 Ok(TermData::Table { min, max, values })
             }
-            Bias::Alibi { form, slopes, scale } => {
-                let slopes = match slopes {
-                    Some(s) => s.iter().map(|s| *s as f64).collect(),
-                    None => alibi_slopes(spec.num_heads),
-                };
-                Ok(TermData::Alibi { form: *form, slopes: slopes.iter().map(|s| s * scale).collect() })
-            }
+            Bias::Alibi { form, .. } => Ok(TermData::Alibi { form: *form, slopes: slopes(bias, spec.num_heads) }),
         })
         .collect()
+}
+
+/// The distances n - m, first and last, that have a row of their own in a term's table.
+pub(crate) fn distances(bias: &Bias) -> (i32, i32) {
+    match bias {
+        Bias::Table { min, max } => (*min, *max),
+        Bias::T5 { max_distance, bidirectional, .. } => {
+            let far = *max_distance as i32;
+            (-far, if *bidirectional { far } else { 0 })
+        }
+        Bias::Alibi { .. } => (0, 0),
+    }
+}
+
+/// ALiBi's slopes with their scale; none for other terms.
+pub(crate) fn slopes(bias: &Bias, num_heads: u32) -> Vec<f64> {
+    match bias {
+        Bias::Alibi { slopes: Some(s), scale, .. } => s.iter().map(|s| *s as f64 * scale).collect(),
+        Bias::Alibi { slopes: None, scale, .. } => alibi_slopes(num_heads).iter().map(|s| s * scale).collect(),
+        Bias::Table { .. } | Bias::T5 { .. } => Vec::new(),
+    }
 }
 
 /// T5's bucket of the distance `k_position - q_position` (Raffel et al. 2020, section 2.1): distances below half of

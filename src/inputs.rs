@@ -113,6 +113,14 @@ pub struct Shape {
     pub v: Strides,
     /// Strides of out.
     pub out: Strides,
+    /// The dense bias, every dimension 1 (broadcast) or that of `[batch, num_heads, q_len, kv_len]`.
+    pub dense: [u32; 4],
+    /// The boolean mask, likewise.
+    pub mask: [u32; 4],
+    /// Rows of the cos and sin tables, where the angle source is a table.
+    pub angle_rows: u32,
+    /// Whether every tensor starts at a multiple of four elements; set it to false for odd buffer offsets.
+    pub aligned: bool,
 }
 
 impl Shape {
@@ -126,6 +134,10 @@ impl Shape {
             k: Strides::bshd(kv_len, spec.num_kv_heads, spec.head_dim),
             v: Strides::bshd(kv_len, spec.num_kv_heads, spec.v_head_dim),
             out: Strides::bshd(q_len, spec.num_heads, spec.v_head_dim),
+            dense: [batch, spec.num_heads, q_len, kv_len],
+            mask: [batch, spec.num_heads, q_len, kv_len],
+            angle_rows: kv_len,
+            aligned: true,
         }
     }
 }
@@ -206,7 +218,9 @@ impl<'a> Problem<'a> {
 
         let full = [batch, spec.num_heads, q_len, kv_capacity];
         let dense = |name: &str, wanted: bool, shape: Option<[u32; 4]>| match shape {
-            None if wanted => Err(Error::input(name, "is missing", format!("give a tensor that broadcasts to {full:?}"))),
+            None if wanted => {
+                Err(Error::input(name, "is missing", format!("give a tensor that broadcasts to {full:?}")))
+            }
             Some(_) if !wanted => {
                 Err(Error::input(name, "is given, but the spec does not use it", "set it in the spec, or leave it out"))
             }
@@ -233,7 +247,11 @@ impl<'a> Problem<'a> {
                 return Err(Error::input("kv_len", "is given beside kv_lens", "give one of the two"));
             }
             if n > capacity {
-                return Err(Error::input("kv_len", format!("{n} of a capacity of {capacity}"), "give at most the capacity"));
+                return Err(Error::input(
+                    "kv_len",
+                    format!("{n} of a capacity of {capacity}"),
+                    "give at most the capacity",
+                ));
             }
         }
         match &inputs.kv_lens {
@@ -249,9 +267,11 @@ impl<'a> Problem<'a> {
                 format!("give one for each of {batch} sequences"),
             )),
             Some(lens) => match lens.iter().find(|n| **n > capacity) {
-                Some(n) => {
-                    Err(Error::input("kv_lens", format!("{n} of a capacity of {capacity}"), "give at most the capacity"))
-                }
+                Some(n) => Err(Error::input(
+                    "kv_lens",
+                    format!("{n} of a capacity of {capacity}"),
+                    "give at most the capacity",
+                )),
                 None => Ok(()),
             },
             None => Ok(()),
@@ -284,7 +304,11 @@ impl<'a> Problem<'a> {
         let outside = |p: &i32| (*p as i64) < 0 || *p as i64 >= rows;
         for (name, ids) in [("q_positions", &inputs.q_positions), ("k_positions", &inputs.k_positions)] {
             if let Some(p) = ids.as_ref().and_then(|ids| ids.iter().find(|p| outside(p))) {
-                return Err(Error::input(name, format!("position {p}"), format!("the table has rows 0 to {}", rows - 1)));
+                return Err(Error::input(
+                    name,
+                    format!("position {p}"),
+                    format!("the table has rows 0 to {}", rows - 1),
+                ));
             }
         }
         if spec.positions == Positions::Index && (rows < capacity as i64 || rows < q_len as i64) {

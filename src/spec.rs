@@ -449,6 +449,9 @@ impl Spec {
         for (i, bias) in self.bias.iter().enumerate() {
             self.validate_bias(i, bias)?;
         }
+        if self.bias.iter().filter(|b| matches!(b, Bias::Alibi { .. })).count() > 1 {
+            return Err(Error::spec("bias", "holds alibi twice", "add the slopes into one term"));
+        }
         Ok(())
     }
 
@@ -478,7 +481,10 @@ impl Spec {
                     return Err(Error::spec(
                         field("t5.max_distance"),
                         format!("is {distance}"),
-                        format!("give more than {} (the distances with buckets of their own), at most 2^20", one_side / 2),
+                        format!(
+                            "give more than {} (the distances with buckets of their own), at most 2^20",
+                            one_side / 2
+                        ),
                     ));
                 }
             }

@@ -1,0 +1,2 @@
+// No cap.
+fn cap(t: f32) -> f32 { return t; }

@@ -1,0 +1,35 @@
+// A tile of TILE_K keys in workgroup memory, rotated once for all rows of the workgroup.
+// 16 bytes x HEAD_CHUNKS x TILE_K, at most 16 KiB.
+var<workgroup> k_tile: array<vec4<f32>, TILE_K * HEAD_CHUNKS>;
+
+// Lane l rotates key row first + l. Rows from `end` on (beyond kv_len) are not read.
+fn stage_k(batch: u32, kv_head: u32, first: u32, end: u32, lane: u32) {
+    let j = first + lane;
+    if (lane >= TILE_K || j >= end) { return; }
+    var row: Row;
+    let k_start = k_row(batch, j, kv_head);
+    for (var c = 0u; c < HEAD_CHUNKS; c++) { row[c] = k4(k_start, c); }
+    rotate_row(&row, k_position(batch, j));
+    for (var c = 0u; c < HEAD_CHUNKS; c++) { k_tile[lane * HEAD_CHUNKS + c] = row[c]; }
+}
+
+// softmax_scale * R(m) q.
+fn load_q(start: u32, position: i32) -> Row {
+    var row: Row;
+    for (var c = 0u; c < HEAD_CHUNKS; c++) { row[c] = q4(start, c) * params.softmax_scale; }
+    rotate_row(&row, position);
+    return row;
+}
+
+fn q_row(batch: u32, i: u32, head: u32) -> u32 {
+    return params.q_offset + batch * params.q_batch + i * params.q_token + head * params.q_head;
+}
+
+// s = cap(q . k) + terms, for the key in row `slot` of the tile; HEAD_CHUNKS additions deep, then two.
+fn score(q_rotated: ptr<function, Row>, slot: u32, at: ScoreAt) -> f32 {
+    var sum = vec4<f32>(0.0);
+    for (var c = 0u; c < HEAD_CHUNKS; c++) { sum += (*q_rotated)[c] * k_tile[slot * HEAD_CHUNKS + c]; }
+    let s = cap((sum.x + sum.y) + (sum.z + sum.w)) + score_terms(at);
+    // finite, so that no exponent overflows; a NaN compares false and stays
+    return select(s, SCORE_FLOOR, s < SCORE_FLOOR);
+}

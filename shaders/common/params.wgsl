@@ -1,0 +1,20 @@
+// Facts of the plan that do not change the shader's text. Strides and offsets count elements.
+struct Params {
+    q_capacity: u32, kv_capacity: u32, num_heads: u32, group: u32,          // group = num_heads / num_kv_heads
+    q_offset: u32, q_batch: u32, q_token: u32, q_head: u32,
+    k_offset: u32, k_batch: u32, k_token: u32, k_head: u32,
+    v_offset: u32, v_batch: u32, v_token: u32, v_head: u32,
+    out_offset: u32, out_batch: u32, out_token: u32, out_head: u32,
+    step_q_positions: u32, step_k_positions: u32, step_kv_lens: u32, step_mask: u32,  // words in `step`
+    mask_batch: u32, mask_head: u32, mask_row: u32, lse_offset: u32,                 // words of mask bits; words in `work`
+    dense_batch: u32, dense_head: u32, dense_row: u32, dense_key: u32,
+    dense_offset: u32, angle_cos: u32, angle_sin: u32, unused: u32,                  // words in `dense`, in `tables`
+    softmax_scale: f32, soft_cap: f32, inv_soft_cap: f32, unused_f: f32,
+}
+
+// Which part of the grid this dispatch covers.
+struct Chunk { tile: u32, kv_head: u32, batch: u32, unused: u32 }
+
+// `step` begins with these words, written by the caller for every step.
+fn q_length() -> u32 { return min(step[0], params.q_capacity); }
+fn shared_kv_length() -> u32 { return min(step[1], params.kv_capacity); }

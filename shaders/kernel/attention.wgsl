@@ -1,0 +1,97 @@
+// attention: rotation, scores, softmax and value sum in one pass; the score matrix never exists.
+//
+//   S = cap(scale * R(m)Q (R(n)K)^T) + terms     where visible
+//   m = max S,  P = exp(S - m),  l = sum P,  O = P V / l,  lse = m + log l
+//
+// grid       tiles of TILE_Q rows  x  kv heads  x  batch, offset by `chunk`
+// workgroup  TILE_Q lanes, one row each: a row is one query head of one token; the heads that share a kv head are
+//            packed into the same tile (row r: token r / group, head r % group), so each key is rotated once for all
+// shared     k_tile, at most 16 KiB
+// registers  q and o of one row, TILE_K scores
+//
+//   q <- scale * R(m) q                              o, l <- 0;  m <- none
+//   for each tile of keys that some row of the workgroup can see
+//       lane l: k_tile[l] <- R(n) k                                             barrier on both sides
+//       s[j] <- score, seen[j] <- visible                                       (1) by index
+//       m' <- max(m, s);  o, l <- (o, l) * exp(m - m')                          (2) one rescale a tile
+//       for each seen j:  p <- exp(s[j] - m');  l <- l + p;  o <- o + p * v[j]  (3) unseen keys are skipped, not
+//   o / l, m + log l;  a row that saw nothing: 0, LSE_EMPTY                         weighted 0: their NaN stays out
+
+@compute @workgroup_size(TILE_Q)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let batch = chunk.batch + workgroup.z;
+    let kv_head = chunk.kv_head + workgroup.y;
+    let first_row = (chunk.tile + workgroup.x) * TILE_Q;
+    let rows = q_length() * params.group;
+    if (first_row >= rows) { return; }                                     // the same for the whole workgroup
+    let last_row = min(first_row + TILE_Q, rows) - 1u;
+    let keys = key_range(batch, first_row / params.group, last_row / params.group);
+
+    let row = min(first_row + lane, last_row);                             // spare lanes repeat the last row, unstored
+    let i = row / params.group;
+    let head = kv_head * params.group + row % params.group;
+    var at = ScoreAt(batch, head, i, 0u, q_index(batch, i), q_position(batch, i), 0);
+    var q_rotated = load_q(q_row(batch, i, head), at.q_pos);
+
+    var o: array<vec4<f32>, V_CHUNKS>;
+    for (var c = 0u; c < V_CHUNKS; c++) { o[c] = vec4<f32>(0.0); }
+    var l = 0.0;
+    var m = SCORE_FLOOR;
+    var any = false;
+    var s: array<f32, TILE_K>;
+
+    for (var tile = keys.x / TILE_K; tile * TILE_K < keys.y; tile++) {
+        let first = tile * TILE_K;
+        workgroupBarrier();
+        stage_k(batch, kv_head, first, keys.y, lane);
+        workgroupBarrier();
+
+        // S
+        var seen = 0u;
+        var top = m;
+        let count = min(TILE_K, keys.y - first);
+        for (var t = 0u; t < count; t++) {
+            at.j = first + t;
+            if (visible(at)) {
+                at.k_pos = k_position(batch, at.j);
+                s[t] = score(&q_rotated, t, at);
+                seen |= 1u << t;
+                if (s[t] > top) { top = s[t]; }
+            }
+        }
+        if (seen == 0u) { continue; }
+
+        // m, and what came before in its terms
+        if (any && top != m) {
+            let shrink = exp_of(m - top);
+            l *= shrink;
+            for (var c = 0u; c < V_CHUNKS; c++) { o[c] *= shrink; }
+        }
+        m = top;
+        any = true;
+
+        // P, l, O
+        var l_tile = 0.0;
+        for (var t = 0u; t < count; t++) {
+            if (((seen >> t) & 1u) == 1u) {
+                let p = exp_of(s[t] - m);
+                l_tile += p;
+                let v_start = v_row(batch, first + t, kv_head);
+                for (var c = 0u; c < V_CHUNKS; c++) { o[c] += p * v4(v_start, c); }
+            }
+        }
+        l += l_tile;
+    }
+
+    if (first_row + lane > last_row) { return; }
+    let out_start = params.out_offset + batch * params.out_batch + i * params.out_token + head * params.out_head;
+    let inv_l = select(0.0, 1.0 / l, any);
+    for (var c = 0u; c < V_CHUNKS; c++) { put4(out_start, c, o[c] * inv_l); }
+    work[params.lse_offset + (batch * params.num_heads + head) * params.q_capacity + i] = select(LSE_EMPTY, m + log(l), any);
+}
+
+// exp(x) for x <= 0, in base 2. Below e^-138 it is 0 in f32; a NaN compares false and stays.
+fn exp_of(x: f32) -> f32 {
+    let y = x * LOG2_E;
+    return exp2(select(y, -200.0, y < -200.0));
+}

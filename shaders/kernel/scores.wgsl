@@ -1,0 +1,42 @@
+// scores: what the softmax receives, materialised; for checks, plots and engines that need the matrix.
+//
+//   S = cap(scale * R(m)Q (R(n)K)^T) + terms     where visible, else -inf
+//
+// grid       tiles of TILE_Q rows  x  kv heads  x  batch, offset by `chunk`
+// workgroup  TILE_Q lanes, one row each, packed as in `attention`
+// shared     k_tile, at most 16 KiB
+// out        u32 bits of f32, [batch, num_heads, q_capacity, kv_capacity]: bits, because WGSL has no infinity
+
+@compute @workgroup_size(TILE_Q)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let batch = chunk.batch + workgroup.z;
+    let kv_head = chunk.kv_head + workgroup.y;
+    let first_row = (chunk.tile + workgroup.x) * TILE_Q;
+    let rows = q_length() * params.group;
+    if (first_row >= rows) { return; }                                     // the same for the whole workgroup
+    let last_row = min(first_row + TILE_Q, rows) - 1u;
+    let keys = key_range(batch, first_row / params.group, last_row / params.group);
+
+    let row = min(first_row + lane, last_row);                             // spare lanes repeat the last row, unstored
+    let stored = first_row + lane <= last_row;
+    let i = row / params.group;
+    let head = kv_head * params.group + row % params.group;
+    var at = ScoreAt(batch, head, i, 0u, q_index(batch, i), q_position(batch, i), 0);
+    var q_rotated = load_q(q_row(batch, i, head), at.q_pos);
+    let out_start = params.out_offset + ((batch * params.num_heads + head) * params.q_capacity + i) * params.kv_capacity;
+
+    for (var first = 0u; first < params.kv_capacity; first += TILE_K) {
+        workgroupBarrier();
+        stage_k(batch, kv_head, first, keys.y, lane);
+        workgroupBarrier();
+        for (var t = 0u; t < min(TILE_K, params.kv_capacity - first); t++) {
+            at.j = first + t;
+            var bits = 0xff800000u;
+            if (at.j < keys.y && visible(at)) {
+                at.k_pos = k_position(batch, at.j);
+                bits = bitcast<u32>(score(&q_rotated, t, at));
+            }
+            if (stored) { out[out_start + at.j] = bits; }
+        }
+    }
+}

@@ -1,0 +1,2 @@
+// n = j.
+fn k_position(batch: u32, j: u32) -> i32 { return i32(j); }

@@ -1,0 +1,13 @@
+// Pair p is elements 2p and 2p + 1 of the rotary window:
+//   (a, b) -> (a cos - b sin, a sin + b cos)
+fn rotate_row(row: ptr<function, Row>, position: i32) {
+    for (var p = 0u; p < PAIRS; p++) {
+        let cs = angle(position, p);
+        let i = ROTARY_OFFSET + 2u * p;
+        let j = i + 1u;
+        let a = (*row)[i >> 2u][i & 3u];
+        let b = (*row)[j >> 2u][j & 3u];
+        (*row)[i >> 2u][i & 3u] = a * cs.x - b * cs.y;
+        (*row)[j >> 2u][j & 3u] = a * cs.y + b * cs.x;
+    }
+}

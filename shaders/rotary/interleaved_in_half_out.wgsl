@@ -1,0 +1,15 @@
+// Pair p is read at 2p and 2p + 1 of the rotary window and written at p and p + PAIRS (DeepSeek-V3):
+//   (a, b) -> (a cos - b sin, a sin + b cos)
+fn rotate_row(row: ptr<function, Row>, position: i32) {
+    var source = *row;
+    for (var p = 0u; p < PAIRS; p++) {
+        let cs = angle(position, p);
+        let from = ROTARY_OFFSET + 2u * p;
+        let i = ROTARY_OFFSET + p;
+        let j = i + PAIRS;
+        let a = source[from >> 2u][from & 3u];
+        let b = source[(from + 1u) >> 2u][(from + 1u) & 3u];
+        (*row)[i >> 2u][i & 3u] = a * cs.x - b * cs.y;
+        (*row)[j >> 2u][j & 3u] = a * cs.y + b * cs.x;
+    }
+}

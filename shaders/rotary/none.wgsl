@@ -1,0 +1,2 @@
+// Nothing rotates.
+fn rotate_row(row: ptr<function, Row>, position: i32) {}

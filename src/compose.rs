@@ -1,0 +1,102 @@
+//! Chosen files and a preamble of constants -> one WGSL module. Plain concatenation: WGSL's declarations are
+//! order-free, each file comes in once, and a compiler's line number maps back to the author's file.
+
+use std::fmt::Write;
+
+macro_rules! shaders {
+    ($($path:literal)*) => { &[$(($path, include_str!(concat!("../shaders/", $path)))),*] };
+}
+
+/// Every shader file, by its path below `shaders/`.
+const FILES: &[(&str, &str)] = shaders! {
+    "align/bottom_right.wgsl" "align/top_left.wgsl"
+    "angle/exact.wgsl" "angle/float32.wgsl" "angle/sincos.wgsl" "angle/table.wgsl"
+    "cache/contiguous.wgsl"
+    "cap/none.wgsl" "cap/tanh.wgsl"
+    "common/k_tile.wgsl" "common/params.wgsl" "common/row.wgsl" "common/score_at.wgsl"
+    "kernel/attention.wgsl" "kernel/rotate.wgsl" "kernel/scores.wgsl"
+    "length/per_sequence.wgsl" "length/shared.wgsl"
+    "mask/bits.wgsl" "mask/left.wgsl" "mask/right.wgsl"
+    "position/ids_k.wgsl" "position/ids_q.wgsl" "position/index_k.wgsl" "position/index_q.wgsl"
+    "rotary/half.wgsl" "rotary/interleaved.wgsl" "rotary/interleaved_in_half_out.wgsl" "rotary/none.wgsl"
+    "storage/bf16.wgsl" "storage/f16.wgsl" "storage/f32.wgsl"
+    "tensor/k_aligned.wgsl" "tensor/k_unaligned.wgsl" "tensor/out_16_unaligned.wgsl" "tensor/out_aligned.wgsl"
+    "tensor/out_f32_unaligned.wgsl" "tensor/q_aligned.wgsl" "tensor/q_in_place_16_unaligned.wgsl"
+    "tensor/q_in_place_aligned.wgsl" "tensor/q_in_place_f32_unaligned.wgsl" "tensor/q_unaligned.wgsl"
+    "tensor/v_aligned.wgsl" "tensor/v_unaligned.wgsl"
+    "term/alibi_key_from_end.wgsl" "term/alibi_key_position.wgsl" "term/alibi_relative.wgsl"
+    "term/alibi_symmetric.wgsl" "term/dense.wgsl" "term/distance.wgsl" "term/none.wgsl" "term/table.wgsl"
+    "token/key.wgsl" "token/query.wgsl"
+};
+
+/// Who compiles the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Target {
+    /// naga, through wgpu.
+    #[default]
+    Native,
+    /// Tint and other browser compilers: `enable` lines where a variant needs them (none does yet).
+    Web,
+}
+
+/// A composed module and where its lines come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Composed {
+    pub(crate) source: String,
+    /// First line (from 1) of every part, and its file.
+    parts: Vec<(usize, &'static str)>,
+}
+
+impl Composed {
+    /// `preamble` holds constants, bindings and the glue between slots.
+    pub(crate) fn new(preamble: &str, files: &[&'static str]) -> Self {
+        let mut source = preamble.to_string();
+        let mut parts = vec![(1, "(preamble)")];
+        for path in files {
+            let (path, text) = FILES.iter().find(|(p, _)| p == path).expect("plan names only files of FILES");
+            let _ = write!(source, "\n// ---- {path}\n");
+            parts.push((source.lines().count() + 1, path));
+            source.push_str(text);
+        }
+        Composed { source, parts }
+    }
+
+    /// The author's file and line of a line of the composed source.
+    pub(crate) fn locate(&self, line: usize) -> (&'static str, usize) {
+        let (first, path) = self.parts.iter().rev().find(|(first, _)| *first <= line).unwrap_or(&self.parts[0]);
+        (path, line + 1 - first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shader_file_is_listed() {
+        fn walk(dir: &std::path::Path, found: &mut Vec<String>) {
+            for entry in std::fs::read_dir(dir).expect("shaders/ can be read") {
+                let path = entry.expect("shaders/ can be read").path();
+                if path.is_dir() {
+                    walk(&path, found);
+                } else if path.extension().is_some_and(|e| e == "wgsl") {
+                    let components: Vec<_> = path.components().map(|c| c.as_os_str().to_string_lossy()).collect();
+                    found.push(components[components.len() - 2..].join("/"));
+                }
+            }
+        }
+        let mut found = Vec::new();
+        walk(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders"), &mut found);
+        found.sort();
+        assert_eq!(found, FILES.iter().map(|(p, _)| p.to_string()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn lines_map_back_to_files() {
+        let composed = Composed::new("const A = 1;\n", &["cap/none.wgsl", "term/none.wgsl"]);
+        let line = composed.source.lines().position(|l| l.contains("fn score_terms")).expect("it is there") + 1;
+        assert_eq!(composed.locate(line), ("term/none.wgsl", 2));
+        assert_eq!(composed.locate(1), ("(preamble)", 1));
+    }
+}

@@ -1,0 +1,644 @@
+//! The one-call form: host tensors in, host tensors out.
+
+use crate::pipeline::{Buffers, Pipeline, filled, scoped};
+use crate::{Error, Inputs, Kernel, Limits, Output, Plan, Problem, Result, Slot, Spec, Step, slice};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// Which device to open.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct GpuOptions {
+    /// Part of the adapter's name, driver, driver version or backend, any case; `None`: the best there is.
+    pub adapter: Option<String>,
+    /// WebGPU's default limits and no features at all, whatever the adapter has: what every device can do.
+    pub default_limits: bool,
+}
+
+impl GpuOptions {
+    /// An adapter by (part of) its name, driver or backend.
+    pub fn named(adapter: impl Into<String>) -> Self {
+        GpuOptions { adapter: Some(adapter.into()), ..Self::default() }
+    }
+}
+
+/// What a call did, beside its result.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// The label of the (first) plan.
+    pub kernel: String,
+    /// Dispatches in all.
+    pub dispatches: usize,
+    /// Calls that the problem was cut into because of the device's binding limit; 1 if it fitted.
+    pub parts: usize,
+    /// Time on the device by its own timestamps, where it has them.
+    pub gpu_time: Option<Duration>,
+    /// From the first submission to the end of the last, by the host's clock. The first call of a kernel on some drivers
+    /// includes its compilation.
+    pub wall_time: Duration,
+    /// Making the pipelines, by the host's clock.
+    pub compile_time: Duration,
+    /// Bytes of all device buffers that the call allocated (the largest part, if cut).
+    pub allocated_bytes: u64,
+}
+
+/// A device of its own, with the pipelines compiled so far.
+#[derive(Debug)]
+pub struct Gpu {
+    info: wgpu::AdapterInfo,
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    limits: Limits,
+    timestamps: bool,
+    errors: Arc<Mutex<Option<String>>>,
+    pipelines: Mutex<HashMap<String, Pipeline>>,
+}
+
+/// Every adapter of every backend that the environment allows (`WGPU_BACKEND`), GPUs first.
+pub async fn adapters() -> Vec<wgpu::Adapter> {
+    let descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    let backends = descriptor.backends;
+    let instance = wgpu::Instance::new(descriptor);
+    let mut found = instance.enumerate_adapters(backends).await;
+    let rank = |a: &wgpu::Adapter| {
+        let info = a.get_info();
+        let kind = match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => 0,
+            wgpu::DeviceType::IntegratedGpu => 1,
+            wgpu::DeviceType::VirtualGpu => 2,
+            wgpu::DeviceType::Other => 3,
+            wgpu::DeviceType::Cpu => 4,
+        };
+        let backend = match info.backend {
+            wgpu::Backend::Gl => 1,
+            _ => 0,
+        };
+        (backend, kind)
+    };
+    found.sort_by_key(rank);
+    found
+}
+
+/// One line that tells an adapter from the others: backend, name, driver.
+pub fn describe(info: &wgpu::AdapterInfo) -> String {
+    let driver = format!("{} {}", info.driver, info.driver_info);
+    let driver = driver.trim();
+    match driver {
+        "" => format!("{:?} {}", info.backend, info.name),
+        _ => format!("{:?} {} ({driver})", info.backend, info.name),
+    }
+}
+
+impl Limits {
+    /// Of a wgpu device; software adapters get shorter dispatches.
+    pub fn of_device(limits: &wgpu::Limits, device_type: wgpu::DeviceType) -> Self {
+        let ours = Limits {
+            max_binding_size: limits.max_storage_buffer_binding_size.min(i32::MAX as u64 & !3),
+            max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+            max_workgroups: limits.max_compute_workgroups_per_dimension,
+            max_workgroup_storage: limits.max_compute_workgroup_storage_size,
+            max_invocations: limits.max_compute_invocations_per_workgroup,
+            ..Limits::default()
+        };
+        if device_type == wgpu::DeviceType::Cpu { ours.for_cpu() } else { ours }
+    }
+}
+
+impl Gpu {
+    /// The best adapter there is: discrete, integrated, virtual, software, in this order.
+    pub fn new() -> Result<Self> {
+        Self::open(&GpuOptions::default())
+    }
+    /// An adapter by part of its name, driver or backend.
+    pub fn with_adapter(name: &str) -> Result<Self> {
+        Self::open(&GpuOptions::named(name))
+    }
+    /// See [`GpuOptions`].
+    pub fn open(options: &GpuOptions) -> Result<Self> {
+        pollster::block_on(Self::open_async(options))
+    }
+    /// Every adapter that opens; the others with the reason.
+    pub fn all(options: &GpuOptions) -> Vec<Result<Self>> {
+        pollster::block_on(async {
+            let mut gpus = Vec::new();
+            for adapter in adapters().await {
+                if matches(&adapter, options) {
+                    gpus.push(Self::from_adapter(&adapter, options).await);
+                }
+            }
+            gpus
+        })
+    }
+    /// See [`Gpu::open`].
+    pub async fn open_async(options: &GpuOptions) -> Result<Self> {
+        let all = adapters().await;
+        match all.iter().find(|a| matches(a, options)) {
+            Some(adapter) => Self::from_adapter(adapter, options).await,
+            None => Err(Error::NoAdapter {
+                problem: match (&options.adapter, all.is_empty()) {
+                    (_, true) => "this machine shows none".into(),
+                    (name, false) => {
+                        let names: Vec<_> = all.iter().map(|a| describe(&a.get_info())).collect();
+                        format!("none matches {:?} among: {}", name.as_deref().unwrap_or(""), names.join("; "))
+                    }
+                },
+                help: "install a Vulkan driver (Debian: mesa-vulkan-drivers, a software one), or name one of \
+                       `ropewalk devices`"
+                    .into(),
+            }),
+        }
+    }
+    /// Opens an adapter.
+    pub async fn from_adapter(adapter: &wgpu::Adapter, options: &GpuOptions) -> Result<Self> {
+        let info = adapter.get_info();
+        let mut required_limits = wgpu::Limits::default();
+        let mut required_features = wgpu::Features::empty();
+        if !options.default_limits {
+            let has = adapter.limits();
+            required_limits.max_buffer_size = has.max_buffer_size;
+            required_limits.max_storage_buffer_binding_size = has.max_storage_buffer_binding_size;
+            required_features = adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
+        }
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("ropewalk"),
+            required_features,
+            required_limits,
+            experimental_features: wgpu::ExperimentalFeatures::disabled(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            trace: wgpu::Trace::Off,
+        };
+        let (device, queue) = adapter
+            .request_device(&descriptor)
+            .await
+            .map_err(|e| Error::device(format!("opening {}", describe(&info)), e))?;
+        Ok(Self::from_device(info, device, queue))
+    }
+    /// Around a device that the caller made, with at least WebGPU's default limits. Takes over its handler of uncaptured
+    /// errors.
+    pub fn from_device(info: wgpu::AdapterInfo, device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        let errors = Arc::new(Mutex::new(None));
+        let sink = errors.clone();
+        device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
+            if let Ok(mut sink) = sink.lock() {
+                sink.get_or_insert(e.to_string());
+            }
+        }));
+        let limits = Limits::of_device(&device.limits(), info.device_type);
+        let timestamps = device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
+        Gpu { info, device, queue, limits, timestamps, errors, pipelines: Mutex::default() }
+    }
+
+    /// The adapter.
+    pub fn info(&self) -> &wgpu::AdapterInfo {
+        &self.info
+    }
+    /// The adapter in one line.
+    pub fn describe(&self) -> String {
+        describe(&self.info)
+    }
+    /// The device, for plans and buffers of the caller's own.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.device
+    }
+    /// The queue.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.queue
+    }
+    /// What plans on this device must respect.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Attention: the twin of [`reference::attention`](crate::reference::attention).
+    pub fn attention(&self, spec: &Spec, inputs: &Inputs) -> Result<Output<f32>> {
+        pollster::block_on(self.attention_async(spec, inputs, &|_| ())).map(|(output, _)| output)
+    }
+    /// Attention with figures; `progress` hears the finished share of the dispatches.
+    pub fn attention_with(
+        &self,
+        spec: &Spec,
+        inputs: &Inputs,
+        progress: &dyn Fn(f64),
+    ) -> Result<(Output<f32>, Stats)> {
+        pollster::block_on(self.attention_async(spec, inputs, progress))
+    }
+    /// See [`Gpu::attention_with`].
+    pub async fn attention_async(
+        &self,
+        spec: &Spec,
+        inputs: &Inputs,
+        progress: &dyn Fn(f64),
+    ) -> Result<(Output<f32>, Stats)> {
+        let problem = Problem::new(spec, inputs)?;
+        let [batch, q_len] = [problem.shape.batch, problem.shape.q_len];
+        let (heads, dim) = (spec.num_heads, spec.v_head_dim);
+        let mut output = Output {
+            out_shape: [batch, q_len, heads, dim],
+            out: vec![0.0; batch as usize * q_len as usize * heads as usize * dim as usize],
+            lse: vec![0.0; batch as usize * heads as usize * q_len as usize],
+        };
+        let stats = self
+            .run(Kernel::Attention, &problem, progress, &mut |part, run| {
+                let first = part.kv_heads.start * spec.group();
+                let n = part.kv_heads.len() as u32 * spec.group();
+                for (bi, b) in part.batch.clone().enumerate() {
+                    for i in 0..q_len {
+                        let from = ((bi as u32 * q_len + i) * n * dim) as usize;
+                        let to = (((b * q_len + i) * heads + first) * dim) as usize;
+                        let len = (n * dim) as usize;
+                        output.out[to..to + len].copy_from_slice(&run.out[from..from + len]);
+                    }
+                    let (from, to) = ((bi as u32 * n * q_len) as usize, ((b * heads + first) * q_len) as usize);
+                    let len = (n * q_len) as usize;
+                    for (to, lse) in output.lse[to..to + len].iter_mut().zip(&run.lse[from..from + len]) {
+                        // the device's sentinel of a row that saw no key
+                        *to = if *lse < -1e38 { f32::NEG_INFINITY } else { *lse };
+                    }
+                }
+            })
+            .await?;
+        Ok((output, stats))
+    }
+
+    /// The scores that the softmax receives, `[batch, num_heads, q_len, capacity]`, -inf where masked: the twin of
+    /// [`reference::scores`](crate::reference::scores).
+    pub fn scores(&self, spec: &Spec, inputs: &Inputs) -> Result<Vec<f32>> {
+        pollster::block_on(self.scores_async(spec, inputs))
+    }
+    /// See [`Gpu::scores`].
+    pub async fn scores_async(&self, spec: &Spec, inputs: &Inputs) -> Result<Vec<f32>> {
+        let problem = Problem::new(spec, inputs)?;
+        let plane = problem.shape.q_len as usize * problem.shape.kv_len as usize;
+        let mut scores = vec![0.0; problem.shape.batch as usize * spec.num_heads as usize * plane];
+        self.run(Kernel::Scores, &problem, &|_| (), &mut |part, run| {
+            let first = part.kv_heads.start * spec.group();
+            let len = part.kv_heads.len() * spec.group() as usize * plane;
+            for (bi, b) in part.batch.clone().enumerate() {
+                let to = (b * spec.num_heads + first) as usize * plane;
+                scores[to..to + len].copy_from_slice(&run.out[bi * len..(bi + 1) * len]);
+            }
+        })
+        .await?;
+        Ok(scores)
+    }
+
+    /// The rotated q (`[batch, q_len, num_heads, head_dim]`) and k (`[batch, capacity, num_kv_heads, head_dim]`), rounded
+    /// to the storage type: the twin of [`reference::rotate`](crate::reference::rotate). Rows of k from kv_len on are 0.
+    pub fn rotate(&self, spec: &Spec, inputs: &Inputs) -> Result<(Vec<f32>, Vec<f32>)> {
+        pollster::block_on(self.rotate_async(spec, inputs))
+    }
+    /// See [`Gpu::rotate`].
+    pub async fn rotate_async(&self, spec: &Spec, inputs: &Inputs) -> Result<(Vec<f32>, Vec<f32>)> {
+        let problem = Problem::new(spec, inputs)?;
+        let [batch, q_len, kv_len] = [problem.shape.batch, problem.shape.q_len, problem.shape.kv_len];
+        let mut both = Vec::new();
+        let kernels = [
+            (Kernel::RotateQ { in_place: false }, q_len, spec.num_heads, spec.group()),
+            (Kernel::RotateK { in_place: false }, kv_len, spec.num_kv_heads, 1),
+        ];
+        for (kernel, len, heads, group) in kernels {
+            let row = spec.head_dim as usize;
+            let mut rotated = vec![0.0; batch as usize * len as usize * heads as usize * row];
+            self.run(kernel, &problem, &|_| (), &mut |part, run| {
+                let (first, n) = ((part.kv_heads.start * group) as usize, part.kv_heads.len() * group as usize);
+                for (bi, b) in part.batch.clone().enumerate() {
+                    for i in 0..len as usize {
+                        let from = (bi * len as usize + i) * n * row;
+                        let to = ((b as usize * len as usize + i) * heads as usize + first) * row;
+                        rotated[to..to + n * row].copy_from_slice(&run.out[from..from + n * row]);
+                    }
+                }
+            })
+            .await?;
+            both.push(rotated);
+        }
+        match (both.pop(), both.pop()) {
+            (Some(k), Some(q)) => Ok((q, k)),
+            _ => Err(Error::device("rotating", "no result")),
+        }
+    }
+
+    /// Runs a kernel over the parts of a problem that fit the device.
+    async fn run(
+        &self,
+        kernel: Kernel,
+        problem: &Problem<'_>,
+        progress: &dyn Fn(f64),
+        collect: &mut dyn FnMut(&slice::Part, &Run),
+    ) -> Result<Stats> {
+        let parts = slice::parts(kernel, problem, &self.limits)?;
+        let mut stats = Stats { parts: parts.len(), ..Stats::default() };
+        for (n, part) in parts.iter().enumerate() {
+            let share = |done: f64| progress((n as f64 + done) / parts.len() as f64);
+            let run = if parts.len() == 1 {
+                self.run_part(kernel, problem, &mut stats, &share).await?
+            } else {
+                let (spec, inputs) = slice::part(problem, part)?;
+                self.run_part(kernel, &Problem::new(&spec, &inputs)?, &mut stats, &share).await?
+            };
+            collect(part, &run);
+        }
+        Ok(stats)
+    }
+
+    async fn run_part(
+        &self,
+        kernel: Kernel,
+        problem: &Problem<'_>,
+        stats: &mut Stats,
+        progress: &dyn Fn(f64),
+    ) -> Result<Run> {
+        let (spec, inputs) = (problem.spec, problem.inputs);
+        let mut problem = problem.clone();
+        problem.shape.out = match kernel {
+            Kernel::RotateQ { .. } => {
+                crate::Strides::bshd(problem.shape.q_len, spec.num_heads, spec.head_dim)
+            }
+            Kernel::RotateK { .. } => {
+                crate::Strides::bshd(problem.shape.kv_len, spec.num_kv_heads, spec.head_dim)
+            }
+            _ => problem.shape.out,
+        };
+        let plan = Plan::for_problem(kernel, &problem, &self.limits)?;
+        if stats.kernel.is_empty() {
+            stats.kernel = plan.label().to_string();
+        }
+        let clock = Clock::now();
+        let pipeline = self.pipeline(&plan).await?;
+        stats.compile_time += clock.elapsed();
+
+        // buffers
+        let source = match kernel {
+            Kernel::RotateK { .. } => &inputs.k,
+            _ => &inputs.q,
+        };
+        let mut step = vec![0; plan.step_layout().words as usize];
+        let lens = inputs.kv_lens.clone().unwrap_or_default();
+        plan.step_layout().write(
+            &Step {
+                q_len: problem.shape.q_len,
+                kv_len: inputs.kv_len.unwrap_or(problem.shape.kv_len),
+                kv_lens: &lens,
+                q_positions: inputs.q_positions.as_deref().unwrap_or_default(),
+                k_positions: inputs.k_positions.as_deref().unwrap_or_default(),
+                mask: inputs.mask.as_ref(),
+            },
+            &mut step,
+        )?;
+        let tables = plan.pack_tables(&inputs.bias_tables, inputs.angle_table.as_ref())?;
+        let dense = inputs.attn_bias.as_ref().map_or(&[][..], |d| &d.data);
+        let contents: [(Slot, &[u8]); 6] = [
+            (Slot::Q, source.data().bytes()),
+            (Slot::K, inputs.k.data().bytes()),
+            (Slot::V, inputs.v.data().bytes()),
+            (Slot::Tables, bytemuck::cast_slice(&tables)),
+            (Slot::Dense, bytemuck::cast_slice(dense)),
+            (Slot::Step, bytemuck::cast_slice(&step)),
+        ];
+        let size_of = |slot: Slot| plan.binding(slot).map_or(0, |b| b.size);
+        let results = [(Slot::Out, size_of(Slot::Out)), (Slot::Work, size_of(Slot::Work))];
+        let mut allocated = 0;
+        let context = "allocating buffers";
+        let made = scoped(&self.device, context, || {
+            let mut buffers = HashMap::new();
+            for (slot, bytes) in contents {
+                if plan.binding(slot).is_some() {
+                    let buffer = filled(&self.device, slot.name(), wgpu::BufferUsages::STORAGE, bytes)?;
+                    allocated += buffer.size();
+                    buffers.insert(slot, buffer);
+                }
+            }
+            let mut staging = Vec::new();
+            for (slot, size) in results {
+                if size > 0 {
+                    let make = |usage| {
+                        let descriptor = wgpu::BufferDescriptor {
+                            label: Some(slot.name()),
+                            size: size.next_multiple_of(4),
+                            usage,
+                            mapped_at_creation: false,
+                        };
+                        self.device.create_buffer(&descriptor)
+                    };
+                    allocated += 2 * size.next_multiple_of(4);
+                    buffers.insert(slot, make(wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC));
+                    staging.push((slot, make(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)));
+                }
+            }
+            Some((buffers, staging))
+        });
+        let Some((buffers, staging)) = made.await? else {
+            return Err(Error::device(context, "a buffer could not be mapped; is there enough memory?"));
+        };
+        let uniforms: u64 = [Slot::Params, Slot::Chunk, Slot::Rotary, Slot::Heads].into_iter().map(size_of).sum();
+        stats.allocated_bytes = stats.allocated_bytes.max(allocated + uniforms);
+        let element = inputs.q.dtype().size() as u64;
+        let bound = |slot: Slot, offset: u64| {
+            buffers.get(&slot).map(|buffer| wgpu::BufferBinding { buffer, offset, size: None })
+        };
+        let dispatch = pipeline
+            .bind_async(
+                &self.device,
+                &Buffers {
+                    q: bound(Slot::Q, source.offset() as u64 * element),
+                    k: bound(Slot::K, inputs.k.offset() as u64 * element),
+                    v: bound(Slot::V, inputs.v.offset() as u64 * element),
+                    out: bound(Slot::Out, 0),
+                    work: bound(Slot::Work, 0),
+                    tables: bound(Slot::Tables, 0),
+                    dense: bound(Slot::Dense, 0),
+                    step: bound(Slot::Step, 0),
+                },
+            )
+            .await?;
+
+        // work, one submission a dispatch, so that no watchdog sees them as one
+        let timer = match self.timestamps {
+            true => Some(Timer::new(&self.device)),
+            false => None,
+        };
+        let clock = Clock::now();
+        let mut before = None;
+        let last = dispatch.chunks().saturating_sub(1);
+        for chunk in 0..dispatch.chunks() {
+            let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            {
+                let timestamp_writes = timer.as_ref().and_then(|t| t.writes(chunk == 0, chunk == last));
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: Some(plan.label()),
+                    timestamp_writes,
+                });
+                dispatch.encode_chunk(&mut pass, chunk);
+            }
+            if chunk == last {
+                for (slot, staging) in &staging {
+                    if let Some(buffer) = buffers.get(slot) {
+                        encoder.copy_buffer_to_buffer(buffer, 0, staging, 0, staging.size());
+                    }
+                }
+                if let Some(timer) = &timer {
+                    timer.resolve(&mut encoder);
+                }
+            }
+            let index = self.queue.submit([encoder.finish()]);
+            // one submission ahead: the device stays busy, and progress is true
+            if let Some(previous) = before.replace(index) {
+                self.wait(Some(previous))?;
+                progress(chunk as f64 / dispatch.chunks() as f64);
+            }
+        }
+        self.wait(None)?;
+        stats.wall_time += clock.elapsed();
+        stats.dispatches += dispatch.chunks();
+        progress(1.0);
+
+        // results
+        let mut run = Run::default();
+        for (slot, buffer) in &staging {
+            let bytes = self.read(buffer).await?;
+            match slot {
+                Slot::Out if kernel != Kernel::Scores => {
+                    run.out = crate::Data::from_bytes(inputs.q.dtype(), &bytes).to_f32();
+                }
+                Slot::Out => run.out = crate::Data::from_bytes(crate::Dtype::F32, &bytes).to_f32(),
+                _ => run.lse = crate::Data::from_bytes(crate::Dtype::F32, &bytes).to_f32(),
+            }
+        }
+        if let Some(timer) = &timer {
+            let ticks = self.read(&timer.staging).await?;
+            let tick = |i: usize| ticks.get(8 * i..8 * i + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
+            if let (Some(from), Some(to)) = (tick(0), tick(1)) {
+                let nanos = to.saturating_sub(from) as f64 * self.queue.get_timestamp_period() as f64;
+                *stats.gpu_time.get_or_insert_default() += Duration::from_nanos(nanos as u64);
+            }
+        }
+        self.check()?;
+        Ok(run)
+    }
+
+    async fn pipeline(&self, plan: &Plan) -> Result<Pipeline> {
+        let text = plan.wgsl(crate::Target::Native);
+        let cached = self.pipelines.lock().ok().and_then(|p| p.get(text).cloned());
+        if let Some(pipeline) = cached {
+            return pipeline.for_plan(plan);
+        }
+        let pipeline = Pipeline::new_async(&self.device, plan).await?;
+        if let Ok(mut pipelines) = self.pipelines.lock() {
+            pipelines.insert(text.to_string(), pipeline.clone());
+        }
+        Ok(pipeline)
+    }
+
+    fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let poll = wgpu::PollType::Wait { submission_index: submission, timeout: None };
+        self.device.poll(poll).map_err(|e| Error::device("waiting for the device", e))?;
+        self.check()
+    }
+
+    /// Errors that no scope caught, a lost device among them.
+    fn check(&self) -> Result<()> {
+        match self.errors.lock().ok().and_then(|mut e| e.take()) {
+            Some(message) => Err(Error::device("running", message)),
+            None => Ok(()),
+        }
+    }
+
+    async fn read(&self, buffer: &wgpu::Buffer) -> Result<Vec<u8>> {
+        let mapped = Arc::new(Mutex::new((None, None::<Waker>)));
+        let signal = mapped.clone();
+        buffer.map_async(wgpu::MapMode::Read, .., move |result| {
+            if let Ok(mut signal) = signal.lock() {
+                signal.0 = Some(result);
+                if let Some(waker) = signal.1.take() {
+                    waker.wake();
+                }
+            }
+        });
+        self.wait(None)?;
+        let result = std::future::poll_fn(|context| match mapped.lock() {
+            Ok(mut mapped) => match mapped.0.take() {
+                Some(result) => Poll::Ready(result.map_err(|e| Error::device("mapping a result", e))),
+                None => {
+                    mapped.1 = Some(context.waker().clone());
+                    Poll::Pending
+                }
+            },
+            Err(_) => Poll::Ready(Err(Error::device("mapping a result", "a callback panicked"))),
+        });
+        result.await?;
+        let bytes = buffer.get_mapped_range(..).map_err(|e| Error::device("reading a result", e))?.to_vec();
+        buffer.unmap();
+        Ok(bytes)
+    }
+}
+
+/// The results of one part, contiguous.
+#[derive(Default)]
+struct Run {
+    out: Vec<f32>,
+    lse: Vec<f32>,
+}
+
+struct Timer {
+    set: wgpu::QuerySet,
+    resolved: wgpu::Buffer,
+    staging: wgpu::Buffer,
+}
+
+impl Timer {
+    fn new(device: &wgpu::Device) -> Self {
+        let set = device.create_query_set(&wgpu::QuerySetDescriptor {
+            label: Some("time"),
+            ty: wgpu::QueryType::Timestamp,
+            count: 2,
+        });
+        let make = |usage| {
+            device.create_buffer(&wgpu::BufferDescriptor { label: Some("time"), size: 16, usage, mapped_at_creation: false })
+        };
+        let resolved = make(wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC);
+        let staging = make(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
+        Timer { set, resolved, staging }
+    }
+    /// The first pass writes the start, the last the end.
+    fn writes(&self, first: bool, last: bool) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
+        (first || last).then(|| wgpu::ComputePassTimestampWrites {
+            query_set: &self.set,
+            beginning_of_pass_write_index: first.then_some(0),
+            end_of_pass_write_index: last.then_some(1),
+        })
+    }
+    fn resolve(&self, encoder: &mut wgpu::CommandEncoder) {
+        encoder.resolve_query_set(&self.set, 0..2, &self.resolved, 0);
+        encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.staging, 0, 16);
+    }
+}
+
+/// The host's clock; browsers have none in std.
+struct Clock {
+    #[cfg(not(target_arch = "wasm32"))]
+    start: std::time::Instant,
+}
+
+impl Clock {
+    fn now() -> Self {
+        Clock {
+            #[cfg(not(target_arch = "wasm32"))]
+            start: std::time::Instant::now(),
+        }
+    }
+    fn elapsed(&self) -> Duration {
+        #[cfg(not(target_arch = "wasm32"))]
+        return self.start.elapsed();
+        #[cfg(target_arch = "wasm32")]
+        Duration::ZERO
+    }
+}
+
+fn matches(adapter: &wgpu::Adapter, options: &GpuOptions) -> bool {
+    let info = adapter.get_info();
+    let text = format!("{:?} {} {} {}", info.backend, info.name, info.driver, info.driver_info).to_lowercase();
+    options.adapter.as_ref().is_none_or(|wanted| text.contains(&wanted.to_lowercase()))
+}

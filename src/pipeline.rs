@@ -1,0 +1,334 @@
+//! A compiled plan, and its binding to the caller's buffers. wgpu starts here.
+
+use crate::layout::{Access, CHUNK_STRIDE, Params, Slot};
+use crate::{ChunkDispatch, Error, Kernel, Plan, Result};
+
+/// A compiled plan.
+///
+/// Compilation may take from milliseconds to seconds, by driver: do it once for each spec. A plan of another shape with
+/// the same text shares it, see [`Pipeline::for_plan`].
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    plan: Plan,
+    pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+/// The caller's buffers, each with an offset in bytes. q, k, v, out and dense may start at any element (a plan made with
+/// `shape.aligned` asks for multiples of four elements); the others at the device's offset alignment, 256 by default.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Buffers<'a> {
+    /// Queries, or the source of `rotate`.
+    pub q: Option<wgpu::BufferBinding<'a>>,
+    /// Keys.
+    pub k: Option<wgpu::BufferBinding<'a>>,
+    /// Values.
+    pub v: Option<wgpu::BufferBinding<'a>>,
+    /// The result.
+    pub out: Option<wgpu::BufferBinding<'a>>,
+    /// `plan.workspace_size()` bytes: lse.
+    pub work: Option<wgpu::BufferBinding<'a>>,
+    /// The contents of `plan.pack_tables()`.
+    pub tables: Option<wgpu::BufferBinding<'a>>,
+    /// D.
+    pub dense: Option<wgpu::BufferBinding<'a>>,
+    /// `plan.step_layout().words` words, written for every step.
+    pub step: Option<wgpu::BufferBinding<'a>>,
+}
+
+impl<'a> Buffers<'a> {
+    fn get(&self, slot: Slot) -> Option<&wgpu::BufferBinding<'a>> {
+        match slot {
+            Slot::Q => self.q.as_ref(),
+            Slot::K => self.k.as_ref(),
+            Slot::V => self.v.as_ref(),
+            Slot::Out => self.out.as_ref(),
+            Slot::Work => self.work.as_ref(),
+            Slot::Tables => self.tables.as_ref(),
+            Slot::Dense => self.dense.as_ref(),
+            Slot::Step => self.step.as_ref(),
+            Slot::Params | Slot::Chunk | Slot::Rotary | Slot::Heads => None,
+        }
+    }
+}
+
+/// A pipeline bound to buffers: encoding it cannot fail, allocate, map, poll or submit.
+#[derive(Debug, Clone)]
+pub struct Dispatch {
+    pipeline: wgpu::ComputePipeline,
+    group: wgpu::BindGroup,
+    chunks: Vec<ChunkDispatch>,
+}
+
+impl Dispatch {
+    /// Encodes every dispatch into the caller's compute pass.
+    pub fn encode(&self, pass: &mut wgpu::ComputePass) {
+        for chunk in 0..self.chunks.len() {
+            self.encode_chunk(pass, chunk);
+        }
+    }
+    /// How many dispatches there are; each is short enough for a watchdog, all of them may not be.
+    pub fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+    /// Encodes one of them (counted from 0; others do nothing), for callers that spread long work over submissions.
+    pub fn encode_chunk(&self, pass: &mut wgpu::ComputePass, chunk: usize) {
+        let Some(ChunkDispatch { workgroups: [x, y, z], .. }) = self.chunks.get(chunk) else { return };
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.group, &[chunk as u32 * CHUNK_STRIDE as u32]);
+        pass.dispatch_workgroups(*x, *y, *z);
+    }
+}
+
+/// Runs wgpu calls with their errors captured.
+pub(crate) async fn scoped<T>(device: &wgpu::Device, context: &str, calls: impl FnOnce() -> T) -> Result<T> {
+    let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+    let result = calls();
+    let errors = [internal.pop().await, validation.pop().await, memory.pop().await];
+    match errors.into_iter().flatten().next() {
+        Some(e) => Err(Error::device(context, e)),
+        None => Ok(result),
+    }
+}
+
+impl Pipeline {
+    /// Compiles a plan, waiting for the compiler.
+    pub fn new(device: &wgpu::Device, plan: &Plan) -> Result<Self> {
+        pollster::block_on(Self::new_async(device, plan))
+    }
+
+    /// Compiles a plan.
+    pub async fn new_async(device: &wgpu::Device, plan: &Plan) -> Result<Self> {
+        let label = Some(plan.label());
+        let entries: Vec<_> = plan
+            .bindings()
+            .iter()
+            .map(|b| wgpu::BindGroupLayoutEntry {
+                binding: b.binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: match b.access {
+                        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+                        Access::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
+                        Access::Uniform | Access::UniformDynamic => wgpu::BufferBindingType::Uniform,
+                    },
+                    has_dynamic_offset: b.access == Access::UniformDynamic,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let context = format!("compiling {}", plan.label());
+        let made = scoped(device, &context, || {
+            let source = wgpu::ShaderSource::Wgsl(plan.wgsl(crate::Target::Native).into());
+            let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
+            let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+            let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label,
+                bind_group_layouts: &[Some(&layout)],
+                immediate_size: 0,
+            });
+            let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label,
+                layout: Some(&pipeline_layout),
+                module: &module,
+                entry_point: Some("main"),
+                // every tile is written before it is read, and zeroing it takes some drivers seconds to compile
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    zero_initialize_workgroup_memory: false,
+                    ..Default::default()
+                },
+                cache: None,
+            });
+            (pipeline, layout)
+        });
+        let (pipeline, layout) = made.await?;
+        Ok(Pipeline { plan: plan.clone(), pipeline, layout })
+    }
+
+    /// The same compiled shader for a plan of another shape; an error if its text differs.
+    pub fn for_plan(&self, plan: &Plan) -> Result<Self> {
+        if plan.wgsl(crate::Target::Native) != self.plan.wgsl(crate::Target::Native) {
+            return Err(Error::spec(
+                "plan",
+                format!("{} differs from {}", plan.label(), self.plan.label()),
+                "compile a pipeline of its own",
+            ));
+        }
+        Ok(Pipeline { plan: plan.clone(), ..self.clone() })
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Binds the caller's buffers. Allocates the small uniforms of the plan; everything else is the caller's. Errors name
+    /// the buffer.
+    pub fn bind(&self, device: &wgpu::Device, buffers: &Buffers) -> Result<Dispatch> {
+        pollster::block_on(self.bind_async(device, buffers))
+    }
+
+    /// See [`Pipeline::bind`].
+    pub async fn bind_async(&self, device: &wgpu::Device, buffers: &Buffers<'_>) -> Result<Dispatch> {
+        let alignment = device.limits().min_storage_buffer_offset_alignment as u64;
+        let mut params = self.plan.params;
+        let mut bound = Vec::new();
+        for binding in self.plan.bindings() {
+            if matches!(binding.access, Access::Uniform | Access::UniformDynamic) {
+                continue;
+            }
+            let Some(given) = buffers.get(binding.slot) else {
+                return Err(Error::input(binding.name, "is not bound", format!("bind {} bytes of it", binding.size)));
+            };
+            self.check_size(binding, given)?;
+            bound.push((binding, self.place(&mut params, binding.slot, given, alignment)?));
+        }
+        self.check_aliasing(buffers)?;
+
+        let label = self.plan.label();
+        let context = format!("binding {label}");
+        let made = scoped(device, &context, || {
+            let uniforms: Vec<_> = self
+                .plan
+                .bindings()
+                .iter()
+                .filter_map(|b| {
+                    let contents = match b.slot {
+                        Slot::Params => bytemuck::bytes_of(&params).to_vec(),
+                        slot => self.plan.uniform(slot)?,
+                    };
+                    Some((b, filled(device, label, wgpu::BufferUsages::UNIFORM, &contents)))
+                })
+                .collect();
+            let of_uniform = |(b, buffer): &(&crate::Binding, Option<wgpu::Buffer>)| {
+                let buffer = buffer.as_ref()?;
+                let size = if b.slot == Slot::Chunk { CHUNK_STRIDE } else { b.size };
+                Some((b.binding, buffer.clone(), 0, size))
+            };
+            let mut all: Vec<(u32, wgpu::Buffer, u64, u64)> = uniforms.iter().filter_map(of_uniform).collect();
+            if all.len() < uniforms.len() {
+                return None;
+            }
+            all.extend(bound.iter().map(|(b, (buffer, offset, size))| (b.binding, buffer.clone(), *offset, *size)));
+            let entries: Vec<_> = all
+                .iter()
+                .map(|(binding, buffer, offset, size)| wgpu::BindGroupEntry {
+                    binding: *binding,
+                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                        buffer,
+                        offset: *offset,
+                        size: wgpu::BufferSize::new(*size),
+                    }),
+                })
+                .collect();
+            let descriptor = wgpu::BindGroupDescriptor { label: Some(label), layout: &self.layout, entries: &entries };
+            Some(device.create_bind_group(&descriptor))
+        });
+        let Some(group) = made.await? else {
+            return Err(Error::device(context, "a uniform buffer could not be mapped"));
+        };
+        Ok(Dispatch { pipeline: self.pipeline.clone(), group, chunks: self.plan.chunks().to_vec() })
+    }
+
+    fn check_size(&self, binding: &crate::Binding, given: &wgpu::BufferBinding) -> Result<()> {
+        let room = given.buffer.size().saturating_sub(given.offset);
+        let room = given.size.map_or(room, |s| room.min(s.get()));
+        if room < binding.size {
+            return Err(Error::input(
+                binding.name,
+                format!("{room} bytes from offset {}", given.offset),
+                format!("the plan takes {} bytes", binding.size),
+            ));
+        }
+        if !given.buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
+            return Err(Error::input(
+                binding.name,
+                "its buffer lacks BufferUsages::STORAGE",
+                "create the buffer with that usage",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Splits a byte offset into what a binding can express and elements in the parameters.
+    fn place(
+        &self,
+        params: &mut Params,
+        slot: Slot,
+        given: &wgpu::BufferBinding,
+        alignment: u64,
+    ) -> Result<(wgpu::Buffer, u64, u64)> {
+        let rest = given.offset % alignment;
+        let element = match slot {
+            Slot::Q | Slot::K | Slot::V | Slot::Out => self.plan.spec().dtype.size() as u64,
+            _ => 4,
+        };
+        let unit = match slot {
+            Slot::Q | Slot::K | Slot::V | Slot::Out if self.plan.aligned => 4 * element,
+            Slot::Q | Slot::K | Slot::V | Slot::Out | Slot::Dense | Slot::Work => element,
+            _ => alignment,
+        };
+        if rest % unit != 0 {
+            return Err(Error::input(
+                slot.name(),
+                format!("starts at byte {}", given.offset),
+                match self.plan.aligned && unit == 4 * element {
+                    true => format!("start at a multiple of {unit} bytes, or plan with shape.aligned = false"),
+                    false => format!("start at a multiple of {unit} bytes"),
+                },
+            ));
+        }
+        let elements = (rest / element) as u32;
+        match slot {
+            Slot::Q => params.q_offset += elements,
+            Slot::K => params.k_offset += elements,
+            Slot::V => params.v_offset += elements,
+            Slot::Out => params.out_offset += elements,
+            Slot::Dense => params.dense_offset += elements,
+            Slot::Work => params.lse_offset += elements,
+            _ => {}
+        }
+        let size = self.plan.binding(slot).map_or(0, |b| (b.size + rest).next_multiple_of(4));
+        let size = size.min(given.buffer.size() - (given.offset - rest));
+        Ok((given.buffer.clone(), given.offset - rest, size))
+    }
+
+    /// A buffer that is written may not be read through another binding of the same dispatch.
+    fn check_aliasing(&self, buffers: &Buffers) -> Result<()> {
+        let used = |slot: Slot| buffers.get(slot).filter(|_| self.plan.binding(slot).is_some());
+        for written in [Slot::Out, Slot::Work] {
+            let Some(target) = used(written) else { continue };
+            for other in [Slot::Q, Slot::K, Slot::V, Slot::Tables, Slot::Dense, Slot::Step, Slot::Work, Slot::Out] {
+                if other != written && used(other).is_some_and(|o| o.buffer == target.buffer) {
+                    let help = match self.plan.kernel() {
+                        Kernel::RotateQ { .. } | Kernel::RotateK { .. } => "plan with in_place: true",
+                        _ => "use two buffers: WebGPU forbids reading and writing one buffer in a dispatch",
+                    };
+                    return Err(Error::input(written.name(), format!("is the buffer of {} too", other.name()), help));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A buffer with contents; `None` if it could not be mapped (an error scope holds the reason).
+pub(crate) fn filled(
+    device: &wgpu::Device,
+    label: &str,
+    usage: wgpu::BufferUsages,
+    contents: &[u8],
+) -> Option<wgpu::Buffer> {
+    let size = (contents.len() as u64).next_multiple_of(4).max(16);
+    let buffer = device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: true });
+    {
+        let mut view = buffer.get_mapped_range_mut(..).ok()?;
+        view.slice(..contents.len()).copy_from_slice(contents);
+    }
+    buffer.unmap();
+    Some(buffer)
+}

@@ -1,0 +1,909 @@
+//! How it is computed: which kernel from which files, tiles, dispatches, workspace. Pure: no device, no shader compiler.
+
+use crate::compose::{Composed, Target};
+use crate::layout::{Binding, CHUNK_STRIDE, HEAD_ENTRIES, Params, ROTARY_ENTRIES, Slot};
+use crate::tuning::{CPU_FLOP_PER_DISPATCH, GPU_FLOP_PER_DISPATCH, MAX_TILE_K, TILE_Q};
+use crate::{
+    AlibiForm, Alignment, Angle, AngleTable, Bias, Dense, Dtype, Error, Pairing, Positions, Problem, Result, Shape,
+    Spec, Strides, bias, phase,
+};
+use std::fmt::Write;
+use std::ops::Range;
+
+/// What a plan computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kernel {
+    /// out and lse.
+    Attention,
+    /// The score matrix, `[batch, num_heads, q_len, kv_len]` f32, -inf where masked.
+    Scores,
+    /// R(m) q.
+    RotateQ {
+        /// Into the same buffer (bound as `out`) instead of another.
+        in_place: bool,
+    },
+    /// R(n) k, rows below kv_len.
+    RotateK {
+        /// Into the same buffer (bound as `out`) instead of another.
+        in_place: bool,
+    },
+}
+
+impl Kernel {
+    fn name(self) -> &'static str {
+        match self {
+            Kernel::Attention => "attention",
+            Kernel::Scores => "scores",
+            Kernel::RotateQ { in_place: false } => "rotate_q",
+            Kernel::RotateQ { in_place: true } => "rotate_q_in_place",
+            Kernel::RotateK { in_place: false } => "rotate_k",
+            Kernel::RotateK { in_place: true } => "rotate_k_in_place",
+        }
+    }
+    fn rotates_only(self) -> bool {
+        matches!(self, Kernel::RotateQ { .. } | Kernel::RotateK { .. })
+    }
+    fn in_place(self) -> bool {
+        matches!(self, Kernel::RotateQ { in_place: true } | Kernel::RotateK { in_place: true })
+    }
+}
+
+/// What a plan must respect. [`Limits::default`] is WebGPU's defaults, which every device has.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// `max_storage_buffer_binding_size`, bytes.
+    pub max_binding_size: u64,
+    /// `max_storage_buffers_per_shader_stage`.
+    pub max_storage_buffers: u32,
+    /// `max_compute_workgroups_per_dimension`.
+    pub max_workgroups: u32,
+    /// `max_compute_workgroup_storage_size`, bytes.
+    pub max_workgroup_storage: u32,
+    /// `max_compute_invocations_per_workgroup`.
+    pub max_invocations: u32,
+    /// Floating-point operations that one dispatch may hold, so that no watchdog is near.
+    pub max_flop_per_dispatch: f64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_binding_size: 128 << 20,
+            max_storage_buffers: 8,
+            max_workgroups: 65_535,
+            max_workgroup_storage: 16_384,
+            max_invocations: 256,
+            max_flop_per_dispatch: GPU_FLOP_PER_DISPATCH,
+        }
+    }
+}
+
+impl Limits {
+    /// For a software adapter: shorter dispatches.
+    pub fn for_cpu(self) -> Self {
+        Limits { max_flop_per_dispatch: CPU_FLOP_PER_DISPATCH, ..self }
+    }
+}
+
+/// Where the caller writes what changes with every step: word offsets into the `step` buffer (u32 words).
+///
+/// Words 0 and 1 are q_len and kv_len. Positions are i32 bit patterns with the capacity as row stride; mask bits are
+/// 32 keys a word, the lowest bit first.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct StepLayout {
+    /// Words in all.
+    pub words: u32,
+    /// `[batch, q_capacity]` i32.
+    pub q_positions: Option<Range<u32>>,
+    /// `[batch, kv_capacity]` i32.
+    pub k_positions: Option<Range<u32>>,
+    /// `[batch]` u32.
+    pub kv_lens: Option<Range<u32>>,
+    /// `[batch or 1, heads or 1, q_capacity or 1, ceil(kv_capacity / 32)]`.
+    pub mask: Option<Range<u32>>,
+    #[serde(skip)]
+    mask_shape: [u32; 4],
+    #[serde(skip)]
+    shape: [u32; 3],
+}
+
+/// The values of one step, as [`StepLayout::write`] takes them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Step<'a> {
+    /// Query tokens, at most the plan's q_len.
+    pub q_len: u32,
+    /// Keys in use, at most the plan's kv_len; with kv_lens, an upper bound of them.
+    pub kv_len: u32,
+    /// Keys in use of every sequence, where `spec.kv_lens`.
+    pub kv_lens: &'a [u32],
+    /// `[batch, len]` with len from `q_len` to the capacity, where `spec.positions` is `Ids`.
+    pub q_positions: &'a [i32],
+    /// `[batch, len]` with len from `kv_len` to the capacity, where `spec.positions` is `Ids`.
+    pub k_positions: &'a [i32],
+    /// true: attend, where `spec.mask.dense`; the shape that the plan was made for.
+    pub mask: Option<&'a Dense<bool>>,
+}
+
+impl StepLayout {
+    /// Writes a step into `words` (at least `self.words` of them), without allocating.
+    pub fn write(&self, step: &Step, words: &mut [u32]) -> Result<()> {
+        let [batch, q_capacity, kv_capacity] = self.shape;
+        let Some(words) = words.get_mut(..self.words as usize) else {
+            return Err(Error::input("step", format!("{} words", words.len()), format!("give {} of them", self.words)));
+        };
+        for (name, n, capacity) in [("q_len", step.q_len, q_capacity), ("kv_len", step.kv_len, kv_capacity)] {
+            if n > capacity {
+                return Err(Error::input(name, format!("{n} of {capacity}"), "plan for a larger shape, or give less"));
+            }
+        }
+        words[..8].copy_from_slice(&[step.q_len, step.kv_len, 0, 0, 0, 0, 0, 0]);
+        if let Some(at) = &self.kv_lens {
+            if step.kv_lens.len() != batch as usize || step.kv_lens.iter().any(|n| *n > step.kv_len) {
+                return Err(Error::input(
+                    "kv_lens",
+                    format!("{:?}", step.kv_lens),
+                    format!("give one length for each of {batch} sequences, none above kv_len = {}", step.kv_len),
+                ));
+            }
+            words[at.start as usize..at.end as usize].copy_from_slice(step.kv_lens);
+        }
+        let rows = [
+            ("q_positions", &self.q_positions, step.q_positions, step.q_len, q_capacity),
+            ("k_positions", &self.k_positions, step.k_positions, step.kv_len, kv_capacity),
+        ];
+        for (name, at, ids, least, capacity) in rows {
+            let Some(at) = at else { continue };
+            let len = ids.len() / batch as usize;
+            if ids.len() != len * batch as usize || len < least as usize || len > capacity as usize {
+                return Err(Error::input(
+                    name,
+                    format!("{} positions for {batch} sequences", ids.len()),
+                    format!("give [batch, len] with len from {least} to {capacity}"),
+                ));
+            }
+            for (b, row) in ids.chunks_exact(len.max(1)).enumerate() {
+                let start = at.start as usize + b * capacity as usize;
+                words[start..start + len].copy_from_slice(bytemuck::cast_slice(row));
+            }
+        }
+        if let Some(at) = &self.mask {
+            self.write_mask(step, &mut words[at.start as usize..at.end as usize])?;
+        }
+        Ok(())
+    }
+
+    fn write_mask(&self, step: &Step, words: &mut [u32]) -> Result<()> {
+        let Some(mask) = step.mask.filter(|m| m.shape == self.mask_shape) else {
+            return Err(Error::input(
+                "mask",
+                format!("shape {:?}", step.mask.map(|m| m.shape)),
+                format!("the plan was made for {:?}", self.mask_shape),
+            ));
+        };
+        let keys = self.shape[2];
+        let row_words = keys.div_ceil(32) as usize;
+        words.fill(0);
+        for (r, row) in words.chunks_exact_mut(row_words).enumerate() {
+            for j in 0..keys as usize {
+                let seen = if mask.shape[3] == 1 { mask.data[r] } else { mask.data[r * keys as usize + j] };
+                row[j / 32] |= (seen as u32) << (j % 32);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One dispatch of a plan: its part of the grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChunkDispatch {
+    /// First row tile, kv head and sequence: the `chunk` uniform.
+    pub first: [u32; 3],
+    /// Workgroups in x (row tiles), y (kv heads) and z (batch).
+    pub workgroups: [u32; 3],
+}
+
+/// A kernel chosen and laid out for a spec, a shape and a device's limits.
+///
+/// ```
+/// use ropewalk::{Kernel, Limits, Mask, Pairing, Plan, Rotary, Shape, Spec, Target};
+/// let mut spec = Spec::new(32, 8, 128);
+/// spec.rotary = Some(Rotary::new(Pairing::Half, 128, 500_000.0));
+/// spec.mask = Mask::causal();
+/// let shape = Shape::new(&spec, 1, 1, 4096); // decode into a cache of 4096 tokens
+/// let plan = Plan::new(Kernel::Attention, &spec, &shape, &Limits::default())?;
+/// println!("{}", plan.wgsl(Target::Native));
+/// for b in plan.bindings() {
+///     println!("@binding({}) {}: {} ({:?}, {} bytes)", b.binding, b.name, b.wgsl_type, b.access, b.size);
+/// }
+/// # Ok::<(), ropewalk::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub(crate) kernel: Kernel,
+    pub(crate) dtype: Dtype,
+    pub(crate) aligned: bool,
+    composed: Composed,
+    bindings: Vec<Binding>,
+    pub(crate) params: Params,
+    pub(crate) rotary: Vec<[u32; 4]>,
+    pub(crate) heads: Vec<[f32; 4]>,
+    chunks: Vec<ChunkDispatch>,
+    step: StepLayout,
+    label: String,
+    tile: [u32; 2],
+    spec: Spec,
+    shape: Shape,
+}
+
+impl Plan {
+    /// Plans `kernel`. Errors name the field of the spec or shape, or the limit that is too small.
+    pub fn new(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits) -> Result<Self> {
+        spec.validate()?;
+        let source = match kernel {
+            Kernel::RotateK { .. } => shape.k,
+            _ => shape.q,
+        };
+        let target = if kernel.in_place() { source } else { shape.out };
+        let aligned = aligned(kernel, spec, shape, source, target);
+        let head_chunks = spec.head_dim.div_ceil(4);
+        let tile_k = MAX_TILE_K.min(limits.max_workgroup_storage / (16 * head_chunks));
+        if tile_k == 0 || limits.max_invocations < TILE_Q || limits.max_storage_buffers < 8 {
+            return Err(Error::limit(
+                "max_compute_workgroup_storage_size",
+                format!("{limits:?}"),
+                "request WebGPU's default limits at least",
+            ));
+        }
+        let (params, step) = place(kernel, spec, shape, source, target)?;
+        let chunks = split(kernel, spec, shape, limits);
+        let mut files = Files { spec, files: Vec::new(), slots: Vec::new(), glue: String::new() };
+        files.choose(kernel, aligned);
+        files.slots.sort();
+        files.slots.dedup();
+
+        let element = match (kernel, aligned) {
+            (_, true) => "Raw4",
+            (_, false) => "Raw1",
+        };
+        let mut bindings = Vec::new();
+        for slot in &files.slots {
+            let size = binding_bytes(*slot, kernel, spec, shape, source, target, step.words, chunks.len());
+            let element = match (*slot, kernel, spec.dtype, aligned) {
+                (Slot::Out, Kernel::Scores, ..) => "u32",
+                (Slot::Out, _, Dtype::F16 | Dtype::Bf16, false) => "atomic<u32>",
+                _ => element,
+            };
+            let storage = !matches!(slot, Slot::Params | Slot::Chunk | Slot::Rotary | Slot::Heads);
+            if storage && size > limits.max_binding_size {
+                return Err(Error::limit(
+                    "max_storage_buffer_binding_size",
+                    format!("{} takes {size} bytes of a binding's {}", slot.name(), limits.max_binding_size),
+                    "request a larger limit, or call for fewer sequences or kv heads at a time",
+                ));
+            }
+            bindings.push(slot.binding(element, size));
+        }
+
+        let composed = Composed::new(&preamble(kernel, spec, tile_k, &bindings, &files.glue), &files.files);
+        let rotary = rotary_entries(spec);
+        let heads = head_entries(spec);
+        let label = label(kernel, spec, aligned, tile_k);
+        Ok(Plan {
+            kernel,
+            dtype: spec.dtype,
+            aligned,
+            composed,
+            bindings,
+            params,
+            rotary,
+            heads,
+            chunks,
+            step,
+            label,
+            tile: [TILE_Q, tile_k],
+            spec: spec.clone(),
+            shape: *shape,
+        })
+    }
+
+    /// The plan of the one-call API for a problem.
+    pub fn for_problem(kernel: Kernel, problem: &Problem, limits: &Limits) -> Result<Self> {
+        let mut shape = problem.shape;
+        let inputs = problem.inputs;
+        shape.dense = inputs.attn_bias.as_ref().map_or([1; 4], |d| d.shape);
+        shape.mask = inputs.mask.as_ref().map_or([1; 4], |d| d.shape);
+        shape.angle_rows = match (&inputs.angle_table, &problem.spec.rotary) {
+            (Some(t), Some(r)) => (t.cos.len() / (r.rotary_dim / 2) as usize) as u32,
+            _ => 0,
+        };
+        shape.aligned = [&inputs.q, &inputs.k, &inputs.v].iter().all(|t| t.offset().is_multiple_of(4));
+        Self::new(kernel, problem.spec, &shape, limits)
+    }
+
+    /// The composed shader; its entry point is `main`.
+    pub fn wgsl(&self, target: Target) -> &str {
+        match target {
+            Target::Native | Target::Web => &self.composed.source,
+        }
+    }
+    /// The file below `shaders/` and the line in it that a line (from 1) of [`Plan::wgsl`] came from.
+    pub fn locate(&self, line: usize) -> (&'static str, usize) {
+        self.composed.locate(line)
+    }
+    /// The binding table, all in group 0, in the order of numbers.
+    pub fn bindings(&self) -> &[Binding] {
+        &self.bindings
+    }
+    /// The entry of a slot, if the variant uses it.
+    pub fn binding(&self, slot: Slot) -> Option<&Binding> {
+        self.bindings.iter().find(|b| b.slot == slot)
+    }
+    /// Where the caller writes step values.
+    pub fn step_layout(&self) -> &StepLayout {
+        &self.step
+    }
+    /// Bytes of the `work` buffer that the caller provides; 0 where the kernel has none.
+    pub fn workspace_size(&self) -> u64 {
+        self.binding(Slot::Work).map_or(0, |b| b.size)
+    }
+    /// The first f32 of lse in `work`, which holds `[batch, num_heads, q_len]`.
+    pub fn lse_offset(&self) -> u32 {
+        self.params.lse_offset
+    }
+    /// The dispatches, in order.
+    pub fn chunks(&self) -> &[ChunkDispatch] {
+        &self.chunks
+    }
+    /// Kernel, storage, shape constants, slots and tiles, as captures, logs, benches and reports show them.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+    /// Rows and keys of a tile.
+    pub fn tile(&self) -> [u32; 2] {
+        self.tile
+    }
+    /// The spec that was planned.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+    /// The shape that was planned.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+    /// What the plan computes.
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
+    /// The contents of the `tables` buffer: the bias tables of the spec in its order (as [`Inputs`](crate::Inputs)
+    /// takes them), expanded over distances, then cos and sin.
+    pub fn pack_tables(&self, bias_tables: &[Vec<f32>], angles: Option<&AngleTable>) -> Result<Vec<f32>> {
+        let mut packed = Vec::new();
+        for term in bias::resolve(&self.spec, bias_tables)? {
+            if let bias::TermData::Table { values, .. } = term {
+                packed.extend(values);
+            }
+        }
+        if let Some(table) = angles {
+            packed.extend(&table.cos);
+            packed.extend(&table.sin);
+        }
+        let want = self.binding(Slot::Tables).map_or(0, |b| b.size as usize / 4);
+        if packed.len() < want {
+            return Err(Error::input(
+                "tables",
+                format!("{} values", packed.len()),
+                format!("the plan was made for {want}: bias tables and {} angle rows", self.shape.angle_rows),
+            ));
+        }
+        Ok(packed)
+    }
+
+    /// The `params`, `chunk`, `rotary` or `heads` uniform as bytes: for engines that are not Rust, and for `bind`.
+    pub fn uniform(&self, slot: Slot) -> Option<Vec<u8>> {
+        self.binding(slot)?;
+        match slot {
+            Slot::Params => Some(bytemuck::bytes_of(&self.params).to_vec()),
+            Slot::Rotary => Some(bytemuck::cast_slice(&self.rotary).to_vec()),
+            Slot::Heads => Some(bytemuck::cast_slice(&self.heads).to_vec()),
+            Slot::Chunk => {
+                let mut bytes = vec![0u8; self.chunks.len() * CHUNK_STRIDE as usize];
+                for (entry, chunk) in bytes.chunks_exact_mut(CHUNK_STRIDE as usize).zip(&self.chunks) {
+                    entry[..12].copy_from_slice(bytemuck::cast_slice(&chunk.first));
+                }
+                Some(bytes)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether every row starts and ends at a multiple of four elements, so that four are loaded at a time.
+fn aligned(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: Strides) -> bool {
+    let fours = |s: &Strides| [s.batch, s.token, s.head].iter().all(|n| n.is_multiple_of(4));
+    let dims = spec.head_dim.is_multiple_of(4);
+    let rest = match kernel {
+        Kernel::Attention => spec.v_head_dim.is_multiple_of(4) && [shape.k, shape.v, shape.out].iter().all(fours),
+        Kernel::Scores => fours(&shape.k),
+        Kernel::RotateQ { .. } | Kernel::RotateK { .. } => fours(&target),
+    };
+    shape.aligned && dims && fours(&source) && rest
+}
+
+/// Every offset and stride: in `params`, and in the caller's `step`.
+fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: Strides) -> Result<(Params, StepLayout)> {
+    let [batch, q_len, kv_len] = [shape.batch, shape.q_len, shape.kv_len];
+    if batch == 0 || q_len == 0 || kv_len == 0 || q_len > 1 << 30 || kv_len > 1 << 30 {
+        return Err(Error::spec(
+            "shape",
+            format!("batch {batch}, q_len {q_len}, kv_len {kv_len}"),
+            "give each 1 or more, lengths at most 2^30",
+        ));
+    }
+    for (name, d) in [("dense", shape.dense), ("mask", shape.mask)] {
+        let full = [batch, spec.num_heads, q_len, kv_len];
+        if d.iter().zip(full).any(|(d, f)| *d != 1 && *d != f) {
+            return Err(Error::spec(
+                format!("shape.{name}"),
+                format!("{d:?}"),
+                format!("let every dimension be 1 or that of {full:?}"),
+            ));
+        }
+    }
+    let mut next = 8u64;
+    let mut take = |wanted: bool, words: u64| -> Result<Option<Range<u32>>> {
+        if !wanted {
+            return Ok(None);
+        }
+        let start = next;
+        next += words;
+        match (u32::try_from(start), u32::try_from(next)) {
+            (Ok(start), Ok(end)) => Ok(Some(start..end)),
+            _ => Err(Error::limit("step", "more than 2^32 words", "use fewer sequences or broadcast the mask")),
+        }
+    };
+    let ids = spec.positions == Positions::Ids;
+    let q_positions = take(ids, batch as u64 * q_len as u64)?;
+    let k_positions = take(ids, batch as u64 * kv_len as u64)?;
+    let kv_lens = take(spec.kv_lens, batch as u64)?;
+    let row_words = kv_len.div_ceil(32);
+    let [mask_b, mask_h, mask_i, _] = shape.mask;
+    let mask = take(spec.mask.dense, [mask_b, mask_h, mask_i, row_words].iter().map(|d| *d as u64).product())?;
+    let start = |r: &Option<Range<u32>>| r.as_ref().map_or(0, |r| r.start);
+    let unless_one = |d: u32, stride: u32| if d == 1 { 0 } else { stride };
+    let [dense_b, dense_h, dense_i, dense_j] = shape.dense;
+    let table_words: u64 = spec.bias.iter().map(|b| table_rows(b) * spec.num_heads as u64).sum();
+    let angle_words = shape.angle_rows as u64 * spec.rotary.as_ref().map_or(0, |r| r.rotary_dim as u64 / 2);
+    let (Ok(angle_cos), Ok(angle_sin)) = (u32::try_from(table_words), u32::try_from(table_words + angle_words)) else {
+        return Err(Error::limit("tables", "more than 2^32 words", "use smaller bias or angle tables"));
+    };
+    let cap = spec.logits_soft_cap.unwrap_or(1.0);
+    let params = Params {
+        q_capacity: q_len,
+        kv_capacity: kv_len,
+        num_heads: spec.num_heads,
+        group: spec.group(),
+        q_offset: 0,
+        q_batch: source.batch,
+        q_token: source.token,
+        q_head: source.head,
+        k_offset: 0,
+        k_batch: shape.k.batch,
+        k_token: shape.k.token,
+        k_head: shape.k.head,
+        v_offset: 0,
+        v_batch: shape.v.batch,
+        v_token: shape.v.token,
+        v_head: shape.v.head,
+        out_offset: 0,
+        out_batch: target.batch,
+        out_token: target.token,
+        out_head: target.head,
+        step_q_positions: start(&q_positions),
+        step_k_positions: start(&k_positions),
+        step_kv_lens: start(&kv_lens),
+        step_mask: start(&mask),
+        mask_batch: unless_one(mask_b, mask_h * mask_i * row_words),
+        mask_head: unless_one(mask_h, mask_i * row_words),
+        mask_row: unless_one(mask_i, row_words),
+        lse_offset: 0,
+        dense_batch: unless_one(dense_b, dense_h * dense_i * dense_j),
+        dense_head: unless_one(dense_h, dense_i * dense_j),
+        dense_row: unless_one(dense_i, dense_j),
+        dense_key: unless_one(dense_j, 1),
+        dense_offset: 0,
+        angle_cos,
+        angle_sin,
+        unused: 0,
+        softmax_scale: if kernel.rotates_only() { 1.0 } else { spec.scale() as f32 },
+        soft_cap: cap as f32,
+        inv_soft_cap: (1.0 / cap) as f32,
+        unused_f: 0.0,
+    };
+    let words = next as u32;
+    let shape3 = [batch, q_len, kv_len];
+    Ok((params, StepLayout { words, q_positions, k_positions, kv_lens, mask, mask_shape: shape.mask, shape: shape3 }))
+}
+
+/// Rows of a bias term's table in `tables`, for each head.
+fn table_rows(bias: &Bias) -> u64 {
+    match bias {
+        Bias::Table { .. } | Bias::T5 { .. } => {
+            let (min, max) = bias::distances(bias);
+            (max as i64 - min as i64 + 1) as u64
+        }
+        Bias::Alibi { .. } => 0,
+    }
+}
+
+#[allow(clippy::too_many_arguments)] // one match on the slot, over everything that decides a size
+fn binding_bytes(
+    slot: Slot,
+    kernel: Kernel,
+    spec: &Spec,
+    shape: &Shape,
+    source: Strides,
+    target: Strides,
+    step_words: u32,
+    chunks: usize,
+) -> u64 {
+    let [batch, q_len, kv_len] = [shape.batch, shape.q_len, shape.kv_len];
+    let element = spec.dtype.size() as u64;
+    // storage is bound in whole words
+    let bytes =
+        |s: Strides, len: u32, heads: u32, dim: u32| (s.extent(batch, len, heads, dim) * element).next_multiple_of(4);
+    let (tokens, heads) = match kernel {
+        Kernel::RotateK { .. } => (kv_len, spec.num_kv_heads),
+        _ => (q_len, spec.num_heads),
+    };
+    let matrix = |d: [u32; 4]| d.iter().map(|n| *n as u64).product::<u64>();
+    match slot {
+        Slot::Q => bytes(source, tokens, heads, spec.head_dim),
+        Slot::K => bytes(shape.k, kv_len, spec.num_kv_heads, spec.head_dim),
+        Slot::V => bytes(shape.v, kv_len, spec.num_kv_heads, spec.v_head_dim),
+        Slot::Out => match kernel {
+            Kernel::Attention => bytes(target, tokens, heads, spec.v_head_dim),
+            Kernel::Scores => 4 * matrix([batch, spec.num_heads, q_len, kv_len]),
+            Kernel::RotateQ { .. } | Kernel::RotateK { .. } => bytes(target, tokens, heads, spec.head_dim),
+        },
+        Slot::Work => 4 * batch as u64 * spec.num_heads as u64 * q_len as u64,
+        Slot::Tables => {
+            let angles = 2 * shape.angle_rows as u64 * spec.rotary.as_ref().map_or(0, |r| r.rotary_dim as u64 / 2);
+            4 * (spec.bias.iter().map(|b| table_rows(b) * spec.num_heads as u64).sum::<u64>() + angles)
+        }
+        Slot::Dense => 4 * matrix(shape.dense),
+        Slot::Step => 4 * step_words as u64,
+        Slot::Params => size_of::<Params>() as u64,
+        Slot::Chunk => chunks as u64 * CHUNK_STRIDE,
+        Slot::Rotary => 16 * ROTARY_ENTRIES as u64,
+        Slot::Heads => 16 * HEAD_ENTRIES as u64,
+    }
+}
+
+/// The grid, cut into dispatches that respect the grid's limit and the work limit.
+fn split(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits) -> Vec<ChunkDispatch> {
+    let (rows, heads, flop_per_row) = match kernel {
+        Kernel::Attention | Kernel::Scores => (
+            shape.q_len as u64 * spec.group() as u64,
+            spec.num_kv_heads,
+            2.0 * shape.kv_len as f64 * (spec.head_dim + spec.v_head_dim) as f64,
+        ),
+        Kernel::RotateQ { .. } => (shape.q_len as u64, spec.num_heads, 20.0 * spec.head_dim as f64),
+        Kernel::RotateK { .. } => (shape.kv_len as u64, spec.num_kv_heads, 20.0 * spec.head_dim as f64),
+    };
+    let grid = [rows.div_ceil(TILE_Q as u64), heads as u64, shape.batch as u64];
+    let budget = ((limits.max_flop_per_dispatch / (flop_per_row * TILE_Q as f64)) as u64).max(1);
+    let cap = limits.max_workgroups as u64;
+    let x = grid[0].min(budget).min(cap);
+    let y = grid[1].min((budget / x).max(1)).min(cap);
+    let z = grid[2].min((budget / (x * y)).max(1)).min(cap);
+    let steps = |n: u64, by: u64| (0..n.div_ceil(by)).map(move |i| (i * by, by.min(n - i * by)));
+    let mut chunks = Vec::new();
+    for (z0, zn) in steps(grid[2], z) {
+        for (y0, yn) in steps(grid[1], y) {
+            for (x0, xn) in steps(grid[0], x) {
+                let workgroups = [xn as u32, yn as u32, zn as u32];
+                chunks.push(ChunkDispatch { first: [x0 as u32, y0 as u32, z0 as u32], workgroups });
+            }
+        }
+    }
+    chunks
+}
+
+/// The choice of files: every variant is one file in one slot.
+struct Files<'a> {
+    spec: &'a Spec,
+    files: Vec<&'static str>,
+    slots: Vec<Slot>,
+    glue: String,
+}
+
+impl Files<'_> {
+    fn add(&mut self, file: &'static str, slots: &[Slot]) {
+        if !self.files.contains(&file) {
+            self.files.push(file);
+        }
+        self.slots.extend(slots);
+    }
+
+    fn choose(&mut self, kernel: Kernel, aligned: bool) {
+        match kernel {
+            Kernel::Attention => {
+                self.add("kernel/attention.wgsl", &[Slot::Work]);
+                self.scores(aligned);
+                self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
+                self.out(aligned);
+            }
+            Kernel::Scores => {
+                self.add("kernel/scores.wgsl", &[Slot::Out]);
+                self.scores(aligned);
+            }
+            Kernel::RotateQ { in_place } => {
+                self.add("kernel/rotate.wgsl", &[]);
+                self.add("token/query.wgsl", &[]);
+                self.q_position();
+                self.rotate_source(aligned, in_place);
+            }
+            Kernel::RotateK { in_place } => {
+                self.add("kernel/rotate.wgsl", &[]);
+                self.add("token/key.wgsl", &[]);
+                self.k_position();
+                self.kv_length();
+                self.rotate_source(aligned, in_place);
+            }
+        }
+        self.add("common/params.wgsl", &[Slot::Params, Slot::Chunk, Slot::Step]);
+        self.storage();
+    }
+
+    /// What `scores` and `attention` share.
+    fn scores(&mut self, aligned: bool) {
+        self.add("common/k_tile.wgsl", &[]);
+        self.add("common/score_at.wgsl", &[]);
+        self.add("cache/contiguous.wgsl", &[]);
+        self.add(if aligned { "tensor/q_aligned.wgsl" } else { "tensor/q_unaligned.wgsl" }, &[Slot::Q]);
+        self.add(if aligned { "tensor/k_aligned.wgsl" } else { "tensor/k_unaligned.wgsl" }, &[Slot::K]);
+        self.rotation();
+        self.q_position();
+        self.k_position();
+        self.kv_length();
+        self.add(if self.spec.logits_soft_cap.is_some() { "cap/tanh.wgsl" } else { "cap/none.wgsl" }, &[]);
+        self.terms();
+        self.mask();
+    }
+
+    fn rotate_source(&mut self, aligned: bool, in_place: bool) {
+        let narrow = self.spec.dtype != Dtype::F32;
+        let (file, slots): (_, &[Slot]) = match (in_place, aligned, narrow) {
+            (false, true, _) => ("tensor/q_aligned.wgsl", &[Slot::Q]),
+            (false, false, _) => ("tensor/q_unaligned.wgsl", &[Slot::Q]),
+            (true, true, _) => ("tensor/q_in_place_aligned.wgsl", &[]),
+            (true, false, false) => ("tensor/q_in_place_f32_unaligned.wgsl", &[]),
+            (true, false, true) => ("tensor/q_in_place_16_unaligned.wgsl", &[]),
+        };
+        self.add(file, slots);
+        self.out(aligned);
+        self.rotation();
+    }
+
+    fn out(&mut self, aligned: bool) {
+        let file = match (aligned, self.spec.dtype) {
+            (true, _) => "tensor/out_aligned.wgsl",
+            (false, Dtype::F32) => "tensor/out_f32_unaligned.wgsl",
+            (false, Dtype::F16 | Dtype::Bf16) => "tensor/out_16_unaligned.wgsl",
+        };
+        self.add(file, &[Slot::Out]);
+    }
+
+    fn storage(&mut self) {
+        let file = match self.spec.dtype {
+            Dtype::F32 => "storage/f32.wgsl",
+            Dtype::F16 => "storage/f16.wgsl",
+            Dtype::Bf16 => "storage/bf16.wgsl",
+        };
+        self.add(file, &[]);
+    }
+
+    fn rotation(&mut self) {
+        self.add("common/row.wgsl", &[]);
+        let Some(rotary) = &self.spec.rotary else {
+            return self.add("rotary/none.wgsl", &[]);
+        };
+        let (pairing, angle) = (rotary.pairing, rotary.angle);
+        match pairing {
+            Pairing::Half => self.add("rotary/half.wgsl", &[]),
+            Pairing::Interleaved => self.add("rotary/interleaved.wgsl", &[]),
+            Pairing::InterleavedInHalfOut => self.add("rotary/interleaved_in_half_out.wgsl", &[]),
+        }
+        match angle {
+            Angle::Exact => self.add("angle/exact.wgsl", &[Slot::Rotary]),
+            Angle::Float32 => self.add("angle/float32.wgsl", &[Slot::Rotary]),
+            Angle::Table => return self.add("angle/table.wgsl", &[Slot::Rotary, Slot::Tables]),
+        }
+        self.add("angle/sincos.wgsl", &[]);
+    }
+
+    fn kv_length(&mut self) {
+        self.add(if self.spec.kv_lens { "length/per_sequence.wgsl" } else { "length/shared.wgsl" }, &[]);
+    }
+    fn q_position(&mut self) {
+        match self.spec.positions {
+            Positions::Index => {
+                self.kv_length();
+                self.add("position/index_q.wgsl", &[]);
+            }
+            Positions::Ids => self.add("position/ids_q.wgsl", &[]),
+        }
+    }
+    fn k_position(&mut self) {
+        match self.spec.positions {
+            Positions::Index => self.add("position/index_k.wgsl", &[]),
+            Positions::Ids => self.add("position/ids_k.wgsl", &[]),
+        }
+    }
+
+    /// `score_terms` is the sum of the chosen terms.
+    fn terms(&mut self) {
+        let mut calls = Vec::new();
+        let mut first = 0u64;
+        for bias in &self.spec.bias {
+            let rows = table_rows(bias);
+            match bias {
+                Bias::Table { .. } | Bias::T5 { .. } => {
+                    let (min, max) = bias::distances(bias);
+                    self.add("term/table.wgsl", &[Slot::Tables]);
+                    self.add("term/distance.wgsl", &[]);
+                    calls.push(format!("term_table(at, {first}u, {}, {})", wgsl_i32(min), wgsl_i32(max)));
+                    first += rows * self.spec.num_heads as u64;
+                }
+                Bias::Alibi { form, .. } => {
+                    let (file, call) = match form {
+                        AlibiForm::Relative => ("term/alibi_relative.wgsl", "term_alibi_relative(at)"),
+                        AlibiForm::Symmetric => ("term/alibi_symmetric.wgsl", "term_alibi_symmetric(at)"),
+                        AlibiForm::KeyPosition => ("term/alibi_key_position.wgsl", "term_alibi_key_position(at)"),
+                        AlibiForm::KeyFromEnd => ("term/alibi_key_from_end.wgsl", "term_alibi_key_from_end(at)"),
+                    };
+                    self.add(file, &[Slot::Heads]);
+                    if matches!(form, AlibiForm::Relative | AlibiForm::Symmetric) {
+                        self.add("term/distance.wgsl", &[]);
+                    }
+                    calls.push(call.to_string());
+                }
+            }
+        }
+        if self.spec.dense_bias {
+            self.add("term/dense.wgsl", &[Slot::Dense]);
+            calls.push("term_dense(at)".into());
+        }
+        if calls.is_empty() {
+            self.add("term/none.wgsl", &[]);
+        } else {
+            let _ = writeln!(self.glue, "fn score_terms(at: ScoreAt) -> f32 {{ return {}; }}", calls.join(" + "));
+        }
+    }
+
+    /// `visible` is the conjunction of the chosen masks, `key_range` the intersection of their ranges.
+    fn mask(&mut self) {
+        let mask = &self.spec.mask;
+        let mut seen = Vec::new();
+        let mut ranges = String::new();
+        if mask.right().is_some() {
+            self.add("mask/right.wgsl", &[]);
+            seen.push("right_visible(at)");
+            ranges += "    range = right_keys(range, q_index(batch, first), q_index(batch, last));\n";
+        }
+        if mask.window_left.is_some() {
+            self.add("mask/left.wgsl", &[]);
+            seen.push("left_visible(at)");
+            ranges += "    range = left_keys(range, q_index(batch, first), q_index(batch, last));\n";
+        }
+        if mask.dense {
+            self.add("mask/bits.wgsl", &[]);
+            seen.push("bits_visible(at)");
+        }
+        if self.spec.dense_bias {
+            seen.push("dense_visible(at)");
+        }
+        if seen.is_empty() {
+            seen.push("true");
+        }
+        match mask.alignment {
+            Alignment::BottomRight => self.add("align/bottom_right.wgsl", &[]),
+            Alignment::TopLeft => self.add("align/top_left.wgsl", &[]),
+        }
+        let _ = write!(
+            self.glue,
+            "fn visible(at: ScoreAt) -> bool {{ return {}; }}\n\
+             // The keys that some query row from `first` to `last` may see.\n\
+             fn key_range(batch: u32, first: u32, last: u32) -> vec2<u32> {{\n    \
+                 var range = vec2<i32>(0, i32(kv_length(batch)));\n{ranges}    \
+                 let low = max(range.x, 0);\n    \
+                 return vec2<u32>(u32(low), u32(max(range.y, low)));\n\
+             }}\n",
+            seen.join(" && ")
+        );
+    }
+}
+
+/// An i32 literal; the least one has no literal of its own in WGSL.
+fn wgsl_i32(x: i32) -> String {
+    if x == i32::MIN { "(-2147483647 - 1)".into() } else { format!("{x}") }
+}
+
+/// Constants, bindings and the glue between slots.
+fn preamble(kernel: Kernel, spec: &Spec, tile_k: u32, bindings: &[Binding], glue: &str) -> String {
+    let out_dim = if kernel.rotates_only() { spec.head_dim } else { spec.v_head_dim };
+    let (pairs, offset) = spec.rotary.as_ref().map_or((0, 0), |r| (r.rotary_dim / 2, r.offset));
+    // no index exceeds 2^30, so a wider window is open
+    let window = |n: Option<u32>| n.unwrap_or(0).min((1 << 30) - 1);
+    let mut text = String::from("// Composed by ropewalk. Constants of the spec and the plan:\n");
+    for (name, value) in [
+        ("HEAD_DIM", spec.head_dim),
+        ("HEAD_CHUNKS", spec.head_dim.div_ceil(4)),
+        ("V_HEAD_DIM", spec.v_head_dim),
+        ("V_CHUNKS", spec.v_head_dim.div_ceil(4)),
+        ("OUT_DIM", out_dim),
+        ("PAIRS", pairs),
+        ("ROTARY_OFFSET", offset),
+        ("TILE_Q", TILE_Q),
+        ("TILE_K", tile_k),
+    ] {
+        let _ = writeln!(text, "const {name}: u32 = {value}u;");
+    }
+    let _ = writeln!(text, "const WINDOW_LEFT: i32 = {};", window(spec.mask.window_left));
+    let _ = writeln!(text, "const WINDOW_RIGHT: i32 = {};", window(spec.mask.right()));
+    text.push_str("const SCORE_FLOOR: f32 = -1e30; // scores below this are taken as this\n");
+    text.push_str("const LSE_EMPTY: f32 = -3e38;   // lse of a row that sees no key; -inf on the host\n");
+    text.push_str("const LOG2_E: f32 = 1.44269504;\n\n");
+    for binding in bindings {
+        text.push_str(&binding.declaration());
+    }
+    if !glue.is_empty() {
+        text.push('\n');
+        text.push_str(glue);
+    }
+    text
+}
+
+fn rotary_entries(spec: &Spec) -> Vec<[u32; 4]> {
+    let mut entries = vec![[0; 4]; ROTARY_ENTRIES];
+    if let Some(rotary) = &spec.rotary {
+        let factor = (rotary.attention_factor as f32).to_bits();
+        let frequencies = match rotary.angle {
+            Angle::Table => vec![0.0; rotary.rotary_dim as usize / 2],
+            _ => rotary.inv_freq(),
+        };
+        for (entry, f) in entries.iter_mut().zip(frequencies) {
+            let inc = phase::increment(f);
+            *entry = [(inc >> 32) as u32, inc as u32, (f as f32).to_bits(), factor];
+        }
+    }
+    entries
+}
+
+fn head_entries(spec: &Spec) -> Vec<[f32; 4]> {
+    let mut entries = vec![[0.0; 4]; HEAD_ENTRIES];
+    for (entry, slope) in entries.iter_mut().zip(spec.bias.iter().flat_map(|b| bias::slopes(b, spec.num_heads))) {
+        entry[0] = slope as f32;
+    }
+    entries
+}
+
+fn label(kernel: Kernel, spec: &Spec, aligned: bool, tile_k: u32) -> String {
+    let mut label = format!("{}.{}.d{}", kernel.name(), spec.dtype.name(), spec.head_dim);
+    if spec.v_head_dim != spec.head_dim {
+        let _ = write!(label, "v{}", spec.v_head_dim);
+    }
+    for term in spec.terms() {
+        let _ = write!(label, ".{}", term.replace(' ', "-"));
+    }
+    let _ = write!(label, ".q{TILE_Q}k{tile_k}");
+    if !aligned {
+        label.push_str(".unaligned");
+    }
+    label
+}

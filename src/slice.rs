@@ -1,0 +1,139 @@
+//! Problems that exceed a binding limit, cut into sequences and kv heads that fit.
+
+use crate::tensor::Data;
+use crate::{Bias, Dense, Error, Inputs, Kernel, Limits, Plan, Problem, Result, Spec, Tensor, bias};
+use std::ops::Range;
+
+/// A part of a problem: some sequences, some kv heads with their query heads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) batch: Range<u32>,
+    pub(crate) kv_heads: Range<u32>,
+}
+
+/// The parts that fit the limits, whole sequences first. An error says what one sequence and one kv head take.
+pub(crate) fn parts(kernel: Kernel, problem: &Problem, limits: &Limits) -> Result<Vec<Part>> {
+    let (batch, heads) = (problem.shape.batch, problem.spec.num_kv_heads);
+    let fits = |batch: u32, heads: u32| -> Result<()> {
+        let part = Part { batch: 0..batch, kv_heads: 0..heads };
+        let (spec, shape) = (part_spec(problem.spec, &part), problem.shape);
+        let small = |d: [u32; 4]| [d[0].min(batch), d[1].min(spec.num_heads), d[2], d[3]];
+        let mut sized = crate::Shape::new(&spec, batch, shape.q_len, shape.kv_len);
+        sized.dense = problem.inputs.attn_bias.as_ref().map_or([1; 4], |d| small(d.shape));
+        sized.mask = problem.inputs.mask.as_ref().map_or([1; 4], |d| small(d.shape));
+        let angle_words = problem.inputs.angle_table.as_ref().map_or(0, |t| t.cos.len());
+        let pairs = spec.rotary.as_ref().map_or(1, |r| r.rotary_dim as usize / 2);
+        sized.angle_rows = (angle_words / pairs) as u32;
+        Plan::new(kernel, &spec, &sized, limits).map(|_| ())
+    };
+    let sequences = (1..=batch).rev().find(|n| fits(*n, heads).is_ok());
+    let (sequences, kv_heads) = match sequences {
+        Some(n) => (n, heads),
+        None => match (1..heads).rev().find(|n| fits(1, *n).is_ok()) {
+            Some(n) => (1, n),
+            None => match fits(1, 1) {
+                Err(Error::Limit { field, problem, .. }) => {
+                    return Err(Error::limit(
+                        field,
+                        format!("even one sequence and one kv head is too large: {problem}"),
+                        "use shorter sequences, or a device (or requested limits) with a larger binding size",
+                    ));
+                }
+                other => return other.map(|_| Vec::new()),
+            },
+        },
+    };
+    let cuts = |n: u32, by: u32| (0..n).step_by(by as usize).map(move |i| i..(i + by).min(n));
+    Ok(cuts(batch, sequences)
+        .flat_map(|b| cuts(heads, kv_heads).map(move |h| Part { batch: b.clone(), kv_heads: h }))
+        .collect())
+}
+
+fn part_spec(spec: &Spec, part: &Part) -> Spec {
+    let group = spec.group();
+    let heads = part.kv_heads.start * group..part.kv_heads.end * group;
+    let mut out = spec.clone();
+    out.num_kv_heads = part.kv_heads.len() as u32;
+    out.num_heads = heads.len() as u32;
+    for bias in &mut out.bias {
+        let all = bias::slopes(bias, spec.num_heads);
+        if let Bias::Alibi { slopes, scale, .. } = bias {
+            *slopes = Some(all[heads.start as usize..heads.end as usize].iter().map(|s| *s as f32).collect());
+            *scale = 1.0;
+        }
+    }
+    out
+}
+
+/// The part's own spec and inputs, contiguous.
+pub(crate) fn part(problem: &Problem, part: &Part) -> Result<(Spec, Inputs)> {
+    let (spec, inputs) = (problem.spec, problem.inputs);
+    let group = spec.group();
+    let heads = part.kv_heads.start * group..part.kv_heads.end * group;
+    let [q_len, kv_len] = [problem.shape.q_len, problem.shape.kv_len];
+    let sub = part_spec(spec, part);
+    let mut out = Inputs::new(
+        tensor_part(&inputs.q, &part.batch, &heads)?,
+        tensor_part(&inputs.k, &part.batch, &part.kv_heads)?,
+        tensor_part(&inputs.v, &part.batch, &part.kv_heads)?,
+    );
+    let rows = |ids: &Option<Vec<i32>>, len: u32| {
+        let span = part.batch.start as usize * len as usize..part.batch.end as usize * len as usize;
+        ids.as_ref().map(|ids| ids[span].to_vec())
+    };
+    out.kv_len = inputs.kv_len;
+    out.kv_lens = inputs.kv_lens.as_ref().map(|l| l[part.batch.start as usize..part.batch.end as usize].to_vec());
+    out.q_positions = rows(&inputs.q_positions, q_len);
+    out.k_positions = rows(&inputs.k_positions, kv_len);
+    out.angle_table = inputs.angle_table.clone();
+    out.attn_bias = inputs.attn_bias.as_ref().map(|d| dense_part(d, &part.batch, &heads));
+    out.mask = inputs.mask.as_ref().map(|d| dense_part(d, &part.batch, &heads));
+    let tables = spec.bias.iter().filter(|b| !matches!(b, Bias::Alibi { .. }));
+    out.bias_tables = tables
+        .zip(&inputs.bias_tables)
+        .map(|(bias, t)| match bias {
+            // [num_buckets, num_heads]
+            Bias::T5 { .. } => t
+                .chunks_exact(spec.num_heads as usize)
+                .flat_map(|row| row[heads.start as usize..heads.end as usize].iter().copied())
+                .collect(),
+            // [num_heads, rows]
+            Bias::Table { .. } | Bias::Alibi { .. } => {
+                let rows = t.len() / spec.num_heads as usize;
+                t[heads.start as usize * rows..heads.end as usize * rows].to_vec()
+            }
+        })
+        .collect();
+    Ok((sub, out))
+}
+
+fn tensor_part(t: &Tensor, batch: &Range<u32>, heads: &Range<u32>) -> Result<Tensor> {
+    let [_, len, _, dim] = t.shape();
+    let starts = batch
+        .clone()
+        .flat_map(|b| (0..len).flat_map(move |j| heads.clone().map(move |h| (b, j, h))))
+        .map(|(b, j, h)| t.row_start(b, j, h));
+    fn gather<T: Copy>(v: &[T], starts: impl Iterator<Item = usize>, dim: usize) -> Vec<T> {
+        starts.flat_map(|s| v[s..s + dim].iter().copied()).collect()
+    }
+    let dim = dim as usize;
+    let data = match t.data() {
+        Data::F32(v) => Data::F32(gather(v, starts, dim)),
+        Data::F16(v) => Data::F16(gather(v, starts, dim)),
+        Data::Bf16(v) => Data::Bf16(gather(v, starts, dim)),
+    };
+    Tensor::bshd(data, [batch.len() as u32, len, heads.len() as u32, dim as u32])
+}
+
+fn dense_part<T: Copy>(d: &Dense<T>, batch: &Range<u32>, heads: &Range<u32>) -> Dense<T> {
+    let [b, h, i, j] = d.shape;
+    let pick = |n: u32, r: &Range<u32>| if n == 1 { 0..1 } else { r.clone() };
+    let (bs, hs) = (pick(b, batch), pick(h, heads));
+    let plane = i as usize * j as usize;
+    let data = bs
+        .clone()
+        .flat_map(|b| hs.clone().map(move |hh| (b * h + hh) as usize * plane))
+        .flat_map(|start| d.data[start..start + plane].iter().copied())
+        .collect();
+    Dense { shape: [bs.len() as u32, hs.len() as u32, i, j], data }
+}

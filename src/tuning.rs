@@ -1,0 +1,15 @@
+//! The tuned numbers, all of them, each with where it comes from.
+
+/// Rows (and lanes) of a workgroup of `attention`, `scores` and `rotate`. 64 is a multiple of every subgroup size from
+/// 4 to 64 and half of the largest; not yet measured on a GPU.
+pub(crate) const TILE_Q: u32 = 64;
+
+/// The most keys of a tile; their visibility is one u32.
+pub(crate) const MAX_TILE_K: u32 = 32;
+
+/// Multiply-adds and the like (2 for each) that one dispatch may hold, so that it stays well below a watchdog's two
+/// seconds. GPU: an integrated one at 8 GFLOP/s would need half a second. CPU adapter: SwiftShader reaches 1 GFLOP/s on
+/// two cores with these kernels.
+pub(crate) const GPU_FLOP_PER_DISPATCH: f64 = 4e9;
+/// See [`GPU_FLOP_PER_DISPATCH`].
+pub(crate) const CPU_FLOP_PER_DISPATCH: f64 = 5e8;
