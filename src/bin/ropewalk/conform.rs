@@ -17,7 +17,7 @@ use device::Device;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ropewalk::{Error, Result};
 use safetensors::{Dtype, tensor::TensorView};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -32,6 +32,9 @@ pub struct Args {
     /// The adapter to run on: part of its name, or `all`.
     #[arg(long, value_name = "NAME|all")]
     adapter: Option<String>,
+    /// Use the adapter's own limits and features instead of WebGPU's default limits and no features.
+    #[arg(long)]
+    own_limits: bool,
     /// Leave the GPU out.
     #[arg(long, conflicts_with = "adapter")]
     reference: bool,
@@ -66,7 +69,11 @@ struct Report {
 /// Runs the command: exit code 1 if a case failed, 2 if a file could not be read as a case.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let files = golden::files(&args.paths)?;
-    let devices = if args.reference { Vec::new() } else { Device::open(args.adapter.as_deref())? };
+    let (devices, complaints) = match args.reference {
+        true => (Vec::new(), Vec::new()),
+        false => Device::open(args.adapter.as_deref(), args.own_limits)?,
+    };
+    complaints.iter().for_each(|e| eprintln!("left out: {e}"));
     let bar = Bar::new(files.len() as u64);
     let (mut passed, mut failed, mut skipped, mut unreadable) = (0, 0, 0, 0);
     for file in &files {
@@ -293,10 +300,11 @@ impl Bar {
         self.bar.inc(1);
     }
     fn print(&self, line: String) {
-        self.bar.suspend(|| println!("{line}"));
+        // A reader that has seen enough (`| head`) is no error.
+        self.bar.suspend(|| writeln!(std::io::stdout(), "{line}").ok());
     }
     fn complain(&self, line: String) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| writeln!(std::io::stderr(), "{line}").ok());
     }
 }
 

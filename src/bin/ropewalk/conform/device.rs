@@ -1,30 +1,113 @@
-//! The GPU side of a comparison: the same stages as the reference's, with the permitted error of every element.
+//! The GPU side of a comparison: the reference's stages on a device, with the permitted difference of every element.
 
-use super::compare::Stages;
-use super::work::Probe;
-use ropewalk::{Error, Result};
+use super::compare::{Stages, add_probs, stages};
+use super::work::{Probe, Stage};
+use ropewalk::{Error, Gpu, GpuOptions, Result};
 
 /// An adapter under test.
 pub struct Device {
-    /// As the driver calls it.
+    /// In one line.
     pub name: String,
+    gpu: Gpu,
 }
 
-/// The reference's results, the device's, and the largest permitted difference.
+/// What a probe should give, how far off it may be, and what it gave.
 pub struct Run {
+    /// The reference's.
     pub value: Stages,
+    /// The largest permitted |device - value|.
     pub bound: Stages,
+    /// The device's.
     pub device: Stages,
 }
 
 impl Device {
-    /// The best adapter, the one whose name holds the text, or (`all`) every one.
-    pub fn open(_adapter: Option<&str>) -> Result<Vec<Device>> {
-        let help = "use --reference".to_string();
-        Err(Error::NoAdapter { problem: "this build has no GPU side".into(), help })
+    /// The best adapter, the one whose name holds the text, or (`all`) every one that opens; the complaints are of
+    /// those that do not.
+    pub fn open(adapter: Option<&str>, own_limits: bool) -> Result<(Vec<Device>, Vec<Error>)> {
+        let mut options = GpuOptions::default();
+        options.default_limits = !own_limits;
+        let opened = match adapter {
+            Some("all") => Gpu::all(&options),
+            name => {
+                options.adapter = name.map(String::from);
+                vec![Gpu::open(&options)]
+            }
+        };
+        let (mut devices, mut complaints) = (Vec::new(), Vec::new());
+        for gpu in opened {
+            match gpu {
+                Ok(gpu) => devices.push(Device { name: gpu.describe(), gpu }),
+                Err(e) => complaints.push(e),
+            }
+        }
+        match (devices.is_empty(), complaints.pop()) {
+            (true, Some(e)) => Err(e),
+            (true, None) => Err(Error::NoAdapter {
+                problem: "this machine shows none".into(),
+                help: "install a Vulkan driver, or compare the reference alone with --reference".into(),
+            }),
+            (false, last) => {
+                complaints.extend(last);
+                Ok((devices, complaints))
+            }
+        }
     }
-    /// Runs the probe.
-    pub fn run(&self, _probe: &Probe) -> Result<Run> {
-        Err(Error::device("conform", "not built"))
+
+    /// Runs the probe's stages on the device and bounds them.
+    pub fn run(&self, probe: &Probe) -> Result<Run> {
+        let (spec, inputs, wanted) = (&probe.spec, &probe.inputs, stages(probe));
+        let mut run = Run { value: Stages::new(), bound: Stages::new(), device: Stages::new() };
+        if wanted.iter().any(|s| matches!(s, Stage::QRot | Stage::KRot)) {
+            let ((q, k), (q_bounded, k_bounded)) = (self.gpu.rotate(spec, inputs)?, check::rotate(spec, inputs)?);
+            run.add(Stage::QRot, &q, q_bounded);
+            run.add(Stage::KRot, &k, k_bounded);
+        }
+        if wanted.contains(&Stage::Scores) {
+            run.add(Stage::Scores, &self.gpu.scores(spec, inputs)?, check::scores(spec, inputs)?);
+        }
+        if wanted.contains(&Stage::Out) {
+            let (result, (out, lse)) = (self.gpu.attention(spec, inputs)?, check::attention(spec, inputs)?);
+            run.add(Stage::Out, &result.out, out);
+            run.add(Stage::Lse, &result.lse, lse);
+        }
+        run.add_probs(&wanted);
+        Ok(run)
     }
+}
+
+impl Run {
+    fn add(&mut self, stage: Stage, device: &[f32], bounded: check::Bounded) {
+        self.device.insert(stage, device.iter().map(|x| *x as f64).collect());
+        self.value.insert(stage, bounded.value);
+        self.bound.insert(stage, bounded.bound);
+    }
+    /// Probabilities exp(s - lse) of the device's scores and lse: off by a factor exp(bound of s + bound of lse).
+    fn add_probs(&mut self, wanted: &[Stage]) {
+        add_probs(wanted, &mut self.value);
+        add_probs(wanted, &mut self.device);
+        let (Some(probs), Some(s), Some(lse)) =
+            (self.value.get(&Stage::Probs), self.bound.get(&Stage::Scores), self.bound.get(&Stage::Lse))
+        else {
+            return;
+        };
+        let width = (s.len() / lse.len().max(1)).max(1);
+        let off = |(i, p): (usize, &f64)| match *p {
+            0.0 => 0.0,
+            p => p * (s[i] + lse[i / width]).exp_m1(),
+        };
+        let bound = probs.iter().enumerate().map(off).collect();
+        self.bound.insert(Stage::Probs, bound);
+    }
+}
+
+// PLACEHOLDER until check lands
+mod check {
+    use ropewalk::*;
+    pub struct Bounded { pub value: Vec<f64>, pub bound: Vec<f64> }
+    fn b(value: Vec<f64>, u: f64) -> Bounded { let bound = value.iter().map(|x| (1e-5 + u) * x.abs().max(1.0)).map(|x| if x.is_finite() { x } else { 0.0 }).collect(); Bounded { value, bound } }
+    fn u(spec: &Spec) -> f64 { if spec.dtype == Dtype::F32 { 0.0 } else { 2.0 * spec.dtype.unit_roundoff() } }
+    pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> { let (q, k) = reference::rotate(spec, inputs)?; Ok((b(q, u(spec)), b(k, u(spec)))) }
+    pub fn scores(spec: &Spec, inputs: &Inputs) -> Result<Bounded> { Ok(b(reference::scores(spec, inputs)?, 0.0)) }
+    pub fn attention(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> { let o = reference::attention(spec, inputs)?; Ok((b(o.out, u(spec)), b(o.lse, 0.0))) }
 }
