@@ -14,6 +14,16 @@ pub enum Error {
         /// What to do about it.
         help: String,
     },
+    /// A model's configuration file lacks something, contradicts itself, or asks for what is not supported.
+    #[error("config {field}: {problem}; {help}")]
+    Config {
+        /// The key of the configuration, with that of the dictionary around it (`rope_scaling.factor`).
+        field: String,
+        /// What was found there.
+        problem: String,
+        /// What to do about it.
+        help: String,
+    },
     /// An input tensor or a step value does not fit the spec.
     #[error("input {field}: {problem}; {help}")]
     Input {
@@ -56,6 +66,10 @@ impl Error {
     /// An error of the spec.
     pub fn spec(field: impl Into<String>, problem: impl Into<String>, help: impl Into<String>) -> Self {
         Error::Spec { field: field.into(), problem: problem.into(), help: help.into() }
+    }
+    /// An error of a model's configuration file.
+    pub fn config(field: impl Into<String>, problem: impl Into<String>, help: impl Into<String>) -> Self {
+        Error::Config { field: field.into(), problem: problem.into(), help: help.into() }
     }
     /// An error of an input.
     pub fn input(field: impl Into<String>, problem: impl Into<String>, help: impl Into<String>) -> Self {

@@ -217,12 +217,7 @@ impl Gpu {
         pollster::block_on(self.attention_async(spec, inputs, &|_| ())).map(|(output, _)| output)
     }
     /// Attention with figures; `progress` hears the finished share of the dispatches.
-    pub fn attention_with(
-        &self,
-        spec: &Spec,
-        inputs: &Inputs,
-        progress: &dyn Fn(f64),
-    ) -> Result<(Output<f32>, Stats)> {
+    pub fn attention_with(&self, spec: &Spec, inputs: &Inputs, progress: &dyn Fn(f64)) -> Result<(Output<f32>, Stats)> {
         pollster::block_on(self.attention_async(spec, inputs, progress))
     }
     /// See [`Gpu::attention_with`].
@@ -354,12 +349,8 @@ impl Gpu {
         let (spec, inputs) = (problem.spec, problem.inputs);
         let mut problem = problem.clone();
         problem.shape.out = match kernel {
-            Kernel::RotateQ { .. } => {
-                crate::Strides::bshd(problem.shape.q_len, spec.num_heads, spec.head_dim)
-            }
-            Kernel::RotateK { .. } => {
-                crate::Strides::bshd(problem.shape.kv_len, spec.num_kv_heads, spec.head_dim)
-            }
+            Kernel::RotateQ { .. } => crate::Strides::bshd(problem.shape.q_len, spec.num_heads, spec.head_dim),
+            Kernel::RotateK { .. } => crate::Strides::bshd(problem.shape.kv_len, spec.num_kv_heads, spec.head_dim),
             _ => problem.shape.out,
         };
         let plan = Plan::for_problem(kernel, &problem, &self.limits)?;
@@ -467,10 +458,8 @@ impl Gpu {
             let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             {
                 let timestamp_writes = timer.as_ref().and_then(|t| t.writes(chunk == 0, chunk == last));
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                    label: Some(plan.label()),
-                    timestamp_writes,
-                });
+                let mut pass = encoder
+                    .begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some(plan.label()), timestamp_writes });
                 dispatch.encode_chunk(&mut pass, chunk);
             }
             if chunk == last {
@@ -596,7 +585,12 @@ impl Timer {
             count: 2,
         });
         let make = |usage| {
-            device.create_buffer(&wgpu::BufferDescriptor { label: Some("time"), size: 16, usage, mapped_at_creation: false })
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("time"),
+                size: 16,
+                usage,
+                mapped_at_creation: false,
+            })
         };
         let resolved = make(wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC);
         let staging = make(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);

@@ -2,6 +2,7 @@
 
 mod bias;
 mod compose;
+mod config;
 mod error;
 #[cfg(feature = "wgpu")]
 mod gpu;
@@ -12,6 +13,7 @@ pub mod phase;
 mod pipeline;
 mod plan;
 pub mod reference;
+mod scaling;
 #[cfg(feature = "wgpu")]
 mod slice;
 mod spec;
@@ -20,11 +22,13 @@ mod tuning;
 
 pub use bias::{alibi_slopes, t5_bucket};
 pub use compose::Target;
+pub use config::{ConfigOptions, RopeParameters, Stack, model_types};
 pub use error::{Error, Result};
 pub use inputs::{AngleTable, Dense, Inputs, Problem, Shape};
 pub use layout::{Access, Binding, CHUNK_STRIDE, Slot};
 pub use plan::{ChunkDispatch, Kernel, Limits, Plan, Step, StepLayout};
 pub use reference::Output;
+pub use scaling::{LongRope, RopeScaling, Yarn};
 pub use spec::{
     AlibiForm, Alignment, Angle, Bias, Dtype, Frequencies, MAX_HEAD_DIM, MAX_HEADS, Mask, Pairing, Positions, Rotary,
     SCHEMA, Spec,

@@ -324,7 +324,8 @@ pub(crate) fn filled(
     contents: &[u8],
 ) -> Option<wgpu::Buffer> {
     let size = (contents.len() as u64).next_multiple_of(4).max(16);
-    let buffer = device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: true });
+    let buffer =
+        device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: true });
     {
         let mut view = buffer.get_mapped_range_mut(..).ok()?;
         view.slice(..contents.len()).copy_from_slice(contents);

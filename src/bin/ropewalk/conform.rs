@@ -163,7 +163,9 @@ fn one(file: &Path, devices: &[Device], dump: Option<&Path>) -> Result<Report> {
 /// An error of a case, with the file in front.
 fn in_file(file: &Path, e: Error) -> Error {
     match e {
-        Error::Input { field, problem, help } => Error::Input { field: format!("{}, {field}", file.display()), problem, help },
+        Error::Input { field, problem, help } => {
+            Error::Input { field: format!("{}, {field}", file.display()), problem, help }
+        }
         other => Error::input(file.display().to_string(), other.to_string(), "correct the case"),
     }
 }
@@ -222,7 +224,8 @@ impl Report {
         };
         // JSON has no infinity.
         let number = |x: f64| if x.is_finite() { x } else { f64::MAX };
-        let gpus = self.gpus.iter().map(|(name, worst)| serde_json::json!({ "adapter": name, "worst": number(*worst) }));
+        let gpus =
+            self.gpus.iter().map(|(name, worst)| serde_json::json!({ "adapter": name, "worst": number(*worst) }));
         let gpus: Vec<_> = gpus.collect();
         serde_json::json!({
             "name": self.name, "system": self.system, "status": status, "reason": reason, "terms": self.terms,
@@ -260,7 +263,8 @@ impl Dump {
     }
     /// Writes beside the target first, so that no half-written file stays.
     fn write(&self, path: &Path) -> Result<()> {
-        let bad = |e: String| Error::input(format!("--dump {}", path.display()), e, "give a folder that can be written");
+        let bad =
+            |e: String| Error::input(format!("--dump {}", path.display()), e, "give a folder that can be written");
         let views: std::result::Result<Vec<_>, _> = self
             .tensors
             .iter()

@@ -44,7 +44,11 @@ pub enum Values {
 /// Reads a case. A file that is not one, or whose header lies, is an error that says so.
 pub fn read(path: &Path) -> Result<Golden> {
     let bad = |problem: String| {
-        Error::input(path.display().to_string(), problem, "give a golden case: safetensors with `system` and `parameters`")
+        Error::input(
+            path.display().to_string(),
+            problem,
+            "give a golden case: safetensors with `system` and `parameters`",
+        )
     };
     let bytes = std::fs::read(path).map_err(|e| bad(format!("cannot be read: {e}")))?;
     let not = |e: safetensors::SafeTensorError| bad(format!("is not a safetensors file: {e}"));
@@ -54,8 +58,8 @@ pub fn read(path: &Path) -> Result<Golden> {
         let found = header.metadata().as_ref().and_then(|m| m.get(key));
         found.ok_or_else(|| bad(format!("is not a golden case: `{key}` is missing from its metadata")))
     };
-    let parameters: Map<String, Value> =
-        serde_json::from_str(text("parameters")?).map_err(|e| bad(format!("holds `parameters` that are not JSON: {e}")))?;
+    let parameters: Map<String, Value> = serde_json::from_str(text("parameters")?)
+        .map_err(|e| bad(format!("holds `parameters` that are not JSON: {e}")))?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.tensors() {
         let values = values(view.dtype(), view.data())
@@ -63,7 +67,8 @@ pub fn read(path: &Path) -> Result<Golden> {
         tensors.insert(name, Entry { shape: view.shape().to_vec(), values });
     }
     let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-    let folder = path.parent().and_then(Path::file_name).map(|f| format!("{}/", f.to_string_lossy())).unwrap_or_default();
+    let folder =
+        path.parent().and_then(Path::file_name).map(|f| format!("{}/", f.to_string_lossy())).unwrap_or_default();
     Ok(Golden {
         name: format!("{folder}{stem}"),
         system: text("system")?.clone(),
@@ -115,7 +120,8 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
 const MAX_DEPTH: u32 = 16;
 
 fn walk(path: &Path, found: &mut Vec<PathBuf>, depth: u32) -> Result<()> {
-    let bad = |e: std::io::Error| Error::input(path.display().to_string(), e.to_string(), "give a readable file or folder");
+    let bad =
+        |e: std::io::Error| Error::input(path.display().to_string(), e.to_string(), "give a readable file or folder");
     if !std::fs::metadata(path).map_err(bad)?.is_dir() {
         found.push(path.to_path_buf());
         return Ok(());
@@ -132,7 +138,7 @@ fn walk(path: &Path, found: &mut Vec<PathBuf>, depth: u32) -> Result<()> {
 }
 
 /// `parameters`, or an object within them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Parameters(pub Map<String, Value>);
 
 impl Parameters {

@@ -69,12 +69,7 @@ impl Worst {
         if other.ratio > self.ratio { other } else { self }
     }
     /// Compares element by element; `want` and `allowed` give the listed value and the permitted error of an index.
-    pub fn of(
-        what: &str,
-        got: &[f64],
-        want: impl Fn(usize) -> Option<f64>,
-        allowed: impl Fn(usize) -> f64,
-    ) -> Worst {
+    pub fn of(what: &str, got: &[f64], want: impl Fn(usize) -> Option<f64>, allowed: impl Fn(usize) -> f64) -> Worst {
         let mut worst = Worst::default();
         for (i, got) in got.iter().enumerate() {
             let Some(want) = want(i) else { continue };

@@ -239,13 +239,7 @@ fn bias(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs) -
 }
 
 /// `q_positions` and `k_positions`, where a term reads them. Padding does not advance BLOOM's and Falcon's.
-fn positions(
-    p: &Parameters,
-    t: &mut Tensors,
-    spec: &mut Spec,
-    inputs: &mut Inputs,
-    sizes: Sizes,
-) -> Build<()> {
+fn positions(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs, sizes: Sizes) -> Build<()> {
     let mut listed = |name: &str, len: u32| -> Build<Option<Vec<i32>>> {
         let Some(entry) = t.take(name) else { return Ok(None) };
         let ids = entry.i32s(name)?;
@@ -290,11 +284,7 @@ fn positions(
 }
 
 /// A mask or bias that broadcasts over batch and heads.
-pub fn dense<T: Copy>(
-    entry: &Entry,
-    name: &str,
-    read: impl Fn(&Entry) -> ropewalk::Result<Vec<T>>,
-) -> Build<Dense<T>> {
+pub fn dense<T: Copy>(entry: &Entry, name: &str, read: impl Fn(&Entry) -> ropewalk::Result<Vec<T>>) -> Build<Dense<T>> {
     Ok(Dense::new(entry.shape4(name)?, read(entry)?)?)
 }
 
@@ -318,7 +308,9 @@ pub fn place_mask(
     let causal = p.set("causal");
     let windows = match p.u32("sliding_window") {
         None => vec![(None, None)],
-        Some(0) => return Err(Error::input("sliding_window", "is 0", "a query sees at least itself: give 1 or more").into()),
+        Some(0) => {
+            return Err(Error::input("sliding_window", "is 0", "a query sees at least itself: give 1 or more").into());
+        }
         Some(w) if causal => vec![(Some(w - 1), None)],
         Some(w) => vec![(Some(w - 1), None), (Some(w - 1), Some(w - 1)), (Some(w / 2), Some(w / 2))],
     };

@@ -11,7 +11,7 @@ use ropewalk::{
 
 /// The attributes of the operator; one that is not known here is a term that would be left out.
 fn attributes(p: &Parameters, known: &[&str]) -> Build<Parameters> {
-    let attributes = p.object("attributes").unwrap_or_else(|| Parameters(Default::default()));
+    let attributes = p.object("attributes").unwrap_or_default();
     match attributes.0.keys().find(|k| !known.contains(&k.as_str())) {
         Some(name) => needs(format!("the attribute {name}")),
         None => Ok(attributes),
@@ -40,7 +40,9 @@ impl Rows {
                 let values = swap_heads(&values, [batch, len, heads, dim]);
                 Ok(Rows { values, dtype, shape: [batch, heads, len, dim] })
             }
-            _ => Err(entry.wrong(name, "[batch, heads, len, dim], or [batch, len, heads * dim] with heads given").into()),
+            _ => {
+                Err(entry.wrong(name, "[batch, heads, len, dim], or [batch, len, heads * dim] with heads given").into())
+            }
         }
     }
     /// The rows of each head after those of `past`.
@@ -104,8 +106,15 @@ pub fn onnx_attention(golden: Golden) -> Build<Work> {
     let a = attributes(
         &p,
         &[
-            "is_causal", "scale", "softcap", "q_num_heads", "kv_num_heads", "qk_matmul_output_mode", "left_window_size",
-            "right_window_size", "softmax_precision",
+            "is_causal",
+            "scale",
+            "softcap",
+            "q_num_heads",
+            "kv_num_heads",
+            "qk_matmul_output_mode",
+            "left_window_size",
+            "right_window_size",
+            "softmax_precision",
         ],
     )?;
     let [q_heads, kv_heads] = ["q_num_heads", "kv_num_heads"].map(|name| a.u32(name));
@@ -132,7 +141,8 @@ pub fn onnx_attention(golden: Golden) -> Build<Work> {
             spec.mask.dense = true;
         }
         Some(m) => {
-            inputs.attn_bias = Some(lengthened("attn_mask", &m, m.f32s("attn_mask")?, sizes.kv_len, f32::NEG_INFINITY)?);
+            inputs.attn_bias =
+                Some(lengthened("attn_mask", &m, m.f32s("attn_mask")?, sizes.kv_len, f32::NEG_INFINITY)?);
             spec.dense_bias = true;
         }
         None => {}
@@ -326,7 +336,10 @@ pub fn ort_rotary(golden: Golden) -> Build<Work> {
 /// `[batch, kv_heads, past, dim]` whose keys are already rotated.
 pub fn ort_attention(golden: Golden) -> Build<Work> {
     let (p, mut t) = (golden.parameters, golden.tensors);
-    let a = attributes(&p, &["do_rotary", "rotary_interleaved", "local_window_size", "softcap", "scale", "smooth_softmax"])?;
+    let a = attributes(
+        &p,
+        &["do_rotary", "rotary_interleaved", "local_window_size", "softcap", "scale", "smooth_softmax"],
+    )?;
     if a.i64("smooth_softmax").is_some_and(|s| s != 0) {
         return needs("sinks");
     }

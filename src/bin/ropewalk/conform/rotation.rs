@@ -3,31 +3,28 @@
 use super::model::Sizes;
 use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, finish, needs, values_of};
 use crate::golden::{Golden, Parameters, Tensors};
-use ropewalk::{Angle, Error, Frequencies, Inputs, MAX_HEAD_DIM, Pairing, Positions, Rotary, Spec, Tensor};
+use ropewalk::{
+    Angle, Error, Frequencies, Inputs, MAX_HEAD_DIM, Pairing, Positions, RopeParameters, Rotary, Spec, Tensor,
+};
 
-/// The frequencies that the parameters describe, with their attention factor.
-fn frequencies(p: &Parameters, rotary_dim: u32) -> Build<(Frequencies, f64)> {
-    // One set for a model, or one for each kind of layer (Gemma 3).
-    let rope = p.object("rope_parameters").or_else(|| p.object("rope_scaling"));
-    let rope = match rope {
-        Some(r) if !r.set("rope_type") => {
+/// The length extension that the parameters describe, with theta. `longest` is the longest sequence of the call.
+fn scaled(p: &Parameters, pairing: Pairing, rotary_dim: u32, longest: Option<u32>) -> Build<Rotary> {
+    // One dictionary for a model, or one for each kind of layer (Gemma 3).
+    let rope = match p.object("rope_parameters").or_else(|| p.object("rope_scaling")) {
+        Some(r) if !r.set("rope_type") && !r.set("type") => {
             r.object(if p.set("sliding_window") { "sliding_attention" } else { "full_attention" })
         }
         other => other,
     };
-    let rope = rope.unwrap_or_else(|| Parameters(Default::default()));
-    let Some(theta) = rope.f64("rope_theta").or_else(|| p.f64("theta")) else {
+    let json = serde_json::Value::Object(rope.unwrap_or_default().0).to_string();
+    let rope = match RopeParameters::from_json(&json, p.u32("max_position_embeddings"), longest) {
+        Err(e @ Error::Config { .. }) => return needs(format!("a length extension: {e}")),
+        other => other?,
+    };
+    let Some(theta) = rope.theta.or_else(|| p.f64("theta")) else {
         return Err(Error::input("theta", "is missing from `parameters`", "give the base of the frequencies").into());
     };
-    let inv_freq = |divisor: f64| {
-        let powers = (0..rotary_dim / 2).map(|i| theta.powf(-2.0 * i as f64 / rotary_dim as f64) / divisor);
-        Frequencies::InvFreq(powers.collect())
-    };
-    match rope.str("rope_type").unwrap_or("default") {
-        "default" => Ok((Frequencies::Theta(theta), 1.0)),
-        "linear" => Ok((inv_freq(rope.f64("factor").unwrap_or(1.0)), 1.0)),
-        other => needs(format!("rope_type `{other}`")),
-    }
+    Ok(Rotary::scaled(pairing, rotary_dim, theta, &rope.scaling)?)
 }
 
 /// R, if the case rotates; its listed frequencies join the tables.
@@ -45,8 +42,13 @@ pub fn rotary(p: &Parameters, t: &mut Tensors, head_dim: u32, tables: &mut Vec<T
 }
 
 fn build(p: &Parameters, t: &mut Tensors, pairing: Pairing, dim: u32, tables: &mut Vec<Table>) -> Build<Rotary> {
-    let mut rotary = Rotary::new(pairing, dim, 1.0);
-    (rotary.frequencies, rotary.attention_factor) = frequencies(p, dim)?;
+    let last = |name: &str| t.0.get(name).and_then(|ids| ids.i32s(name).ok()?.into_iter().max());
+    let end = last("q_positions").max(last("k_positions")).and_then(|n| u32::try_from(n.checked_add(1)?).ok());
+    let longest = match p.0.contains_key("seq_len") {
+        true => p.u32("seq_len"),
+        false => p.u32("rope_seq_len").or(end),
+    };
+    let rotary = scaled(p, pairing, dim, longest)?;
     if let Some(listed) = t.take("inv_freq") {
         // Rounded to f32 once; the scaling cases keep f64.
         let tolerance = Tolerance::Relative(if listed.is_double() { 1e-12 } else { 2f64.powi(-23) });
@@ -54,7 +56,8 @@ fn build(p: &Parameters, t: &mut Tensors, pairing: Pairing, dim: u32, tables: &m
         tables.push(Table { name: "inv_freq".into(), computed: rotary.inv_freq(), listed, tolerance });
     }
     if let Some(listed) = p.f64("attention_factor") {
-        let (name, computed, tolerance) = ("attention_factor".into(), rotary.attention_factor, Tolerance::Relative(1e-12));
+        let (name, computed, tolerance) =
+            ("attention_factor".into(), rotary.attention_factor, Tolerance::Relative(1e-12));
         tables.push(Table { name, computed: vec![computed], listed: vec![listed], tolerance });
     }
     Ok(rotary)
@@ -113,9 +116,9 @@ pub fn angles(t: &mut Tensors, spec: &Spec, inputs: &Inputs, sizes: Sizes) -> Bu
         true => vec![|p, _| p],
         false => full_width(&cos_values, &sin_values, pairs),
     };
-    let expects = views.into_iter().map(|view| {
-        expect_angles("cos/sin", &columns(&cos_values, view), &columns(&sin_values, view), pairs)
-    });
+    let expects = views
+        .into_iter()
+        .map(|view| expect_angles("cos/sin", &columns(&cos_values, view), &columns(&sin_values, view), pairs));
     let expects = expects.collect();
     let (spec, inputs) = unit_vectors(rotary, positions)?;
     Ok(Some(Probe { label: "angles", spec, inputs, expects }))
