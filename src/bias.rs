@@ -14,7 +14,8 @@ pub(crate) enum TermData {
 impl TermData {
     /// C_h at positions m and n; `last` is kv_len - 1.
     pub(crate) fn value(&self, head: u32, m: i32, n: i32, last: i64) -> f64 {
-        let distance = n as i64 - m as i64;
+        // saturated to 32 bits, as the shaders do
+        let distance = (n as i64 - m as i64).clamp(-(i32::MAX as i64), i32::MAX as i64);
         match self {
             TermData::Table { min, max, values } => {
                 let rows = (max - min + 1) as usize;

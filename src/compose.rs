@@ -16,6 +16,7 @@ const FILES: &[(&str, &str)] = shaders! {
     "common/k_tile.wgsl" "common/params.wgsl" "common/row.wgsl" "common/score_at.wgsl"
     "kernel/attention.wgsl" "kernel/rotate.wgsl" "kernel/scores.wgsl"
     "length/per_sequence.wgsl" "length/shared.wgsl"
+    "loops/constant.wgsl" "loops/rolled.wgsl"
     "mask/bits.wgsl" "mask/left.wgsl" "mask/right.wgsl"
     "position/ids_k.wgsl" "position/ids_q.wgsl" "position/index_k.wgsl" "position/index_q.wgsl"
     "rotary/half.wgsl" "rotary/interleaved.wgsl" "rotary/interleaved_in_half_out.wgsl" "rotary/none.wgsl"

@@ -269,7 +269,7 @@ impl Spec {
             let nested = if c.has("text_config") { " (of a composite model, give its text_config)" } else { "" };
             return Err(c.error(
                 "model_type",
-                format!("{model_type:?} is not supported"),
+                format!("{} is not supported", shown(&model_type.into())),
                 format!("supported are {}{nested}", known.join(", ")),
             ));
         };
@@ -440,7 +440,11 @@ impl Family {
             let found = LAYERS.into_iter().find(|layer| layer.name() == *name);
             found.filter(|found| free || *found == by_family(at as u32)).ok_or_else(|| {
                 let expected = if free { "full_attention or sliding_attention" } else { by_family(at as u32).name() };
-                c.error("layer_types", format!("calls layer {at} {name:?}"), format!("supported here is {expected}"))
+                c.error(
+                    "layer_types",
+                    format!("calls layer {at} {}", shown(&(*name).into())),
+                    format!("supported here is {expected}"),
+                )
             })
         };
         types.iter().enumerate().map(kind).collect()
@@ -624,7 +628,7 @@ impl RopeParameters {
             other => {
                 return Err(d.error(
                     "rope_type",
-                    format!("{other:?} is not supported"),
+                    format!("{} is not supported", shown(&other.into())),
                     "supported are default, linear, ntk, dynamic, yarn, longrope, llama3, proportional",
                 ));
             }

@@ -169,4 +169,8 @@ pub(crate) struct Params {
     pub(crate) soft_cap: f32,
     pub(crate) inv_soft_cap: f32,
     pub(crate) unused_f: f32,
+    pub(crate) head_chunks: u32,
+    pub(crate) v_chunks: u32,
+    pub(crate) pairs: u32,
+    pub(crate) unused_u: u32,
 }

@@ -1,6 +1,7 @@
 //! Fused rotary attention.
 
 mod bias;
+pub mod check;
 mod compose;
 mod config;
 mod error;

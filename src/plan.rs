@@ -2,7 +2,7 @@
 
 use crate::compose::{Composed, Target};
 use crate::layout::{Binding, CHUNK_STRIDE, HEAD_ENTRIES, Params, ROTARY_ENTRIES, Slot};
-use crate::tuning::{CPU_FLOP_PER_DISPATCH, GPU_FLOP_PER_DISPATCH, MAX_TILE_K, TILE_Q};
+use crate::tuning::{CPU_FLOP_PER_DISPATCH, GPU_FLOP_PER_DISPATCH, TILE_Q, tile_k};
 use crate::{
     AlibiForm, Alignment, Angle, AngleTable, Bias, Dense, Dtype, Error, Pairing, Positions, Problem, Result, Shape,
     Spec, Strides, bias, phase,
@@ -65,6 +65,8 @@ pub struct Limits {
     pub max_invocations: u32,
     /// Floating-point operations that one dispatch may hold, so that no watchdog is near.
     pub max_flop_per_dispatch: f64,
+    /// Whether loops over a row keep run-time bounds: software adapters compile unrolled ones for seconds.
+    pub rolled_loops: bool,
 }
 
 impl Default for Limits {
@@ -76,14 +78,15 @@ impl Default for Limits {
             max_workgroup_storage: 16_384,
             max_invocations: 256,
             max_flop_per_dispatch: GPU_FLOP_PER_DISPATCH,
+            rolled_loops: false,
         }
     }
 }
 
 impl Limits {
-    /// For a software adapter: shorter dispatches.
+    /// For a software adapter: shorter dispatches, rolled loops.
     pub fn for_cpu(self) -> Self {
-        Limits { max_flop_per_dispatch: CPU_FLOP_PER_DISPATCH, ..self }
+        Limits { max_flop_per_dispatch: CPU_FLOP_PER_DISPATCH, rolled_loops: true, ..self }
     }
 }
 
@@ -224,7 +227,6 @@ pub struct ChunkDispatch {
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub(crate) kernel: Kernel,
-    pub(crate) dtype: Dtype,
     pub(crate) aligned: bool,
     composed: Composed,
     bindings: Vec<Binding>,
@@ -249,8 +251,7 @@ impl Plan {
         };
         let target = if kernel.in_place() { source } else { shape.out };
         let aligned = aligned(kernel, spec, shape, source, target);
-        let head_chunks = spec.head_dim.div_ceil(4);
-        let tile_k = MAX_TILE_K.min(limits.max_workgroup_storage / (16 * head_chunks));
+        let tile_k = tile_k(spec.head_dim, limits.max_workgroup_storage);
         if tile_k == 0 || limits.max_invocations < TILE_Q || limits.max_storage_buffers < 8 {
             return Err(Error::limit(
                 "max_compute_workgroup_storage_size",
@@ -262,6 +263,7 @@ impl Plan {
         let chunks = split(kernel, spec, shape, limits);
         let mut files = Files { spec, files: Vec::new(), slots: Vec::new(), glue: String::new() };
         files.choose(kernel, aligned);
+        files.add(if limits.rolled_loops { "loops/rolled.wgsl" } else { "loops/constant.wgsl" }, &[]);
         files.slots.sort();
         files.slots.dedup();
 
@@ -294,7 +296,6 @@ impl Plan {
         let label = label(kernel, spec, aligned, tile_k);
         Ok(Plan {
             kernel,
-            dtype: spec.dtype,
             aligned,
             composed,
             bindings,
@@ -523,6 +524,10 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         soft_cap: cap as f32,
         inv_soft_cap: (1.0 / cap) as f32,
         unused_f: 0.0,
+        head_chunks: spec.head_dim.div_ceil(4),
+        v_chunks: spec.v_head_dim.div_ceil(4),
+        pairs: spec.rotary.as_ref().map_or(0, |r| r.rotary_dim / 2),
+        unused_u: 0,
     };
     let words = next as u32;
     let shape3 = [batch, q_len, kv_len];

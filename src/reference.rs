@@ -113,7 +113,7 @@ impl Rotary {
 /// rotates): no rotation error exceeds a multiple of it.
 pub(crate) struct Rotated {
     pub(crate) rows: Vec<f64>,
-    pub(crate) size: Vec<f64>,
+    pub(crate) size: Vec<f32>,
     heads: usize,
     len: usize,
     dim: usize,
@@ -125,7 +125,7 @@ impl Rotated {
         let tokens: Vec<[u32; 2]> = (0..batch).flat_map(|b| (0..len).map(move |j| [b, j])).collect();
         let width = (heads * dim) as usize;
         let mut rows = vec![0.0; tokens.len() * width];
-        let mut size = vec![0.0; tokens.len() * width];
+        let mut size = vec![0f32; tokens.len() * width];
         let chunks = rows.par_chunks_mut(width).zip(size.par_chunks_mut(width)).zip(&tokens);
         chunks.for_each(|((rows, size), [b, j])| {
             let angles: Vec<(f64, f64)> = match rotation {
@@ -139,12 +139,12 @@ impl Rotated {
                 let at = (h * dim) as usize..((h + 1) * dim) as usize;
                 let (y, size) = (&mut rows[at.clone()], &mut size[at]);
                 y.copy_from_slice(&x);
-                size.iter_mut().zip(&x).for_each(|(s, x)| *s = x.abs());
+                size.iter_mut().zip(&x).for_each(|(s, x)| *s = x.abs() as f32);
                 for (p, (c, s)) in angles.iter().enumerate() {
                     let ([a, b], [to_a, to_b]) = rotation.expect("angles come from a rotation").0.pair(p);
                     y[to_a] = x[a] * c - x[b] * s;
                     y[to_b] = x[a] * s + x[b] * c;
-                    let length = x[a].hypot(x[b]) * c.hypot(*s);
+                    let length = (x[a].hypot(x[b]) * c.hypot(*s)) as f32;
                     (size[to_a], size[to_b]) = (length, length);
                 }
             }
@@ -165,7 +165,7 @@ pub(crate) struct Score {
     pub(crate) t: f64,
     /// After the cap.
     pub(crate) capped: f64,
-    /// sum |C| + |D|.
+    /// sum |C| + sum |D|.
     pub(crate) bias: f64,
 }
 
@@ -200,11 +200,11 @@ impl<'a> Prepared<'a> {
     pub(crate) fn kv_head(&self, h: u32) -> u32 {
         h / self.problem.spec.group()
     }
-    pub(crate) fn q_row(&self, b: u32, h: u32, i: u32) -> (&[f64], &[f64]) {
+    pub(crate) fn q_row(&self, b: u32, h: u32, i: u32) -> (&[f64], &[f32]) {
         let at = self.q.at(b, i, h);
         (&self.q.rows[at.clone()], &self.q.size[at])
     }
-    pub(crate) fn k_row(&self, b: u32, g: u32, j: u32) -> (&[f64], &[f64]) {
+    pub(crate) fn k_row(&self, b: u32, g: u32, j: u32) -> (&[f64], &[f32]) {
         let at = self.k.at(b, j, g);
         (&self.k.rows[at.clone()], &self.k.size[at])
     }

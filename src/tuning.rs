@@ -5,7 +5,7 @@
 pub(crate) const TILE_Q: u32 = 64;
 
 /// The most keys of a tile; their visibility is one u32.
-pub(crate) const MAX_TILE_K: u32 = 32;
+const MAX_TILE_K: u32 = 32;
 
 /// Multiply-adds and the like (2 for each) that one dispatch may hold, so that it stays well below a watchdog's two
 /// seconds. GPU: an integrated one at 8 GFLOP/s would need half a second. CPU adapter: SwiftShader reaches 1 GFLOP/s on
@@ -13,3 +13,8 @@ pub(crate) const MAX_TILE_K: u32 = 32;
 pub(crate) const GPU_FLOP_PER_DISPATCH: f64 = 4e9;
 /// See [`GPU_FLOP_PER_DISPATCH`].
 pub(crate) const CPU_FLOP_PER_DISPATCH: f64 = 5e8;
+
+/// Keys of a tile for rows of `head_dim` elements, padded to four, of 4 bytes each.
+pub(crate) fn tile_k(head_dim: u32, workgroup_storage: u32) -> u32 {
+    MAX_TILE_K.min(workgroup_storage / (16 * head_dim.div_ceil(4)))
+}

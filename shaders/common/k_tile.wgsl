@@ -8,17 +8,15 @@ fn stage_k(batch: u32, kv_head: u32, first: u32, end: u32, lane: u32) {
     if (lane >= TILE_K || j >= end) { return; }
     var row: Row;
     let k_start = k_row(batch, j, kv_head);
-    for (var c = 0u; c < HEAD_CHUNKS; c++) { row[c] = k4(k_start, c); }
+    for (var c = 0u; c < head_chunks(); c++) { row[c] = k4(k_start, c); }
     rotate_row(&row, k_position(batch, j));
-    for (var c = 0u; c < HEAD_CHUNKS; c++) { k_tile[lane * HEAD_CHUNKS + c] = row[c]; }
+    for (var c = 0u; c < head_chunks(); c++) { k_tile[lane * HEAD_CHUNKS + c] = row[c]; }
 }
 
 // softmax_scale * R(m) q.
-fn load_q(start: u32, position: i32) -> Row {
-    var row: Row;
-    for (var c = 0u; c < HEAD_CHUNKS; c++) { row[c] = q4(start, c) * params.softmax_scale; }
-    rotate_row(&row, position);
-    return row;
+fn load_q(row: ptr<function, Row>, start: u32, position: i32) {
+    for (var c = 0u; c < head_chunks(); c++) { (*row)[c] = q4(start, c) * params.softmax_scale; }
+    rotate_row(row, position);
 }
 
 fn q_row(batch: u32, i: u32, head: u32) -> u32 {
@@ -28,7 +26,7 @@ fn q_row(batch: u32, i: u32, head: u32) -> u32 {
 // s = cap(q . k) + terms, for the key in row `slot` of the tile; HEAD_CHUNKS additions deep, then two.
 fn score(q_rotated: ptr<function, Row>, slot: u32, at: ScoreAt) -> f32 {
     var sum = vec4<f32>(0.0);
-    for (var c = 0u; c < HEAD_CHUNKS; c++) { sum += (*q_rotated)[c] * k_tile[slot * HEAD_CHUNKS + c]; }
+    for (var c = 0u; c < head_chunks(); c++) { sum += (*q_rotated)[c] * k_tile[slot * HEAD_CHUNKS + c]; }
     let s = cap((sum.x + sum.y) + (sum.z + sum.w)) + score_terms(at);
     // finite, so that no exponent overflows; a NaN compares false and stays
     return select(s, SCORE_FLOOR, s < SCORE_FLOOR);

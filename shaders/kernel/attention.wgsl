@@ -31,10 +31,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let i = row / params.group;
     let head = kv_head * params.group + row % params.group;
     var at = ScoreAt(batch, head, i, 0u, q_index(batch, i), q_position(batch, i), 0);
-    var q_rotated = load_q(q_row(batch, i, head), at.q_pos);
+    var q_rotated: Row;
+    load_q(&q_rotated, q_row(batch, i, head), at.q_pos);
 
     var o: array<vec4<f32>, V_CHUNKS>;
-    for (var c = 0u; c < V_CHUNKS; c++) { o[c] = vec4<f32>(0.0); }
+    for (var c = 0u; c < v_chunks(); c++) { o[c] = vec4<f32>(0.0); }
     var l = 0.0;
     var m = SCORE_FLOOR;
     var any = false;
@@ -59,34 +60,35 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 if (s[t] > top) { top = s[t]; }
             }
         }
-        if (seen == 0u) { continue; }
 
-        // m, and what came before in its terms
-        if (any && top != m) {
-            let shrink = exp_of(m - top);
-            l *= shrink;
-            for (var c = 0u; c < V_CHUNKS; c++) { o[c] *= shrink; }
-        }
-        m = top;
-        any = true;
-
-        // P, l, O
-        var l_tile = 0.0;
-        for (var t = 0u; t < count; t++) {
-            if (((seen >> t) & 1u) == 1u) {
-                let p = exp_of(s[t] - m);
-                l_tile += p;
-                let v_start = v_row(batch, first + t, kv_head);
-                for (var c = 0u; c < V_CHUNKS; c++) { o[c] += p * v4(v_start, c); }
+        if (seen != 0u) {
+            // m, and what came before in its terms
+            if (any && top != m) {
+                let shrink = exp_of(m - top);
+                l *= shrink;
+                for (var c = 0u; c < v_chunks(); c++) { o[c] *= shrink; }
             }
+            m = top;
+            any = true;
+
+            // P, l, O
+            var l_tile = 0.0;
+            for (var t = 0u; t < count; t++) {
+                if (((seen >> t) & 1u) == 1u) {
+                    let p = exp_of(s[t] - m);
+                    l_tile += p;
+                    let v_start = v_row(batch, first + t, kv_head);
+                    for (var c = 0u; c < v_chunks(); c++) { o[c] += p * v4(v_start, c); }
+                }
+            }
+            l += l_tile;
         }
-        l += l_tile;
     }
 
     if (first_row + lane > last_row) { return; }
     let out_start = params.out_offset + batch * params.out_batch + i * params.out_token + head * params.out_head;
     let inv_l = select(0.0, 1.0 / l, any);
-    for (var c = 0u; c < V_CHUNKS; c++) { put4(out_start, c, o[c] * inv_l); }
+    for (var c = 0u; c < v_chunks(); c++) { put4(out_start, c, o[c] * inv_l); }
     work[params.lse_offset + (batch * params.num_heads + head) * params.q_capacity + i] = select(LSE_EMPTY, m + log(l), any);
 }
 

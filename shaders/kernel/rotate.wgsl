@@ -14,8 +14,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if (i >= token_count(batch)) { return; }
     var row: Row;
     let start = params.q_offset + batch * params.q_batch + i * params.q_token + head * params.q_head;
-    for (var c = 0u; c < HEAD_CHUNKS; c++) { row[c] = q4(start, c); }
+    for (var c = 0u; c < head_chunks(); c++) { row[c] = q4(start, c); }
     rotate_row(&row, token_position(batch, i));
     let out_start = params.out_offset + batch * params.out_batch + i * params.out_token + head * params.out_head;
-    for (var c = 0u; c < HEAD_CHUNKS; c++) { put4(out_start, c, row[c]); }
+    for (var c = 0u; c < head_chunks(); c++) { put4(out_start, c, row[c]); }
 }

@@ -22,7 +22,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let i = row / params.group;
     let head = kv_head * params.group + row % params.group;
     var at = ScoreAt(batch, head, i, 0u, q_index(batch, i), q_position(batch, i), 0);
-    var q_rotated = load_q(q_row(batch, i, head), at.q_pos);
+    var q_rotated: Row;
+    load_q(&q_rotated, q_row(batch, i, head), at.q_pos);
     let out_start = params.out_offset + ((batch * params.num_heads + head) * params.q_capacity + i) * params.kv_capacity;
 
     for (var first = 0u; first < params.kv_capacity; first += TILE_K) {

@@ -1,7 +1,7 @@
 // Pair p is elements 2p and 2p + 1 of the rotary window:
 //   (a, b) -> (a cos - b sin, a sin + b cos)
 fn rotate_row(row: ptr<function, Row>, position: i32) {
-    for (var p = 0u; p < PAIRS; p++) {
+    for (var p = 0u; p < pairs(); p++) {
         let cs = angle(position, p);
         let i = ROTARY_OFFSET + 2u * p;
         let j = i + 1u;

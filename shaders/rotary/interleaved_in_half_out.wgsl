@@ -2,7 +2,7 @@
 //   (a, b) -> (a cos - b sin, a sin + b cos)
 fn rotate_row(row: ptr<function, Row>, position: i32) {
     var source = *row;
-    for (var p = 0u; p < PAIRS; p++) {
+    for (var p = 0u; p < pairs(); p++) {
         let cs = angle(position, p);
         let from = ROTARY_OFFSET + 2u * p;
         let i = ROTARY_OFFSET + p;

@@ -88,11 +88,12 @@ impl Worst {
     }
 }
 
-/// |got - want| / allowed: 0 where both are the same infinity or both NaN, infinite where only one is.
+/// |got - want| / allowed: 0 where both are the same infinity or both NaN, infinite where only one is. Whatever is
+/// allowed to be infinitely far off is right.
 fn ratio(got: f64, want: f64, allowed: f64) -> f64 {
     let off = (got - want).abs();
     match () {
-        _ if got == want || (got.is_nan() && want.is_nan()) => 0.0,
+        _ if got == want || (got.is_nan() && want.is_nan()) || allowed == f64::INFINITY => 0.0,
         _ if !off.is_finite() => f64::INFINITY,
         _ => off / allowed,
     }
@@ -106,7 +107,9 @@ pub fn against_listed(engine: &str, probe: &Probe, found: &Stages, bound: impl F
         if got.len() != expect.listed.len() {
             return worst.max(Worst::missing(&what, got.len(), expect.listed.len()));
         }
-        let allowed = |i: usize| expect.listed[i].map_or(0.0, |x| expect.tolerance.at(x)) + bound(expect.stage, i);
+        // Where the bound says nothing (overflow on the way), the tolerance alone counts.
+        let bound = |i| Some(bound(expect.stage, i)).filter(|b| b.is_finite()).unwrap_or(0.0);
+        let allowed = |i: usize| expect.listed[i].map_or(0.0, |x| expect.tolerance.at(x)) + bound(i);
         worst.max(Worst::of(&what, got, |i| expect.listed[i], allowed))
     })
 }
@@ -134,6 +137,7 @@ mod tests {
         assert_eq!(ratio(1.0, -inf, 0.1), inf);
         assert_eq!(ratio(1.0, 2.0, 0.0), inf);
         assert_eq!(ratio(2.0, 2.0, 0.0), 0.0);
+        assert_eq!(ratio(f64::NAN, 2.0, inf), 0.0);
     }
 
     #[test]

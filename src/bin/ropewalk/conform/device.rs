@@ -2,7 +2,7 @@
 
 use super::compare::{Stages, add_probs, stages};
 use super::work::{Probe, Stage};
-use ropewalk::{Error, Gpu, GpuOptions, Result};
+use ropewalk::{Error, Gpu, GpuOptions, Result, check};
 
 /// An adapter under test.
 pub struct Device {
@@ -98,33 +98,5 @@ impl Run {
         };
         let bound = probs.iter().enumerate().map(off).collect();
         self.bound.insert(Stage::Probs, bound);
-    }
-}
-
-// PLACEHOLDER until check lands
-mod check {
-    use ropewalk::*;
-    pub struct Bounded {
-        pub value: Vec<f64>,
-        pub bound: Vec<f64>,
-    }
-    fn b(value: Vec<f64>, u: f64) -> Bounded {
-        let bound =
-            value.iter().map(|x| (1e-5 + u) * x.abs().max(1.0)).map(|x| if x.is_finite() { x } else { 0.0 }).collect();
-        Bounded { value, bound }
-    }
-    fn u(spec: &Spec) -> f64 {
-        if spec.dtype == Dtype::F32 { 0.0 } else { 2.0 * spec.dtype.unit_roundoff() }
-    }
-    pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
-        let (q, k) = reference::rotate(spec, inputs)?;
-        Ok((b(q, u(spec)), b(k, u(spec))))
-    }
-    pub fn scores(spec: &Spec, inputs: &Inputs) -> Result<Bounded> {
-        Ok(b(reference::scores(spec, inputs)?, 0.0))
-    }
-    pub fn attention(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
-        let o = reference::attention(spec, inputs)?;
-        Ok((b(o.out, u(spec)), b(o.lse, 0.0)))
     }
 }

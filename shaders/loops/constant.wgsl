@@ -1,0 +1,4 @@
+// Loops over a row have constant bounds, so that a GPU's compiler can unroll them and keep rows in registers.
+fn head_chunks() -> u32 { return HEAD_CHUNKS; }
+fn v_chunks() -> u32 { return V_CHUNKS; }
+fn pairs() -> u32 { return PAIRS; }

@@ -1,0 +1,504 @@
+//! Is a GPU's result right? A bound for every element, derived from the operations that the kernels do, and the
+//! comparison with it.
+//!
+//! Notation: u = 2^-24 (f32 rounds to within u), d = head_dim, hats are computed values.
+//!
+//! **Sums.** n additions in f32 err by at most g(n) sum |x|, g(n) = u min(n, L sqrt(n)). The first is the worst case, the
+//! second Higham and Mary's probabilistic bound (2019) for roundings that are independent and of mean zero: it fails
+//! with probability at most 2 n exp(-L^2 / 2). L = 7: below 5e-11 n for each sum. It is used from 50 additions on.
+//!
+//! **Rotation.** |cos, sin| err by at most 2e-7 (tested at every scale of position), so with h the length of a pair each
+//! rotated element errs by e h, e = sqrt(2) (2e-7 + 2u) + 2u.
+//!
+//! **Score.** With A = sum h_q h_k: |t^ - t| <= scale A (e_q + e_k + g(d/4 + 3)), e_q = e + 2u for the scale's roundings.
+//! The cap is a contraction and errs by 21 u |cap| + 2 u |t| itself; ALiBi by 4 u |C|; each further term by one rounding.
+//!
+//! **Weight.** exp2 errs by (3 + 2|x|) 2^-23 (WGSL), its argument by 3 u (m - s). After r later changes of the running
+//! maximum: p^ = p (1 + n_j), n_j = expm1(E_s + u (8.8 (m - s_j) + 6 + 7 r)).
+//!
+//! **Result.** With N = sum p_j n_j:
+//!
+//! ```text
+//! |lse^ - lse| <= N + g(l) + max(2^-21, 6 u |lse - m|) + 2 u |lse|                     (log: WGSL's bound)
+//! |o^ - o|     <= sum p_j n_j |v_j| + g(o) sum p |v| + |o| (N + g(l) + 6 u) + rounding to storage
+//! ```
+//!
+//! Everything is multiplied by 1.01 for products of errors. Where numbers near the end of f32 make a bound meaningless,
+//! the element counts as `unbounded`, and the report says so.
+
+use crate::reference::{Prepared, Rotated, log_sum_exp, rows_of};
+use crate::tuning::{TILE_Q, tile_k};
+use crate::{Angle, Data, Dtype, Inputs, Output, Problem, Result, Spec, Tensor};
+use rayon::prelude::*;
+use serde::Serialize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const U: f64 = 1.0 / (1u64 << 24) as f64;
+/// L of the probabilistic bound.
+const LAMBDA: f64 = 7.0;
+/// |cos, sin| error of every angle source that computes.
+const TRIG: f64 = 2e-7;
+/// Products of errors.
+const SECOND_ORDER: f64 = 1.01;
+/// Smallest bound: numbers that flush to zero on the way.
+const TINY: f64 = 1e-36;
+/// Above this, an intermediate number may leave f32.
+const HUGE: f64 = 1e30;
+
+/// Rounding errors of n additions, relative to the sum of sizes.
+fn g(n: f64) -> f64 {
+    U * n.min(LAMBDA * n.sqrt())
+}
+
+/// Values of the reference, and how far from each a GPU's may be.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Bounded {
+    /// The reference.
+    pub value: Vec<f64>,
+    /// The largest permitted |gpu - value|; infinite where nothing can be said.
+    pub bound: Vec<f64>,
+}
+
+/// The worst element of a comparison.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Worst {
+    /// The largest error / bound; above 1 is a failure.
+    pub ratio: f64,
+    /// The error of that element.
+    pub error: f64,
+    /// Its bound.
+    pub bound: f64,
+    /// Its index in the row-major tensor.
+    pub index: usize,
+    /// Elements above their bound.
+    pub failures: u64,
+    /// Elements compared.
+    pub elements: u64,
+    /// Elements of which the bound says nothing.
+    pub unbounded: u64,
+}
+
+impl Worst {
+    fn add(&mut self, index: usize, gpu: f64, value: f64, bound: f64) {
+        self.elements += 1;
+        let same = gpu == value || (gpu.is_nan() && value.is_nan());
+        if bound == f64::INFINITY && !same {
+            self.unbounded += 1;
+            return;
+        }
+        let error = if same { 0.0 } else { (gpu - value).abs() };
+        let ratio = if same {
+            0.0
+        } else if error.is_finite() && bound > 0.0 {
+            error / bound
+        } else {
+            f64::INFINITY
+        };
+        if ratio > 1.0 {
+            self.failures += 1;
+        }
+        if ratio > self.ratio || self.elements == 1 {
+            (self.ratio, self.error, self.bound, self.index) = (ratio, error, bound, index);
+        }
+    }
+    fn merge(self, other: Worst) -> Worst {
+        let worst = if other.ratio > self.ratio || self.elements == 0 { other } else { self };
+        Worst {
+            failures: self.failures + other.failures,
+            elements: self.elements + other.elements,
+            unbounded: self.unbounded + other.unbounded,
+            ..worst
+        }
+    }
+}
+
+impl Bounded {
+    fn push(&mut self, (value, bound): (f64, f64)) {
+        self.value.push(value);
+        self.bound.push(bound);
+    }
+    /// Compares a GPU's values: right is |gpu - value| <= bound, or the same infinity, or both NaN.
+    pub fn worst(&self, gpu: &[f32]) -> Worst {
+        let mut worst = Worst::default();
+        if gpu.len() != self.value.len() {
+            return Worst { ratio: f64::INFINITY, failures: self.value.len() as u64, ..worst };
+        }
+        for (i, ((gpu, value), bound)) in gpu.iter().zip(&self.value).zip(&self.bound).enumerate() {
+            worst.add(i, *gpu as f64, *value, *bound);
+        }
+        worst
+    }
+}
+
+/// How much is checked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Options {
+    /// Above so many floating-point operations of reference work a sample of rows is checked.
+    pub max_flop: f64,
+    /// The least rows of a sample.
+    pub min_rows: usize,
+    /// Chooses the sample.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { max_flop: 20e9, min_rows: 256, seed: 0 }
+    }
+}
+
+/// The outcome of [`verify`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// `out`.
+    pub out: Worst,
+    /// `lse`.
+    pub lse: Worst,
+    /// Rows (one head of one query) that were checked.
+    pub rows_checked: u64,
+    /// Rows that there are.
+    pub rows_total: u64,
+    /// An upper bound of the probability that the bound of one element is exceeded by a right kernel, roundings being
+    /// independent; 0: the bound is the worst case.
+    pub failure_probability: f64,
+}
+
+impl Report {
+    /// No element above its bound.
+    pub fn passed(&self) -> bool {
+        self.out.failures == 0 && self.lse.failures == 0
+    }
+    /// Whether only some rows were checked.
+    pub fn sampled(&self) -> bool {
+        self.rows_checked < self.rows_total
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let verdict = if self.passed() { "right" } else { "WRONG" };
+        let part = if self.sampled() { " (a seeded sample)" } else { "" };
+        write!(f, "{verdict}: {} of {} rows checked{part}", self.rows_checked, self.rows_total)?;
+        for (name, w) in [("out", &self.out), ("lse", &self.lse)] {
+            write!(f, "; {name}: worst error {:.1e} is {:.3} of its bound {:.1e}", w.error, w.ratio, w.bound)?;
+            if w.failures > 0 {
+                write!(f, ", {} of {} elements above theirs", w.failures, w.elements)?;
+            }
+            if w.unbounded > 0 {
+                write!(f, ", {} of {} elements NOT CHECKED (too near the end of f32)", w.unbounded, w.elements)?;
+            }
+        }
+        match self.failure_probability {
+            0.0 => write!(f, "; worst-case bounds"),
+            p => write!(f, "; a right kernel exceeds a bound with probability < {p:.0e} an element"),
+        }
+    }
+}
+
+/// Compares a GPU's attention with the reference; `progress` hears the finished share.
+///
+/// ```
+/// use ropewalk::{check, reference, Inputs, Output, Spec, Tensor};
+/// let t = |x: f32| Tensor::bshd(vec![x; 8], [1, 2, 1, 4]);
+/// let (spec, inputs) = (Spec::new(1, 1, 4), Inputs::new(t(1.0)?, t(2.0)?, t(3.0)?));
+/// let exact = reference::attention(&spec, &inputs)?;
+/// let mut gpu = Output {
+///     out_shape: exact.out_shape,
+///     out: exact.out.iter().map(|x| *x as f32).collect(),
+///     lse: exact.lse.iter().map(|x| *x as f32).collect(),
+/// };
+/// assert!(check::verify(&spec, &inputs, &gpu, &check::Options::default(), &|_| ())?.passed());
+/// gpu.out[5] += 1e-3;
+/// assert!(!check::verify(&spec, &inputs, &gpu, &check::Options::default(), &|_| ())?.passed());
+/// # Ok::<(), ropewalk::Error>(())
+/// ```
+pub fn verify(
+    spec: &Spec,
+    inputs: &Inputs,
+    gpu: &Output<f32>,
+    options: &Options,
+    progress: &(dyn Fn(f64) + Sync),
+) -> Result<Report> {
+    let problem = Problem::new(spec, inputs)?;
+    let (shape, heads, dim) = (problem.shape, spec.num_heads, spec.v_head_dim as usize);
+    let wanted = shape.batch as usize * shape.q_len as usize * heads as usize;
+    if gpu.out.len() != wanted * dim || gpu.lse.len() != wanted {
+        return Err(crate::Error::input(
+            "out",
+            format!("{} values and {} of lse", gpu.out.len(), gpu.lse.len()),
+            format!("the problem has {} and {wanted}", wanted * dim),
+        ));
+    }
+    let rows = sample(&problem, options);
+    let bounds = Bounds::new(&problem);
+    let done = AtomicUsize::new(0);
+    let compare = |[b, h, i]: &[u32; 3]| {
+        let (out, lse) = bounds.row(*b, *h, *i);
+        let at = ((*b * shape.q_len + *i) * heads + *h) as usize * dim;
+        let mut worst = (Worst::default(), Worst::default());
+        for (c, (value, bound)) in out.iter().enumerate() {
+            worst.0.add(at + c, gpu.out[at + c] as f64, *value, *bound);
+        }
+        let at = ((*b * heads + *h) * shape.q_len + *i) as usize;
+        worst.1.add(at, gpu.lse[at] as f64, lse.0, lse.1);
+        progress((done.fetch_add(1, Ordering::Relaxed) + 1) as f64 / rows.len() as f64);
+        worst
+    };
+    let merge = |a: (Worst, Worst), b: (Worst, Worst)| (a.0.merge(b.0), a.1.merge(b.1));
+    let (out, lse) = rows.par_iter().map(compare).reduce(Default::default, merge);
+    let longest = shape.kv_len as f64;
+    let failure_probability =
+        if longest > LAMBDA * LAMBDA { 2.0 * longest * (-LAMBDA * LAMBDA / 2.0).exp() } else { 0.0 };
+    Ok(Report { out, lse, rows_checked: rows.len() as u64, rows_total: wanted as u64, failure_probability })
+}
+
+/// Every element of out (`[batch, q_len, num_heads, v_head_dim]`) and lse (`[batch, num_heads, q_len]`).
+pub fn attention(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
+    let problem = Problem::new(spec, inputs)?;
+    let bounds = Bounds::new(&problem);
+    let (batch, heads, q_len) = (problem.shape.batch, spec.num_heads, problem.shape.q_len);
+    let rows: Vec<_> = rows_of(batch, heads, q_len).into_par_iter().map(|[b, h, i]| bounds.row(b, h, i)).collect();
+    let (mut out, mut lse) = (Bounded::default(), Bounded::default());
+    rows.iter().for_each(|r| lse.push(r.1));
+    for b in 0..batch {
+        for i in 0..q_len {
+            for h in 0..heads {
+                rows[((b * heads + h) * q_len + i) as usize].0.iter().for_each(|o| out.push(*o));
+            }
+        }
+    }
+    Ok((out, lse))
+}
+
+/// Every score, `[batch, num_heads, q_len, capacity]`.
+pub fn scores(spec: &Spec, inputs: &Inputs) -> Result<Bounded> {
+    let problem = Problem::new(spec, inputs)?;
+    let bounds = Bounds::new(&problem);
+    let rows = rows_of(problem.shape.batch, spec.num_heads, problem.shape.q_len);
+    let all: Vec<(f64, f64)> = rows.into_par_iter().flat_map_iter(|[b, h, i]| bounds.scores(b, h, i)).collect();
+    let (value, bound) = all.into_iter().unzip();
+    Ok(Bounded { value, bound })
+}
+
+/// Every element of the rotated q and k, rounded to the storage type; rows of k from kv_len on are unbounded.
+pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
+    let problem = Problem::new(spec, inputs)?;
+    let bounds = Bounds::new(&problem);
+    let one = |x: &Rotated, t: &Tensor, used: &dyn Fn(u32) -> u32, flushed: &[f64]| {
+        let [batch, len, heads, dim] = t.shape();
+        let mut all = Bounded::default();
+        for b in 0..batch {
+            for j in 0..len {
+                for h in 0..heads {
+                    let row = ((b * len + j) * heads + h) as usize;
+                    let at = row * dim as usize..(row + 1) * dim as usize;
+                    for (value, size) in x.rows[at.clone()].iter().zip(&x.size[at]) {
+                        let bound = bounds.rotation * *size as f64 + 2.0 * flushed[row];
+                        let bound = if j < used(b) { stored(spec.dtype, *value, bound) } else { f64::INFINITY };
+                        all.push((*value, bound));
+                    }
+                }
+            }
+        }
+        all
+    };
+    let q = one(&bounds.prepared.q, &inputs.q, &|_| u32::MAX, &bounds.q_flushed);
+    let k = one(&bounds.prepared.k, &inputs.k, &|b| problem.kv_len(b), &bounds.k_flushed);
+    Ok((q, k))
+}
+
+/// Adds the rounding to storage.
+fn stored(dtype: Dtype, value: f64, bound: f64) -> f64 {
+    let (least, most) = match dtype {
+        Dtype::F32 => (TINY, f32::MAX as f64),
+        // half of the least subnormal
+        Dtype::F16 => (2f64.powi(-25), 65_504.0),
+        Dtype::Bf16 => (TINY, 3.3e38),
+    };
+    let size = value.abs() + bound;
+    if size > most { f64::INFINITY } else { SECOND_ORDER * bound + dtype.unit_roundoff() * size + least }
+}
+
+/// The sum of the sizes of a row's binary16 subnormals, which a device may read as 0.
+fn flushed(t: &Tensor) -> Vec<f64> {
+    let [batch, len, heads, dim] = t.shape();
+    let rows = rows_of(batch, len, heads);
+    let Data::F16(data) = t.data() else { return vec![0.0; rows.len()] };
+    let sum = |[b, j, h]: [u32; 3]| {
+        let start = t.row_start(b, j, h);
+        let row = &data[start..start + dim as usize];
+        row.iter().map(|x| x.to_f64().abs()).filter(|x| *x < 2f64.powi(-14)).sum()
+    };
+    rows.into_iter().map(sum).collect()
+}
+
+struct Bounds<'a> {
+    prepared: Prepared<'a>,
+    tile_k: usize,
+    /// e: the error of a rotated element, relative to its pair's length.
+    rotation: f64,
+    q_flushed: Vec<f64>,
+    k_flushed: Vec<f64>,
+}
+
+impl<'a> Bounds<'a> {
+    fn new(problem: &'a Problem<'a>) -> Self {
+        let trig = problem.spec.rotary.as_ref().map(|r| if r.angle == Angle::Table { 0.0 } else { TRIG });
+        let rotation = trig.map_or(0.0, |trig| 2f64.sqrt() * (trig + 2.0 * U) + 2.0 * U);
+        Bounds {
+            tile_k: tile_k(problem.spec.head_dim, crate::Limits::default().max_workgroup_storage) as usize,
+            rotation,
+            q_flushed: flushed(&problem.inputs.q),
+            k_flushed: flushed(&problem.inputs.k),
+            prepared: Prepared::new(problem),
+        }
+    }
+
+    /// s(i, .) over the capacity, with bounds.
+    fn scores(&self, b: u32, h: u32, i: u32) -> Vec<(f64, f64)> {
+        let problem = self.prepared.problem;
+        let (spec, shape) = (problem.spec, problem.shape);
+        let g_head = self.prepared.kv_head(h);
+        let q_size = self.prepared.q_row(b, h, i).1;
+        let largest = |x: &[f32]| x.iter().fold(0.0f32, |m, x| m.max(*x)) as f64;
+        let q_flushed = self.q_flushed[((b * shape.q_len + i) * spec.num_heads + h) as usize];
+        let (q_largest, scale) = (largest(q_size), spec.scale().abs());
+        let additions = spec.head_dim.div_ceil(4) as f64 + 3.0;
+        let relative = 2.0 * self.rotation + 2.0 * U + g(additions);
+        let terms = (problem.terms.len() + problem.inputs.attn_bias.is_some() as usize) as f64;
+        let one = |j: u32| {
+            let score = self.prepared.score(b, h, i, j);
+            if score.s == f64::NEG_INFINITY {
+                return (score.s, 0.0);
+            }
+            let k_size = self.prepared.k_row(b, g_head, j).1;
+            let sizes = scale * dot_f32(q_size, k_size);
+            let k_flushed = self.k_flushed[((b * shape.kv_len + j) * spec.num_kv_heads + g_head) as usize];
+            let mut error = sizes * relative + 2.0 * scale * (k_flushed * q_largest);
+            if q_flushed > 0.0 {
+                error += 2.0 * scale * q_flushed * largest(k_size);
+            }
+            if spec.logits_soft_cap.is_some() {
+                error += U * (2.0 * score.t.abs() + 21.0 * score.capped.abs());
+            }
+            error += U * ((4.0 + terms) * score.bias + terms * score.capped.abs());
+            match sizes + score.bias > HUGE {
+                true => (score.s, f64::INFINITY),
+                false => (score.s, SECOND_ORDER * error + TINY),
+            }
+        };
+        (0..shape.kv_len).map(one).collect()
+    }
+
+    /// o and lse of a row, each with its bound.
+    fn row(&self, b: u32, h: u32, i: u32) -> (Vec<(f64, f64)>, (f64, f64)) {
+        let spec = self.prepared.problem.spec;
+        let dim = spec.v_head_dim as usize;
+        let scores = self.scores(b, h, i);
+        let values: Vec<f64> = scores.iter().map(|s| s.0).collect();
+        let lse = log_sum_exp(&values);
+        if lse == f64::NEG_INFINITY {
+            return (vec![(0.0, 0.0); dim], (lse, 0.0));
+        }
+        let seen = |s: &&(f64, f64)| s.0 != f64::NEG_INFINITY;
+        let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let keys = scores.iter().filter(seen).count() as f64;
+        let tiles = scores.len().div_ceil(self.tile_k) as f64;
+
+        // changes of the running maximum, tile by tile; near ties count as changes
+        let mut rescales = 0.0;
+        let mut running = f64::NEG_INFINITY;
+        for tile in scores.chunks(self.tile_k) {
+            let top = tile.iter().map(|s| s.0).fold(f64::NEG_INFINITY, f64::max);
+            let slack = 2.0 * tile.iter().filter(seen).map(|s| s.1).fold(0.0, f64::max);
+            if running > f64::NEG_INFINITY && top > running - slack {
+                rescales += 1.0;
+            }
+            running = running.max(top);
+        }
+
+        let g_head = self.prepared.kv_head(h);
+        let mut weights = 0.0; // N
+        let (mut o, mut sizes, mut errors) = (vec![0.0; dim], vec![0.0; dim], vec![0.0; dim]);
+        for (j, (s, error)) in scores.iter().enumerate().filter(|(_, s)| s.0 != f64::NEG_INFINITY) {
+            let p = (s - lse).exp();
+            let relative = (error + U * (8.8 * (max - s) + 6.0 + 7.0 * rescales)).exp_m1();
+            // a weight of 0 stays 0 however far it is relatively off
+            let wrong = if p == 0.0 { 0.0 } else { p * relative };
+            weights += wrong;
+            let v = self.prepared.v_row(b, g_head, j as u32);
+            for c in 0..dim {
+                o[c] += p * v[c];
+                sizes[c] += p * v[c].abs();
+                errors[c] += wrong * v[c].abs();
+                if spec.dtype == Dtype::F16 && v[c].abs() < 2f64.powi(-14) {
+                    errors[c] += p * v[c].abs();
+                }
+            }
+        }
+        let l_error = g(self.tile_k as f64 + tiles + rescales);
+        let out = (0..dim).map(|c| {
+            let bound =
+                errors[c] + g(keys + 1.0 + rescales) * sizes[c] + o[c].abs() * (weights + l_error + 6.0 * U) + TINY;
+            let bound = if sizes[c] > HUGE || bound.is_nan() { f64::INFINITY } else { bound };
+            (o[c], if o[c].is_nan() { 0.0 } else { stored(spec.dtype, o[c], bound) })
+        });
+        let log = (2f64.powi(-21)).max(6.0 * U * (lse - max).abs());
+        let lse_bound = SECOND_ORDER * (weights + l_error + log + 2.0 * U * lse.abs());
+        (out.collect(), (lse, if lse_bound.is_nan() && !lse.is_nan() { f64::INFINITY } else { lse_bound }))
+    }
+}
+
+fn dot_f32(a: &[f32], b: &[f32]) -> f64 {
+    let mut sums = [0f32; 16];
+    let (a16, b16) = (a.chunks_exact(16), b.chunks_exact(16));
+    let rest: f32 = a16.remainder().iter().zip(b16.remainder()).map(|(a, b)| a * b).sum();
+    for (a, b) in a16.zip(b16) {
+        for l in 0..16 {
+            sums[l] += a[l] * b[l];
+        }
+    }
+    rest as f64 + sums.iter().sum::<f32>() as f64
+}
+
+/// Every row, or where that is too much work: the first, the last, both sides of tile edges, and seeded others.
+fn sample(problem: &Problem, options: &Options) -> Vec<[u32; 3]> {
+    let (spec, shape) = (problem.spec, problem.shape);
+    let (batch, heads, q_len) = (shape.batch, spec.num_heads, shape.q_len);
+    let flop_per_row = 2.0 * shape.kv_len as f64 * (spec.head_dim + spec.v_head_dim) as f64;
+    let total = batch as u64 * heads as u64 * q_len as u64;
+    let affordable = ((options.max_flop / flop_per_row) as u64).max(options.min_rows as u64);
+    if total <= affordable {
+        return rows_of(batch, heads, q_len);
+    }
+    let mut state = options.seed;
+    let mut random = |n: u32| {
+        // splitmix64
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (((z ^ (z >> 31)) >> 32) * n as u64 >> 32) as u32
+    };
+    let mut rows = vec![[0, 0, 0], [batch - 1, heads - 1, q_len - 1]];
+    let tokens = (TILE_Q / spec.group()).max(1); // of a tile
+    for tile in 1..q_len.div_ceil(tokens).min(options.min_rows as u32 / 4) {
+        let (b, h) = (random(batch), random(heads));
+        rows.push([b, h, tile * tokens - 1]);
+        rows.push([b, h, tile * tokens]);
+    }
+    while rows.len() < options.min_rows {
+        rows.push([random(batch), random(heads), random(q_len)]);
+    }
+    rows.sort();
+    rows.dedup();
+    while rows.len() < options.min_rows {
+        let row = [random(batch), random(heads), random(q_len)];
+        if let Err(at) = rows.binary_search(&row) {
+            rows.insert(at, row);
+        }
+    }
+    rows
+}

@@ -1,0 +1,36 @@
+//! What the tests share: an adapter (or the reason why not), seeded inputs.
+#![allow(dead_code)]
+use rand::{RngExt, SeedableRng};
+use ropewalk::{Data, Gpu, GpuOptions, Inputs, Spec, Tensor};
+
+/// Every adapter, with WebGPU's default limits and no features. None: the test is left out and says so, unless the
+/// environment promises an adapter (`ROPEWALK_REQUIRE_ADAPTER`).
+pub fn gpus() -> Vec<Gpu> {
+    let mut options = GpuOptions::default();
+    options.default_limits = true;
+    let gpus: Vec<Gpu> = Gpu::all(&options).into_iter().filter_map(Result::ok).collect();
+    if gpus.is_empty() {
+        assert!(std::env::var_os("ROPEWALK_REQUIRE_ADAPTER").is_none(), "an adapter was promised, none opens");
+        println!("LEFT OUT: no adapter");
+    }
+    gpus
+}
+
+/// n values, uniform with variance 1: products and sums look like those of a normalised model.
+pub fn noise(n: usize, seed: u64) -> Vec<f32> {
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    (0..n).map(|_| rng.random_range(-1.732f32..1.732)).collect()
+}
+
+/// q, k, v for a spec, contiguous.
+pub fn inputs(spec: &Spec, batch: u32, q_len: u32, kv_len: u32, seed: u64) -> Inputs {
+    let tensor = |len: u32, heads: u32, dim: u32, salt: u64| {
+        let values = noise((batch * len * heads * dim) as usize, seed * 3 + salt);
+        Tensor::bshd(Data::from_f32(spec.dtype, &values), [batch, len, heads, dim]).expect("one element an index")
+    };
+    Inputs::new(
+        tensor(q_len, spec.num_heads, spec.head_dim, 0),
+        tensor(kv_len, spec.num_kv_heads, spec.head_dim, 1),
+        tensor(kv_len, spec.num_kv_heads, spec.v_head_dim, 2),
+    )
+}
