@@ -75,6 +75,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     complaints.iter().for_each(|e| eprintln!("left out: {e}"));
     let bar = Bar::new(files.len() as u64);
+    if !args.json {
+        let engines = devices.iter().map(|d| d.name.as_str());
+        let engines: Vec<&str> = std::iter::once("the reference").chain(engines).collect();
+        bar.print(format!("{} cases on {}", files.len(), engines.join(", ")));
+    }
     let (mut passed, mut failed, mut skipped, mut unreadable) = (0, 0, 0, 0);
     for file in &files {
         match one(file, &devices, args.dump.as_deref()) {
@@ -143,7 +148,8 @@ fn one(file: &Path, devices: &[Device], dump: Option<&Path>) -> Result<Report> {
             match device.run(probe) {
                 Ok(run) => {
                     worst = worst.max(on_device(probe, &run));
-                    dumped.add(probe, &device.name, &run.device, Dtype::F32);
+                    let engine = if devices.len() == 1 { "gpu" } else { device.name.as_str() };
+                    dumped.add(probe, engine, &run.device, Dtype::F32);
                 }
                 Err(e) => worst = worst.max(Worst { ratio: f64::INFINITY, wrong: Some(e.to_string()) }),
             }
@@ -208,7 +214,7 @@ impl Report {
             let gpu = gpus.map(|ratio| format!(", gpu {ratio:.2}")).unwrap_or_default();
             format!("worst error / tolerance: reference {:.2}{gpu}", self.reference)
         };
-        let terms = if self.terms.is_empty() { "plain".into() } else { self.terms.join(" + ") };
+        let terms = if self.terms.is_empty() { "no term".into() } else { self.terms.join(" + ") };
         let did = || format!("{terms} | {} | {}", self.compared.join(" "), worst());
         match &self.verdict {
             Verdict::Passed => format!("passed  {name} | {system} | {}", did()),

@@ -441,3 +441,61 @@ fn derived_tables(t: &mut Tensors, spec: &Spec, inputs: &Inputs, sizes: Sizes, t
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is chosen for two sequences, q_len 4, kv_len 10, when the listed mask shows key j to query i of sequence b.
+    fn chosen(
+        parameters: &str,
+        lens: Option<Vec<u32>>,
+        shown: impl Fn(u32, u32, u32) -> bool,
+    ) -> Build<(Spec, Inputs)> {
+        let tensor = |len| Tensor::bshd(vec![0.0f32; 2 * len as usize * 4], [2, len, 1, 4]);
+        let (mut spec, mut inputs, sizes) = plain(tensor(4)?, tensor(10)?, tensor(10)?)?;
+        let all = (0..2).flat_map(|b| (0..4).flat_map(move |i| (0..10).map(move |j| (b, i, j))));
+        let given = Dense::new([2, 1, 4, 10], all.map(|(b, i, j)| shown(b, i, j)).collect())?;
+        let p = Parameters(serde_json::from_str(parameters).expect("JSON"));
+        place_mask(&mut spec, &mut inputs, sizes, &p, Some(&given), lens)?;
+        Ok((spec, inputs))
+    }
+
+    #[test]
+    fn a_mask_by_index_that_explains_everything_stands_alone() {
+        let (spec, inputs) = chosen(r#"{"causal": true}"#, None, |_, i, j| j <= i + 6).unwrap();
+        assert_eq!((spec.mask, inputs.mask), (Mask::causal(), None));
+        let (spec, _) = chosen(r#"{"causal": true}"#, None, |_, i, j| j <= i).unwrap();
+        assert_eq!((spec.mask.causal, spec.mask.alignment, spec.mask.dense), (true, Alignment::TopLeft, false));
+        let window = r#"{"causal": true, "sliding_window": 3}"#;
+        let (spec, _) = chosen(window, None, |_, i, j| j <= i + 6 && j + 3 > i + 6).unwrap();
+        assert_eq!((spec.mask.window_left, spec.mask.dense), (Some(2), false));
+        let (spec, inputs) = chosen("{}", None, |_, _, _| true).unwrap();
+        assert_eq!((spec.mask, inputs.mask), (Mask::none(), None));
+    }
+
+    #[test]
+    fn padding_is_a_dense_mask_beside_the_indices() {
+        let (spec, inputs) = chosen(r#"{"causal": true}"#, None, |b, i, j| j <= i + 6 && j >= 2 * b).unwrap();
+        assert_eq!((spec.mask.causal, spec.mask.dense), (true, true));
+        assert!(inputs.mask.unwrap().get([0, 0, 0, 0]));
+    }
+
+    #[test]
+    fn lengths_of_their_own() {
+        let lens = [7, 10];
+        let shown = |b: u32, i, j| j <= i + lens[b as usize] - 4;
+        let (spec, inputs) = chosen(r#"{"causal": true}"#, Some(lens.to_vec()), shown).unwrap();
+        assert_eq!((spec.mask, spec.kv_lens, inputs.kv_lens), (Mask::causal(), true, Some(lens.to_vec())));
+        // Prompts padded on the right: the first keys are the queries' own.
+        let shown = |b: u32, i, j| j <= i && j < lens[b as usize];
+        let (spec, _) = chosen(r#"{"causal": true}"#, Some(lens.to_vec()), shown).unwrap();
+        assert_eq!((spec.mask.alignment, spec.kv_lens, spec.mask.dense), (Alignment::TopLeft, true, false));
+    }
+
+    #[test]
+    fn a_mask_that_shows_more_than_the_parameters_is_refused() {
+        let refused = chosen(r#"{"causal": true, "causal_alignment": "top_left"}"#, None, |_, i, j| j <= i + 1);
+        assert!(matches!(refused, Err(super::super::work::Unfit::Bad(Error::Input { field, .. })) if field == "mask"));
+    }
+}

@@ -60,6 +60,14 @@ impl Rows {
         let values = (0..(batch * heads) as usize).flat_map(head).collect();
         Ok(Rows { values, dtype: self.dtype, shape: [batch, heads, old + new, dim] })
     }
+    /// With rows of zeros at the end of each head.
+    fn with_room(&self, rows: u32) -> Self {
+        let [batch, heads, len, dim] = self.shape;
+        let (head, room) = ((len * dim) as usize, vec![0.0; (rows * dim) as usize]);
+        let heads_of = (0..(batch * heads) as usize).map(|h| &self.values[h * head..(h + 1) * head]);
+        let values = heads_of.flat_map(|rows| rows.iter().chain(&room).copied()).collect();
+        Rows { values, dtype: self.dtype, shape: [batch, heads, len + rows, dim] }
+    }
     fn tensor(&self) -> Build<Tensor> {
         Ok(Tensor::bhsd(Data::from_f32(self.dtype, &self.values), self.shape)?)
     }
@@ -127,7 +135,10 @@ pub fn onnx_attention(golden: Golden) -> Build<Work> {
     let past = past_k.as_ref().map_or(0, |k| k.shape[2]);
     let (k, v) = (k.after("past_key", past_k)?, v.after("past_value", past_v)?);
 
-    let (mut spec, mut inputs, sizes) = plain(q.tensor()?, k.tensor()?, v.tensor()?)?;
+    // Queries may stand beyond the last key: the cache then has room for as many, which nobody sees.
+    let room = if past > 0 { (past + q.shape[2]).saturating_sub(k.shape[2]) } else { 0 };
+    let (roomy_k, roomy_v) = (k.with_room(room), v.with_room(room));
+    let (mut spec, mut inputs, sizes) = plain(q.tensor()?, roomy_k.tensor()?, roomy_v.tensor()?)?;
     spec.softmax_scale = a.f64("scale");
     spec.logits_soft_cap = a.f64("softcap").filter(|cap| *cap != 0.0);
     inputs.kv_lens = slot(&mut t, "input", 6).map(|e| e.u32s("nonpad_kv_seqlen")).transpose()?;
@@ -144,6 +155,11 @@ pub fn onnx_attention(golden: Golden) -> Build<Work> {
             inputs.attn_bias =
                 Some(lengthened("attn_mask", &m, m.f32s("attn_mask")?, sizes.kv_len, f32::NEG_INFINITY)?);
             spec.dense_bias = true;
+        }
+        None if room > 0 => {
+            let used = (0..sizes.kv_len).map(|j| j < k.shape[2]).collect();
+            inputs.mask = Some(Dense::new([1, 1, 1, sizes.kv_len], used)?);
+            spec.mask.dense = true;
         }
         None => {}
     }
@@ -165,13 +181,17 @@ pub fn onnx_attention(golden: Golden) -> Build<Work> {
     let mut extra = None;
     if let Some(listed) = slot(&mut t, "expected", 3) {
         let tolerance = Tolerance::of_output(&listed);
-        let expect = |stage| Expect::as_is("qk_matmul_output", stage, &listed, &sizes.scores(), tolerance);
+        let shape = [sizes.batch, sizes.heads, sizes.q_len, k.shape[2]];
+        let expect = |stage| -> Build<Expect> {
+            let expect = Expect::as_is("qk_matmul_output", stage, &listed, &shape, tolerance)?;
+            Ok(expect.widened(k.shape[2], sizes.kv_len))
+        };
         match a.i64("qk_matmul_output_mode").unwrap_or(0) {
             // Before the mask and the bias (mode 1) and before the cap too (mode 0): a spec without them.
             mode @ (0 | 1) => {
                 let (mut spec, mut inputs) = (spec.clone(), inputs.clone());
                 (spec.mask, spec.dense_bias, spec.kv_lens) = (Mask::none(), false, false);
-                (inputs.mask, inputs.attn_bias, inputs.kv_lens) = (None, None, None);
+                (inputs.mask, inputs.attn_bias, inputs.kv_lens, inputs.kv_len) = (None, None, None, None);
                 if mode == 0 {
                     spec.logits_soft_cap = None;
                 }
@@ -200,23 +220,15 @@ fn place_queries(
     let mask = &mut spec.mask;
     (mask.causal, mask.window_left, mask.window_right) = (causal, left, right);
     let end = past + sizes.q_len;
-    mask.alignment = match () {
-        _ if spec.kv_lens || (past > 0 && end == sizes.kv_len) => Alignment::BottomRight,
-        _ if past == 0 => Alignment::TopLeft,
-        // Keys after the last query are never seen: they are not in use.
-        _ if causal && end < sizes.kv_len => {
-            inputs.kv_len = Some(end);
-            Alignment::BottomRight
-        }
-        // The same keys by a window that reaches further.
-        _ if left.is_none_or(|left| left >= past) => {
-            mask.window_right = if causal { Some(past) } else { right.map(|r| r.saturating_add(past)) };
-            mask.window_left = left.map(|left| left - past);
-            mask.causal = false;
-            Alignment::TopLeft
-        }
-        _ => return needs("queries in the middle of the keys"),
-    };
+    mask.alignment = if past == 0 && !spec.kv_lens { Alignment::TopLeft } else { Alignment::BottomRight };
+    if past == 0 || spec.kv_lens || end == sizes.kv_len || *mask == Mask::none() {
+        return Ok(());
+    }
+    if !causal || end > sizes.kv_len {
+        return needs("queries in the middle of the keys");
+    }
+    // Keys after the last query are never seen: they are not in use.
+    inputs.kv_len = Some(end);
     Ok(())
 }
 
@@ -364,7 +376,7 @@ pub fn ort_attention(golden: Golden) -> Build<Work> {
     let k = new_k.after("past_key", past_k)?.packed(past, past_of);
     let v = new_v.after("past_value", past_v)?.packed(past, past_of);
     let (mut spec, mut inputs, sizes) = plain(q.tensor()?, k.tensor()?, v.tensor()?)?;
-    spec.softmax_scale = p.f64("scale");
+    spec.softmax_scale = p.f64("scale").or(a.f64("scale").filter(|scale| *scale != 0.0));
     spec.logits_soft_cap = a.f64("softcap").filter(|cap| *cap != 0.0);
     let left = a.i64("local_window_size").filter(|w| *w > 0).and_then(|w| u32::try_from(w - 1).ok());
     spec.kv_lens = lens.is_some();
@@ -427,4 +439,28 @@ pub fn ort_attention(golden: Golden) -> Build<Work> {
     }
     work.probes.push(Probe { label: "", spec, inputs, expects });
     finish(t, work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_rows_follow_each_sequences_own_past() {
+        let rows =
+            |values: &[f32], len: u32| Rows { values: values.to_vec(), dtype: Dtype::F32, shape: [2, 1, len, 1] };
+        let all = rows(&[7.0, 8.0], 1).after("past", Some(rows(&[1.0, 2.0, 3.0, 4.0], 2))).unwrap();
+        assert_eq!(all.values, [1.0, 2.0, 7.0, 3.0, 4.0, 8.0]);
+        let packed = all.packed(2, |b| 1 + b);
+        assert_eq!(packed.values, [1.0, 7.0, 0.0, 3.0, 4.0, 8.0]);
+        assert_eq!(packed.with_room(1).values, [1.0, 7.0, 0.0, 0.0, 3.0, 4.0, 8.0, 0.0]);
+    }
+
+    #[test]
+    fn a_short_mask_hides_the_rest() {
+        let entry = Entry { shape: vec![2, 2], values: Values::Bool(vec![true, false, false, true]) };
+        let mask = lengthened("m", &entry, vec![true, false, false, true], 3, false).unwrap();
+        assert_eq!((mask.shape, mask.data), ([1, 1, 2, 3], vec![true, false, false, false, true, false]));
+        assert!(lengthened("m", &entry, vec![true, false, false, true], 1, false).is_err());
+    }
 }

@@ -163,6 +163,13 @@ impl Expect {
         let listed = values_of(name, listed, shape)?.into_iter().map(Some).collect();
         Ok(Expect { name: name.into(), stage, listed, tolerance })
     }
+    /// Rows of `from` values in rows of `to`, where nothing is listed of the rest.
+    pub fn widened(mut self, from: u32, to: u32) -> Self {
+        let rest = vec![None; to.saturating_sub(from) as usize];
+        let rows = self.listed.chunks(from.max(1) as usize);
+        self.listed = rows.flat_map(|row| row.iter().chain(&rest).copied()).collect();
+        self
+    }
     /// Leaves out the values of the rows (`width` values each) that `ignored` names.
     pub fn without(mut self, width: u32, ignored: impl Fn(usize) -> bool) -> Self {
         let rows = self.listed.chunks_mut(width.max(1) as usize).enumerate();
