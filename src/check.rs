@@ -480,7 +480,7 @@ fn sample(problem: &Problem, options: &Options) -> Vec<[u32; 3]> {
         let mut z = state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (((z ^ (z >> 31)) >> 32) * n as u64 >> 32) as u32
+        ((((z ^ (z >> 31)) >> 32) * n as u64) >> 32) as u32
     };
     let mut rows = vec![[0, 0, 0], [batch - 1, heads - 1, q_len - 1]];
     let tokens = (TILE_Q / spec.group()).max(1); // of a tile

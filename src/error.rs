@@ -1,6 +1,6 @@
 //! One error type: it names the caller's field, says what was wrong there, and what to do.
 
-/// Everything that can go wrong before work is encoded. After [`bind`](crate::Pipeline::bind) nothing fails.
+/// Everything that can go wrong before work is encoded. After `bind` nothing fails.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

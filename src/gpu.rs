@@ -59,8 +59,13 @@ pub struct Gpu {
 
 /// Every adapter of every backend that the environment allows (`WGPU_BACKEND`), GPUs first.
 pub async fn adapters() -> Vec<wgpu::Adapter> {
-    let descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-    let backends = descriptor.backends;
+    adapters_of(wgpu::Backends::all()).await
+}
+
+async fn adapters_of(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    let backends = descriptor.backends & backends;
+    descriptor.backends = backends;
     let instance = wgpu::Instance::new(descriptor);
     let mut found = instance.enumerate_adapters(backends).await;
     let rank = |a: &wgpu::Adapter| {
@@ -134,7 +139,11 @@ impl Gpu {
     }
     /// See [`Gpu::open`].
     pub async fn open_async(options: &GpuOptions) -> Result<Self> {
-        let all = adapters().await;
+        // GL comes last: the same devices with less of everything, and its loader is talkative
+        let mut all = adapters_of(!wgpu::Backends::GL).await;
+        if !all.iter().any(|a| matches(a, options)) {
+            all.extend(adapters_of(wgpu::Backends::GL).await);
+        }
         match all.iter().find(|a| matches(a, options)) {
             Some(adapter) => Self::from_adapter(adapter, options).await,
             None => Err(Error::NoAdapter {
@@ -206,6 +215,19 @@ impl Gpu {
     /// The queue.
     pub fn queue(&self) -> &wgpu::Queue {
         &self.queue
+    }
+    /// The same device with a smaller binding limit: for trying how problems are cut.
+    pub fn with_binding_limit(&self, bytes: u64) -> Self {
+        let limits = Limits { max_binding_size: bytes.min(self.limits.max_binding_size), ..self.limits };
+        Gpu {
+            info: self.info.clone(),
+            device: self.device.clone(),
+            queue: self.queue.clone(),
+            limits,
+            timestamps: self.timestamps,
+            errors: self.errors.clone(),
+            pipelines: Mutex::default(),
+        }
     }
     /// What plans on this device must respect.
     pub fn limits(&self) -> &Limits {
@@ -427,24 +449,14 @@ impl Gpu {
         let uniforms: u64 = [Slot::Params, Slot::Chunk, Slot::Rotary, Slot::Heads].into_iter().map(size_of).sum();
         stats.allocated_bytes = stats.allocated_bytes.max(allocated + uniforms);
         let element = inputs.q.dtype().size() as u64;
-        let bound = |slot: Slot, offset: u64| {
-            buffers.get(&slot).map(|buffer| wgpu::BufferBinding { buffer, offset, size: None })
-        };
-        let dispatch = pipeline
-            .bind_async(
-                &self.device,
-                &Buffers {
-                    q: bound(Slot::Q, source.offset() as u64 * element),
-                    k: bound(Slot::K, inputs.k.offset() as u64 * element),
-                    v: bound(Slot::V, inputs.v.offset() as u64 * element),
-                    out: bound(Slot::Out, 0),
-                    work: bound(Slot::Work, 0),
-                    tables: bound(Slot::Tables, 0),
-                    dense: bound(Slot::Dense, 0),
-                    step: bound(Slot::Step, 0),
-                },
-            )
-            .await?;
+        let starts = [
+            (Slot::Q, source.offset() as u64 * element),
+            (Slot::K, inputs.k.offset() as u64 * element),
+            (Slot::V, inputs.v.offset() as u64 * element),
+        ];
+        let start = |slot: Slot| starts.iter().find(|(s, _)| *s == slot).map_or(0, |(_, offset)| *offset);
+        let bound = buffers.iter().fold(Buffers::new(), |all, (slot, buffer)| all.with(*slot, buffer, start(*slot)));
+        let dispatch = pipeline.bind_async(&self.device, &bound).await?;
 
         // work, one submission a dispatch, so that no watchdog sees them as one
         let timer = match self.timestamps {

@@ -1,4 +1,115 @@
-//! Fused rotary attention.
+//! Fused rotary attention in WGSL: the rotation of RoPE, the scores with relative bias, softmax and the value sum in one
+//! pass, on any GPU that wgpu reaches; and the same equation in f64, which checks every result against a derived bound.
+//!
+//! ```text
+//! s(i,j) = cap( softmax_scale * < R(m) q_i , R(n) k_j > ) + C_h[r(m,n)] + D[b,h,i,j]    where visible, else -inf
+//! lse_i  = log sum_j exp s(i,j)                                                         natural logarithm
+//! o_i    = sum_j exp(s(i,j) - lse_i) v_j
+//! ```
+//!
+//! For query row i at position m, key row j at position n, query head h: R is the rotation ([`Rotary`]), cap(x) =
+//! c tanh(x / c) or x, C a relative bias ([`Bias`]), D a dense bias. Masks ([`Mask`]) go by **index**, rotation and bias by
+//! **position**. The cap stands before every bias. A row that sees no key gives o = 0 and lse = -inf.
+//!
+//! Shapes are `[batch, len, heads, d]` with any strides and d contiguous; storage is f32, f16 or bf16, arithmetic f32.
+//! The score matrix never exists: memory is O(q_len + kv_len).
+//!
+//! # In one call
+//!
+//! ```
+//! use ropewalk::{Inputs, Mask, Pairing, Rotary, Spec, Tensor};
+//! # #[cfg(feature = "wgpu")] {
+//! use ropewalk::{check, Gpu};
+//!
+//! let mut spec = Spec::new(4, 2, 64); // 4 query heads, 2 kv heads, head_dim 64
+//! spec.rotary = Some(Rotary::new(Pairing::Half, 64, 10_000.0));
+//! spec.mask = Mask::causal();
+//!
+//! let inputs = Inputs::new(
+//!     Tensor::bshd(vec![0.1; 3 * 4 * 64], [1, 3, 4, 64])?, // q: the last 3 of 10 tokens
+//!     Tensor::bshd(vec![0.2; 10 * 2 * 64], [1, 10, 2, 64])?,
+//!     Tensor::bshd(vec![0.3; 10 * 2 * 64], [1, 10, 2, 64])?,
+//! );
+//! if let Ok(gpu) = Gpu::new() {
+//!     let result = gpu.attention(&spec, &inputs)?;
+//!     let report = check::verify(&spec, &inputs, &result, &check::Options::default(), &|_| ())?;
+//!     assert!(report.passed(), "{report}");
+//! }
+//! # }
+//! # Ok::<(), ropewalk::Error>(())
+//! ```
+//!
+//! [`reference::attention`] takes the same arguments and gives the same result in f64, without a GPU. On the web, and
+//! wherever blocking is not allowed, use the `_async` forms.
+//!
+//! # Inside an engine
+//!
+//! The engine owns the device, the queue, every tensor, the workspace, the encoder, the pass and the submission. After
+//! `bind` nothing fails, allocates, maps, polls or submits. `examples/engine.rs` shows several layers over caches with
+//! room to grow.
+//!
+//! ```text
+//! pure, no GPU                            slow, once       per layer              per step: cannot fail
+//! Spec -validate-> Plan -compose-> WGSL -> Pipeline -----> bind -> Dispatch ----> encode(&mut pass)
+//!   |               ^ Shape, Limits        compiled        caller's buffers,      set, set, dispatch
+//!   |                                                      byte offsets
+//!   +-> reference::attention -> Output -> check <- Output <- read back
+//! ```
+//!
+//! ```
+//! # #[cfg(feature = "wgpu")] {
+//! use ropewalk::{wgpu, Buffers, Gpu, Kernel, Pipeline, Plan, Shape, Slot, Spec, Step};
+//!
+//! # let Ok(gpu) = Gpu::new() else { return Ok::<(), ropewalk::Error>(()) };
+//! # let (device, queue) = (gpu.device(), gpu.queue());
+//! # let limits = *gpu.limits();
+//! let spec = Spec::new(8, 2, 64);
+//! let shape = Shape::new(&spec, 1, 1, 4096); // decode: one query, a cache of 4096 tokens
+//! let plan = Plan::new(Kernel::Attention, &spec, &shape, &limits)?;
+//! let pipeline = Pipeline::new(device, &plan)?;
+//! # let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+//! # let make = |size| device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false });
+//! # let (q, k, v, out) = (make(2048), make(4096 * 512), make(4096 * 512), make(2048));
+//! # let (work, step) = (make(plan.workspace_size()), make(4 * plan.step_layout().words as u64));
+//! let buffers = Buffers::new()
+//!     .with(Slot::Q, &q, 0)
+//!     .with(Slot::K, &k, 0)
+//!     .with(Slot::V, &v, 0)
+//!     .with(Slot::Out, &out, 0)
+//!     .with(Slot::Work, &work, 0)
+//!     .with(Slot::Step, &step, 0);
+//! let dispatch = pipeline.bind(device, &buffers)?;
+//!
+//! // every step
+//! let mut words = vec![0; plan.step_layout().words as usize];
+//! plan.step_layout().write(&Step { q_len: 1, kv_len: 17, ..Step::default() }, &mut words)?;
+//! queue.write_buffer(&step, 0, bytemuck::cast_slice(&words));
+//! let mut encoder = device.create_command_encoder(&Default::default());
+//! {
+//!     let mut pass = encoder.begin_compute_pass(&Default::default());
+//!     dispatch.encode(&mut pass);
+//! }
+//! queue.submit([encoder.finish()]);
+//! # }
+//! # Ok::<(), ropewalk::Error>(())
+//! ```
+//!
+//! Engines that are not Rust take [`Plan::wgsl`], [`Plan::bindings`], [`Plan::step_layout`], [`Plan::uniform`] and
+//! [`Plan::chunks`] as text and numbers.
+//!
+//! # Accuracy
+//!
+//! Angles are exact ([`phase`]): |cos, sin| errs by less than 2e-7 at every i32 position, where a float32 angle is off by
+//! 7.8e-3 rad at position 131 072 (theta 10 000). No use is made of the driver's sin, cos, pow or tanh. [`check`] derives
+//! a bound for every element of a result, and says with which probability a right kernel stays within it.
+//!
+//! # Features
+//!
+//! - `wgpu` (default): pipelines, dispatches, `Gpu`. Without it: spec, plan, composed WGSL, bindings, reference.
+//! - `cli`: the program `ropewalk`.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod bias;
 pub mod check;
@@ -20,6 +131,7 @@ mod slice;
 mod spec;
 mod tensor;
 mod tuning;
+mod variant;
 
 pub use bias::{alibi_slopes, t5_bucket};
 pub use compose::Target;

@@ -14,42 +14,34 @@ pub struct Pipeline {
     layout: wgpu::BindGroupLayout,
 }
 
-/// The caller's buffers, each with an offset in bytes. q, k, v, out and dense may start at any element (a plan made with
-/// `shape.aligned` asks for multiples of four elements); the others at the device's offset alignment, 256 by default.
+/// The caller's buffers by slot, each with an offset in bytes. q, k, v, out, dense and work may start at any element (a
+/// plan made with `shape.aligned` asks for multiples of four elements); tables and step at the device's offset alignment,
+/// 256 by default. Slots that the plan does not use are ignored.
+///
+/// `out` receives the result, `work` (`plan.workspace_size()` bytes) lse, `tables` holds what `plan.pack_tables()` gives,
+/// `step` what `plan.step_layout()` says, written for every step.
 #[derive(Debug, Clone, Default)]
-#[non_exhaustive]
 pub struct Buffers<'a> {
-    /// Queries, or the source of `rotate`.
-    pub q: Option<wgpu::BufferBinding<'a>>,
-    /// Keys.
-    pub k: Option<wgpu::BufferBinding<'a>>,
-    /// Values.
-    pub v: Option<wgpu::BufferBinding<'a>>,
-    /// The result.
-    pub out: Option<wgpu::BufferBinding<'a>>,
-    /// `plan.workspace_size()` bytes: lse.
-    pub work: Option<wgpu::BufferBinding<'a>>,
-    /// The contents of `plan.pack_tables()`.
-    pub tables: Option<wgpu::BufferBinding<'a>>,
-    /// D.
-    pub dense: Option<wgpu::BufferBinding<'a>>,
-    /// `plan.step_layout().words` words, written for every step.
-    pub step: Option<wgpu::BufferBinding<'a>>,
+    bound: Vec<(Slot, wgpu::BufferBinding<'a>)>,
 }
 
 impl<'a> Buffers<'a> {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+    /// The buffer of a slot, from a byte offset to its end; a later one replaces an earlier one.
+    pub fn with(self, slot: Slot, buffer: &'a wgpu::Buffer, offset: u64) -> Self {
+        self.with_binding(slot, wgpu::BufferBinding { buffer, offset, size: None })
+    }
+    /// The buffer of a slot, where its size is bounded too.
+    pub fn with_binding(mut self, slot: Slot, binding: wgpu::BufferBinding<'a>) -> Self {
+        self.bound.retain(|(s, _)| *s != slot);
+        self.bound.push((slot, binding));
+        self
+    }
     fn get(&self, slot: Slot) -> Option<&wgpu::BufferBinding<'a>> {
-        match slot {
-            Slot::Q => self.q.as_ref(),
-            Slot::K => self.k.as_ref(),
-            Slot::V => self.v.as_ref(),
-            Slot::Out => self.out.as_ref(),
-            Slot::Work => self.work.as_ref(),
-            Slot::Tables => self.tables.as_ref(),
-            Slot::Dense => self.dense.as_ref(),
-            Slot::Step => self.step.as_ref(),
-            Slot::Params | Slot::Chunk | Slot::Rotary | Slot::Heads => None,
-        }
+        self.bound.iter().find(|(s, _)| *s == slot).map(|(_, b)| b)
     }
 }
 
@@ -268,15 +260,15 @@ impl Pipeline {
             _ => 4,
         };
         let unit = match slot {
-            Slot::Q | Slot::K | Slot::V | Slot::Out if self.plan.aligned => 4 * element,
+            Slot::Q | Slot::K | Slot::V | Slot::Out if self.plan.aligned() => 4 * element,
             Slot::Q | Slot::K | Slot::V | Slot::Out | Slot::Dense | Slot::Work => element,
             _ => alignment,
         };
-        if rest % unit != 0 {
+        if !rest.is_multiple_of(unit) {
             return Err(Error::input(
                 slot.name(),
                 format!("starts at byte {}", given.offset),
-                match self.plan.aligned && unit == 4 * element {
+                match self.plan.aligned() && unit == 4 * element {
                     true => format!("start at a multiple of {unit} bytes, or plan with shape.aligned = false"),
                     false => format!("start at a multiple of {unit} bytes"),
                 },

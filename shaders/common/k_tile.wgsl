@@ -27,7 +27,12 @@ fn q_row(batch: u32, i: u32, head: u32) -> u32 {
 fn score(q_rotated: ptr<function, Row>, slot: u32, at: ScoreAt) -> f32 {
     var sum = vec4<f32>(0.0);
     for (var c = 0u; c < head_chunks(); c++) { sum += (*q_rotated)[c] * k_tile[slot * HEAD_CHUNKS + c]; }
-    let s = cap((sum.x + sum.y) + (sum.z + sum.w)) + score_terms(at);
-    // finite, so that no exponent overflows; a NaN compares false and stays
-    return select(s, SCORE_FLOOR, s < SCORE_FLOOR);
+    let t = (sum.x + sum.y) + (sum.z + sum.w);
+    if (is_nan(t)) { return t; }                             // a driver's comparisons in cap may lose it
+    let s = cap(t) + score_terms(at);
+    if (is_nan(s)) { return s; }
+    return max(s, SCORE_FLOOR);                              // finite, so that no exponent overflows
 }
+
+// By bits: drivers fold x != x.
+fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }

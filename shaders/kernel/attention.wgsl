@@ -15,7 +15,7 @@
 //       s[j] <- score, seen[j] <- visible                                       (1) by index
 //       m' <- max(m, s);  o, l <- (o, l) * exp(m - m')                          (2) one rescale a tile
 //       for each seen j:  p <- exp(s[j] - m');  l <- l + p;  o <- o + p * v[j]  (3) unseen keys are skipped, not
-//   o / l, m + log l;  a row that saw nothing: 0, LSE_EMPTY                         weighted 0: their NaN stays out
+//   o / l, m + log l;  a row that saw nothing: 0, LSE_EMPTY;  one with a NaN score: NaN  weighted 0: their NaN stays out
 
 @compute @workgroup_size(TILE_Q)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -39,6 +39,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var l = 0.0;
     var m = SCORE_FLOOR;
     var any = false;
+    var nan = false;
     var s: array<f32, TILE_K>;
 
     for (var tile = keys.x / TILE_K; tile * TILE_K < keys.y; tile++) {
@@ -56,6 +57,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             if (visible(at)) {
                 at.k_pos = k_position(batch, at.j);
                 s[t] = score(&q_rotated, t, at);
+                nan |= is_nan(s[t]);
                 seen |= 1u << t;
                 if (s[t] > top) { top = s[t]; }
             }
@@ -87,13 +89,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
     if (first_row + lane > last_row) { return; }
     let out_start = params.out_offset + batch * params.out_batch + i * params.out_token + head * params.out_head;
-    let inv_l = select(0.0, 1.0 / l, any);
+    // a row with a NaN score is NaN, whatever a driver's exp2 and comparisons made of it
+    let nan_bits = 0x7fc00000u | (lane & 0u);                              // not a constant: WGSL refuses a constant NaN
+    let inv_l = select(select(0.0, 1.0 / l, any), bitcast<f32>(nan_bits), nan);
     for (var c = 0u; c < v_chunks(); c++) { put4(out_start, c, o[c] * inv_l); }
-    work[params.lse_offset + (batch * params.num_heads + head) * params.q_capacity + i] = select(LSE_EMPTY, m + log(l), any);
+    let lse = select(select(LSE_EMPTY, m + log(l), any), bitcast<f32>(nan_bits), nan);
+    work[params.lse_offset + (batch * params.num_heads + head) * params.q_capacity + i] = lse;
 }
 
-// exp(x) for x <= 0, in base 2. Below e^-138 it is 0 in f32; a NaN compares false and stays.
-fn exp_of(x: f32) -> f32 {
-    let y = x * LOG2_E;
-    return exp2(select(y, -200.0, y < -200.0));
-}
+// exp(x) for x <= 0, in base 2. Below e^-138 it is 0 in f32.
+fn exp_of(x: f32) -> f32 { return exp2(max(x * LOG2_E, -200.0)); }

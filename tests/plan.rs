@@ -1,0 +1,176 @@
+//! Plans are pure: everything here runs without a GPU.
+
+use ropewalk::*;
+
+fn spec() -> Spec {
+    let mut spec = Spec::new(8, 2, 64);
+    spec.rotary = Some(Rotary::new(Pairing::Half, 64, 1e4));
+    spec.mask = Mask::causal();
+    spec
+}
+
+fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
+    let mut limits = Limits::default();
+    change(&mut limits);
+    limits
+}
+
+#[test]
+fn dispatches_cover_the_grid_exactly_once_within_every_limit() {
+    let shape = Shape::new(&spec(), 3, 1000, 4096);
+    let rows = 1000u32 * 4; // a group of four heads is packed
+    let tiles = rows.div_ceil(64);
+    for flop in [1.0, 1e8, 1e9, 1e12] {
+        for groups in [1, 7, 65_535] {
+            let limits = limits(|l| (l.max_flop_per_dispatch, l.max_workgroups) = (flop, groups));
+            let plan = Plan::new(Kernel::Attention, &spec(), &shape, &limits).unwrap();
+            let mut seen = vec![0; (tiles * 2 * 3) as usize];
+            for chunk in plan.chunks() {
+                let ([x, y, z], [nx, ny, nz]) = (chunk.first, chunk.workgroups);
+                assert!(nx.max(ny).max(nz) <= groups);
+                let work = (nx * ny * nz) as f64 * 64.0 * 4096.0 * 2.0 * 128.0;
+                assert!(work <= flop.max(64.0 * 4096.0 * 256.0), "{work} above {flop}");
+                for (z, y, x) in
+                    (z..z + nz).flat_map(|z| (y..y + ny).flat_map(move |y| (x..x + nx).map(move |x| (z, y, x))))
+                {
+                    seen[((z * 2 + y) * tiles + x) as usize] += 1;
+                }
+            }
+            assert!(seen.iter().all(|n| *n == 1), "flop {flop}, groups {groups}");
+        }
+    }
+}
+
+#[test]
+fn four_at_a_time_only_where_everything_is_a_multiple_of_four() {
+    let aligned = |change: &dyn Fn(&mut Spec, &mut Shape)| {
+        let mut spec = spec();
+        let mut shape = Shape::new(&spec, 1, 8, 8);
+        change(&mut spec, &mut shape);
+        Plan::new(Kernel::Attention, &spec, &shape, &Limits::default()).unwrap().aligned()
+    };
+    assert!(aligned(&|_, _| ()));
+    assert!(!aligned(&|spec, _| spec.v_head_dim = 62));
+    assert!(!aligned(&|spec, _| (spec.head_dim, spec.rotary) = (63, None)));
+    assert!(!aligned(&|_, shape| shape.k.token += 2));
+    assert!(!aligned(&|_, shape| shape.out.head += 1));
+    assert!(!aligned(&|_, shape| shape.q.batch += 3));
+    assert!(!aligned(&|_, shape| shape.aligned = false));
+}
+
+#[test]
+fn the_step_buffer_holds_what_its_layout_says() {
+    let mut spec = spec();
+    spec.positions = Positions::Ids;
+    spec.kv_lens = true;
+    spec.mask.dense = true;
+    let mut shape = Shape::new(&spec, 2, 3, 40);
+    shape.mask = [2, 1, 1, 40];
+    let plan = Plan::new(Kernel::Attention, &spec, &shape, &Limits::default()).unwrap();
+    let layout = plan.step_layout();
+    let mask = Dense::new([2, 1, 1, 40], (0..80).map(|i| i % 3 == 0).collect()).unwrap();
+    let step = Step {
+        q_len: 2,
+        kv_len: 37,
+        kv_lens: &[37, 12],
+        q_positions: &[-5, 6, 7, 8],
+        k_positions: &(0..80).collect::<Vec<_>>(),
+        mask: Some(&mask),
+    };
+    let mut words = vec![0xdead; layout.words as usize];
+    layout.write(&step, &mut words).unwrap();
+    assert_eq!(words[..2], [2, 37]);
+    let q = layout.q_positions.clone().unwrap().start as usize;
+    // rows stand a capacity apart
+    assert_eq!([words[q] as i32, words[q + 1] as i32, words[q + 3] as i32, words[q + 4] as i32], [-5, 6, 7, 8]);
+    let k = layout.k_positions.clone().unwrap().start as usize;
+    assert_eq!(words[k + 79], 79);
+    let lens = layout.kv_lens.clone().unwrap().start as usize;
+    assert_eq!(words[lens..lens + 2], [37, 12]);
+    let bits = layout.mask.clone().unwrap();
+    assert_eq!(bits.len(), 4); // two rows of two words
+    for i in 0..80u32 {
+        let word = words[(bits.start + i / 40 * 2 + i % 40 / 32) as usize];
+        assert_eq!(word >> (i % 40 % 32) & 1 == 1, i % 3 == 0, "bit {i}");
+    }
+
+    let wrong = |change: &dyn Fn(&mut Step)| {
+        let mut step = step;
+        change(&mut step);
+        layout.write(&step, &mut vec![0; layout.words as usize]).unwrap_err().to_string()
+    };
+    assert!(wrong(&|s| s.q_len = 4).contains("q_len: 4 of 3"));
+    assert!(wrong(&|s| s.kv_len = 41).contains("kv_len: 41 of 40"));
+    assert!(wrong(&|s| s.kv_lens = &[38, 1]).contains("kv_lens"));
+    assert!(wrong(&|s| s.kv_lens = &[3]).contains("kv_lens"));
+    assert!(wrong(&|s| s.q_positions = &[1, 2]).contains("q_positions"));
+    assert!(wrong(&|s| s.k_positions = &[1; 20]).contains("k_positions"));
+    assert!(wrong(&|s| s.mask = None).contains("mask"));
+    assert!(layout.write(&step, &mut [0; 3]).unwrap_err().to_string().contains("step"));
+}
+
+#[test]
+fn tables_are_expanded_over_distances() {
+    let mut spec = Spec::new(2, 1, 8);
+    spec.bias =
+        vec![Bias::T5 { num_buckets: 4, max_distance: 3, bidirectional: false }, Bias::Table { min: -1, max: 1 }];
+    let plan = Plan::new(Kernel::Attention, &spec, &Shape::new(&spec, 1, 4, 4), &Limits::default()).unwrap();
+    let buckets = vec![0.0, 10.0, 1.0, 11.0, 2.0, 12.0, 3.0, 13.0]; // [num_buckets, num_heads]
+    let table = vec![20.0, 21.0, 22.0, 30.0, 31.0, 32.0]; // [num_heads, distances]
+    let packed = plan.pack_tables(&[buckets.clone(), table.clone()], None).unwrap();
+    // distances -3, -2, -1, 0 fall into buckets 3, 2, 1, 0
+    assert_eq!(packed, [3.0, 2.0, 1.0, 0.0, 13.0, 12.0, 11.0, 10.0, 20.0, 21.0, 22.0, 30.0, 31.0, 32.0]);
+    assert!(plan.wgsl(Target::Native).contains("term_table(at, 0u, -3, 0) + term_table(at, 8u, -1, 1)"));
+    assert!(plan.pack_tables(&[table, buckets], None).unwrap_err().to_string().contains("bias_table"));
+}
+
+#[test]
+fn what_no_device_can_do_is_an_error_that_names_it() {
+    let error = |spec: &Spec, shape: &Shape, limits: &Limits| {
+        Plan::new(Kernel::Attention, spec, shape, limits).unwrap_err().to_string()
+    };
+    let shape = Shape::new(&spec(), 1, 8, 8);
+    let small = limits(|l| l.max_binding_size = 4095);
+    assert!(error(&spec(), &shape, &small).contains("max_storage_buffer_binding_size: q takes 16384 bytes"));
+    assert!(error(&spec(), &shape, &limits(|l| l.max_invocations = 32)).contains("default limits"));
+    let mut empty = shape;
+    empty.q_len = 0;
+    assert!(error(&spec(), &empty, &Limits::default()).contains("q_len 0"));
+    let mut odd = shape;
+    odd.mask = [1, 3, 1, 8];
+    assert!(error(&spec(), &odd, &Limits::default()).contains("shape.mask"));
+}
+
+#[test]
+fn specs_refuse_what_they_cannot_mean() {
+    let wrong: [(&str, &dyn Fn(&mut Spec)); 16] = [
+        ("schema", &|s| s.schema = 2),
+        ("num_heads", &|s| s.num_heads = 0),
+        ("num_heads", &|s| s.num_heads = 4096),
+        ("num_kv_heads", &|s| s.num_kv_heads = 3),
+        ("head_dim", &|s| s.head_dim = 257),
+        ("v_head_dim", &|s| s.v_head_dim = 0),
+        ("rotary.rotary_dim", &|s| s.rotary.as_mut().unwrap().rotary_dim = 7),
+        ("rotary.rotary_dim", &|s| s.rotary.as_mut().unwrap().offset = 2),
+        ("rotary.frequencies", &|s| s.rotary = Some(Rotary::new(Pairing::Half, 64, f64::NAN))),
+        ("inv_freq: entry 1", &|s| s.rotary = Some(Rotary::with_inv_freq(Pairing::Half, vec![1.0, f64::INFINITY]))),
+        ("rotary.attention_factor", &|s| s.rotary.as_mut().unwrap().attention_factor = 0.0),
+        ("softmax_scale", &|s| s.softmax_scale = Some(f64::NAN)),
+        ("logits_soft_cap", &|s| s.logits_soft_cap = Some(0.0)),
+        ("bias[0].t5.num_buckets", &|s| {
+            s.bias = vec![Bias::T5 { num_buckets: 3, max_distance: 128, bidirectional: true }]
+        }),
+        ("bias[0].table", &|s| s.bias = vec![Bias::Table { min: 1, max: 0 }]),
+        ("bias[0].alibi.slopes", &|s| {
+            s.bias = vec![Bias::Alibi { form: AlibiForm::Relative, slopes: Some(vec![1.0]), scale: 1.0 }]
+        }),
+    ];
+    for (field, change) in wrong {
+        let mut spec = spec();
+        change(&mut spec);
+        let error = spec.validate().expect_err(field).to_string();
+        assert!(error.starts_with("spec.") && error.contains(field), "{field}: {error}");
+    }
+    let unknown = spec().to_json().replacen("\"schema\"", "\"softmax_scael\": 1, \"schema\"", 1);
+    assert!(Spec::from_json(&unknown).unwrap_err().to_string().contains("softmax_scael"));
+}

@@ -1,0 +1,218 @@
+//! Rules that hold whatever the values: empty rows, NaN, unused cache rows, determinism, memory, the caller's own buffers.
+
+mod common;
+use common::{gpus, inputs, noise};
+use ropewalk::*;
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|x| x.to_bits()).collect()
+}
+
+#[test]
+fn a_row_that_sees_no_key_is_zero() {
+    let mut spec = Spec::new(2, 1, 16);
+    spec.mask = Mask::causal();
+    // bottom-right: of 9 queries over 4 keys the first 5 see nothing
+    let inputs = inputs(&spec, 1, 9, 4, 1);
+    let want = reference::attention(&spec, &inputs).unwrap();
+    for gpu in gpus() {
+        let got = gpu.attention(&spec, &inputs).unwrap();
+        for i in 0..9 {
+            for h in 0..2 {
+                let (lse, out) = (h * 9 + i, (i * 2 + h) * 16);
+                assert_eq!(got.lse[lse] == f32::NEG_INFINITY, i < 5, "{} row {i}", gpu.describe());
+                assert_eq!(want.lse[lse] == f64::NEG_INFINITY, i < 5);
+                assert_eq!(got.out[out..out + 16].iter().all(|x| *x == 0.0), i < 5);
+                assert_eq!(want.out[out..out + 16].iter().all(|x| *x == 0.0), i < 5);
+            }
+        }
+    }
+}
+
+#[test]
+fn nan_in_a_query_stays_in_its_row() {
+    let mut spec = Spec::new(2, 2, 16);
+    spec.rotary = Some(Rotary::new(Pairing::Half, 16, 1e4));
+    spec.logits_soft_cap = Some(4.0);
+    let clean = inputs(&spec, 1, 40, 50, 2);
+    let mut poisoned = clean.clone();
+    let at = poisoned.q.row_start(0, 17, 1) + 3;
+    let Data::F32(q) = poisoned.q.data_mut() else { panic!("f32 inputs") };
+    q[at] = f32::NAN;
+    for gpu in gpus() {
+        let (clean, poisoned) = (gpu.attention(&spec, &clean).unwrap(), gpu.attention(&spec, &poisoned).unwrap());
+        let row = (17 * 2 + 1) * 16..(17 * 2 + 2) * 16;
+        assert!(poisoned.out[row.clone()].iter().all(|x| x.is_nan()), "{}", gpu.describe());
+        assert!(poisoned.lse[40 + 17].is_nan());
+        for i in (0..clean.out.len()).filter(|i| !row.contains(i)) {
+            assert_eq!(clean.out[i].to_bits(), poisoned.out[i].to_bits(), "{} element {i}", gpu.describe());
+        }
+    }
+}
+
+#[test]
+fn keys_that_are_not_seen_change_no_bit() {
+    // the cache beyond kv_len, and a value that only later queries may see
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+        let mut spec = Spec::new(4, 2, 16);
+        spec.dtype = dtype;
+        spec.rotary = Some(Rotary::new(Pairing::Interleaved, 16, 1e4));
+        spec.mask = Mask::causal();
+        let mut clean = inputs(&spec, 2, 5, 70, 3);
+        clean.kv_len = Some(41);
+        let mut poisoned = clean.clone();
+        let poison = |t: &mut Tensor, j: u32| {
+            let shape = t.shape();
+            for (b, h) in (0..shape[0]).flat_map(|b| (0..shape[2]).map(move |h| (b, h))) {
+                let start = t.row_start(b, j, h);
+                for i in start..start + shape[3] as usize {
+                    match t.data_mut() {
+                        Data::F32(v) => v[i] = f32::NAN,
+                        Data::F16(v) => v[i] = half::f16::NAN,
+                        Data::Bf16(v) => v[i] = half::bf16::NAN,
+                        _ => panic!("a storage type that this test does not know"),
+                    }
+                }
+            }
+        };
+        (41..70).for_each(|j| poison(&mut poisoned.k, j));
+        (41..70).for_each(|j| poison(&mut poisoned.v, j));
+        for gpu in gpus() {
+            let want = gpu.attention(&spec, &clean).unwrap();
+            let got = gpu.attention(&spec, &poisoned).unwrap();
+            assert_eq!(bits(&want.out), bits(&got.out), "{} {dtype:?}", gpu.describe());
+            assert_eq!(bits(&want.lse), bits(&got.lse));
+            // the last key is for the last query alone
+            let mut last = clean.clone();
+            poison(&mut last.v, 40);
+            let got = gpu.attention(&spec, &last).unwrap();
+            for b in 0..2 {
+                let rows = b * 5 * 64..(b * 5 + 4) * 64;
+                assert_eq!(bits(&want.out[rows.clone()]), bits(&got.out[rows]), "{} {dtype:?}", gpu.describe());
+                assert!(got.out[(b * 5 + 4) * 64..(b + 1) * 5 * 64].iter().all(|x| x.is_nan()));
+            }
+        }
+    }
+}
+
+#[test]
+fn twenty_runs_give_the_same_bits() {
+    let mut spec = Spec::new(4, 2, 64);
+    spec.rotary = Some(Rotary::new(Pairing::Half, 64, 1e4));
+    spec.mask = Mask::causal();
+    let inputs = inputs(&spec, 1, 100, 300, 4);
+    for gpu in gpus() {
+        let first = gpu.attention(&spec, &inputs).unwrap();
+        for run in 1..20 {
+            let again = gpu.attention(&spec, &inputs).unwrap();
+            assert_eq!(bits(&first.out), bits(&again.out), "{} run {run}", gpu.describe());
+            assert_eq!(bits(&first.lse), bits(&again.lse));
+        }
+    }
+}
+
+#[test]
+fn memory_is_linear_in_length() {
+    // 16 384 queries would take a 1 GiB score matrix; one query tile is enough to see what is allocated
+    let spec = Spec::new(1, 1, 64);
+    let shape = Shape::new(&spec, 1, 16_384, 16_384);
+    let plan = Plan::new(Kernel::Attention, &spec, &shape, &Limits::default()).unwrap();
+    let bytes: u64 = plan.bindings().iter().map(|b| b.size).sum();
+    // q, k, v, out of 4 MiB each and little else
+    assert!(bytes < 17 << 20, "{bytes} bytes bound");
+}
+
+#[test]
+fn a_problem_above_the_binding_limit_is_cut() {
+    let mut spec = Spec::new(6, 3, 8);
+    spec.rotary = Some(Rotary::new(Pairing::Half, 8, 1e4));
+    spec.bias = vec![
+        Bias::Alibi { form: AlibiForm::Symmetric, slopes: None, scale: 0.5 },
+        Bias::T5 { num_buckets: 8, max_distance: 20, bidirectional: true },
+        Bias::Table { min: -3, max: 4 },
+    ];
+    spec.dense_bias = true;
+    spec.kv_lens = true;
+    let mut inputs = inputs(&spec, 3, 7, 30, 5);
+    inputs.bias_tables = vec![noise(8 * 6, 6), noise(6 * 8, 7)];
+    inputs.attn_bias = Some(Dense::new([1, 6, 7, 30], noise(6 * 7 * 30, 8)).unwrap());
+    inputs.kv_lens = Some(vec![30, 11, 1]);
+    for gpu in gpus() {
+        let whole = gpu.attention(&spec, &inputs).unwrap();
+        // bytes: k 8 640 (2 880 a sequence, 960 a head of it), D 5 040 (1 680 for the queries of a kv head)
+        for (limit, parts) in [(8640, 1), (5100, 3), (3400, 6), (1700, 9)] {
+            let (cut, stats) = gpu.with_binding_limit(limit).attention_with(&spec, &inputs, &|_| ()).unwrap();
+            assert_eq!(stats.parts, parts, "limit {limit}");
+            assert_eq!(bits(&whole.out), bits(&cut.out), "limit {limit}");
+            assert_eq!(bits(&whole.lse), bits(&cut.lse), "limit {limit}");
+        }
+        let error = gpu.with_binding_limit(100).attention(&spec, &inputs).unwrap_err();
+        assert!(error.to_string().contains("even one sequence and one kv head"), "{error}");
+    }
+}
+
+#[test]
+fn an_engine_binds_its_own_buffers_at_odd_offsets() {
+    // q, k and v of one token side by side (packed QKV), the batch starting 12 bytes into the buffer; out strided too
+    let mut spec = Spec::new(2, 1, 10);
+    spec.v_head_dim = 6;
+    spec.rotary = Some(Rotary::new(Pairing::Interleaved, 10, 1e4));
+    spec.mask = Mask::causal();
+    let (len, row) = (33u32, 2 * 10 + 10 + 6);
+    let values = noise((3 + len * row) as usize, 9);
+    let view = |offset: u32, heads: u32, dim: u32| {
+        let strides = Strides { batch: len * row, token: row, head: dim };
+        Tensor::strided(values.clone(), [1, len, heads, dim], strides, 3 + offset).unwrap()
+    };
+    let inputs = Inputs::new(view(0, 2, 10), view(20, 1, 10), view(30, 1, 6));
+    for gpu in gpus() {
+        let got = gpu.attention(&spec, &inputs).unwrap();
+        let report = check::verify(&spec, &inputs, &got, &check::Options::default(), &|_| ()).unwrap();
+        assert!(report.passed(), "{}: {report}", gpu.describe());
+        let errors = [
+            Tensor::strided(values.clone(), [1, len, 2, 10], Strides { batch: 0, token: row, head: 10 }, 30),
+            Tensor::bshd(values.clone(), [1, 2, 3, 4]),
+        ];
+        assert!(errors.iter().all(|e| e.is_err()));
+    }
+}
+
+#[test]
+fn bind_names_what_is_wrong() {
+    let spec = Spec::new(1, 1, 8);
+    let shape = Shape::new(&spec, 1, 4, 4);
+    for gpu in gpus() {
+        let plan = Plan::new(Kernel::Attention, &spec, &shape, gpu.limits()).unwrap();
+        let pipeline = Pipeline::new(gpu.device(), &plan).unwrap();
+        let buffer = |size: u64, usage| {
+            let descriptor = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
+            gpu.device().create_buffer(&descriptor)
+        };
+        let storage = wgpu::BufferUsages::STORAGE;
+        let all: Vec<_> = (0..6).map(|_| buffer(1024, storage)).collect();
+        let without_k = || {
+            Buffers::new()
+                .with(Slot::Q, &all[0], 0)
+                .with(Slot::V, &all[2], 256)
+                .with(Slot::Out, &all[3], 512)
+                .with(Slot::Work, &all[4], 0)
+                .with(Slot::Step, &all[5], 0)
+        };
+        let good = || without_k().with(Slot::K, &all[1], 16);
+        assert!(pipeline.bind(gpu.device(), &good()).is_ok());
+        let small = buffer(64, storage);
+        let other_usage = buffer(1024, wgpu::BufferUsages::COPY_SRC);
+        let wrong: [(&str, Buffers, &str); 6] = [
+            ("missing", without_k(), "k: is not bound"),
+            ("small", good().with(Slot::V, &small, 0), "v: 64 bytes"),
+            ("usage", good().with(Slot::Q, &other_usage, 0), "q: its buffer lacks"),
+            ("misaligned", good().with(Slot::Q, &all[0], 4), "q: starts at byte 4"),
+            ("step misaligned", good().with(Slot::Step, &all[5], 16), "step: starts at byte 16"),
+            ("aliased", good().with(Slot::Out, &all[0], 512), "out: is the buffer of q too"),
+        ];
+        for (name, buffers, message) in wrong {
+            let error = pipeline.bind(gpu.device(), &buffers).expect_err(name).to_string();
+            assert!(error.contains(message), "{name}: {error}");
+        }
+    }
+}
