@@ -1,6 +1,7 @@
 //! The bounds are tight: each mutation of a right computation breaks one. And they do not cry wolf.
 //!
 //! A mutation is made in the arguments: the GPU computes the mutated problem, the check compares it with the right one.
+#![cfg(feature = "wgpu")]
 
 mod common;
 use common::{gpus, inputs, noise};

@@ -1,4 +1,5 @@
 //! Rules that hold whatever the values: empty rows, NaN, unused cache rows, determinism, memory, the caller's own buffers.
+#![cfg(feature = "wgpu")]
 
 mod common;
 use common::{gpus, inputs, noise};

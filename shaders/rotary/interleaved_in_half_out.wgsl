@@ -4,11 +4,11 @@ fn rotate_row(row: ptr<function, Row>, position: i32) {
     var source = *row;
     for (var p = 0u; p < pairs(); p++) {
         let cs = angle(position, p);
-        let from = ROTARY_OFFSET + 2u * p;
+        let pair = ROTARY_OFFSET + 2u * p;
         let i = ROTARY_OFFSET + p;
         let j = i + PAIRS;
-        let a = source[from >> 2u][from & 3u];
-        let b = source[(from + 1u) >> 2u][(from + 1u) & 3u];
+        let a = source[pair >> 2u][pair & 3u];
+        let b = source[(pair + 1u) >> 2u][(pair + 1u) & 3u];
         (*row)[i >> 2u][i & 3u] = a * cs.x - b * cs.y;
         (*row)[j >> 2u][j & 3u] = a * cs.y + b * cs.x;
     }

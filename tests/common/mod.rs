@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 use rand::{RngExt, SeedableRng};
 use ropewalk::{Data, Gpu, GpuOptions, Inputs, Spec, Tensor};
+use std::io::Write;
 
 /// Every adapter, with WebGPU's default limits and no features. None: the test is left out and says so, unless the
 /// environment promises an adapter (`ROPEWALK_REQUIRE_ADAPTER`).
@@ -11,9 +12,21 @@ pub fn gpus() -> Vec<Gpu> {
     let gpus: Vec<Gpu> = Gpu::all(&options).into_iter().filter_map(Result::ok).collect();
     if gpus.is_empty() {
         assert!(std::env::var_os("ROPEWALK_REQUIRE_ADAPTER").is_none(), "an adapter was promised, none opens");
-        println!("LEFT OUT: no adapter");
+        left_out("no adapter");
     }
     gpus
+}
+
+/// Says that the running test is left out: in its output, and in the file that `ROPEWALK_LEFT_OUT` names, from which
+/// `cargo xtask test` prints them all.
+pub fn left_out(why: &str) {
+    let thread = std::thread::current();
+    let line = format!("{}: {why}\n", thread.name().unwrap_or("a test"));
+    print!("LEFT OUT: {line}");
+    if let Some(path) = std::env::var_os("ROPEWALK_LEFT_OUT") {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        file.and_then(|mut file| file.write_all(line.as_bytes())).expect("ROPEWALK_LEFT_OUT names a file to append to");
+    }
 }
 
 /// n values, uniform with variance 1: products and sums look like those of a normalised model.

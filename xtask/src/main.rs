@@ -1,1 +1,193 @@
-fn main() {}
+//! `cargo xtask demo` runs the main job, `cargo xtask test` every test, each on a machine that has only a Rust toolchain:
+//! both look for a GPU driver first, and install Mesa's software driver where Linux has none.
+
+mod adapter;
+mod tint;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::time::Instant;
+use std::{env, fs, io};
+
+const USAGE: &str = "usage: cargo xtask demo [ARGUMENTS OF ropewalk demo]
+       cargo xtask test
+
+demo  builds the command line and runs `ropewalk demo` on the best adapter, or on the CPU reference where there is none
+test  runs every test of every feature set, the examples, and the composed shaders through Tint (with node and npm)
+
+On Linux without a working Vulkan driver both install Mesa's software driver with the system's package manager, as root
+or with passwordless sudo; otherwise they print the command.";
+
+/// Whether a step passed, or why it was left out or failed.
+enum Outcome {
+    Passed,
+    LeftOut(String),
+    Failed(String),
+}
+
+fn main() -> ExitCode {
+    let mut arguments = env::args_os().skip(1);
+    let command = arguments.next();
+    let rest: Vec<OsString> = arguments.collect();
+    match command.as_ref().and_then(|name| name.to_str()) {
+        Some("demo") => demo(rest),
+        Some("test") if rest.is_empty() => test(),
+        Some("help" | "--help" | "-h") => {
+            println!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Passes the exit code of `ropewalk demo` on.
+fn demo(mut arguments: Vec<OsString>) -> ExitCode {
+    if let Err(problem) = run(&mut cargo("build")) {
+        eprintln!("xtask: {problem}");
+        return ExitCode::FAILURE;
+    }
+    let reference = arguments.iter().any(|argument| argument == "--reference");
+    if !reference && !adapter::prepare() {
+        println!("No adapter was found: the demo runs on the CPU reference.");
+        arguments.push("--reference".into());
+    }
+    match ropewalk().arg("demo").args(arguments).status() {
+        Ok(status) => ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("xtask: cargo run: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn test() -> ExitCode {
+    let start = Instant::now();
+    let heading = |title: &str| println!("\n=== {title} (after {} s)", start.elapsed().as_secs());
+
+    heading("build");
+    if let Err(problem) = run(cargo("test").arg("--no-run")).and_then(|()| run(&mut cargo("build"))) {
+        eprintln!("xtask: {problem}");
+        return ExitCode::FAILURE;
+    }
+    heading("adapter");
+    let adapter = adapter::prepare();
+    println!("{}", if adapter { "an adapter is ready" } else { "no adapter: what needs one is left out" });
+
+    let mut outcomes = vec![];
+    heading("library, command line, integration and documentation tests");
+    let left_out = target().join("left_out.txt");
+    let _ = fs::remove_file(&left_out);
+    let mut tests = cargo("test");
+    tests.arg("--no-fail-fast").env("ROPEWALK_LEFT_OUT", &left_out);
+    match adapter {
+        true => tests.env("ROPEWALK_REQUIRE_ADAPTER", "1"),
+        false => tests.env_remove("ROPEWALK_REQUIRE_ADAPTER"),
+    };
+    outcomes.push(outcome(run(&mut tests)));
+    let named = fs::read_to_string(&left_out).unwrap_or_default();
+    outcomes.extend(named.lines().map(|line| Outcome::LeftOut(format!("test {line}"))));
+
+    heading("examples");
+    for (name, opens_gpu) in examples() {
+        if opens_gpu && !adapter {
+            outcomes.push(Outcome::LeftOut(format!("example {name}: no adapter")));
+            continue;
+        }
+        let result = run(cargo("run").args(["--quiet", "--example", &name]).stdout(Stdio::null()));
+        println!("example {name} ... {}", if result.is_ok() { "ok" } else { "FAILED" });
+        outcomes.push(outcome(result));
+    }
+
+    heading("the library without features");
+    let mut bare = with_features("test", &["--no-default-features"]);
+    outcomes.push(outcome(run(bare.args(["--lib", "--tests", "--no-fail-fast"]))));
+
+    heading("every composed shader through Tint");
+    outcomes.push(tint::check());
+
+    println!();
+    let mut failures = 0;
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Passed => {}
+            Outcome::LeftOut(what) => println!("left out: {what}"),
+            Outcome::Failed(what) => {
+                println!("FAILED: {what}");
+                failures += 1;
+            }
+        }
+    }
+    let verdict = if failures == 0 { "passed" } else { "FAILED" };
+    println!("cargo xtask test: {verdict} in {} s", start.elapsed().as_secs());
+    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The programs in `examples/`, and whether they open a `Gpu`.
+fn examples() -> Vec<(String, bool)> {
+    let files = root().join("examples").read_dir().into_iter().flatten().flatten();
+    let sources = files.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "rs"));
+    let mut examples: Vec<_> = sources
+        .filter_map(|path| {
+            let opens_gpu = fs::read_to_string(&path).ok()?.contains("Gpu::");
+            Some((path.file_stem()?.to_str()?.to_string(), opens_gpu))
+        })
+        .collect();
+    examples.sort();
+    examples
+}
+
+/// The repository.
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Where cargo builds: this program is `TARGET/debug/xtask`.
+fn target() -> PathBuf {
+    let built = env::current_exe().ok().and_then(|program| Some(program.parent()?.parent()?.to_path_buf()));
+    built.unwrap_or_else(|| root().join("target"))
+}
+
+/// `cargo SUBCOMMAND` on the crate with the command line, optimised. It runs where the caller stands.
+fn cargo(subcommand: &str) -> Command {
+    with_features(subcommand, &["--features", "cli"])
+}
+
+fn with_features(subcommand: &str, features: &[&str]) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args([subcommand, "--release", "--manifest-path"]).arg(root().join("Cargo.toml")).args(features);
+    command
+}
+
+/// The program `ropewalk`, up to its own arguments.
+fn ropewalk() -> Command {
+    let mut command = cargo("run");
+    command.args(["--quiet", "--bin", "ropewalk", "--"]);
+    command
+}
+
+/// Runs a command with this terminal; what it was and how it ended, where it fails.
+fn run(command: &mut Command) -> Result<(), String> {
+    let status = command.status();
+    success(command, status)
+}
+
+fn success(command: &Command, status: io::Result<ExitStatus>) -> Result<(), String> {
+    let said = match status {
+        Ok(status) if status.success() => return Ok(()),
+        Ok(status) => status.to_string(),
+        Err(error) => error.to_string(),
+    };
+    let words = [command.get_program()].into_iter().chain(command.get_args()).map(|word| word.to_string_lossy());
+    Err(format!("{}: {said}", words.collect::<Vec<_>>().join(" ")))
+}
+
+fn outcome(result: Result<(), String>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Passed,
+        Err(problem) => Outcome::Failed(problem),
+    }
+}

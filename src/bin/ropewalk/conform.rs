@@ -12,12 +12,13 @@ mod rotation;
 mod work;
 
 use crate::golden;
+use crate::report::{complain, say};
 use compare::{Stages, Worst};
 use device::Device;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ropewalk::{Error, Result};
 use safetensors::{Dtype, tensor::TensorView};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -41,9 +42,6 @@ pub struct Args {
     /// Write what was computed to DIR, one safetensors file a case.
     #[arg(long, value_name = "DIR")]
     dump: Option<PathBuf>,
-    /// Print one JSON object a line.
-    #[arg(long)]
-    json: bool,
 }
 
 /// What became of a case.
@@ -67,15 +65,15 @@ struct Report {
 }
 
 /// Runs the command: exit code 1 if a case failed, 2 if a file could not be read as a case.
-pub fn run(args: &Args) -> Result<ExitCode> {
+pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
     let files = golden::files(&args.paths)?;
     let (devices, complaints) = match args.reference {
         true => (Vec::new(), Vec::new()),
         false => Device::open(args.adapter.as_deref(), args.own_limits)?,
     };
-    complaints.iter().for_each(|e| eprintln!("left out: {e}"));
+    complaints.iter().for_each(|e| complain(&format!("left out: {e}")));
     let bar = Bar::new(files.len() as u64);
-    if !args.json {
+    if !json {
         let engines = devices.iter().map(|d| d.name.as_str());
         let engines: Vec<&str> = std::iter::once("the reference").chain(engines).collect();
         bar.print(format!("{} cases on {}", files.len(), engines.join(", ")));
@@ -89,7 +87,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                     Verdict::Failed(_) => failed += 1,
                     Verdict::Skipped(_) => skipped += 1,
                 }
-                bar.print(if args.json { report.json() } else { report.text() });
+                bar.print(if json { report.json() } else { report.text() });
             }
             Err(e) => {
                 unreadable += 1;
@@ -98,7 +96,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
         bar.step();
     }
-    bar.print(match args.json {
+    bar.print(match json {
         true => serde_json::json!({ "passed": passed, "failed": failed, "skipped": skipped }).to_string(),
         false => format!("{passed} passed, {failed} failed, {skipped} skipped"),
     });
@@ -310,11 +308,10 @@ impl Bar {
         self.bar.inc(1);
     }
     fn print(&self, line: String) {
-        // A reader that has seen enough (`| head`) is no error.
-        self.bar.suspend(|| writeln!(std::io::stdout(), "{line}").ok());
+        self.bar.suspend(|| say(&line));
     }
     fn complain(&self, line: String) {
-        self.bar.suspend(|| writeln!(std::io::stderr(), "{line}").ok());
+        self.bar.suspend(|| complain(&line));
     }
 }
 

@@ -1,22 +1,68 @@
-//! The command line. (Only `conform` for now: to be replaced by the full set of subcommands.)
+//! The command line: parse, call the library, print. Results go to stdout, everything else to stderr.
 
 mod conform;
+mod demo;
+mod devices;
+mod figures;
+mod files;
 mod golden;
+mod report;
+mod run;
+mod source;
+mod tensors;
+mod wgsl;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use ropewalk::{Error, Result};
 use std::process::ExitCode;
 
-#[derive(Parser)]
-#[command(version, about)]
+const EXIT_CODES: &str = "Exit codes: 0 ok; 1 a result is outside its bound; 2 usage, bad input or a failing device; \
+                          3 no adapter.";
+
+/// Fused rotary attention on any GPU, checked against an f64 reference.
+#[derive(Debug, Parser)]
+#[command(name = "ropewalk", version, after_help = EXIT_CODES, propagate_version = true)]
+struct Cli {
+    /// Print JSON for programs instead of text for people
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
 enum Command {
-    /// Run golden cases through the reference and the GPU and compare every listed value.
+    Devices(devices::Args),
+    Run(run::Args),
     Conform(conform::Args),
+    Wgsl(wgsl::Args),
+    Demo(demo::Args),
 }
 
 fn main() -> ExitCode {
-    let Command::Conform(args) = Command::parse();
-    conform::run(&args).unwrap_or_else(|e| {
-        eprintln!("error: {e}");
-        ExitCode::from(if matches!(e, ropewalk::Error::NoAdapter { .. }) { 3 } else { 2 })
+    let cli = Cli::parse();
+    let done = match &cli.command {
+        Command::Devices(args) => devices::run(args, cli.json),
+        Command::Run(args) => run::run(args, cli.json),
+        Command::Conform(args) => conform::run(args, cli.json),
+        Command::Wgsl(args) => wgsl::run(args, cli.json),
+        Command::Demo(args) => demo::run(args, cli.json),
+    };
+    done.unwrap_or_else(|error| {
+        report::complain(&format!("error: {error}"));
+        exit(&error)
     })
+}
+
+/// The exit code of a command that could not finish.
+fn exit(error: &Error) -> ExitCode {
+    ExitCode::from(match error {
+        Error::NoAdapter { .. } => 3,
+        _ => 2,
+    })
+}
+
+/// What a command that finished found.
+fn verdict(passed: bool) -> Result<ExitCode> {
+    Ok(ExitCode::from(if passed { 0 } else { 1 }))
 }

@@ -418,21 +418,31 @@ fn derived_tables(t: &mut Tensors, spec: &Spec, inputs: &Inputs, sizes: Sizes, t
                 Some(slopes) => slopes.iter().map(|s| *s as f64).collect(),
                 None => alibi_slopes(sizes.heads),
             };
+            let heads = || slopes.iter().copied();
+            let by_key = |b: u32, from: i64| {
+                let keys = move |s: f64| (0..kv_len).map(move |j| (s, k_at(b, j) - from));
+                heads().flat_map(keys).collect::<Vec<_>>()
+            };
+            let products = |pairs: &[(f64, i64)]| pairs.iter().map(|(s, n)| s * *n as f64).collect::<Vec<_>>();
+            let alibi: Vec<(f64, i64)> = (0..sizes.batch).flat_map(|b| by_key(b, 0)).collect();
+            // Falcon computes this in bf16: slopes that are no powers of two become others.
+            let bf16 = |x: f64| half::bf16::from_f64(x).to_f64();
+            let rounded: Vec<f64> = alibi.iter().map(|(s, n)| bf16(bf16(*s) * *n as f64)).collect();
+            if let Some(listed) = t.0.get("alibi")
+                && rounded != products(&alibi)
+                && listed.f64s("alibi")? == rounded
+            {
+                return needs("a bias rounded to bf16");
+            }
             let mut push = |name: &str, shape: &[u32], computed: Vec<f64>| -> Build<()> {
                 let Some(listed) = t.take(name) else { return Ok(()) };
                 let listed = values_of(name, &listed, shape)?;
                 tables.push(Table { name: name.into(), computed, listed, tolerance: Tolerance::DOUBLE });
                 Ok(())
             };
-            let heads = || slopes.iter().copied();
-            let last = kv_len as i64 - 1;
-            let by_key = |b: u32, from: i64| {
-                let keys = move |s: f64| (0..kv_len).map(move |j| (s, j));
-                heads().flat_map(keys).map(|(s, j)| s * (k_at(b, j) - from) as f64).collect::<Vec<_>>()
-            };
             push("slopes", &[sizes.heads], slopes.clone())?;
-            push("alibi", &[sizes.batch, sizes.heads, kv_len], (0..sizes.batch).flat_map(|b| by_key(b, 0)).collect())?;
-            push("position_bias", &[sizes.heads, kv_len], by_key(0, last))?;
+            push("alibi", &[sizes.batch, sizes.heads, kv_len], products(&alibi))?;
+            push("position_bias", &[sizes.heads, kv_len], products(&by_key(0, kv_len as i64 - 1)))?;
             let two_sided = heads().flat_map(|s| pairs().map(move |at| (s, at)));
             let two_sided = two_sided.map(|(s, (i, j))| -s * (q_at(0, i) - k_at(0, j)).abs() as f64).collect();
             push("expected_bias", &[sizes.heads, q_len, kv_len], two_sided)?;

@@ -1,0 +1,187 @@
+//! Files: text and safetensors in, safetensors out. Nothing that a file says is believed before it is checked.
+
+use ropewalk::{Data, Dtype, Error, Result};
+use safetensors::tensor::{Metadata, TensorInfo, TensorView};
+use safetensors::{Dtype as Stored, serialize_to_file};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, File, OpenOptions};
+use std::io::{Cursor, Read, Seek, SeekFrom};
+use std::path::Path;
+
+/// The largest header of a safetensors file, as the format has it.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// The text of a JSON file. One that is not JSON is an error with the key and the line where it stops being it.
+pub fn json_text(path: &Path) -> Result<String> {
+    let name = path.display();
+    let text = fs::read_to_string(path)
+        .map_err(|e| Error::input(name.to_string(), format!("cannot be read: {e}"), "give a readable JSON file"))?;
+    if let Err(e) = serde_json::from_str::<serde_json::Value>(&text) {
+        let line = text.lines().nth(e.line().saturating_sub(1)).unwrap_or_default();
+        let end = (0..=e.column().min(line.len())).rev().find(|i| line.is_char_boundary(*i)).unwrap_or(0);
+        let before = text.lines().take(e.line().saturating_sub(1)).chain([&line[..end]]);
+        let key = before.filter_map(|l| l.rsplit_once("\":")?.0.rsplit('"').next()).last();
+        return Err(Error::input(
+            key.map_or(name.to_string(), |key| format!("{name}, {key}")),
+            format!("{e}"),
+            "give valid JSON; it has no NaN, no infinity and no number beyond 1.8e308",
+        ));
+    }
+    Ok(text)
+}
+
+/// A safetensors file whose tensors are read when they are asked for.
+pub struct TensorFile<R> {
+    name: String,
+    source: RefCell<R>,
+    /// Where the tensors' bytes begin.
+    start: u64,
+    metadata: Metadata,
+    read: RefCell<BTreeSet<String>>,
+}
+
+impl TensorFile<File> {
+    /// Opens a file and checks its header.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let file = File::open(path)
+            .map_err(|e| Error::input(&name, format!("cannot be read: {e}"), "give a safetensors file"))?;
+        Self::new(name, file)
+    }
+}
+
+impl TensorFile<Cursor<&'static [u8]>> {
+    /// A file within the program.
+    pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Self> {
+        Self::new(name.to_string(), Cursor::new(bytes))
+    }
+}
+
+impl<R: Read + Seek> TensorFile<R> {
+    fn new(name: String, mut source: R) -> Result<Self> {
+        let bad =
+            |problem: String| Error::input(&name, problem, "give a whole safetensors file; was its transfer cut off?");
+        let io = |e: std::io::Error| bad(format!("cannot be read: {e}"));
+        let len = source.seek(SeekFrom::End(0)).and_then(|len| source.rewind().map(|()| len)).map_err(io)?;
+        let mut word = [0; 8];
+        if len < 8 {
+            return Err(bad(format!("is not a safetensors file: it has {len} bytes")));
+        }
+        source.read_exact(&mut word).map_err(io)?;
+        let header = u64::from_le_bytes(word);
+        if header > MAX_HEADER || header > len - 8 {
+            return Err(bad(format!("is not a safetensors file: a header of {header} bytes in a file of {len}")));
+        }
+        let mut text = vec![0; header as usize];
+        source.read_exact(&mut text).map_err(io)?;
+        // `Metadata` checks that the tensors lie one after another, each of the size that its shape and type ask for
+        let metadata: Metadata = serde_json::from_slice(&text).map_err(|e| bad(format!("has a bad header: {e}")))?;
+        let (start, data) = (8 + header, metadata.data_len() as u64);
+        if len - start != data {
+            return Err(bad(format!("has {} bytes of tensors, its header announces {data}", len - start)));
+        }
+        Ok(TensorFile { name, source: RefCell::new(source), start, metadata, read: RefCell::default() })
+    }
+    /// Whether there is a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.metadata.info(name).is_some()
+    }
+    /// Type and shape of a tensor; an error that names it where there is none.
+    pub fn info(&self, name: &str, help: &str) -> Result<&TensorInfo> {
+        self.metadata.info(name).ok_or_else(|| {
+            let names = self.metadata.offset_keys().join(", ");
+            Error::input(name, format!("is missing from {}, which holds: {names}", self.name), help)
+        })
+    }
+    /// A tensor's bytes, which the header's check made as many as type and shape ask for.
+    fn bytes(&self, name: &str, info: &TensorInfo) -> Result<Vec<u8>> {
+        let (from, to) = info.data_offsets;
+        let mut bytes = vec![0; to - from];
+        let mut source = self.source.borrow_mut();
+        let read = source.seek(SeekFrom::Start(self.start + from as u64)).and_then(|_| source.read_exact(&mut bytes));
+        read.map_err(|e| Error::input(name, format!("cannot be read from {}: {e}", self.name), "try again"))?;
+        self.read.borrow_mut().insert(name.to_string());
+        Ok(bytes)
+    }
+    /// Shape and elements of an f32, f16 or bf16 tensor.
+    pub fn floats(&self, name: &str, help: &str) -> Result<(Vec<usize>, Data)> {
+        let info = self.info(name, help)?;
+        let dtype = match info.dtype {
+            Stored::F32 => Dtype::F32,
+            Stored::F16 => Dtype::F16,
+            Stored::BF16 => Dtype::Bf16,
+            other => return Err(wrong_type(name, other, "F32, F16 or BF16")),
+        };
+        Ok((info.shape.clone(), Data::from_bytes(dtype, &self.bytes(name, info)?)))
+    }
+    /// Shape and elements of an i32 or i64 tensor, every element within i32.
+    pub fn integers(&self, name: &str, help: &str) -> Result<(Vec<usize>, Vec<i32>)> {
+        let info = self.info(name, help)?;
+        let bytes = || self.bytes(name, info);
+        let values = match info.dtype {
+            Stored::I32 => bytes()?.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect(),
+            Stored::I64 => {
+                let wide = |b: &[u8; 8]| i64::from_le_bytes(*b);
+                let narrow = |x: i64| {
+                    i32::try_from(x).map_err(|_| {
+                        let limit = format!("give values from {} to {}, the range of i32", i32::MIN, i32::MAX);
+                        Error::input(name, format!("holds {x}, which is over the limit"), limit)
+                    })
+                };
+                bytes()?.as_chunks().0.iter().map(wide).map(narrow).collect::<Result<_>>()?
+            }
+            other => return Err(wrong_type(name, other, "I32 or I64")),
+        };
+        Ok((info.shape.clone(), values))
+    }
+    /// Shape and elements of a bool tensor, or of a u8 tensor of 0 and 1.
+    pub fn bools(&self, name: &str, help: &str) -> Result<(Vec<usize>, Vec<bool>)> {
+        let info = self.info(name, help)?;
+        if !matches!(info.dtype, Stored::BOOL | Stored::U8) {
+            return Err(wrong_type(name, info.dtype, "BOOL or U8"));
+        }
+        let bytes = self.bytes(name, info)?;
+        match bytes.iter().find(|b| **b > 1) {
+            Some(b) => Err(Error::input(name, format!("holds the byte {b}"), "give 0 (hidden) and 1 (attend)")),
+            None => Ok((info.shape.clone(), bytes.iter().map(|b| *b == 1).collect())),
+        }
+    }
+    /// The tensors that nobody has read, in the file's order.
+    pub fn ignored(&self) -> Vec<String> {
+        let read = self.read.borrow();
+        self.metadata.offset_keys().into_iter().filter(|name| !read.contains(name)).collect()
+    }
+}
+
+fn wrong_type(name: &str, found: Stored, wanted: &str) -> Error {
+    Error::input(name, format!("is of type {found:?}"), format!("store it as {wanted}"))
+}
+
+/// Whether a file can be made where `path` says, without leaving one: asked before the work, not after it.
+pub fn check_writable(path: &Path) -> Result<()> {
+    let bad = |problem: String| {
+        Error::input(format!("--output {}", path.display()), problem, "name a file in a folder that can be written")
+    };
+    let Some(name) = path.file_name().filter(|_| !path.is_dir()) else {
+        return Err(bad("is a folder".into()));
+    };
+    let probe = path.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
+    let made = OpenOptions::new().write(true).create_new(true).open(&probe).and_then(|_| fs::remove_file(&probe));
+    made.map_err(|e| bad(format!("cannot be written: {e}")))
+}
+
+/// Writes a safetensors file: beside the target under another name, then renamed, so that there is never half a file.
+pub fn write(
+    path: &Path,
+    tensors: Vec<(&str, Stored, Vec<usize>, &[u8])>,
+    metadata: HashMap<String, String>,
+) -> Result<()> {
+    let views: std::result::Result<Vec<_>, _> = tensors
+        .into_iter()
+        .map(|(name, dtype, shape, bytes)| TensorView::new(dtype, shape, bytes).map(|view| (name, view)))
+        .collect();
+    views.and_then(|views| serialize_to_file(views, Some(metadata), path)).map_err(|e| {
+        Error::input(format!("--output {}", path.display()), format!("cannot be written: {e}"), "is the disk full?")
+    })
+}

@@ -1,0 +1,60 @@
+//! Where a spec comes from: a spec file, or a model's configuration.
+
+use crate::files;
+use ropewalk::{ConfigOptions, Error, Result, Spec, Stack};
+use std::path::PathBuf;
+
+/// The options that name a spec.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct Source {
+    /// A spec file: `ropewalk::Spec` as JSON
+    #[arg(long, value_name = "FILE", group = "source")]
+    spec: Option<PathBuf>,
+    /// A Hugging Face model's config.json
+    #[arg(long, value_name = "FILE", group = "source")]
+    config: Option<PathBuf>,
+    /// The layer of the model, from 0, where layers differ
+    #[arg(long, value_name = "N", requires = "config")]
+    layer: Option<u32>,
+    /// Which attention of the model [default: the encoder of T5 and RoFormer, the decoder of all others]
+    #[arg(long, value_enum, requires = "config")]
+    stack: Option<StackName>,
+    /// q and k already carry the model's q/k norm (Qwen 3, Gemma 3)
+    #[arg(long, requires = "config")]
+    normalized: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum StackName {
+    Encoder,
+    Decoder,
+    Cross,
+}
+
+impl Source {
+    /// Whether a model's configuration is given: its spec adapts to the tensors, a spec file does not.
+    pub fn is_config(&self) -> bool {
+        self.config.is_some()
+    }
+
+    /// The spec. `seq_len` is the longest sequence in tokens, for length extensions that depend on it.
+    pub fn read(&self, seq_len: Option<u32>) -> Result<Spec> {
+        match (&self.spec, &self.config) {
+            (Some(path), _) => Spec::from_json(&files::json_text(path)?),
+            (None, Some(path)) => {
+                let mut options = ConfigOptions::default();
+                options.layer = self.layer;
+                options.seq_len = seq_len;
+                options.stack = self.stack.map(|stack| match stack {
+                    StackName::Encoder => Stack::Encoder,
+                    StackName::Decoder => Stack::Decoder,
+                    StackName::Cross => Stack::Cross,
+                });
+                options.normalized = self.normalized;
+                Spec::from_hf_config_with(&files::json_text(path)?, &options)
+            }
+            (None, None) => Err(Error::input("--spec", "is missing", "give --spec FILE or --config FILE")),
+        }
+    }
+}

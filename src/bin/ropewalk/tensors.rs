@@ -1,0 +1,293 @@
+//! The published table of tensor names, and the reading of [`Inputs`] by it.
+
+use crate::files::TensorFile;
+use ropewalk::{Angle, AngleTable, Bias, Dense, Error, Inputs, Positions, Result, Spec, Tensor};
+use std::io::{Read, Seek};
+
+/// A tensor that `run` reads.
+pub struct Name {
+    /// In the file.
+    pub name: &'static str,
+    /// Its dimensions.
+    pub shape: &'static str,
+    /// The types that it may have in the file.
+    pub types: &'static str,
+    /// What it is, and when it is read.
+    pub meaning: &'static str,
+}
+
+const fn name(name: &'static str, shape: &'static str, types: &'static str, meaning: &'static str) -> Name {
+    Name { name, shape, types, meaning }
+}
+
+const FLOAT: &str = "F32 F16 BF16";
+const INTEGER: &str = "I32 I64";
+
+/// Every name. Other tensors of a file are left alone, and named in the report.
+pub const NAMES: &[Name] = &[
+    name("q", "[batch, heads, q_len, head_dim]", FLOAT, "queries"),
+    name("k", "[batch, kv_heads, kv_len, head_dim]", FLOAT, "keys, of q's type"),
+    name("v", "[batch, kv_heads, kv_len, v_head_dim]", FLOAT, "values, of q's type"),
+    name("q_positions", "[batch or 1, q_len]", INTEGER, "positions of the queries: where spec.positions is ids"),
+    name("k_positions", "[batch or 1, kv_len]", INTEGER, "positions of the keys, likewise"),
+    name(
+        "position_ids",
+        "[batch or 1, kv_len]",
+        INTEGER,
+        "stands for both: of the keys, and in its last q_len columns of the queries",
+    ),
+    name("kv_len", "[]", INTEGER, "keys in use of a longer cache; all where it is missing"),
+    name("kv_lens", "[batch]", INTEGER, "keys in use of every sequence: where spec.kv_lens"),
+    name(
+        "bias_table",
+        "[num_buckets, heads] or [heads, distances]",
+        FLOAT,
+        "of the first t5 or table term of spec.bias; bias_table_1 of the second, and so on",
+    ),
+    name("attn_bias", "[batch, heads, q_len, kv_len]", FLOAT, "added to the scores: where spec.dense_bias"),
+    name("mask", "[batch, heads, q_len, kv_len]", "BOOL U8", "true (1): attend; where spec.mask.dense"),
+    name("cos", "[rows, rotary_dim / 2]", FLOAT, "where spec.rotary.angle is table"),
+    name("sin", "[rows, rotary_dim / 2]", FLOAT, "likewise"),
+];
+
+/// The table and its rules, as `run --help` prints them.
+pub fn help() -> String {
+    let mut text = String::from("Tensors of the input file:\n");
+    for n in NAMES {
+        text +=
+            &format!("  {:12}  {}  {}\n                  {}\n", n.name, n.shape, n.types.replace(' ', "|"), n.meaning);
+    }
+    text + "\n\
+        q, k, v and out are laid out as --layout says: bhsd as above, bshd with heads and tokens swapped. Dimensions of\n\
+        attn_bias and mask may be 1 or left out in front (2 to 4 of them). Positions must fit 32 bits. A spec file says\n\
+        itself which tensors are read. The spec of a --config reads what there is of positions, kv_lens, attn_bias and\n\
+        mask, beside the model's own mask (causal, window): so padding is honoured. All other tensors are left alone.\n\
+        The output file holds `out` (like q, in its type and layout, with v_head_dim) and `lse` [batch, heads, q_len] F32."
+}
+
+/// How q, k, v and out lie in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Layout {
+    /// [batch, heads, tokens, dim]
+    Bhsd,
+    /// [batch, tokens, heads, dim]
+    Bshd,
+}
+
+impl Layout {
+    /// The name in options and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::Bhsd => "bhsd",
+            Layout::Bshd => "bshd",
+        }
+    }
+    fn dimensions(self) -> &'static str {
+        match self {
+            Layout::Bhsd => "[batch, heads, tokens, dim] (--layout bhsd)",
+            Layout::Bshd => "[batch, tokens, heads, dim] (--layout bshd)",
+        }
+    }
+}
+
+/// A model's spec reads what the file has.
+pub fn adapt<R: Read + Seek>(spec: &mut Spec, file: &TensorFile<R>) {
+    if ["q_positions", "k_positions", "position_ids"].iter().any(|name| file.has(name)) {
+        spec.positions = Positions::Ids;
+    }
+    spec.kv_lens = file.has("kv_lens");
+    spec.dense_bias |= file.has("attn_bias");
+    spec.mask.dense |= file.has("mask");
+}
+
+/// The longest sequence of the file in tokens, by positions where it has them.
+pub fn longest<R: Read + Seek>(file: &TensorFile<R>, layout: Layout) -> Result<u32> {
+    for name in ["k_positions", "position_ids"] {
+        if file.has(name) {
+            let last = file.integers(name, "")?.1.into_iter().max().unwrap_or(0);
+            return Ok(last.max(0) as u32 + 1);
+        }
+    }
+    for name in ["kv_lens", "kv_len"] {
+        if file.has(name) {
+            return Ok(file.integers(name, "")?.1.into_iter().max().unwrap_or(0).max(1) as u32);
+        }
+    }
+    Ok(tensor(file, "k", layout)?.shape()[1])
+}
+
+/// Reads what the spec asks for; the spec's storage type becomes that of the tensors.
+pub fn read<R: Read + Seek>(file: &TensorFile<R>, spec: &mut Spec, layout: Layout) -> Result<Inputs> {
+    let (q, k, v) = (tensor(file, "q", layout)?, tensor(file, "k", layout)?, tensor(file, "v", layout)?);
+    for (name, t) in [("k", &k), ("v", &v)] {
+        if t.dtype() != q.dtype() {
+            return Err(Error::input(
+                name,
+                format!("is {}, but q is {}", t.dtype().name(), q.dtype().name()),
+                "store q, k and v in one type",
+            ));
+        }
+    }
+    spec.dtype = q.dtype();
+    let ([batch, q_len, ..], kv_len) = (q.shape(), k.shape()[1]);
+    let mut inputs = Inputs::new(q, k, v);
+    if spec.positions == Positions::Ids {
+        let (q_ids, k_ids) = positions(file, batch, q_len, kv_len)?;
+        (inputs.q_positions, inputs.k_positions) = (Some(q_ids), Some(k_ids));
+    }
+    if spec.kv_lens {
+        inputs.kv_lens = Some(lengths(file, "kv_lens", batch as usize)?);
+    } else if file.has("kv_len") {
+        inputs.kv_len = lengths(file, "kv_len", 1)?.first().copied();
+    }
+    inputs.bias_tables = bias_tables(file, spec)?;
+    let wanted = "it broadcasts to [batch, heads, q_len, kv_len]";
+    if spec.dense_bias {
+        let (shape, data) = file.floats("attn_bias", wanted)?;
+        inputs.attn_bias = Some(dense("attn_bias", &shape, data.to_f32())?);
+    }
+    if spec.mask.dense {
+        let (shape, data) = file.bools("mask", wanted)?;
+        inputs.mask = Some(dense("mask", &shape, data)?);
+    }
+    if let Some(rotary) = spec.rotary.as_ref().filter(|r| r.angle == Angle::Table) {
+        let pairs = rotary.rotary_dim as usize / 2;
+        let table = |name: &str| {
+            let help = format!("give [rows, rotary_dim / 2 = {pairs}], as spec.rotary.angle = table wants it");
+            let (shape, data) = file.floats(name, &help)?;
+            match shape[..] {
+                [_, n] if n == pairs => Ok(data.to_f32()),
+                _ => Err(wrong_shape(name, &shape, &help)),
+            }
+        };
+        inputs.angle_table = Some(AngleTable { cos: table("cos")?, sin: table("sin")? });
+    }
+    Ok(inputs)
+}
+
+fn wrong_shape(name: &str, shape: &[usize], help: &str) -> Error {
+    Error::input(name, format!("has rank {}, shape {shape:?}", shape.len()), help)
+}
+
+/// q, k or v.
+fn tensor<R: Read + Seek>(file: &TensorFile<R>, name: &str, layout: Layout) -> Result<Tensor> {
+    let help = format!("give {}", layout.dimensions());
+    let (shape, data) = file.floats(name, &help)?;
+    let [Ok(a), Ok(b), Ok(c), Ok(d)] = small(&shape)[..] else {
+        return Err(wrong_shape(name, &shape, &help));
+    };
+    if data.is_empty() {
+        return Err(Error::input(
+            name,
+            format!("shape {shape:?} is empty"),
+            "give at least one token, head and element",
+        ));
+    }
+    let made = match layout {
+        Layout::Bhsd => Tensor::bhsd(data, [a, b, c, d]),
+        Layout::Bshd => Tensor::bshd(data, [a, b, c, d]),
+    };
+    made.map_err(|e| match e {
+        Error::Input { problem, help, .. } => Error::input(name, problem, help),
+        other => other,
+    })
+}
+
+/// Dimensions as u32.
+fn small(shape: &[usize]) -> Vec<std::result::Result<u32, std::num::TryFromIntError>> {
+    shape.iter().map(|n| u32::try_from(*n)).collect()
+}
+
+/// Positions of queries and keys, `[batch, len]` each.
+fn positions<R: Read + Seek>(
+    file: &TensorFile<R>,
+    batch: u32,
+    q_len: u32,
+    kv_len: u32,
+) -> Result<(Vec<i32>, Vec<i32>)> {
+    let (batch, q_len, kv_len) = (batch as usize, q_len as usize, kv_len as usize);
+    let both = file.has("position_ids");
+    let q = match !both || file.has("q_positions") {
+        true => ids(file, "q_positions", batch, q_len, q_len)?,
+        false if file.integers("position_ids", "")?.0.last() == Some(&q_len) => {
+            ids(file, "position_ids", batch, q_len, q_len)?
+        }
+        false => ids(file, "position_ids", batch, kv_len, q_len)?,
+    };
+    let name = if !both || file.has("k_positions") { "k_positions" } else { "position_ids" };
+    Ok((q, ids(file, name, batch, kv_len, kv_len)?))
+}
+
+/// The last `take` columns of a tensor of positions, `[len]`, `[1, len]` or `[batch, len]`, for every sequence.
+fn ids<R: Read + Seek>(file: &TensorFile<R>, name: &str, batch: usize, len: usize, take: usize) -> Result<Vec<i32>> {
+    let help = format!("give [batch = {batch} or 1, {len}] positions, or let the spec count them");
+    let (shape, values) = file.integers(name, &help)?;
+    let rows = match shape[..] {
+        [n] | [1, n] if n == len => 1,
+        [b, n] if n == len && b == batch => batch,
+        _ => return Err(wrong_shape(name, &shape, &help)),
+    };
+    let Some(skip) = len.checked_sub(take) else {
+        return Err(Error::input(name, format!("{len} positions for {take} queries"), "give q_positions too"));
+    };
+    let row = |b: usize| values.chunks_exact(len).nth(b % rows).unwrap_or_default().get(skip..).unwrap_or_default();
+    Ok((0..batch).flat_map(|b| row(b).iter().copied()).collect())
+}
+
+/// `n` numbers of keys.
+fn lengths<R: Read + Seek>(file: &TensorFile<R>, name: &str, n: usize) -> Result<Vec<u32>> {
+    let help = format!("give {n} number(s) of keys in use, one for each sequence");
+    let (shape, values) = file.integers(name, &help)?;
+    if values.len() != n || shape.len() > 1 {
+        return Err(wrong_shape(name, &shape, &help));
+    }
+    let length = |x: &i32| u32::try_from(*x).map_err(|_| Error::input(name, format!("holds {x}"), "give 0 or more"));
+    values.iter().map(length).collect()
+}
+
+/// One table for each term of the spec that has one; dimensions are checked here, since only files have them.
+fn bias_tables<R: Read + Seek>(file: &TensorFile<R>, spec: &Spec) -> Result<Vec<Vec<f32>>> {
+    let heads = spec.num_heads as usize;
+    let wanted = spec.bias.iter().filter_map(|bias| match bias {
+        Bias::T5 { num_buckets, .. } => Some(([*num_buckets as usize, heads], "[num_buckets, heads]")),
+        Bias::Table { min, max } => Some(([heads, (*max as i64 - *min as i64 + 1) as usize], "[heads, max - min + 1]")),
+        _ => None,
+    });
+    wanted
+        .enumerate()
+        .map(|(i, (want, what))| {
+            let name = if i == 0 { "bias_table".to_string() } else { format!("bias_table_{i}") };
+            let help = format!("give {what} = {want:?} for table {i} of spec.bias (from 0)");
+            let (shape, data) = file.floats(&name, &help)?;
+            if shape == want { Ok(data.to_f32()) } else { Err(wrong_shape(&name, &shape, &help)) }
+        })
+        .collect()
+}
+
+/// A tensor of 2 to 4 dimensions, ones in front.
+fn dense<T: Copy>(name: &str, shape: &[usize], data: Vec<T>) -> Result<Dense<T>> {
+    let help = "give 2 to 4 dimensions that broadcast to [batch, heads, q_len, kv_len]";
+    let full = match small(shape)[..] {
+        [Ok(i), Ok(j)] => [1, 1, i, j],
+        [Ok(h), Ok(i), Ok(j)] => [1, h, i, j],
+        [Ok(b), Ok(h), Ok(i), Ok(j)] => [b, h, i, j],
+        _ => return Err(wrong_shape(name, shape, help)),
+    };
+    if u32::try_from(data.len()).is_err() {
+        return Err(Error::input(name, format!("shape {shape:?}"), "give fewer than 2^32 elements: broadcast it"));
+    }
+    Dense::new(full, data).map_err(|_| wrong_shape(name, shape, help))
+}
+
+/// `[batch, len, heads, dim]` elements in the order of a layout.
+pub fn arranged(out: &[f32], shape: [u32; 4], layout: Layout) -> (Vec<usize>, Vec<f32>) {
+    let [batch, len, heads, dim] = shape.map(|n| n as usize);
+    match layout {
+        Layout::Bshd => (vec![batch, len, heads, dim], out.to_vec()),
+        Layout::Bhsd => {
+            let rows = (0..batch).flat_map(|b| (0..heads).flat_map(move |h| (0..len).map(move |i| (b, i, h))));
+            let row = |(b, i, h): (usize, usize, usize)| out.chunks_exact(dim).nth((b * len + i) * heads + h);
+            (vec![batch, heads, len, dim], rows.filter_map(row).flatten().copied().collect())
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! `ropewalk wgsl`: the composed shader and its binding table, for engines that are not Rust, naga, and browsers.
+
+mod variants;
+
+use crate::report;
+use crate::source::Source;
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use ropewalk::{Access, CHUNK_STRIDE, Error, Kernel, Limits, Plan, Result, Shape, Slot, Target};
+use serde_json::json;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Print the composed shader of a spec with its binding table
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("source").required(true))]
+pub struct Args {
+    #[command(flatten)]
+    source: Source,
+    /// Write every distinct shader of a product of specs to DIR instead, one file each
+    #[arg(long, value_name = "DIR", group = "source")]
+    variants: Option<PathBuf>,
+    /// What the shader computes
+    #[arg(long, value_enum, default_value = "attention")]
+    kernel: KernelName,
+    /// Sequences
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    batch: u32,
+    /// Query tokens
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    q_len: u32,
+    /// The capacity of k and v in tokens
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    kv_len: u32,
+    /// Who compiles it: naga, or a browser
+    #[arg(long, value_enum, default_value = "native")]
+    target: TargetName,
+    /// Loops over a row keep run-time bounds, as software adapters want them
+    #[arg(long)]
+    rolled_loops: bool,
+    /// Print the binding table alone
+    #[arg(long)]
+    bindings: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum KernelName {
+    Attention,
+    Scores,
+    RotateQ,
+    RotateK,
+    RotateQInPlace,
+    RotateKInPlace,
+}
+
+impl From<KernelName> for Kernel {
+    fn from(name: KernelName) -> Kernel {
+        match name {
+            KernelName::Attention => Kernel::Attention,
+            KernelName::Scores => Kernel::Scores,
+            KernelName::RotateQ => Kernel::RotateQ { in_place: false },
+            KernelName::RotateK => Kernel::RotateK { in_place: false },
+            KernelName::RotateQInPlace => Kernel::RotateQ { in_place: true },
+            KernelName::RotateKInPlace => Kernel::RotateK { in_place: true },
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum TargetName {
+    Native,
+    Web,
+}
+
+impl From<TargetName> for Target {
+    fn from(name: TargetName) -> Target {
+        match name {
+            TargetName::Native => Target::Native,
+            TargetName::Web => Target::Web,
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
+    let target = args.target.into();
+    if let Some(folder) = &args.variants {
+        let written = variants::write(folder, target)?;
+        match json {
+            true => report::json(&json!({ "shaders": written, "folder": folder, "validated_by": "naga" })),
+            false => report::say(&format!("{written} shaders in {}, validated by naga", folder.display())),
+        }
+        return crate::verdict(true);
+    }
+    let spec = args.source.read(Some(args.kv_len))?;
+    let mut shape = Shape::new(&spec, args.batch, args.q_len, args.kv_len);
+    (shape.dense, shape.mask) = ([1, 1, args.q_len, args.kv_len], [1, 1, args.q_len, args.kv_len]);
+    let plan = Plan::new(args.kernel.into(), &spec, &shape, &limits(args.rolled_loops))?;
+    validate(&plan, target)?;
+    match (json, args.bindings) {
+        (true, _) => report::json(&as_json(&plan, target)),
+        (false, true) => report::say(&header(&plan, target)),
+        (false, false) => report::say(&format!("{}\n{}", header(&plan, target), plan.wgsl(target))),
+    }
+    crate::verdict(true)
+}
+
+/// WebGPU's default limits.
+fn limits(rolled_loops: bool) -> Limits {
+    let mut limits = Limits::default();
+    limits.rolled_loops = rolled_loops;
+    limits
+}
+
+/// Parses and validates with what every WebGPU device can do, which unpacking binary16 is part of; an error names the
+/// shader file and the line.
+fn validate(plan: &Plan, target: Target) -> Result<()> {
+    let text = plan.wgsl(target);
+    let error = |line: Option<u32>, message: String| {
+        let (file, line) = plan.locate(line.unwrap_or(1) as usize);
+        Error::device(format!("naga, {} at {file}:{line}", plan.label()), message)
+    };
+    let module = naga::front::wgsl::parse_str(text)
+        .map_err(|e| error(e.location(text).map(|l| l.line_number), e.emit_to_string(text)))?;
+    Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32)
+        .validate(&module)
+        .map_err(|e| error(e.location(text).map(|l| l.line_number), e.emit_to_string(text)))?;
+    Ok(())
+}
+
+fn access(access: Access) -> &'static str {
+    match access {
+        Access::Read => "storage, read",
+        Access::ReadWrite => "storage, read_write",
+        Access::Uniform => "uniform",
+        Access::UniformDynamic => "uniform, dynamic offset",
+        _ => "another",
+    }
+}
+
+/// What an engine needs beside the text, as comments.
+fn header(plan: &Plan, target: Target) -> String {
+    let mut text = format!("// ropewalk {}: {}\n", env!("CARGO_PKG_VERSION"), plan.label());
+    let _ = writeln!(text, "// validated by naga; target {target:?}; entry point main\n//");
+    for b in plan.bindings() {
+        let _ = writeln!(
+            text,
+            "// @group(0) @binding({:>2})  {:8} {:24} {:24} {} bytes",
+            b.binding,
+            b.name,
+            access(b.access),
+            b.wgsl_type,
+            b.size
+        );
+    }
+    let step = plan.step_layout();
+    let _ = writeln!(text, "//\n// step, in u32 words ({} in all): 0 q_len, 1 kv_len", step.words);
+    let fields = [
+        ("q_positions [batch, q_len] i32", &step.q_positions),
+        ("k_positions [batch, kv_len] i32", &step.k_positions),
+        ("kv_lens [batch]", &step.kv_lens),
+        ("mask bits [batch or 1, heads or 1, q_len or 1, ceil(kv_len / 32)]", &step.mask),
+    ];
+    for (name, range) in fields.iter().filter_map(|(name, range)| Some((name, range.as_ref()?))) {
+        let _ = writeln!(text, "//   {}..{} {name}", range.start, range.end);
+    }
+    if plan.workspace_size() > 0 {
+        let _ = writeln!(text, "// work: lse [batch, heads, q_len] f32 from element {}", plan.lse_offset());
+    }
+    let chunks = plan.chunks();
+    let _ = writeln!(text, "//\n// dispatches ({}), the n-th with dynamic offset {CHUNK_STRIDE} n:", chunks.len());
+    const SHOWN: usize = 8;
+    for c in chunks.iter().take(SHOWN) {
+        let ([x, y, z], [fx, fy, fz]) = (c.workgroups, c.first);
+        let _ = writeln!(text, "//   {x} x {y} x {z} workgroups from ({fx}, {fy}, {fz})");
+    }
+    if chunks.len() > SHOWN {
+        let _ = writeln!(text, "//   and {} more (--json has all)", chunks.len() - SHOWN);
+    }
+    text + "// The contents of the uniforms are in --json."
+}
+
+/// Everything that an engine needs: the text, what to bind, what to write, what to dispatch.
+fn as_json(plan: &Plan, target: Target) -> serde_json::Value {
+    let words = |slot: Slot| -> Option<Vec<u32>> {
+        let bytes = plan.uniform(slot)?;
+        Some(bytes.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect())
+    };
+    let uniforms: serde_json::Map<_, _> = [Slot::Params, Slot::Chunk, Slot::Rotary, Slot::Heads]
+        .into_iter()
+        .filter_map(|slot| Some((slot.name().to_string(), json!(words(slot)?))))
+        .collect();
+    let dispatches: Vec<_> =
+        plan.chunks().iter().map(|c| json!({ "first": c.first, "workgroups": c.workgroups })).collect();
+    json!({
+        "label": plan.label(),
+        "target": format!("{target:?}").to_lowercase(),
+        "validated_by": "naga",
+        "entry_point": "main",
+        "wgsl": plan.wgsl(target),
+        "bindings": plan.bindings(),
+        "step": plan.step_layout(),
+        "workspace_bytes": plan.workspace_size(),
+        "lse_offset": plan.lse_offset(),
+        "tile": plan.tile(),
+        "chunk_stride": CHUNK_STRIDE,
+        "dispatches": dispatches,
+        "uniforms_u32": uniforms,
+    })
+}

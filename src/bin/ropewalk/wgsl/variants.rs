@@ -1,0 +1,177 @@
+//! Specs that between them use every shader file beside every other that it meets in a kernel.
+
+use super::{limits, validate};
+use ropewalk::{
+    AlibiForm, Alignment, Angle, Bias, Dtype, Error, Kernel, Mask, Pairing, Plan, Positions, Result, Rotary, Shape,
+    Spec, Target,
+};
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+const ATTENTION: Kernel = Kernel::Attention;
+const SCORES: Kernel = Kernel::Scores;
+const ROTATE: [Kernel; 2] = [Kernel::RotateQ { in_place: false }, Kernel::RotateK { in_place: false }];
+const IN_PLACE: [Kernel; 2] = [Kernel::RotateQ { in_place: true }, Kernel::RotateK { in_place: true }];
+
+/// One of the product.
+struct Variant {
+    kernel: Kernel,
+    spec: Spec,
+    aligned: bool,
+    rolled_loops: bool,
+}
+
+/// Writes every distinct shader, validated, and tells how many there are.
+pub fn write(folder: &Path, target: Target) -> Result<usize> {
+    let bad = |path: &Path, e: std::io::Error| {
+        Error::input(format!("--variants {}", path.display()), e.to_string(), "give a folder that can be written")
+    };
+    fs::create_dir_all(folder).map_err(|e| bad(folder, e))?;
+    let mut names: HashMap<String, usize> = HashMap::new();
+    let mut texts = std::collections::HashSet::new();
+    for v in all() {
+        let mut shape = Shape::new(&v.spec, 2, 40, 72);
+        shape.aligned = v.aligned;
+        let plan = Plan::new(v.kernel, &v.spec, &shape, &limits(v.rolled_loops))?;
+        if !texts.insert(plan.wgsl(target).to_string()) {
+            continue;
+        }
+        validate(&plan, target)?;
+        let positions = if v.spec.positions == Positions::Ids { ".ids" } else { "" };
+        let loops = if v.rolled_loops { ".rolled" } else { "" };
+        let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
+        let mut name: String = format!("{}{positions}{loops}", plan.label()).chars().map(safe).collect();
+        let same = names.entry(name.clone()).or_default();
+        *same += 1;
+        if *same > 1 {
+            name += &format!(".{same}");
+        }
+        let path = folder.join(name + ".wgsl");
+        fs::write(&path, plan.wgsl(target)).map_err(|e| bad(&path, e))?;
+    }
+    Ok(texts.len())
+}
+
+fn all() -> Vec<Variant> {
+    let mut all = storage();
+    all.extend(rotations());
+    all.extend(scores());
+    all.extend(sizes());
+    all
+}
+
+/// Everything at once, as far as it goes together.
+fn rich() -> Spec {
+    let mut spec = Spec::new(4, 2, 64);
+    spec.rotary = Some(Rotary::new(Pairing::Half, 64, 10_000.0));
+    spec.logits_soft_cap = Some(30.0);
+    spec.bias = vec![Bias::Table { min: -8, max: 0 }, alibi(AlibiForm::Relative)];
+    spec.mask = Mask::causal();
+    spec
+}
+
+fn alibi(form: AlibiForm) -> Bias {
+    Bias::Alibi { form, slopes: None, scale: 1.0 }
+}
+
+/// Storage types and alignments of every kernel, loops of both kinds.
+fn storage() -> Vec<Variant> {
+    let mut all = Vec::new();
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+        for kernel in [ATTENTION, SCORES].into_iter().chain(ROTATE).chain(IN_PLACE) {
+            for (aligned, rolled_loops) in [(true, true), (true, false), (false, true), (false, false)] {
+                let mut spec = rich();
+                spec.dtype = dtype;
+                all.push(Variant { kernel, spec, aligned, rolled_loops });
+            }
+        }
+    }
+    all
+}
+
+/// Pairings, angles and positions of every kernel; rotations of a part of the head.
+fn rotations() -> Vec<Variant> {
+    let mut rotations = vec![None];
+    for pairing in [Pairing::Half, Pairing::Interleaved, Pairing::InterleavedInHalfOut] {
+        for angle in [Angle::Exact, Angle::Float32, Angle::Table] {
+            let mut rotary = Rotary::new(pairing, 32, 10_000.0);
+            (rotary.offset, rotary.angle) = (if angle == Angle::Table { 32 } else { 0 }, angle);
+            rotations.push(Some(rotary));
+        }
+    }
+    let mut all = Vec::new();
+    for rotary in rotations {
+        for positions in [Positions::Index, Positions::Ids] {
+            for kernel in [ATTENTION, SCORES].into_iter().chain(ROTATE) {
+                let mut spec = rich();
+                (spec.rotary, spec.positions) = (rotary.clone(), positions);
+                all.push(Variant { kernel, spec, aligned: true, rolled_loops: true });
+            }
+        }
+    }
+    all
+}
+
+/// Terms, masks, cap and lengths.
+fn scores() -> Vec<Variant> {
+    let forms = [AlibiForm::Relative, AlibiForm::Symmetric, AlibiForm::KeyPosition, AlibiForm::KeyFromEnd];
+    let mut terms: Vec<(Vec<Bias>, bool)> = forms.into_iter().map(|form| (vec![alibi(form)], false)).collect();
+    let t5 = Bias::T5 { num_buckets: 32, max_distance: 128, bidirectional: true };
+    terms.push((Vec::new(), false));
+    terms.push((Vec::new(), true));
+    terms.push((vec![Bias::Table { min: i32::MIN, max: i32::MIN + 4 }], false));
+    terms.push((vec![t5.clone(), Bias::Table { min: -3, max: 5 }, alibi(AlibiForm::Symmetric)], true));
+    terms.push((vec![t5], false));
+
+    let mask = |causal: bool, left: Option<u32>, right: Option<u32>, dense: bool, alignment: Alignment| {
+        let mut mask = Mask::none();
+        (mask.causal, mask.window_left, mask.window_right) = (causal, left, right);
+        (mask.dense, mask.alignment) = (dense, alignment);
+        mask
+    };
+    let (top, bottom) = (Alignment::TopLeft, Alignment::BottomRight);
+    let masks = [
+        mask(false, None, None, false, bottom),
+        mask(true, None, None, false, bottom),
+        mask(true, None, None, false, top),
+        mask(true, Some(7), None, true, bottom),
+        mask(false, Some(7), Some(u32::MAX), false, top),
+        mask(false, Some(0), None, false, bottom),
+        mask(false, None, None, true, bottom),
+    ];
+    let mut all = Vec::new();
+    for (i, (bias, dense_bias)) in terms.into_iter().enumerate() {
+        for (j, mask) in masks.iter().enumerate() {
+            for both in [false, true] {
+                let mut spec = Spec::new(4, 2, 64);
+                spec.rotary = Some(Rotary::new(Pairing::Half, 64, 10_000.0));
+                (spec.bias, spec.dense_bias, spec.mask, spec.kv_lens) = (bias.clone(), dense_bias, *mask, both);
+                // each of cap and kv_lens with and without the other
+                spec.logits_soft_cap = (both == ((i + j) % 2 == 0)).then_some(30.0);
+                let rolled_loops = j % 2 == 0;
+                all.push(Variant { kernel: ATTENTION, spec: spec.clone(), aligned: true, rolled_loops });
+                if both {
+                    all.push(Variant { kernel: SCORES, spec, aligned: true, rolled_loops });
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Heads of every kind of size: the least, odd, the largest, v different from k.
+fn sizes() -> Vec<Variant> {
+    let mut all = Vec::new();
+    for (head_dim, v_head_dim) in [(1, 1), (33, 7), (80, 80), (256, 256), (192, 128), (4, 256)] {
+        for dtype in [Dtype::F32, Dtype::F16] {
+            for rolled_loops in [true, false] {
+                let mut spec = rich();
+                (spec.head_dim, spec.v_head_dim, spec.dtype) = (head_dim, v_head_dim, dtype);
+                spec.rotary = (head_dim > 1).then(|| Rotary::new(Pairing::Half, head_dim / 2 * 2, 10_000.0));
+                all.push(Variant { kernel: ATTENTION, spec, aligned: true, rolled_loops });
+            }
+        }
+    }
+    all
+}
