@@ -2,7 +2,7 @@
 //! file holds makes it panic.
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -313,12 +313,11 @@ fn tensors_only() -> Vec<u8> {
 #[test]
 fn damaged_cases_do_not_panic() {
     let folder = scratch("damaged");
-    let mut seen = BTreeMap::<String, ()>::new();
+    let mut seen = BTreeSet::new();
     for (name, case) in cases() {
         // One case a system is enough.
-        if case.tensors.values().map(|t| t.2.len()).sum::<usize>() > 90_000
-            || seen.insert(case.metadata["system"].clone() + &name[..name.len().min(20)], ()).is_some()
-        {
+        let size: usize = case.tensors.values().map(|t| t.2.len()).sum();
+        if size > 100_000 || !seen.insert(case.metadata["system"].clone()) {
             continue;
         }
         let write = |what: String, case: &Case| case.write(&folder.join(format!("{name}.{what}.safetensors")));
@@ -376,6 +375,7 @@ fn damaged_cases_do_not_panic() {
     assert_eq!(code(&output), 2);
     let (lines, _) = report(&output);
     assert!(lines.len() > 1000, "{}", lines.len());
+    std::fs::remove_dir_all(&folder).ok();
 }
 
 #[test]
