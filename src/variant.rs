@@ -16,9 +16,13 @@ pub(crate) struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
-    pub(crate) fn new(spec: &'a Spec, kernel: Kernel, aligned: bool, rolled_loops: bool) -> Self {
+    pub(crate) fn new(spec: &'a Spec, kernel: Kernel, aligned: bool, rolled_loops: bool, carry: bool) -> Self {
         let mut files = Files { spec, files: Vec::new(), slots: Vec::new(), glue: String::new() };
         files.choose(kernel, aligned);
+        if kernel == Kernel::Attention {
+            files.add("common/online_softmax.wgsl", &[]);
+            files.add(if carry { "carry/work.wgsl" } else { "carry/none.wgsl" }, &[]);
+        }
         files.add(if rolled_loops { "loops/rolled.wgsl" } else { "loops/constant.wgsl" }, &[]);
         files.slots.sort();
         files.slots.dedup();
