@@ -172,5 +172,7 @@ pub(crate) struct Params {
     pub(crate) head_chunks: u32,
     pub(crate) v_chunks: u32,
     pub(crate) pairs: u32,
-    pub(crate) unused_u: u32,
+    pub(crate) head_padded: u32,
+    pub(crate) v_padded: u32,
+    pub(crate) unused_u: [u32; 3],
 }

@@ -537,7 +537,9 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         head_chunks: spec.head_dim.div_ceil(4),
         v_chunks: spec.v_head_dim.div_ceil(4),
         pairs: spec.rotary.as_ref().map_or(0, |r| r.rotary_dim / 2),
-        unused_u: 0,
+        head_padded: padded(spec.head_dim),
+        v_padded: padded(spec.v_head_dim),
+        unused_u: [0; 3],
     };
     let words = next as u32;
     let shape3 = [batch, q_len, kv_len];
@@ -603,6 +605,11 @@ fn binding_bytes(
     }
 }
 
+/// Chunks of four elements in a row, rounded up to the four that a loop takes in a round.
+pub(crate) fn padded(dim: u32) -> u32 {
+    dim.div_ceil(16) * 4
+}
+
 /// Words of lse in `work`; the carried state of a row stands behind them.
 fn lse_words(spec: &Spec, shape: &Shape) -> u64 {
     shape.batch as u64 * spec.num_heads as u64 * shape.q_len as u64
@@ -614,8 +621,8 @@ fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits
     let pairs = spec.rotary.as_ref().map_or(0, |r| r.rotary_dim / 2);
     // rounds of the loops in kernel/, common/k_tile, carry/: once a dispatch, a tile, a key
     let (once, tile, key) = match kernel {
-        Kernel::Attention => (q + pairs + 4 * v, 2 * q + pairs + v + 1, q + v + 2),
-        Kernel::Scores => (q + pairs, 2 * q + pairs + 1, q + 1),
+        Kernel::Attention => (q + pairs + 4 * v, 2 * q + pairs + v / 4 + 3, q / 4 + v / 4 + 4),
+        Kernel::Scores => (q + pairs, 2 * q + pairs + 2, q / 4 + 2),
         Kernel::RotateQ { .. } | Kernel::RotateK { .. } => return shape.kv_len,
     };
     let by_rounds = limits.max_loop_rounds.saturating_sub(once) / (tile + tile_k * key);

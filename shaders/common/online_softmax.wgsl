@@ -1,5 +1,6 @@
 // The state of a row on its way over the keys: o <- sum p v and l <- sum p, both in terms of the running maximum m.
-alias OutRow = array<vec4<f32>, V_CHUNKS>;
+// Padded like Row; what stands past the row's end is never stored.
+alias OutRow = array<vec4<f32>, V_PADDED>;
 struct State {
     m: f32,
     l: f32,

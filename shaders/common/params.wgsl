@@ -10,7 +10,8 @@ struct Params {
     dense_batch: u32, dense_head: u32, dense_row: u32, dense_key: u32,
     dense_offset: u32, angle_cos: u32, angle_sin: u32, state_offset: u32,            // words in `dense`, `tables`, `work`
     softmax_scale: f32, soft_cap: f32, inv_soft_cap: f32, unused_f: f32,
-    head_chunks: u32, v_chunks: u32, pairs: u32, unused_u: u32,                      // what the constants of these names are
+    head_chunks: u32, v_chunks: u32, pairs: u32, head_padded: u32,
+    v_padded: u32, unused_a: u32, unused_b: u32, unused_c: u32,    // what the constants of these names are
 }
 
 // Which part of the grid this dispatch covers.

@@ -38,7 +38,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     load_q(&q_rotated, q_row(batch, i, head), at.q_pos);
 
     var o: OutRow;
-    for (var c = 0u; c < v_chunks(); c++) { o[c] = vec4<f32>(0.0); }
     var state = State(SCORE_FLOOR, 0.0, false, false);
     resume(row, &o, &state);
     var s: array<f32, TILE_K>;
@@ -69,7 +68,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             if (state.any && top != state.m) {
                 let shrink = exp_of(state.m - top);
                 state.l *= shrink;
-                for (var c = 0u; c < v_chunks(); c++) { o[c] *= shrink; }
+                for (var c = 0u; c < v_padded(); c += 4u) {
+                    o[c] *= shrink;
+                    o[c + 1u] *= shrink;
+                    o[c + 2u] *= shrink;
+                    o[c + 3u] *= shrink;
+                }
             }
             state.m = top;
             state.any = true;
@@ -81,7 +85,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                     let p = exp_of(s[t] - state.m);
                     l_tile += p;
                     let v_start = v_row(batch, first + t, kv_head);
-                    for (var c = 0u; c < v_chunks(); c++) { o[c] += p * v4(v_start, c); }
+                    for (var c = 0u; c < v_padded(); c += 4u) {
+                        o[c] += p * v4(v_start, c);
+                        o[c + 1u] += p * v4(v_start, c + 1u);
+                        o[c + 2u] += p * v4(v_start, c + 2u);
+                        o[c + 3u] += p * v4(v_start, c + 3u);
+                    }
                 }
             }
             state.l += l_tile;
