@@ -227,6 +227,10 @@ fn fixed() -> Vec<CaseId> {
     {
         add(Op::Rotate, names, 75, 75, Dtype::F32);
     }
+    // distances that leave 32 bits
+    for name in ["table", "alibi", "alibi-symmetric", "alibi-key-from-end"] {
+        add(Op::Scores, &["ids-far", name, "no-mask"], 37, 75, Dtype::F32);
+    }
     // storage: every path of loads and stores
     for dtype in NARROW {
         for name in

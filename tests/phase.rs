@@ -136,18 +136,6 @@ mod twin {
         let turned = if quarter & 1 == 1 { [-s, c] } else { [c, s] };
         if quarter & 2 == 2 { turned.map(|x| -x) } else { turned }
     }
-
-    /// `shaders/angle/float32.wgsl`: the phase of a float32 angle, in one 128-bit product.
-    pub fn phase_of_radians(radians: f32) -> u32 {
-        let bits = radians.to_bits();
-        let exponent = (bits >> 23 & 0xff) as i32 - 150;
-        if exponent < -90 {
-            return 0;
-        }
-        let product = ((bits & 0x7f_ffff) | 0x80_0000) as u128 * 0x28be_60db_9391_054a_7f09_d5f4;
-        let phase = product.checked_shr((64 - exponent) as u32).unwrap_or(0) as u32;
-        if bits >> 31 == 1 { phase.wrapping_neg() } else { phase }
-    }
 }
 
 #[test]
@@ -295,8 +283,7 @@ fn worst_error(rows: impl Fn(usize) -> f64, want: &[Vec<[f64; 2]>], list: &[f64]
         for (p, [c, s]) in row.iter().enumerate() {
             for (what, got, want) in [("cos", rows(2 * r * pairs + p), c), ("sin", rows((2 * r + 1) * pairs + p), s)] {
                 let error = (got - want).abs();
-                // NaN too
-                if !(error <= worst.0) {
+                if error.is_nan() || error > worst.0 {
                     worst = (error, format!("{what} of {:e} at {}: {got} for {want}", list[p], positions[r]));
                 }
             }
@@ -326,6 +313,18 @@ mod gpu {
     use std::borrow::Cow;
 
     static GPUS: LazyLock<Vec<Gpu>> = LazyLock::new(common::gpus);
+
+    /// `shaders/angle/float32.wgsl`: the phase of a float32 angle, in one 128-bit product.
+    fn phase_of_radians(radians: f32) -> u32 {
+        let bits = radians.to_bits();
+        let exponent = (bits >> 23 & 0xff) as i32 - 150;
+        if exponent < -90 {
+            return 0;
+        }
+        let product = ((bits & 0x7f_ffff) | 0x80_0000) as u128 * 0x28be_60db_9391_054a_7f09_d5f4;
+        let phase = product.checked_shr((64 - exponent) as u32).unwrap_or(0) as u32;
+        if bits >> 31 == 1 { phase.wrapping_neg() } else { phase }
+    }
 
     /// WGSL lets a compiler contract a multiplication and an addition, so equal bits are shown, not promised: on
     /// software adapters they must be equal, on others the count is printed.
@@ -483,7 +482,7 @@ mod gpu {
             let (mut different, mut worst) = (0, 0f64);
             for (found, (position, f)) in found.iter().zip(&cases) {
                 let radians = *position as f32 * f;
-                let phase = twin::phase_of_radians(radians);
+                let phase = phase_of_radians(radians);
                 assert_eq!(found[0], phase, "{}: {position} * {f:e}", gpu.describe());
                 let twin = twin::cos_sin_of_phase(phase, twin::separate);
                 let (s, c) = (radians as f64).sin_cos();

@@ -3,6 +3,7 @@
 use ropewalk::{Data, Dtype, Error, Result};
 use safetensors::tensor::{Metadata, TensorInfo, TensorView};
 use safetensors::{Dtype as Stored, serialize_to_file};
+use serde::de::DeserializeOwned;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions};
@@ -12,23 +13,27 @@ use std::path::Path;
 /// The largest header of a safetensors file, as the format has it.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// The text of a JSON file. One that is not JSON is an error with the key and the line where it stops being it.
-pub fn json_text(path: &Path) -> Result<String> {
-    let name = path.display();
-    let text = fs::read_to_string(path)
-        .map_err(|e| Error::input(name.to_string(), format!("cannot be read: {e}"), "give a readable JSON file"))?;
-    if let Err(e) = serde_json::from_str::<serde_json::Value>(&text) {
+/// The text of a file.
+pub fn text(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(|e| {
+        Error::input(path.display().to_string(), format!("cannot be read: {e}"), "give a readable JSON file")
+    })
+}
+
+/// A value from JSON text; an error names the file, the place and the key near it.
+pub fn json<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|e| {
         let line = text.lines().nth(e.line().saturating_sub(1)).unwrap_or_default();
         let end = (0..=e.column().min(line.len())).rev().find(|i| line.is_char_boundary(*i)).unwrap_or(0);
         let before = text.lines().take(e.line().saturating_sub(1)).chain([&line[..end]]);
         let key = before.filter_map(|l| l.rsplit_once("\":")?.0.rsplit('"').next()).last();
-        return Err(Error::input(
-            key.map_or(name.to_string(), |key| format!("{name}, {key}")),
-            format!("{e}"),
-            "give valid JSON; it has no NaN, no infinity and no number beyond 1.8e308",
-        ));
-    }
-    Ok(text)
+        let near = key.map_or(String::new(), |key| format!(", near the key `{key}`"));
+        Error::input(
+            path.display().to_string(),
+            format!("{e}{near}"),
+            "correct it there (JSON has no NaN, no infinity and no number beyond 1.8e308)",
+        )
+    })
 }
 
 /// A safetensors file whose tensors are read when they are asked for.

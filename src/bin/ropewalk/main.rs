@@ -1,9 +1,11 @@
 //! The command line: parse, call the library, print. Results go to stdout, everything else to stderr.
 
+mod conform;
 mod demo;
 mod devices;
 mod figures;
 mod files;
+mod golden;
 mod report;
 mod run;
 mod source;
@@ -33,6 +35,7 @@ struct Cli {
 enum Command {
     Devices(devices::Args),
     Run(run::Args),
+    Conform(conform::Args),
     Validate(validate::Args),
     Wgsl(wgsl::Args),
     Demo(demo::Args),
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Devices(args) => devices::run(args, cli.json),
         Command::Run(args) => run::run(args, cli.json),
+        Command::Conform(args) => conform::run(args, cli.json),
         Command::Validate(args) => validate::run(args, cli.json),
         Command::Wgsl(args) => wgsl::run(args, cli.json),
         Command::Demo(args) => demo::run(args, cli.json),

@@ -41,7 +41,10 @@ impl Source {
     /// The spec. `seq_len` is the longest sequence in tokens, for length extensions that depend on it.
     pub fn read(&self, seq_len: Option<u32>) -> Result<Spec> {
         match (&self.spec, &self.config) {
-            (Some(path), _) => Spec::from_json(&files::json_text(path)?),
+            (Some(path), _) => {
+                let spec: Spec = files::json(path, &files::text(path)?)?;
+                spec.validate().map(|()| spec)
+            }
             (None, Some(path)) => {
                 let mut options = ConfigOptions::default();
                 options.layer = self.layer;
@@ -52,7 +55,9 @@ impl Source {
                     StackName::Cross => Stack::Cross,
                 });
                 options.normalized = self.normalized;
-                Spec::from_hf_config_with(&files::json_text(path)?, &options)
+                let text = files::text(path)?;
+                files::json::<serde_json::Value>(path, &text)?;
+                Spec::from_hf_config_with(&text, &options)
             }
             (None, None) => Err(Error::input("--spec", "is missing", "give --spec FILE or --config FILE")),
         }

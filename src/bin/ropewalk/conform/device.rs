@@ -1,0 +1,102 @@
+//! The GPU side of a comparison: the reference's stages on a device, with the permitted difference of every element.
+
+use super::compare::{Stages, add_probs, stages};
+use super::work::{Probe, Stage};
+use ropewalk::{Error, Gpu, GpuOptions, Result, check};
+
+/// An adapter under test.
+pub struct Device {
+    /// In one line.
+    pub name: String,
+    gpu: Gpu,
+}
+
+/// What a probe should give, how far off it may be, and what it gave.
+pub struct Run {
+    /// The reference's.
+    pub value: Stages,
+    /// The largest permitted |device - value|.
+    pub bound: Stages,
+    /// The device's.
+    pub device: Stages,
+}
+
+impl Device {
+    /// The best adapter, the one whose name holds the text, or (`all`) every one that opens; the complaints are of
+    /// those that do not.
+    pub fn open(adapter: Option<&str>, own_limits: bool) -> Result<(Vec<Device>, Vec<Error>)> {
+        let mut options = GpuOptions::default();
+        options.default_limits = !own_limits;
+        let opened = match adapter {
+            Some("all") => Gpu::all(&options),
+            name => {
+                options.adapter = name.map(String::from);
+                vec![Gpu::open(&options)]
+            }
+        };
+        let (mut devices, mut complaints) = (Vec::new(), Vec::new());
+        for gpu in opened {
+            match gpu {
+                Ok(gpu) => devices.push(Device { name: gpu.describe(), gpu }),
+                Err(e) => complaints.push(e),
+            }
+        }
+        match (devices.is_empty(), complaints.pop()) {
+            (true, Some(e)) => Err(e),
+            (true, None) => Err(Error::NoAdapter {
+                problem: "this machine shows none".into(),
+                help: "install a Vulkan driver, or compare the reference alone with --reference".into(),
+            }),
+            (false, last) => {
+                complaints.extend(last);
+                Ok((devices, complaints))
+            }
+        }
+    }
+
+    /// Runs the probe's stages on the device and bounds them.
+    pub fn run(&self, probe: &Probe) -> Result<Run> {
+        let (spec, inputs, wanted) = (&probe.spec, &probe.inputs, stages(probe));
+        let mut run = Run { value: Stages::new(), bound: Stages::new(), device: Stages::new() };
+        if wanted.iter().any(|s| matches!(s, Stage::QRot | Stage::KRot)) {
+            let ((q, k), (q_bounded, k_bounded)) = (self.gpu.rotate(spec, inputs)?, check::rotate(spec, inputs)?);
+            run.add(Stage::QRot, &q, q_bounded);
+            run.add(Stage::KRot, &k, k_bounded);
+        }
+        if wanted.contains(&Stage::Scores) {
+            run.add(Stage::Scores, &self.gpu.scores(spec, inputs)?, check::scores(spec, inputs)?);
+        }
+        if wanted.contains(&Stage::Out) {
+            let (result, (out, lse)) = (self.gpu.attention(spec, inputs)?, check::attention(spec, inputs)?);
+            run.add(Stage::Out, &result.out, out);
+            run.add(Stage::Lse, &result.lse, lse);
+        }
+        run.add_probs(&wanted);
+        Ok(run)
+    }
+}
+
+impl Run {
+    fn add(&mut self, stage: Stage, device: &[f32], bounded: check::Bounded) {
+        self.device.insert(stage, device.iter().map(|x| *x as f64).collect());
+        self.value.insert(stage, bounded.value);
+        self.bound.insert(stage, bounded.bound);
+    }
+    /// Probabilities exp(s - lse) of the device's scores and lse: off by a factor exp(bound of s + bound of lse).
+    fn add_probs(&mut self, wanted: &[Stage]) {
+        add_probs(wanted, &mut self.value);
+        add_probs(wanted, &mut self.device);
+        let (Some(probs), Some(s), Some(lse)) =
+            (self.value.get(&Stage::Probs), self.bound.get(&Stage::Scores), self.bound.get(&Stage::Lse))
+        else {
+            return;
+        };
+        let width = (s.len() / lse.len().max(1)).max(1);
+        let off = |(i, p): (usize, &f64)| match *p {
+            0.0 => 0.0,
+            p => p * (s[i] + lse[i / width]).exp_m1(),
+        };
+        let bound = probs.iter().enumerate().map(off).collect();
+        self.bound.insert(Stage::Probs, bound);
+    }
+}
