@@ -311,8 +311,13 @@ mod gpu {
     use ropewalk::{Angle, AngleTable, Gpu, wgpu};
     use safetensors::SafeTensors;
     use std::borrow::Cow;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
 
-    static GPUS: LazyLock<Vec<Gpu>> = LazyLock::new(common::gpus);
+    /// One test at a time: an OpenGL context that a second thread waits for too long is an error of wgpu's.
+    fn gpus() -> MutexGuard<'static, Vec<Gpu>> {
+        static GPUS: LazyLock<Mutex<Vec<Gpu>>> = LazyLock::new(|| Mutex::new(common::gpus()));
+        GPUS.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     /// `shaders/angle/float32.wgsl`: the phase of a float32 angle, in one 128-bit product.
     fn phase_of_radians(radians: f32) -> u32 {
@@ -344,7 +349,7 @@ mod gpu {
             let positions = positions_for(&list, 100);
             let want = expected(&list, &positions);
             let (spec, inputs) = unit_rows(&list, &positions);
-            for gpu in &*GPUS {
+            for gpu in gpus().iter() {
                 let (q, _) = gpu.rotate(&spec, &inputs).expect("rotates");
                 let (worst, at) = worst_error(|i| q[i] as f64, &want, &list, &positions);
                 println!("{}: {name}: error {worst:.2e}", gpu.describe());
@@ -443,7 +448,7 @@ mod gpu {
         let positions: Vec<i32> = cases.iter().map(|(p, _)| *p).collect();
         let one = 1f32.to_bits();
         let rotary: Vec<_> = cases.iter().map(|(_, inc)| [(inc >> 32) as u32, *inc as u32, 0, one]).collect();
-        for gpu in &*GPUS {
+        for gpu in gpus().iter() {
             let file = include_str!("../shaders/angle/exact.wgsl");
             let found = run_angles(gpu, file, "exact_phase(positions[i], rotary[i].xy)", &positions, &rotary);
             let mut different = 0;
@@ -475,7 +480,7 @@ mod gpu {
         }
         let positions: Vec<i32> = cases.iter().map(|(p, _)| *p).collect();
         let rotary: Vec<_> = cases.iter().map(|(_, f)| [0, 0, f.to_bits(), 1f32.to_bits()]).collect();
-        for gpu in &*GPUS {
+        for gpu in gpus().iter() {
             let file = include_str!("../shaders/angle/float32.wgsl");
             let product = "phase_of_radians(f32(positions[i]) * bitcast<f32>(rotary[i].z))";
             let found = run_angles(gpu, file, product, &positions, &rotary);
@@ -527,7 +532,7 @@ mod gpu {
                 (rotary.angle, rotary.attention_factor) = (Angle::Float32, factor);
             }
             let listed = [floats("cos_hf_f32"), floats("sin_hf_f32")];
-            for gpu in &*GPUS {
+            for gpu in gpus().iter() {
                 let (q, _) = gpu.rotate(&spec, &inputs).expect("rotates");
                 let mut worst = 0f64;
                 for r in 0..positions.len() {
@@ -562,7 +567,7 @@ mod gpu {
                 (rotary.angle, rotary.attention_factor) = (Angle::Table, factor);
             }
             inputs.angle_table = Some(table.clone());
-            for gpu in &*GPUS {
+            for gpu in gpus().iter() {
                 let (q, _) = gpu.rotate(&spec, &inputs).expect("rotates");
                 for (row, position) in q.chunks_exact(2 * pairs as usize).zip(&positions) {
                     let at = *position as usize * pairs as usize..(*position as usize + 1) * pairs as usize;
