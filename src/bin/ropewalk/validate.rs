@@ -58,11 +58,13 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
         let case = id.build()?;
         let wanted = expected(&case)?;
         for (gpu, tally) in gpus.iter().zip(&mut tallies) {
-            let outcome = outcome(gpu, id, &case, &wanted, tally);
+            let computed = computed(gpu, &case);
+            tally.rotations.extend(rotation_bits(id, &computed).map(|bits| (case.address.clone(), bits)));
+            let outcome = judge(case.address.clone(), &wanted, &computed);
             if !json && (args.verbose || outcome.verdict == Verdict::Failed) {
                 bar.say(&format!("{} [{}]", outcome.line(), tally.adapter));
             }
-            tally.add(outcome);
+            tally.outcomes.push(outcome);
         }
     }
     drop(bar);
@@ -154,27 +156,15 @@ fn computed(gpu: &Gpu, case: &Case) -> Result<Vec<Vec<f32>>> {
     })
 }
 
-fn outcome(
-    gpu: &Gpu,
-    id: &CaseId,
-    case: &Case,
-    wanted: &[(&'static str, check::Bounded)],
-    tally: &mut Tally,
-) -> Outcome {
-    let mut outcome =
-        Outcome { address: case.address.clone(), verdict: Verdict::Passed, tensors: Vec::new(), reason: None };
-    match computed(gpu, case) {
+/// Compares; an error is a failure, unless the adapter's limits forbid the case.
+fn judge(address: String, wanted: &[(&'static str, check::Bounded)], computed: &Result<Vec<Vec<f32>>>) -> Outcome {
+    let mut outcome = Outcome { address, verdict: Verdict::Passed, tensors: Vec::new(), reason: None };
+    match computed {
         Ok(values) => {
-            let compared = wanted.iter().zip(&values).map(|((name, bounded), got)| (*name, bounded.worst(got)));
+            let compared = wanted.iter().zip(values).map(|((name, bounded), got)| (*name, bounded.worst(got)));
             outcome.tensors = compared.collect();
             if outcome.tensors.iter().any(|(_, worst)| worst.failures > 0) {
                 outcome.verdict = Verdict::Failed;
-            }
-            // rotated rows of 1 and 0 are cos and sin
-            if case.op == Op::Rotate && id.names().any(|name| name == "unit") {
-                // zeros are alike, whatever their sign
-                let bits = values.iter().flatten().map(|x| (x + 0.0).to_bits());
-                tally.rotations.push((id.to_string(), hash(bits)));
             }
         }
         Err(e) => {
@@ -183,6 +173,13 @@ fn outcome(
         }
     }
     outcome
+}
+
+/// A hash of cos and sin, which rows of 1 and 0 turn into; none: another case.
+fn rotation_bits(id: &CaseId, computed: &Result<Vec<Vec<f32>>>) -> Option<u64> {
+    let values = computed.as_ref().ok().filter(|_| id.op() == Op::Rotate && id.names().any(|name| name == "unit"))?;
+    // zeros are alike, whatever their sign
+    Some(hash(values.iter().flatten().map(|x| (x + 0.0).to_bits())))
 }
 
 /// FNV-1a.
@@ -245,9 +242,6 @@ struct Tally {
 impl Tally {
     fn new(adapter: String) -> Self {
         Tally { adapter, outcomes: Vec::new(), rotations: Vec::new() }
-    }
-    fn add(&mut self, outcome: Outcome) {
-        self.outcomes.push(outcome);
     }
 }
 
@@ -350,5 +344,35 @@ impl Report {
             );
         }
         report::say(&format!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(adapter: &str, got: f32, bits: u64) -> Tally {
+        let wanted = [("lse", check::Bounded { value: vec![1.0, 2.0], bound: vec![1e-6, 1e-6] })];
+        let mut tally = Tally::new(adapter.into());
+        tally.outcomes.push(judge("a".into(), &wanted, &Ok(vec![vec![1.0, got]])));
+        tally.outcomes.push(judge("b".into(), &wanted, &Err(Error::limit("buffers", "too few", "use more"))));
+        tally.rotations.push(("r".into(), bits));
+        tally
+    }
+
+    #[test]
+    fn failures_are_counted_and_told() {
+        let report = Report::new(vec![tally("one", 2.0, 7), tally("two", 2.1, 7), tally("three", f32::NAN, 8)], false);
+        assert_eq!((report.passed, report.failed, report.skipped), (1, 2, 3));
+        let [one, two, three] = &report.adapters[..] else { panic!("three adapters") };
+        assert_eq!((one.failed, two.failed, three.failed), (0, 1, 1));
+        assert!(two.worst > 9e4 && three.worst == f64::INFINITY);
+        let line = two.outcomes[0].line();
+        assert!(line.starts_with("FAILED  a  lse: 1 of 2 elements above their bound"), "{line}");
+        let line = two.outcomes[1].line();
+        assert!(line.starts_with("skipped b  limit buffers: too few"), "{line}");
+        assert!(two.rotation_bits_differ.is_empty() && three.rotation_bits_differ == ["r"]);
+        assert_eq!(one.rotation_bits, two.rotation_bits);
+        assert_ne!(one.rotation_bits, three.rotation_bits);
     }
 }

@@ -1,0 +1,112 @@
+//! `ropewalk validate`: what it selects, what it prints, how it ends.
+#![cfg(feature = "cli")]
+
+mod common;
+use ropewalk::case::CaseId;
+use serde_json::Value;
+use std::process::Command;
+
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+fn validate(args: &[&str], env: &[(&str, &str)]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ropewalk"));
+    let output = command.arg("validate").args(args).envs(env.iter().copied()).output().expect("the program starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
+    Ran { code: output.status.code().expect("it exits by itself"), stdout, stderr }
+}
+
+#[test]
+fn lists_addresses() {
+    let all = validate(&["--list"], &[]);
+    assert_eq!((all.code, all.stderr.as_str()), (0, ""));
+    let addresses: Vec<&str> = all.stdout.lines().collect();
+    assert!(addresses.len() > 300 && addresses[0] == "attention/control/q37k75/f32/seed1", "{}", addresses[0]);
+    for address in &addresses {
+        assert_eq!(address.parse::<CaseId>().map(|id| id.to_string()).as_deref(), Ok(*address));
+    }
+    let some = validate(&["--list", "rotate", "f16"], &[]).stdout;
+    assert!(some.lines().count() > 3 && some.lines().all(|l| l.starts_with("rotate/") && l.contains("f16")), "{some}");
+    let limited = validate(&["--list", "--limit", "3"], &[]).stdout;
+    assert_eq!(limited.lines().collect::<Vec<_>>(), addresses[..3]);
+    let random = validate(&["--list", "--random", "60", "scores"], &[]).stdout;
+    assert!(random.lines().count() == 60 && random.lines().all(|l| l.starts_with("scores/")), "{random}");
+    let json: Vec<String> = serde_json::from_str(&validate(&["--list", "--json"], &[]).stdout).expect("JSON");
+    assert_eq!(json, addresses);
+}
+
+#[test]
+fn unknown_queries_and_missing_adapters_have_their_exit_codes() {
+    for (args, code, message) in [
+        (&["nonsense"][..], 2, "no case matches \"nonsense\""),
+        (&["attention/alibis/q1k1/f32/seed1"], 2, "there is no alibis"),
+        (&["attention/control/q1k1/f64/seed1"], 2, "the storage type is unknown"),
+        (&["attention/control/q99999k99999/f32/seed1"], 2, "the shape is too large"),
+        (&["attention/alibi+t5/q1k1/f32/seed1"], 2, "they exclude each other"),
+        (&["--limit", "0"], 2, "no case matches"),
+        (&["--limit", "x"], 2, "invalid value"),
+    ] {
+        let ran = validate(args, &[]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (code, ""), "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(message), "{args:?}: {}", ran.stderr);
+    }
+    // no backend of this name exists outside browsers
+    for args in [&["control"][..], &["control", "--adapter", "all"], &["control", "--adapter", "none"]] {
+        let ran = validate(args, &[("WGPU_BACKEND", "webgpu")]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{args:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn cases_pass_on_every_adapter() {
+    let adapters = common::gpus().len();
+    if adapters == 0 {
+        return;
+    }
+    // an operation, a storage type and a rule each; the addresses are not all among those listed
+    for (address, tensors) in [
+        ("scores/t5+kv-lens/q5k33/bf16/seed2", &["scores"][..]),
+        ("attention/alibi+unseen-nan+gaps/q9k40/f16/seed3", &["out", "lse"]),
+        ("rotate/inv-freq+ids-far+unit/q75k75/f32/seed1", &["q", "k"]),
+    ] {
+        let ran = validate(&["--adapter", "all", "--default-limits", "--json", "--verbose", address], &[]);
+        assert_eq!(ran.code, 0, "{address}: {}{}", ran.stdout, ran.stderr);
+        let report: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        assert_eq!(
+            (&report["passed"], &report["failed"], &report["skipped"]),
+            (&adapters.into(), &0.into(), &0.into())
+        );
+        let lines = report["adapters"].as_array().expect("a list");
+        assert_eq!(lines.len(), adapters);
+        for line in lines {
+            let outcome = &line["outcomes"][0];
+            assert_eq!((outcome["address"].as_str(), outcome["verdict"].as_str()), (Some(address), Some("passed")));
+            for tensor in tensors {
+                let worst = &outcome["tensors"][tensor];
+                assert!(worst["elements"].as_u64() > Some(0) && worst["ratio"].as_f64() <= Some(1.0), "{outcome}");
+            }
+            // sixteen digits for cos and sin alone
+            assert_eq!(line["rotation_bits"].as_str().map(str::len), tensors.contains(&"q").then_some(16), "{line}");
+        }
+    }
+}
+
+#[test]
+fn prints_a_summary_for_people() {
+    let Some(gpu) = common::gpus().into_iter().next() else { return };
+    let quiet = validate(&["--default-limits", "attention/control/q5k1/f32/seed1"], &[]);
+    let (name, code) = (gpu.info().name.clone(), quiet.code);
+    assert!(
+        code == 0 && quiet.stdout.contains(&name) && quiet.stdout.contains("worst error / bound"),
+        "{}",
+        quiet.stdout
+    );
+    assert!(quiet.stdout.ends_with("1 passed, 0 failed, 0 skipped\n"), "{}", quiet.stdout);
+    let verbose = validate(&["-v", "--default-limits", "attention/control/q5k1/f32/seed1"], &[]);
+    assert!(verbose.stdout.starts_with("passed  attention/control/q5k1/f32/seed1  out "), "{}", verbose.stdout);
+}
