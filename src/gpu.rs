@@ -216,9 +216,8 @@ impl Gpu {
     pub fn queue(&self) -> &wgpu::Queue {
         &self.queue
     }
-    /// The same device with a smaller binding limit: for trying how problems are cut.
-    pub fn with_binding_limit(&self, bytes: u64) -> Self {
-        let limits = Limits { max_binding_size: bytes.min(self.limits.max_binding_size), ..self.limits };
+    /// The same device with other limits, within its own: for trying how work is cut.
+    pub fn with_limits(&self, limits: Limits) -> Self {
         Gpu {
             info: self.info.clone(),
             device: self.device.clone(),

@@ -164,7 +164,7 @@ pub(crate) struct Params {
     pub(crate) dense_offset: u32,
     pub(crate) angle_cos: u32,
     pub(crate) angle_sin: u32,
-    pub(crate) unused: u32,
+    pub(crate) state_offset: u32,
     pub(crate) softmax_scale: f32,
     pub(crate) soft_cap: f32,
     pub(crate) inv_soft_cap: f32,
@@ -172,5 +172,7 @@ pub(crate) struct Params {
     pub(crate) head_chunks: u32,
     pub(crate) v_chunks: u32,
     pub(crate) pairs: u32,
-    pub(crate) unused_u: u32,
+    pub(crate) head_padded: u32,
+    pub(crate) v_padded: u32,
+    pub(crate) unused_u: [u32; 3],
 }

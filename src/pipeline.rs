@@ -281,7 +281,10 @@ impl Pipeline {
             Slot::V => params.v_offset += elements,
             Slot::Out => params.out_offset += elements,
             Slot::Dense => params.dense_offset += elements,
-            Slot::Work => params.lse_offset += elements,
+            Slot::Work => {
+                params.lse_offset += elements;
+                params.state_offset += elements;
+            }
             _ => {}
         }
         let size = self.plan.binding(slot).map_or(0, |b| (b.size + rest).next_multiple_of(4));

@@ -2,7 +2,7 @@
 
 use crate::compose::{Composed, Target};
 use crate::layout::{Binding, CHUNK_STRIDE, HEAD_ENTRIES, Params, ROTARY_ENTRIES, Slot};
-use crate::tuning::{CPU_FLOP_PER_DISPATCH, GPU_FLOP_PER_DISPATCH, TILE_Q, tile_k};
+use crate::tuning::{CPU_FLOP_PER_DISPATCH, CPU_LOOP_ROUNDS, GPU_FLOP_PER_DISPATCH, TILE_Q, tile_k};
 use crate::variant::{Files, label, preamble};
 use crate::{
     Angle, AngleTable, Bias, Dense, Dtype, Error, Positions, Problem, Result, Shape, Spec, Strides, bias, phase,
@@ -66,6 +66,8 @@ pub struct Limits {
     pub max_flop_per_dispatch: f64,
     /// Whether loops over a row keep run-time bounds: software adapters compile unrolled ones for seconds.
     pub rolled_loops: bool,
+    /// Rounds of all loops that an invocation may make in a dispatch; longer work is cut over keys.
+    pub max_loop_rounds: u32,
 }
 
 impl Default for Limits {
@@ -78,14 +80,20 @@ impl Default for Limits {
             max_invocations: 256,
             max_flop_per_dispatch: GPU_FLOP_PER_DISPATCH,
             rolled_loops: false,
+            max_loop_rounds: u32::MAX,
         }
     }
 }
 
 impl Limits {
-    /// For a software adapter: shorter dispatches, rolled loops.
+    /// For a software adapter: shorter dispatches, rolled loops, a limit on their rounds.
     pub fn for_cpu(self) -> Self {
-        Limits { max_flop_per_dispatch: CPU_FLOP_PER_DISPATCH, rolled_loops: true, ..self }
+        Limits {
+            max_flop_per_dispatch: CPU_FLOP_PER_DISPATCH,
+            rolled_loops: true,
+            max_loop_rounds: CPU_LOOP_ROUNDS,
+            ..self
+        }
     }
 }
 
@@ -202,8 +210,10 @@ impl StepLayout {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChunkDispatch {
-    /// First row tile, kv head and sequence: the `chunk` uniform.
+    /// First row tile, kv head and sequence; with `keys` the `chunk` uniform.
     pub first: [u32; 3],
+    /// The key rows that it covers, first and one past the last.
+    pub keys: [u32; 2],
     /// Workgroups in x (row tiles), y (kv heads) and z (batch).
     pub workgroups: [u32; 3],
 }
@@ -259,15 +269,16 @@ impl Plan {
             ));
         }
         let (params, step) = place(kernel, spec, shape, source, target)?;
-        let chunks = split(kernel, spec, shape, limits);
-        let files = Files::new(spec, kernel, aligned, limits.rolled_loops);
+        let chunks = split(kernel, spec, shape, limits, tile_k);
+        let carry = chunks.iter().any(|c| c.keys[1] < shape.kv_len);
+        let files = Files::new(spec, kernel, aligned, limits.rolled_loops, carry);
         let element = match (kernel, aligned) {
             (_, true) => "Raw4",
             (_, false) => "Raw1",
         };
         let mut bindings = Vec::new();
         for slot in &files.slots {
-            let size = binding_bytes(*slot, kernel, spec, shape, source, target, step.words, chunks.len());
+            let size = binding_bytes(*slot, kernel, spec, shape, source, target, step.words, chunks.len(), carry);
             let element = match (*slot, kernel, spec.dtype, aligned) {
                 (Slot::Out, Kernel::Scores, ..) => "u32",
                 (Slot::Out, _, Dtype::F16 | Dtype::Bf16, false) => "atomic<u32>",
@@ -345,7 +356,7 @@ impl Plan {
     pub fn workspace_size(&self) -> u64 {
         self.binding(Slot::Work).map_or(0, |b| b.size)
     }
-    /// The first f32 of lse in `work`, which holds `[batch, num_heads, q_len]`.
+    /// The first f32 of lse in `work`, where `[batch, num_heads, q_len]` of it stand.
     pub fn lse_offset(&self) -> u32 {
         self.params.lse_offset
     }
@@ -413,6 +424,7 @@ impl Plan {
                 let mut bytes = vec![0u8; self.chunks.len() * CHUNK_STRIDE as usize];
                 for (entry, chunk) in bytes.chunks_exact_mut(CHUNK_STRIDE as usize).zip(&self.chunks) {
                     entry[..12].copy_from_slice(bytemuck::cast_slice(&chunk.first));
+                    entry[12..20].copy_from_slice(bytemuck::cast_slice(&chunk.keys));
                 }
                 Some(bytes)
             }
@@ -517,7 +529,7 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         dense_offset: 0,
         angle_cos,
         angle_sin,
-        unused: 0,
+        state_offset: lse_words(spec, shape) as u32,
         softmax_scale: if kernel.rotates_only() { 1.0 } else { spec.scale() as f32 },
         soft_cap: cap as f32,
         inv_soft_cap: (1.0 / cap) as f32,
@@ -525,7 +537,9 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         head_chunks: spec.head_dim.div_ceil(4),
         v_chunks: spec.v_head_dim.div_ceil(4),
         pairs: spec.rotary.as_ref().map_or(0, |r| r.rotary_dim / 2),
-        unused_u: 0,
+        head_padded: padded(spec.head_dim),
+        v_padded: padded(spec.v_head_dim),
+        unused_u: [0; 3],
     };
     let words = next as u32;
     let shape3 = [batch, q_len, kv_len];
@@ -553,6 +567,7 @@ fn binding_bytes(
     target: Strides,
     step_words: u32,
     chunks: usize,
+    carry: bool,
 ) -> u64 {
     let [batch, q_len, kv_len] = [shape.batch, shape.q_len, shape.kv_len];
     let element = spec.dtype.size() as u64;
@@ -573,7 +588,10 @@ fn binding_bytes(
             Kernel::Scores => 4 * matrix([batch, spec.num_heads, q_len, kv_len]),
             Kernel::RotateQ { .. } | Kernel::RotateK { .. } => bytes(target, tokens, heads, spec.head_dim),
         },
-        Slot::Work => 4 * batch as u64 * spec.num_heads as u64 * q_len as u64,
+        Slot::Work => {
+            let state = if carry { 4 * spec.v_head_dim.div_ceil(4) as u64 + 4 } else { 0 };
+            4 * lse_words(spec, shape) * (1 + state)
+        }
         Slot::Tables => {
             let angles = 2 * shape.angle_rows as u64 * spec.rotary.as_ref().map_or(0, |r| r.rotary_dim as u64 / 2);
             4 * (spec.bias.iter().map(|b| table_rows(b) * spec.num_heads as u64).sum::<u64>() + angles)
@@ -587,13 +605,41 @@ fn binding_bytes(
     }
 }
 
-/// The grid, cut into dispatches that respect the grid's limit and the work limit.
-fn split(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits) -> Vec<ChunkDispatch> {
+/// Chunks of four elements in a row, rounded up to the four that a loop takes in a round.
+pub(crate) fn padded(dim: u32) -> u32 {
+    dim.div_ceil(16) * 4
+}
+
+/// Words of lse in `work`; the carried state of a row stands behind them.
+fn lse_words(spec: &Spec, shape: &Shape) -> u64 {
+    shape.batch as u64 * spec.num_heads as u64 * shape.q_len as u64
+}
+
+/// The most keys of a dispatch: what the limits allow one workgroup, in whole tiles.
+fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits, tile_k: u32) -> u32 {
+    let (q, v) = (spec.head_dim.div_ceil(4), spec.v_head_dim.div_ceil(4));
+    let pairs = spec.rotary.as_ref().map_or(0, |r| r.rotary_dim / 2);
+    // rounds of the loops in kernel/, common/k_tile, carry/: once a dispatch, a tile, a key
+    let (once, tile, key) = match kernel {
+        Kernel::Attention => (q + pairs + 4 * v, 2 * q + pairs + v / 4 + 3, q / 4 + v / 4 + 4),
+        Kernel::Scores => (q + pairs, 2 * q + pairs + 2, q / 4 + 2),
+        Kernel::RotateQ { .. } | Kernel::RotateK { .. } => return shape.kv_len,
+    };
+    let by_rounds = limits.max_loop_rounds.saturating_sub(once) / (tile + tile_k * key);
+    let flop_per_tile = 2.0 * (TILE_Q * tile_k) as f64 * (spec.head_dim + spec.v_head_dim) as f64;
+    let by_flop = (limits.max_flop_per_dispatch / flop_per_tile) as u32;
+    by_rounds.min(by_flop).max(1).saturating_mul(tile_k).min(shape.kv_len)
+}
+
+/// The grid, cut into dispatches that respect the limits of grid, work and loops. Those of the same rows follow each other
+/// in the order of keys.
+fn split(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits, tile_k: u32) -> Vec<ChunkDispatch> {
+    let keys = keys_per_dispatch(kernel, spec, shape, limits, tile_k);
     let (rows, heads, flop_per_row) = match kernel {
         Kernel::Attention | Kernel::Scores => (
             shape.q_len as u64 * spec.group() as u64,
             spec.num_kv_heads,
-            2.0 * shape.kv_len as f64 * (spec.head_dim + spec.v_head_dim) as f64,
+            2.0 * keys as f64 * (spec.head_dim + spec.v_head_dim) as f64,
         ),
         Kernel::RotateQ { .. } => (shape.q_len as u64, spec.num_heads, 20.0 * spec.head_dim as f64),
         Kernel::RotateK { .. } => (shape.kv_len as u64, spec.num_kv_heads, 20.0 * spec.head_dim as f64),
@@ -609,8 +655,11 @@ fn split(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits) -> Vec<Chu
     for (z0, zn) in steps(grid[2], z) {
         for (y0, yn) in steps(grid[1], y) {
             for (x0, xn) in steps(grid[0], x) {
-                let workgroups = [xn as u32, yn as u32, zn as u32];
-                chunks.push(ChunkDispatch { first: [x0 as u32, y0 as u32, z0 as u32], workgroups });
+                for (k0, kn) in steps(shape.kv_len as u64, keys as u64) {
+                    let first = [x0 as u32, y0 as u32, z0 as u32];
+                    let workgroups = [xn as u32, yn as u32, zn as u32];
+                    chunks.push(ChunkDispatch { first, keys: [k0 as u32, (k0 + kn) as u32], workgroups });
+                }
             }
         }
     }

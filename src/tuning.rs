@@ -14,7 +14,11 @@ pub(crate) const GPU_FLOP_PER_DISPATCH: f64 = 4e9;
 /// See [`GPU_FLOP_PER_DISPATCH`].
 pub(crate) const CPU_FLOP_PER_DISPATCH: f64 = 5e8;
 
-/// Keys of a tile for rows of `head_dim` elements, padded to four, of 4 bytes each.
+/// Rounds of all loops that one invocation may make in a dispatch on a software adapter: llvmpipe of Mesa 22 leaves every
+/// loop, silently, after 65 535 of them in all (seen with 22.3.6: 896 keys of head_dim 128; Mesa 25 and 26 do not).
+pub(crate) const CPU_LOOP_ROUNDS: u32 = 60_000;
+
+/// Keys of a tile for rows of `head_dim` elements of 4 bytes each, padded to 16.
 pub(crate) fn tile_k(head_dim: u32, workgroup_storage: u32) -> u32 {
-    MAX_TILE_K.min(workgroup_storage / (16 * head_dim.div_ceil(4)))
+    MAX_TILE_K.min(workgroup_storage / (64 * head_dim.div_ceil(16)))
 }

@@ -1,7 +1,7 @@
 //! Which files make up a kernel: every variant is one file in one slot, and one `match` chooses it.
 
 use crate::layout::{Binding, Slot};
-use crate::plan::{Kernel, table_rows};
+use crate::plan::{Kernel, padded, table_rows};
 use crate::tuning::TILE_Q;
 use crate::{AlibiForm, Alignment, Angle, Bias, Dtype, Pairing, Positions, Spec, bias};
 use std::fmt::Write;
@@ -16,9 +16,13 @@ pub(crate) struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
-    pub(crate) fn new(spec: &'a Spec, kernel: Kernel, aligned: bool, rolled_loops: bool) -> Self {
+    pub(crate) fn new(spec: &'a Spec, kernel: Kernel, aligned: bool, rolled_loops: bool, carry: bool) -> Self {
         let mut files = Files { spec, files: Vec::new(), slots: Vec::new(), glue: String::new() };
         files.choose(kernel, aligned);
+        if kernel == Kernel::Attention {
+            files.add("common/online_softmax.wgsl", &[]);
+            files.add(if carry { "carry/work.wgsl" } else { "carry/none.wgsl" }, &[]);
+        }
         files.add(if rolled_loops { "loops/rolled.wgsl" } else { "loops/constant.wgsl" }, &[]);
         files.slots.sort();
         files.slots.dedup();
@@ -246,8 +250,10 @@ pub(crate) fn preamble(kernel: Kernel, spec: &Spec, tile_k: u32, bindings: &[Bin
     for (name, value) in [
         ("HEAD_DIM", spec.head_dim),
         ("HEAD_CHUNKS", spec.head_dim.div_ceil(4)),
+        ("HEAD_PADDED", padded(spec.head_dim)),
         ("V_HEAD_DIM", spec.v_head_dim),
         ("V_CHUNKS", spec.v_head_dim.div_ceil(4)),
+        ("V_PADDED", padded(spec.v_head_dim)),
         ("OUT_DIM", out_dim),
         ("PAIRS", pairs),
         ("ROTARY_OFFSET", offset),

@@ -17,26 +17,35 @@ fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
 
 #[test]
 fn dispatches_cover_the_grid_exactly_once_within_every_limit() {
-    let shape = Shape::new(&spec(), 3, 1000, 4096);
-    let rows = 1000u32 * 4; // a group of four heads is packed
-    let tiles = rows.div_ceil(64);
+    let (batch, q_len, kv_len) = (3, 1000, 4096);
+    let shape = Shape::new(&spec(), batch, q_len, kv_len);
+    let tiles = (q_len * 4).div_ceil(64); // the four heads of a group are packed
     for flop in [1.0, 1e8, 1e9, 1e12] {
-        for groups in [1, 7, 65_535] {
-            let limits = limits(|l| (l.max_flop_per_dispatch, l.max_workgroups) = (flop, groups));
+        for (groups, rounds) in [(1, u32::MAX), (7, 60_000), (65_535, 5_000)] {
+            let limits = limits(|l| {
+                (l.max_flop_per_dispatch, l.max_workgroups, l.max_loop_rounds) = (flop, groups, rounds);
+            });
             let plan = Plan::new(Kernel::Attention, &spec(), &shape, &limits).unwrap();
-            let mut seen = vec![0; (tiles * 2 * 3) as usize];
+            // of every tile the keys that were covered so far: they come in order and without a gap
+            let mut covered = vec![0; (tiles * 2 * batch) as usize];
             for chunk in plan.chunks() {
-                let ([x, y, z], [nx, ny, nz]) = (chunk.first, chunk.workgroups);
+                let ([x, y, z], [nx, ny, nz], [k0, k1]) = (chunk.first, chunk.workgroups, chunk.keys);
                 assert!(nx.max(ny).max(nz) <= groups);
-                let work = (nx * ny * nz) as f64 * 64.0 * 4096.0 * 2.0 * 128.0;
-                assert!(work <= flop.max(64.0 * 4096.0 * 256.0), "{work} above {flop}");
-                for (z, y, x) in
-                    (z..z + nz).flat_map(|z| (y..y + ny).flat_map(move |y| (x..x + nx).map(move |x| (z, y, x))))
-                {
-                    seen[((z * 2 + y) * tiles + x) as usize] += 1;
+                let work = (nx * ny * nz * (k1 - k0)) as f64 * 64.0 * 2.0 * 128.0;
+                assert!(work <= flop.max(32.0 * 64.0 * 256.0), "{work} above {flop}");
+                // rounds of the score and value loops alone
+                assert!(k1 - k0 == 32 || (k1 - k0).saturating_mul(8) < rounds, "{k0}..{k1} in {rounds}");
+                for (z, y) in (z..z + nz).flat_map(|z| (y..y + ny).map(move |y| (z, y))) {
+                    for x in x..x + nx {
+                        let at = &mut covered[((z * 2 + y) * tiles + x) as usize];
+                        assert_eq!(*at, k0);
+                        *at = k1;
+                    }
                 }
             }
-            assert!(seen.iter().all(|n| *n == 1), "flop {flop}, groups {groups}");
+            assert!(covered.iter().all(|n| *n == kv_len), "flop {flop}, groups {groups}");
+            let carried = plan.workspace_size() > 4 * 3 * 8 * 1000;
+            assert_eq!(carried, plan.chunks().iter().any(|c| c.keys[1] < kv_len));
         }
     }
 }

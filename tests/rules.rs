@@ -124,6 +124,46 @@ fn memory_is_linear_in_length() {
 }
 
 #[test]
+fn keys_cut_over_dispatches_give_the_same_bits() {
+    let mut spec = Spec::new(4, 2, 20);
+    spec.v_head_dim = 12;
+    spec.rotary = Some(Rotary::new(Pairing::Half, 20, 1e4));
+    spec.mask = Mask::causal();
+    spec.mask.window_left = Some(300);
+    spec.kv_lens = true;
+    let mut inputs = inputs(&spec, 2, 90, 500, 10);
+    inputs.kv_lens = Some(vec![70, 500]); // of the first sequence some rows see nothing, some dispatches no key
+    for gpu in gpus() {
+        let (whole, uncut) = gpu.attention_with(&spec, &inputs, &|_| ()).unwrap();
+        let report = check::verify(&spec, &inputs, &whole, &check::Options::default(), &|_| ()).unwrap();
+        assert!(report.passed(), "{}: {report}", gpu.describe());
+        for rounds in [1, 2_000] {
+            let mut limits = *gpu.limits();
+            limits.max_loop_rounds = rounds;
+            let (cut, stats) = gpu.with_limits(limits).attention_with(&spec, &inputs, &|_| ()).unwrap();
+            assert!(stats.dispatches > uncut.dispatches);
+            assert_eq!(bits(&whole.out), bits(&cut.out), "{} {rounds}", gpu.describe());
+            assert_eq!(bits(&whole.lse), bits(&cut.lse), "{} {rounds}", gpu.describe());
+        }
+    }
+}
+
+#[test]
+fn long_rows_are_right() {
+    // 2 048 keys of head_dim 128: more rounds of loops than some software drivers make in one dispatch
+    let mut spec = Spec::new(1, 1, 128);
+    spec.rotary = Some(Rotary::new(Pairing::Half, 128, 5e5));
+    let inputs = inputs(&spec, 1, 3, 2048, 11);
+    for gpu in gpus() {
+        let got = gpu.attention(&spec, &inputs).unwrap();
+        let report = check::verify(&spec, &inputs, &got, &check::Options::default(), &|_| ()).unwrap();
+        assert!(report.passed(), "{}: {report}", gpu.describe());
+        let scores = check::scores(&spec, &inputs).unwrap().worst(&gpu.scores(&spec, &inputs).unwrap());
+        assert_eq!(scores.failures, 0, "{}: {scores:?}", gpu.describe());
+    }
+}
+
+#[test]
 fn a_problem_above_the_binding_limit_is_cut() {
     let mut spec = Spec::new(6, 3, 8);
     spec.rotary = Some(Rotary::new(Pairing::Half, 8, 1e4));
@@ -140,14 +180,19 @@ fn a_problem_above_the_binding_limit_is_cut() {
     inputs.kv_lens = Some(vec![30, 11, 1]);
     for gpu in gpus() {
         let whole = gpu.attention(&spec, &inputs).unwrap();
+        let small = |bytes| {
+            let mut limits = *gpu.limits();
+            limits.max_binding_size = bytes;
+            limits
+        };
         // bytes: k 8 640 (2 880 a sequence, 960 a head of it), D 5 040 (1 680 for the queries of a kv head)
         for (limit, parts) in [(8640, 1), (5100, 3), (3400, 6), (1700, 9)] {
-            let (cut, stats) = gpu.with_binding_limit(limit).attention_with(&spec, &inputs, &|_| ()).unwrap();
+            let (cut, stats) = gpu.with_limits(small(limit)).attention_with(&spec, &inputs, &|_| ()).unwrap();
             assert_eq!(stats.parts, parts, "limit {limit}");
             assert_eq!(bits(&whole.out), bits(&cut.out), "limit {limit}");
             assert_eq!(bits(&whole.lse), bits(&cut.lse), "limit {limit}");
         }
-        let error = gpu.with_binding_limit(100).attention(&spec, &inputs).unwrap_err();
+        let error = gpu.with_limits(small(100)).attention(&spec, &inputs).unwrap_err();
         assert!(error.to_string().contains("even one sequence and one kv head"), "{error}");
     }
 }

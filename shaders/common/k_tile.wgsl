@@ -1,6 +1,6 @@
 // A tile of TILE_K keys in workgroup memory, rotated once for all rows of the workgroup.
-// 16 bytes x HEAD_CHUNKS x TILE_K, at most 16 KiB.
-var<workgroup> k_tile: array<vec4<f32>, TILE_K * HEAD_CHUNKS>;
+// 16 bytes x HEAD_PADDED x TILE_K, at most 16 KiB.
+var<workgroup> k_tile: array<vec4<f32>, TILE_K * HEAD_PADDED>;
 
 // Lane l rotates key row first + l. Rows from `end` on (beyond kv_len) are not read.
 fn stage_k(batch: u32, kv_head: u32, first: u32, end: u32, lane: u32) {
@@ -10,7 +10,13 @@ fn stage_k(batch: u32, kv_head: u32, first: u32, end: u32, lane: u32) {
     let k_start = k_row(batch, j, kv_head);
     for (var c = 0u; c < head_chunks(); c++) { row[c] = k4(k_start, c); }
     rotate_row(&row, k_position(batch, j));
-    for (var c = 0u; c < head_chunks(); c++) { k_tile[lane * HEAD_CHUNKS + c] = row[c]; }
+    for (var c = 0u; c < head_padded(); c += 4u) {
+        let at = lane * HEAD_PADDED + c;
+        k_tile[at] = row[c];
+        k_tile[at + 1u] = row[c + 1u];
+        k_tile[at + 2u] = row[c + 2u];
+        k_tile[at + 3u] = row[c + 3u];
+    }
 }
 
 // softmax_scale * R(m) q.
@@ -26,7 +32,13 @@ fn q_row(batch: u32, i: u32, head: u32) -> u32 {
 // s = cap(q . k) + terms, for the key in row `slot` of the tile; HEAD_CHUNKS additions deep, then two.
 fn score(q_rotated: ptr<function, Row>, slot: u32, at: ScoreAt) -> f32 {
     var sum = vec4<f32>(0.0);
-    for (var c = 0u; c < head_chunks(); c++) { sum += (*q_rotated)[c] * k_tile[slot * HEAD_CHUNKS + c]; }
+    for (var c = 0u; c < head_padded(); c += 4u) {
+        let at = slot * HEAD_PADDED + c;
+        sum += (*q_rotated)[c] * k_tile[at];
+        sum += (*q_rotated)[c + 1u] * k_tile[at + 1u];
+        sum += (*q_rotated)[c + 2u] * k_tile[at + 2u];
+        sum += (*q_rotated)[c + 3u] * k_tile[at + 3u];
+    }
     let t = (sum.x + sum.y) + (sum.z + sum.w);
     if (is_nan(t)) { return t; }                             // a driver's comparisons in cap may lose it
     let s = cap(t) + score_terms(at);

@@ -8,13 +8,20 @@ struct Params {
     step_q_positions: u32, step_k_positions: u32, step_kv_lens: u32, step_mask: u32,  // words in `step`
     mask_batch: u32, mask_head: u32, mask_row: u32, lse_offset: u32,                 // words of mask bits; words in `work`
     dense_batch: u32, dense_head: u32, dense_row: u32, dense_key: u32,
-    dense_offset: u32, angle_cos: u32, angle_sin: u32, unused: u32,                  // words in `dense`, in `tables`
+    dense_offset: u32, angle_cos: u32, angle_sin: u32, state_offset: u32,            // words in `dense`, `tables`, `work`
     softmax_scale: f32, soft_cap: f32, inv_soft_cap: f32, unused_f: f32,
-    head_chunks: u32, v_chunks: u32, pairs: u32, unused_u: u32,                      // what the constants of these names are
+    head_chunks: u32, v_chunks: u32, pairs: u32, head_padded: u32,
+    v_padded: u32, unused_a: u32, unused_b: u32, unused_c: u32,    // what the constants of these names are
 }
 
 // Which part of the grid this dispatch covers.
-struct Chunk { tile: u32, kv_head: u32, batch: u32, unused: u32 }
+struct Chunk { tile: u32, kv_head: u32, batch: u32, first_key: u32, end_key: u32 }
+
+// The keys of a range that this dispatch covers.
+fn chunk_keys(range: vec2<u32>) -> vec2<u32> {
+    let low = max(range.x, chunk.first_key);
+    return vec2<u32>(low, max(low, min(range.y, chunk.end_key)));
+}
 
 // `step` begins with these words, written by the caller for every step.
 fn q_length() -> u32 { return min(step[0], params.q_capacity); }

@@ -1,2 +1,3 @@
-// One head of one token in registers, padded to a multiple of 4 with zeros.
-alias Row = array<vec4<f32>, HEAD_CHUNKS>;
+// One head of one token in registers, padded with zeros to a multiple of 16 elements, so that loops
+// take four vec4 a round.
+alias Row = array<vec4<f32>, HEAD_PADDED>;

@@ -3,19 +3,20 @@
 //   S = cap(scale * R(m)Q (R(n)K)^T) + terms     where visible
 //   m = max S,  P = exp(S - m),  l = sum P,  O = P V / l,  lse = m + log l
 //
-// grid       tiles of TILE_Q rows  x  kv heads  x  batch, offset by `chunk`
+// grid       tiles of TILE_Q rows  x  kv heads  x  batch, offset by `chunk`, over the keys of `chunk`
 // workgroup  TILE_Q lanes, one row each: a row is one query head of one token; the heads that share a kv head are
 //            packed into the same tile (row r: token r / group, head r % group), so each key is rotated once for all
 // shared     k_tile, at most 16 KiB
 // registers  q and o of one row, TILE_K scores
 //
-//   q <- scale * R(m) q                              o, l <- 0;  m <- none
+//   q <- scale * R(m) q                              o, l, m <- nothing yet, or what an earlier dispatch left
 //   for each tile of keys that some row of the workgroup can see
-//       lane l: k_tile[l] <- R(n) k                                             barrier on both sides
-//       s[j] <- score, seen[j] <- visible                                       (1) by index
+//       lane t: k_tile[t] <- R(n) k                                             barrier on both sides
+//       s[t] <- score, seen[t] <- visible                                       (1) by index
 //       m' <- max(m, s);  o, l <- (o, l) * exp(m - m')                          (2) one rescale a tile
-//       for each seen j:  p <- exp(s[j] - m');  l <- l + p;  o <- o + p * v[j]  (3) unseen keys are skipped, not
-//   o / l, m + log l;  a row that saw nothing: 0, LSE_EMPTY;  one with a NaN score: NaN  weighted 0: their NaN stays out
+//       for each seen t:  p <- exp(s[t] - m');  l <- l + p;  o <- o + p * v[t]  (3) unseen keys are skipped, not
+//   o / l, m + log l                                                                weighted 0: their NaN stays out
+//   a row that saw nothing: 0, LSE_EMPTY;  one with a NaN score: NaN            (4) by bits
 
 @compute @workgroup_size(TILE_Q)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -25,21 +26,20 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let rows = q_length() * params.group;
     if (first_row >= rows) { return; }                                     // the same for the whole workgroup
     let last_row = min(first_row + TILE_Q, rows) - 1u;
-    let keys = key_range(batch, first_row / params.group, last_row / params.group);
+    let keys = chunk_keys(key_range(batch, first_row / params.group, last_row / params.group));
 
-    let row = min(first_row + lane, last_row);                             // spare lanes repeat the last row, unstored
-    let i = row / params.group;
-    let head = kv_head * params.group + row % params.group;
+    let packed = min(first_row + lane, last_row);                          // spare lanes repeat the last row, unstored
+    let stored = first_row + lane <= last_row;
+    let i = packed / params.group;
+    let head = kv_head * params.group + packed % params.group;
+    let row = (batch * params.num_heads + head) * params.q_capacity + i;
     var at = ScoreAt(batch, head, i, 0u, q_index(batch, i), q_position(batch, i), 0);
     var q_rotated: Row;
     load_q(&q_rotated, q_row(batch, i, head), at.q_pos);
 
-    var o: array<vec4<f32>, V_CHUNKS>;
-    for (var c = 0u; c < v_chunks(); c++) { o[c] = vec4<f32>(0.0); }
-    var l = 0.0;
-    var m = SCORE_FLOOR;
-    var any = false;
-    var nan = false;
+    var o: OutRow;
+    var state = State(SCORE_FLOOR, 0.0, false, false);
+    resume(row, &o, &state);
     var s: array<f32, TILE_K>;
 
     for (var tile = keys.x / TILE_K; tile * TILE_K < keys.y; tile++) {
@@ -50,14 +50,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
         // S
         var seen = 0u;
-        var top = m;
+        var top = state.m;
         let count = min(TILE_K, keys.y - first);
         for (var t = 0u; t < count; t++) {
             at.j = first + t;
             if (visible(at)) {
                 at.k_pos = k_position(batch, at.j);
                 s[t] = score(&q_rotated, t, at);
-                nan |= is_nan(s[t]);
+                state.nan = state.nan || is_nan(s[t]);
                 seen |= 1u << t;
                 if (s[t] > top) { top = s[t]; }
             }
@@ -65,37 +65,44 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
         if (seen != 0u) {
             // m, and what came before in its terms
-            if (any && top != m) {
-                let shrink = exp_of(m - top);
-                l *= shrink;
-                for (var c = 0u; c < v_chunks(); c++) { o[c] *= shrink; }
+            if (state.any && top != state.m) {
+                let shrink = exp_of(state.m - top);
+                state.l *= shrink;
+                for (var c = 0u; c < v_padded(); c += 4u) {
+                    o[c] *= shrink;
+                    o[c + 1u] *= shrink;
+                    o[c + 2u] *= shrink;
+                    o[c + 3u] *= shrink;
+                }
             }
-            m = top;
-            any = true;
+            state.m = top;
+            state.any = true;
 
             // P, l, O
             var l_tile = 0.0;
             for (var t = 0u; t < count; t++) {
                 if (((seen >> t) & 1u) == 1u) {
-                    let p = exp_of(s[t] - m);
+                    let p = exp_of(s[t] - state.m);
                     l_tile += p;
                     let v_start = v_row(batch, first + t, kv_head);
-                    for (var c = 0u; c < v_chunks(); c++) { o[c] += p * v4(v_start, c); }
+                    for (var c = 0u; c < v_padded(); c += 4u) {
+                        o[c] += p * v4(v_start, c);
+                        o[c + 1u] += p * v4(v_start, c + 1u);
+                        o[c + 2u] += p * v4(v_start, c + 2u);
+                        o[c + 3u] += p * v4(v_start, c + 3u);
+                    }
                 }
             }
-            l += l_tile;
+            state.l += l_tile;
         }
     }
 
-    if (first_row + lane > last_row) { return; }
-    let out_start = params.out_offset + batch * params.out_batch + i * params.out_token + head * params.out_head;
+    if (!stored || suspend(row, &o, &state)) { return; }
     // a row with a NaN score is NaN, whatever a driver's exp2 and comparisons made of it
-    let nan_bits = 0x7fc00000u | (lane & 0u);                              // not a constant: WGSL refuses a constant NaN
-    let inv_l = select(select(0.0, 1.0 / l, any), bitcast<f32>(nan_bits), nan);
+    let nan = bitcast<f32>(0x7fc00000u | (lane & 0u));                     // not a constant: WGSL refuses a constant NaN
+    let inv_l = select(select(0.0, 1.0 / state.l, state.any), nan, state.nan);
+    let out_start = params.out_offset + batch * params.out_batch + i * params.out_token + head * params.out_head;
     for (var c = 0u; c < v_chunks(); c++) { put4(out_start, c, o[c] * inv_l); }
-    let lse = select(select(LSE_EMPTY, m + log(l), any), bitcast<f32>(nan_bits), nan);
-    work[params.lse_offset + (batch * params.num_heads + head) * params.q_capacity + i] = lse;
+    let lse = select(LSE_EMPTY, state.m + log(state.l), state.any);
+    work[params.lse_offset + row] = select(lse, nan, state.nan);
 }
-
-// exp(x) for x <= 0, in base 2. Below e^-138 it is 0 in f32.
-fn exp_of(x: f32) -> f32 { return exp2(max(x * LOG2_E, -200.0)); }

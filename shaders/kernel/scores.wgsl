@@ -2,7 +2,7 @@
 //
 //   S = cap(scale * R(m)Q (R(n)K)^T) + terms     where visible, else -inf
 //
-// grid       tiles of TILE_Q rows  x  kv heads  x  batch, offset by `chunk`
+// grid       tiles of TILE_Q rows  x  kv heads  x  batch, offset by `chunk`, over the keys of `chunk`
 // workgroup  TILE_Q lanes, one row each, packed as in `attention`
 // shared     k_tile, at most 16 KiB
 // out        u32 bits of f32, [batch, num_heads, q_capacity, kv_capacity]: bits, because WGSL has no infinity
@@ -26,11 +26,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     load_q(&q_rotated, q_row(batch, i, head), at.q_pos);
     let out_start = params.out_offset + ((batch * params.num_heads + head) * params.q_capacity + i) * params.kv_capacity;
 
-    for (var first = 0u; first < params.kv_capacity; first += TILE_K) {
+    for (var first = chunk.first_key; first < chunk.end_key; first += TILE_K) {
         workgroupBarrier();
         stage_k(batch, kv_head, first, keys.y, lane);
         workgroupBarrier();
-        for (var t = 0u; t < min(TILE_K, params.kv_capacity - first); t++) {
+        for (var t = 0u; t < min(TILE_K, chunk.end_key - first); t++) {
             at.j = first + t;
             var bits = 0xff800000u;
             if (at.j < keys.y && visible(at)) {

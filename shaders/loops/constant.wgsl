@@ -2,3 +2,5 @@
 fn head_chunks() -> u32 { return HEAD_CHUNKS; }
 fn v_chunks() -> u32 { return V_CHUNKS; }
 fn pairs() -> u32 { return PAIRS; }
+fn head_padded() -> u32 { return HEAD_PADDED; }
+fn v_padded() -> u32 { return V_PADDED; }

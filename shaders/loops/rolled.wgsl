@@ -3,3 +3,5 @@
 fn head_chunks() -> u32 { return params.head_chunks; }
 fn v_chunks() -> u32 { return params.v_chunks; }
 fn pairs() -> u32 { return params.pairs; }
+fn head_padded() -> u32 { return params.head_padded; }
+fn v_padded() -> u32 { return params.v_padded; }

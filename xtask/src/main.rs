@@ -4,6 +4,7 @@
 mod adapter;
 mod tint;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
@@ -89,7 +90,8 @@ fn test() -> ExitCode {
     };
     outcomes.push(outcome(run(&mut tests)));
     let named = fs::read_to_string(&left_out).unwrap_or_default();
-    outcomes.extend(named.lines().map(|line| Outcome::LeftOut(format!("test {line}"))));
+    let names: BTreeSet<&str> = named.lines().collect();
+    outcomes.extend(names.into_iter().map(|line| Outcome::LeftOut(format!("test {line}"))));
 
     heading("examples");
     for (name, opens_gpu) in examples() {

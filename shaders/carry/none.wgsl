@@ -1,0 +1,3 @@
+// One dispatch sees all keys of a row: nothing is carried.
+fn resume(row: u32, o: ptr<function, OutRow>, state: ptr<function, State>) {}
+fn suspend(row: u32, o: ptr<function, OutRow>, state: ptr<function, State>) -> bool { return false; }
