@@ -168,7 +168,6 @@ impl Figures {
             Clock::GpuTimestamps => "by the GPU's timestamps",
             Clock::Wall => "by the wall clock",
         };
-        let time = |seconds: f64| report::time(Duration::from_secs_f64(seconds));
         let mut rows = vec![("adapter", self.adapter.clone()), ("kernel", self.kernel.clone())];
         rows.push((
             "problem",
@@ -184,17 +183,20 @@ impl Figures {
                 self.dtype.name()
             ),
         ));
-        rows.push(("time", format!("{} {clock}", time(self.seconds))));
+        rows.push(("time", format!("{} {clock}", report::time(self.seconds))));
         if self.gpu {
-            let compiled = time(self.compile_seconds);
+            let compiled = report::time(self.compile_seconds);
             let work = format!("{} dispatches in {} part(s); {compiled} to compile", self.dispatches, self.parts);
             rows.push(("work", work));
         }
         rows.push((
             "rate",
             format!(
-                "{:.3} GFLOP/s, {:.3} GB/s ({:.4} GFLOP: {} visible pairs; q, k, v and out moved once)",
-                self.gflop_per_second, self.gb_per_second, self.gflop, self.visible_pairs
+                "{} GFLOP/s, {} GB/s ({} GFLOP: {} visible pairs; q, k, v and out moved once)",
+                report::number(self.gflop_per_second),
+                report::number(self.gb_per_second),
+                report::number(self.gflop),
+                self.visible_pairs
             ),
         ));
         if self.gpu {
