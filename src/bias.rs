@@ -15,7 +15,8 @@ impl TermData {
     /// C_h at positions m and n; `last` is kv_len - 1.
     pub(crate) fn value(&self, head: u32, m: i32, n: i32, last: i64) -> f64 {
         // saturated to 32 bits, as the shaders do
-        let distance = (n as i64 - m as i64).clamp(-(i32::MAX as i64), i32::MAX as i64);
+        let saturate = |distance: i64| distance.clamp(-(i32::MAX as i64), i32::MAX as i64);
+        let distance = saturate(n as i64 - m as i64);
         match self {
             TermData::Table { min, max, values } => {
                 let rows = (max - min + 1) as usize;
@@ -27,7 +28,7 @@ impl TermData {
                     AlibiForm::Relative => distance,
                     AlibiForm::Symmetric => -distance.abs(),
                     AlibiForm::KeyPosition => n as i64,
-                    AlibiForm::KeyFromEnd => n as i64 - last,
+                    AlibiForm::KeyFromEnd => saturate(n as i64 - last),
                 };
                 slopes[head as usize] * x as f64
             }

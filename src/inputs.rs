@@ -318,6 +318,17 @@ impl<'a> Problem<'a> {
                 "give a row for every position",
             ));
         }
+        let shortest = match (&inputs.kv_lens, inputs.kv_len) {
+            (Some(lens), _) => lens.iter().copied().min().unwrap_or(0),
+            (None, n) => n.unwrap_or(capacity),
+        };
+        if spec.positions == Positions::Index && q_len > shortest {
+            return Err(Error::input(
+                "q",
+                format!("the first of {q_len} queries over {shortest} keys stands before row 0 of the angle table"),
+                "give q_positions and k_positions (spec.positions ids), or at most as many queries as keys",
+            ));
+        }
         Ok(())
     }
 

@@ -112,6 +112,7 @@
 #![warn(missing_docs)]
 
 mod bias;
+pub mod case;
 pub mod check;
 mod compose;
 mod config;

@@ -49,8 +49,8 @@ pub fn increment(inv_freq: f64) -> u64 {
     turn_increment(inv_freq, 64) as u64
 }
 
-/// The phase that the shaders compute: the upper half of `position * increment mod 2^64`, less a borrow that they do
-/// not carry. At most 2^-32 turns (1.5e-9 rad) below the exact phase.
+/// The phase that the shaders compute: the upper half of `position * increment mod 2^64`, at most 2^-32 turns
+/// (1.5e-9 rad) below the product itself.
 pub fn phase(position: i32, increment: u64) -> u32 {
     let (p, hi, lo) = (position as u32, (increment >> 32) as u32, increment as u32);
     let product = p.wrapping_mul(hi).wrapping_add(((p as u64 * lo as u64) >> 32) as u32);

@@ -10,6 +10,7 @@ mod report;
 mod run;
 mod source;
 mod tensors;
+mod validate;
 mod wgsl;
 
 use clap::{Parser, Subcommand};
@@ -35,6 +36,7 @@ enum Command {
     Devices(devices::Args),
     Run(run::Args),
     Conform(conform::Args),
+    Validate(validate::Args),
     Wgsl(wgsl::Args),
     Demo(demo::Args),
 }
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Devices(args) => devices::run(args, cli.json),
         Command::Run(args) => run::run(args, cli.json),
         Command::Conform(args) => conform::run(args, cli.json),
+        Command::Validate(args) => validate::run(args, cli.json),
         Command::Wgsl(args) => wgsl::run(args, cli.json),
         Command::Demo(args) => demo::run(args, cli.json),
     };

@@ -97,6 +97,10 @@ impl Bar {
     pub fn set(&self, share: f64) {
         self.0.set_position((share * STEPS) as u64);
     }
+    /// A line on stdout, above the bar.
+    pub fn say(&self, line: &str) {
+        self.0.suspend(|| say(line));
+    }
 }
 
 impl Drop for Bar {

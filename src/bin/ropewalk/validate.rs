@@ -1,0 +1,349 @@
+//! `ropewalk validate`: seeded cases of our own on one or all adapters, against the reference. It needs no files.
+
+use crate::report::{self, Bar};
+use ropewalk::case::{self, Case, CaseId, Op};
+use ropewalk::{Error, Gpu, GpuOptions, Result, check};
+use serde::Serialize;
+use std::process::ExitCode;
+
+/// Run seeded cases on one or all adapters against the reference
+///
+/// A case passes if every element is within its derived bound. cos and sin are also compared bit by bit between
+/// adapters: equal bits are shown, not demanded.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Words that the address of a case contains, or one whole address, such as attention/alibi/q37k75/f16/seed1; none:
+    /// every case
+    query: Vec<String>,
+    /// The adapter: part of its name, driver or backend, or `all` [default: the best]
+    #[arg(long, value_name = "NAME|all")]
+    adapter: Option<String>,
+    /// Use WebGPU's default limits and no features, whatever the adapter has
+    #[arg(long)]
+    default_limits: bool,
+    /// Stop after N cases
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Draw N random cases instead of the listed ones
+    #[arg(long, value_name = "N", conflicts_with = "limit")]
+    random: Option<usize>,
+    /// Print a line for every case and adapter, not only for failures
+    #[arg(long, short)]
+    verbose: bool,
+    /// Print the addresses, run nothing
+    #[arg(long)]
+    list: bool,
+}
+
+/// How far the random tail is searched for cases that match a query.
+const SEARCHED: usize = 1_000_000;
+
+/// Runs the command; exit code 1 if a case failed.
+pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
+    let cases = select(args)?;
+    if args.list {
+        let addresses: Vec<String> = cases.iter().map(CaseId::to_string).collect();
+        if json {
+            report::json(&addresses)
+        } else {
+            addresses.iter().for_each(|address| report::say(address))
+        }
+        return crate::verdict(true);
+    }
+    let gpus = open(args)?;
+    let mut tallies: Vec<Tally> = gpus.iter().map(|gpu| Tally::new(gpu.describe())).collect();
+    let bar = Bar::new("validating");
+    for (done, id) in cases.iter().enumerate() {
+        bar.set(done as f64 / cases.len() as f64);
+        let case = id.build()?;
+        let wanted = expected(&case)?;
+        for (gpu, tally) in gpus.iter().zip(&mut tallies) {
+            let outcome = outcome(gpu, id, &case, &wanted, tally);
+            if !json && (args.verbose || outcome.verdict == Verdict::Failed) {
+                bar.say(&format!("{} [{}]", outcome.line(), tally.adapter));
+            }
+            tally.add(outcome);
+        }
+    }
+    drop(bar);
+    let report = Report::new(tallies, args.verbose);
+    if json {
+        report::json(&report)
+    } else {
+        report.print()
+    }
+    crate::verdict(report.failed == 0)
+}
+
+/// The cases that the arguments name.
+fn select(args: &Args) -> Result<Vec<CaseId>> {
+    let query = args.query.join(" ");
+    let cases: Vec<CaseId> = match args.random {
+        Some(n) => case::random().take(SEARCHED).filter(|id| id.matches(&query)).take(n).collect(),
+        None => case::matching(&query).take(args.limit.unwrap_or(usize::MAX)).collect(),
+    };
+    match (cases.is_empty(), query.contains('/')) {
+        (false, _) => Ok(cases),
+        // an address says what is wrong with it
+        (true, true) => query.parse().map(|id| vec![id]),
+        (true, false) => Err(Error::input(
+            "QUERY",
+            format!("no case matches {query:?}"),
+            "give words that addresses contain; `ropewalk validate --list` prints the addresses",
+        )),
+    }
+}
+
+/// The adapters that the arguments name; those that do not open are told.
+fn open(args: &Args) -> Result<Vec<Gpu>> {
+    let mut options = GpuOptions::default();
+    options.default_limits = args.default_limits;
+    let name = args.adapter.as_deref().filter(|name| *name != "all");
+    if args.adapter.as_deref() != Some("all") {
+        options.adapter = name.map(String::from);
+        return Ok(vec![Gpu::open(&options)?]);
+    }
+    let mut gpus = Vec::new();
+    let mut last = None;
+    for gpu in Gpu::all(&options) {
+        match gpu {
+            Ok(gpu) => gpus.push(gpu),
+            Err(e) => {
+                report::complain(&format!("left out: {e}"));
+                last = Some(e);
+            }
+        }
+    }
+    match (gpus.is_empty(), last) {
+        (false, _) => Ok(gpus),
+        (true, Some(e)) => Err(e),
+        // says that there is none, and what to do
+        (true, None) => Gpu::open(&options).map(|gpu| vec![gpu]),
+    }
+}
+
+/// Names and values of what a case computes.
+fn expected(case: &Case) -> Result<Vec<(&'static str, check::Bounded)>> {
+    let (spec, inputs) = (&case.spec, &case.inputs);
+    Ok(match case.op {
+        Op::Scores => vec![("scores", check::scores(spec, inputs)?)],
+        Op::Rotate => {
+            let (q, k) = check::rotate(spec, inputs)?;
+            vec![("q", q), ("k", k)]
+        }
+        _ => {
+            let (out, lse) = check::attention(spec, inputs)?;
+            vec![("out", out), ("lse", lse)]
+        }
+    })
+}
+
+/// The same of a GPU.
+fn computed(gpu: &Gpu, case: &Case) -> Result<Vec<Vec<f32>>> {
+    let (spec, inputs) = (&case.spec, &case.inputs);
+    Ok(match case.op {
+        Op::Scores => vec![gpu.scores(spec, inputs)?],
+        Op::Rotate => {
+            let (q, k) = gpu.rotate(spec, inputs)?;
+            vec![q, k]
+        }
+        _ => {
+            let result = gpu.attention(spec, inputs)?;
+            vec![result.out, result.lse]
+        }
+    })
+}
+
+fn outcome(
+    gpu: &Gpu,
+    id: &CaseId,
+    case: &Case,
+    wanted: &[(&'static str, check::Bounded)],
+    tally: &mut Tally,
+) -> Outcome {
+    let mut outcome =
+        Outcome { address: case.address.clone(), verdict: Verdict::Passed, tensors: Vec::new(), reason: None };
+    match computed(gpu, case) {
+        Ok(values) => {
+            let compared = wanted.iter().zip(&values).map(|((name, bounded), got)| (*name, bounded.worst(got)));
+            outcome.tensors = compared.collect();
+            if outcome.tensors.iter().any(|(_, worst)| worst.failures > 0) {
+                outcome.verdict = Verdict::Failed;
+            }
+            // rotated rows of 1 and 0 are cos and sin
+            if case.op == Op::Rotate && id.names().any(|name| name == "unit") {
+                // zeros are alike, whatever their sign
+                let bits = values.iter().flatten().map(|x| (x + 0.0).to_bits());
+                tally.rotations.push((id.to_string(), hash(bits)));
+            }
+        }
+        Err(e) => {
+            outcome.verdict = if matches!(e, Error::Limit { .. }) { Verdict::Skipped } else { Verdict::Failed };
+            outcome.reason = Some(e.to_string());
+        }
+    }
+    outcome
+}
+
+/// FNV-1a.
+fn hash(words: impl Iterator<Item = u32>) -> u64 {
+    let bytes = words.flat_map(u32::to_le_bytes);
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ byte as u64).wrapping_mul(0x100_0000_01b3))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Passed,
+    Failed,
+    /// The adapter's limits do not allow it.
+    Skipped,
+}
+
+/// A case on an adapter.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    address: String,
+    verdict: Verdict,
+    #[serde(serialize_with = "as_map")]
+    tensors: Vec<(&'static str, check::Worst)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+fn as_map<S: serde::Serializer>(pairs: &[(&'static str, check::Worst)], to: S) -> std::result::Result<S::Ok, S::Error> {
+    to.collect_map(pairs.iter().copied())
+}
+
+impl Outcome {
+    fn line(&self) -> String {
+        let verdict = match self.verdict {
+            Verdict::Passed => "passed ",
+            Verdict::Failed => "FAILED ",
+            Verdict::Skipped => "skipped",
+        };
+        let tensors = self.tensors.iter().map(|(name, w)| match w.failures {
+            0 => format!("{name} {:.3}", w.ratio),
+            n => format!(
+                "{name}: {n} of {} elements above their bound; worst error {:.1e}, {:.1} times its bound {:.1e}, at {}",
+                w.elements, w.error, w.ratio, w.bound, w.index
+            ),
+        });
+        let parts: Vec<String> = tensors.chain(self.reason.clone()).collect();
+        format!("{verdict} {}  {}", self.address, parts.join("  "))
+    }
+}
+
+/// What an adapter did.
+struct Tally {
+    adapter: String,
+    outcomes: Vec<Outcome>,
+    /// Fingerprints of cos and sin, by case.
+    rotations: Vec<(String, u64)>,
+}
+
+impl Tally {
+    fn new(adapter: String) -> Self {
+        Tally { adapter, outcomes: Vec::new(), rotations: Vec::new() }
+    }
+    fn add(&mut self, outcome: Outcome) {
+        self.outcomes.push(outcome);
+    }
+}
+
+/// One adapter in the report.
+#[derive(Debug, Serialize)]
+struct Line {
+    adapter: String,
+    cases: usize,
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+    /// Elements compared.
+    elements: u64,
+    /// Of them, those of which the bound says nothing.
+    unbounded: u64,
+    /// The largest error / bound.
+    worst: f64,
+    worst_case: String,
+    /// A hash of all bits of cos and sin, to compare between machines; none: no such case was run.
+    rotation_bits: Option<String>,
+    /// Cases of cos and sin whose bits differ from the first adapter's.
+    rotation_bits_differ: Vec<String>,
+    /// Failures and skipped cases; all with --verbose.
+    outcomes: Vec<Outcome>,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    adapters: Vec<Line>,
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Report {
+    fn new(tallies: Vec<Tally>, verbose: bool) -> Self {
+        let first = tallies.first().map(|t| t.rotations.clone()).unwrap_or_default();
+        let line = |tally: Tally| {
+            let count = |verdict: Verdict| tally.outcomes.iter().filter(|o| o.verdict == verdict).count();
+            let worsts = || tally.outcomes.iter().flat_map(|o| o.tensors.iter().map(move |(_, w)| (o, w)));
+            let worst = worsts().max_by(|a, b| a.1.ratio.total_cmp(&b.1.ratio));
+            let differ = tally
+                .rotations
+                .iter()
+                .filter(|(address, bits)| first.iter().any(|(of_first, other)| of_first == address && other != bits));
+            let hashes = tally.rotations.iter().flat_map(|(_, hash)| [*hash as u32, (hash >> 32) as u32]);
+            let bits = format!("{:016x}", hash(hashes));
+            Line {
+                cases: tally.outcomes.len(),
+                passed: count(Verdict::Passed),
+                failed: count(Verdict::Failed),
+                skipped: count(Verdict::Skipped),
+                elements: worsts().map(|(_, w)| w.elements).sum(),
+                unbounded: worsts().map(|(_, w)| w.unbounded).sum(),
+                worst: worst.map_or(0.0, |(_, w)| w.ratio),
+                worst_case: worst.map_or(String::new(), |(o, _)| o.address.clone()),
+                rotation_bits: (!tally.rotations.is_empty()).then_some(bits),
+                rotation_bits_differ: differ.map(|(address, _)| address.clone()).collect(),
+                adapter: tally.adapter,
+                outcomes: tally.outcomes.into_iter().filter(|o| verbose || o.verdict != Verdict::Passed).collect(),
+            }
+        };
+        let adapters: Vec<Line> = tallies.into_iter().map(line).collect();
+        let sum = |of: fn(&Line) -> usize| adapters.iter().map(of).sum();
+        Report { passed: sum(|l| l.passed), failed: sum(|l| l.failed), skipped: sum(|l| l.skipped), adapters }
+    }
+
+    fn print(&self) {
+        let header = ["adapter", "cases", "failed", "skipped", "elements", "worst error / bound", "cos and sin bits"];
+        let rows = self.adapters.iter().enumerate().map(|(n, line)| {
+            let bits = match (&line.rotation_bits, line.rotation_bits_differ.len()) {
+                (None, _) => "-".into(),
+                (Some(bits), 0) if n > 0 => format!("{bits}, equal"),
+                (Some(bits), 0) => bits.clone(),
+                (Some(bits), n) => format!("{bits}, differ in {n} cases"),
+            };
+            let unbounded = if line.unbounded > 0 { format!(" ({} unbounded)", line.unbounded) } else { String::new() };
+            vec![
+                line.adapter.clone(),
+                line.cases.to_string(),
+                line.failed.to_string(),
+                line.skipped.to_string(),
+                format!("{}{unbounded}", line.elements),
+                format!("{:.3} in {}", line.worst, line.worst_case),
+                bits,
+            ]
+        });
+        report::say(&report::table(&header, rows.collect::<Vec<_>>()).to_string());
+        for line in &self.adapters {
+            for outcome in line.outcomes.iter().filter(|o| o.verdict == Verdict::Skipped) {
+                report::say(&format!("{} [{}]", outcome.line(), line.adapter));
+            }
+            for address in &line.rotation_bits_differ {
+                report::say(&format!("other bits of cos and sin: {address} [{}]", line.adapter));
+            }
+        }
+        report::say(&format!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped));
+    }
+}

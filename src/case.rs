@@ -1,0 +1,441 @@
+//! Cases of our own: named, seeded, addressable. No files.
+//!
+//! A case is a control, plus named deviations, a shape, a storage type and a seed, all of them in its address:
+//!
+//! ```text
+//! attention/control/q37k75/f32/seed1                       out and lse of the control
+//! scores/t5+kv-lens/q37k75/bf16/seed1                      the score matrix, with two deviations
+//! rotate/deepseek-v3/q64k65/f16/seed9                      the rotated q and k
+//! ```
+//!
+//! The control has 4 query heads, 2 kv heads, head_dim 64, two sequences, half-split RoPE (theta 10 000) and a causal
+//! mask aligned bottom-right. `q37k75` is 37 query tokens over a cache of 75. Every name of [`names`] can be combined with
+//! those of other groups by `+`, with any shape, type and seed: such an address need not be among [`all`].
+//!
+//! **Addresses are stable**: an address names the same spec and the same numbers on every machine, in every version of
+//! this crate that knows it. Names may be added, none changes its meaning. The order of [`all`] is fixed too, up to
+//! insertions. Numbers come from integers and one f32 multiplication, so they have the same bits everywhere.
+//!
+//! Whatever a kernel must not read (cache rows beyond kv_len, gaps between strided rows, keys that a mask hides in
+//! `unseen-nan`) holds NaN and infinities.
+//!
+//! ```
+//! use ropewalk::case::{self, CaseId};
+//! let id: CaseId = "attention/alibi+kv-len/q5k33/f16/seed7".parse()?;
+//! let case = id.build()?;
+//! let result = ropewalk::reference::attention(&case.spec, &case.inputs)?;
+//! assert!(result.out.iter().all(|x| x.is_finite())); // the NaN beyond kv_len are not read
+//! assert!(case::matching("rotate f16").all(|id| id.to_string().starts_with("rotate/")));
+//! # Ok::<(), ropewalk::Error>(())
+//! ```
+
+mod draft;
+
+use crate::{Dtype, Error, Inputs, Result, Spec};
+use draft::{DEVIATIONS, Deviation, Draft, Group, Random, Stream};
+use std::fmt;
+use std::str::FromStr;
+
+/// What of a case is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Op {
+    /// out and lse.
+    Attention,
+    /// The score matrix.
+    Scores,
+    /// The rotated q and k.
+    Rotate,
+}
+
+impl Op {
+    /// The first part of an address.
+    pub fn name(self) -> &'static str {
+        match self {
+            Op::Attention => "attention",
+            Op::Scores => "scores",
+            Op::Rotate => "rotate",
+        }
+    }
+}
+
+/// Spec and inputs of a case.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Case {
+    /// The address that it was built from.
+    pub address: String,
+    /// What is computed.
+    pub op: Op,
+    /// The terms.
+    pub spec: Spec,
+    /// The numbers.
+    pub inputs: Inputs,
+}
+
+/// The address of a case, checked; [`CaseId::build`] makes the case.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CaseId {
+    op: Op,
+    /// Indices into [`DEVIATIONS`], ascending, at most one of a group.
+    names: Vec<usize>,
+    q_len: u32,
+    capacity: u32,
+    dtype: Dtype,
+    seed: u64,
+}
+
+/// The cases of [`all`] that are drawn at random; [`random`] goes on.
+pub const TAIL: u64 = 48;
+/// The most of batch x q_len x capacity, so that every tensor of a case fits a small device.
+const MAX_PLANE: u64 = 1 << 24;
+
+impl CaseId {
+    fn new(op: Op, names: &[&str], q_len: u32, capacity: u32, dtype: Dtype, seed: u64) -> Option<Self> {
+        let mut indices = Vec::new();
+        for name in names {
+            indices.push(DEVIATIONS.iter().position(|d| d.name == *name)?);
+        }
+        indices.sort_unstable();
+        Some(CaseId { op, names: indices, q_len, capacity, dtype, seed })
+    }
+
+    /// What is computed.
+    pub fn op(&self) -> Op {
+        self.op
+    }
+    /// The names of its deviations; none: the control.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.names.iter().filter_map(|i| DEVIATIONS.get(*i)).map(|d| d.name)
+    }
+
+    /// Whether the address contains every word of a query.
+    pub fn matches(&self, query: &str) -> bool {
+        let address = self.to_string();
+        query.split_whitespace().all(|word| address.contains(word))
+    }
+
+    /// Spec and inputs.
+    pub fn build(&self) -> Result<Case> {
+        let mut draft = Draft::control(self.q_len, self.capacity, self.dtype, self.seed);
+        self.names.iter().filter_map(|i| DEVIATIONS.get(*i)).for_each(|d| (d.apply)(&mut draft));
+        let inputs = draft.inputs()?;
+        Ok(Case { address: self.to_string(), op: self.op, spec: draft.spec, inputs })
+    }
+}
+
+impl fmt::Display for CaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.names().collect();
+        let names = if names.is_empty() { "control".into() } else { names.join("+") };
+        let (op, dtype) = (self.op.name(), self.dtype.name());
+        write!(f, "{op}/{names}/q{}k{}/{dtype}/seed{}", self.q_len, self.capacity, self.seed)
+    }
+}
+
+impl FromStr for CaseId {
+    type Err = Error;
+
+    fn from_str(address: &str) -> Result<Self> {
+        let wrong = |what: &str, help: String| Error::input("address", format!("{address}: {what}"), help);
+        let form = || "write it as attention/alibi+kv-len/q37k75/f16/seed1".to_string();
+        let parts: Vec<&str> = address.split('/').collect();
+        let [op, names, shape, dtype, seed] = parts[..] else {
+            return Err(wrong("an address has five parts", form()));
+        };
+        let op = [Op::Attention, Op::Scores, Op::Rotate].into_iter().find(|o| o.name() == op);
+        let op = op.ok_or_else(|| wrong("the first part is unknown", "give attention, scores or rotate".into()))?;
+        let dtype = [Dtype::F32, Dtype::F16, Dtype::Bf16].into_iter().find(|d| d.name() == dtype);
+        let dtype = dtype.ok_or_else(|| wrong("the storage type is unknown", "give f32, f16 or bf16".into()))?;
+        let number = |text: &str| text.parse::<u32>().ok().filter(|n| *n > 0);
+        let lengths = shape.strip_prefix('q').and_then(|s| s.split_once('k'));
+        let lengths = lengths.and_then(|(q, k)| Some((number(q)?, number(k)?)));
+        let (q_len, capacity) = lengths.ok_or_else(|| wrong("the shape cannot be read", form()))?;
+        // three sequences at most
+        if 3 * q_len as u64 * capacity as u64 > MAX_PLANE || q_len.max(capacity) > 1 << 16 {
+            return Err(wrong("the shape is too large", format!("let q x k be at most {}", MAX_PLANE / 3)));
+        }
+        let seed = seed.strip_prefix("seed").and_then(|s| s.parse().ok());
+        let seed = seed.ok_or_else(|| wrong("the seed cannot be read", form()))?;
+        let mut indices: Vec<usize> = Vec::new();
+        for name in names.split('+').filter(|name| *name != "control") {
+            let Some(index) = DEVIATIONS.iter().position(|d| d.name == name) else {
+                let known: Vec<_> = self::names().collect();
+                return Err(wrong(&format!("there is no {name}"), format!("the names are: {}", known.join(" "))));
+            };
+            let group = |i: &usize| DEVIATIONS[*i].group;
+            if let Some(other) = indices.iter().find(|i| group(i) == group(&index)) {
+                let help = "they exclude each other: give one of the two".into();
+                return Err(wrong(&format!("{} and {name}", DEVIATIONS[*other].name), help));
+            }
+            indices.push(index);
+        }
+        indices.sort_unstable();
+        Ok(CaseId { op, names: indices, q_len, capacity, dtype, seed })
+    }
+}
+
+/// The names that addresses combine, group by group.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    DEVIATIONS.iter().map(|d| d.name)
+}
+
+/// Every case, in a fixed order: the control, one deviation at a time, the storage types, both sides of every tile's
+/// edge, models, and [`TAIL`] random ones.
+pub fn all() -> impl Iterator<Item = CaseId> {
+    fixed().into_iter().chain(random().take(TAIL as usize))
+}
+
+/// The endless random tail: combinations of deviations at random shapes.
+pub fn random() -> impl Iterator<Item = CaseId> {
+    (1..).filter_map(drawn)
+}
+
+/// The cases of [`all`] that match a query, or the case whose whole address it is.
+pub fn matching(query: &str) -> impl Iterator<Item = CaseId> {
+    let exact: Option<CaseId> = query.trim().parse().ok();
+    let listed = if exact.is_some() { None } else { Some(all()) };
+    let query = query.to_string();
+    exact.into_iter().chain(listed.into_iter().flatten().filter(move |id| id.matches(&query)))
+}
+
+fn fixed() -> Vec<CaseId> {
+    const OPS: [Op; 3] = [Op::Attention, Op::Scores, Op::Rotate];
+    const NARROW: [Dtype; 2] = [Dtype::F16, Dtype::Bf16];
+    let mut cases = Vec::new();
+    let mut add = |op: Op, names: &[&str], q_len: u32, capacity: u32, dtype: Dtype| {
+        cases.extend(CaseId::new(op, names, q_len, capacity, dtype, 1));
+    };
+    // the control in every storage type
+    for op in OPS {
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+            add(op, &[], 37, 75, dtype);
+        }
+    }
+    // one deviation at a time
+    for op in OPS {
+        for d in DEVIATIONS.iter().filter(|d| d.group.matters_to(op) && d.group != Group::Model) {
+            // rows of 1 and 0 are for rotations
+            if d.name != "unit" {
+                add(op, &[d.name], 37, 75, Dtype::F32);
+            }
+        }
+    }
+    // cos and sin themselves, whose bits adapters share
+    for names in
+        [&["unit"][..], &["theta1e6", "ids-far", "unit"], &["inv-freq", "ids-far", "unit"], &["float32", "unit"]]
+    {
+        add(Op::Rotate, names, 75, 75, Dtype::F32);
+    }
+    // storage: every path of loads and stores
+    for dtype in NARROW {
+        for name in
+            ["d1", "d3", "d33", "d256", "d64v7", "packed", "cache", "gaps", "start3", "kv-len", "peaked", "tiny"]
+        {
+            add(Op::Attention, &[name], 37, 75, dtype);
+        }
+        for name in ["d33", "gaps", "start3", "interleaved-in-half-out", "offset-odd"] {
+            add(Op::Rotate, &[name], 37, 75, dtype);
+        }
+        add(Op::Scores, &["gaps"], 37, 75, dtype);
+    }
+    // more queries than keys: rows that see nothing
+    for names in [&[][..], &["top-left"], &["window"], &["angle-table"]] {
+        add(Op::Attention, names, 75, 37, Dtype::F32);
+    }
+    // both sides of the edges of row tiles (64 rows; a row is a query head of a token) and key tiles (32, of d 256: 16)
+    for op in [Op::Attention, Op::Scores] {
+        for q_len in [1, 63, 64, 65, 127, 128, 129] {
+            add(op, &["mha"], q_len, 75, Dtype::F32);
+        }
+        for q_len in [31, 32, 33] {
+            add(op, &[], q_len, 75, Dtype::F32);
+        }
+        for capacity in [1, 31, 32, 33, 63, 64, 65, 95, 96, 97] {
+            add(op, &[], 5, capacity, Dtype::F32);
+        }
+        for capacity in [15, 16, 17, 31, 32, 33] {
+            add(op, &["d256"], 5, capacity, Dtype::F32);
+        }
+        // words of mask bits, windows and lengths that end beside an edge
+        for capacity in [31, 32, 33, 64, 65] {
+            add(op, &["mask"], 5, capacity, Dtype::F32);
+            add(op, &["window"], 5, capacity, Dtype::F32);
+            add(op, &["kv-len"], 5, capacity * 4 / 3 + 1, Dtype::F32);
+        }
+    }
+    for q_len in [63, 64, 65] {
+        add(Op::Rotate, &[], q_len, q_len + 1, Dtype::F32);
+    }
+    // models: prefill, decode, storage
+    for d in DEVIATIONS.iter().filter(|d| d.group == Group::Model) {
+        add(Op::Attention, &[d.name], 75, 75, Dtype::F32);
+        add(Op::Attention, &[d.name], 1, 300, Dtype::F32);
+        add(Op::Attention, &[d.name, "cache", "kv-lens"], 5, 131, Dtype::F16);
+    }
+    cases
+}
+
+/// The random case of a seed, if it is not the control.
+fn drawn(seed: u64) -> Option<CaseId> {
+    let mut random = Random::new(seed, Stream::Tail);
+    let mut pick = |n: usize| random.below(n as u64) as usize;
+    let op = [Op::Attention, Op::Attention, Op::Attention, Op::Scores, Op::Scores, Op::Rotate][pick(6)];
+    let dtype = [Dtype::F32, Dtype::F16, Dtype::Bf16][pick(3)];
+    let (q_len, capacity) = (1 + pick(90) as u32, 1 + pick(180) as u32);
+    let mut groups: Vec<Group> = DEVIATIONS.iter().map(|d| d.group).filter(|g| g.matters_to(op)).collect();
+    groups.dedup();
+    let mut names = Vec::new();
+    for group in groups {
+        let of_group: Vec<&Deviation> = DEVIATIONS.iter().filter(|d| d.group == group && d.name != "unit").collect();
+        if pick(3) == 0 {
+            names.push(of_group[pick(of_group.len())].name);
+        }
+    }
+    if names.is_empty() { None } else { CaseId::new(op, &names, q_len, capacity, dtype, seed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Bias, Mask, Pairing, Problem, Rotary, Tensor, check, reference};
+    use std::collections::HashSet;
+
+    #[test]
+    fn addresses_are_unique_and_read_back() {
+        let all: Vec<CaseId> = all().collect();
+        let addresses: HashSet<String> = all.iter().map(CaseId::to_string).collect();
+        assert_eq!(addresses.len(), all.len());
+        for id in &all {
+            assert_eq!(id.to_string().parse::<CaseId>().as_ref(), Ok(id));
+        }
+        assert_eq!(all.iter().rev().take(TAIL as usize).filter(|id| id.seed > 1).count() as u64, TAIL - 1);
+        let names: HashSet<&str> = names().collect();
+        assert_eq!(names.len(), DEVIATIONS.len());
+        assert!(DEVIATIONS.is_sorted_by_key(|d| d.group));
+    }
+
+    #[test]
+    fn wrong_addresses_say_what_is_wrong() {
+        for (address, part) in [
+            ("attention", "five parts"),
+            ("attend/control/q1k1/f32/seed1", "the first part is unknown"),
+            ("attention/alibis/q1k1/f32/seed1", "there is no alibis"),
+            ("attention/alibi+t5/q1k1/f32/seed1", "alibi and t5"),
+            ("attention/control/q0k1/f32/seed1", "the shape cannot be read"),
+            ("attention/control/q1/f32/seed1", "the shape cannot be read"),
+            ("attention/control/q60000k60000/f32/seed1", "the shape is too large"),
+            ("attention/control/q4294967295k4294967295/f32/seed1", "the shape is too large"),
+            ("attention/control/q1k1/f64/seed1", "the storage type is unknown"),
+            ("attention/control/q1k1/f32/seed-1", "the seed cannot be read"),
+        ] {
+            let error = address.parse::<CaseId>().expect_err(address).to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn queries_select() {
+        assert_eq!(matching("attention/alibi+kv-len/q5k33/f16/seed7").count(), 1);
+        assert_eq!(matching("").count(), all().count());
+        assert!(matching("rotate f16").count() > 3);
+        assert_eq!(matching("nonsense").count(), 0);
+    }
+
+    #[test]
+    fn every_case_is_a_problem_of_its_own() {
+        let mut seen = HashSet::new();
+        for id in all() {
+            let case = id.build().unwrap_or_else(|e| panic!("{id}: {e}"));
+            assert_eq!((&case.address, case.op, case.spec.dtype), (&id.to_string(), id.op, id.dtype));
+            Problem::new(&case.spec, &case.inputs).unwrap_or_else(|e| panic!("{id}: {e}"));
+            assert!(seen.insert((case.op, case.spec.to_json(), fingerprint(&case.inputs))), "{id} is another case");
+        }
+    }
+
+    /// FNV-1a of all numbers of a case, whatever bits its NaN have.
+    fn fingerprint(inputs: &Inputs) -> u64 {
+        let floats = |values: &[f32]| values.iter().map(|x| x.abs().max(-1.0).to_bits() as u64).collect::<Vec<_>>();
+        let signs =
+            |values: &[f32]| values.iter().map(|x| (x.is_sign_negative() && !x.is_nan()) as u64).collect::<Vec<_>>();
+        let mut words = Vec::new();
+        for t in [&inputs.q, &inputs.k, &inputs.v] {
+            let strides = t.strides();
+            words.extend(t.shape().map(u64::from));
+            words.extend([strides.batch, strides.token, strides.head, t.offset()].map(u64::from));
+            words.extend(floats(&t.data().to_f32()));
+            words.extend(signs(&t.data().to_f32()));
+        }
+        words.extend(inputs.kv_len.map(u64::from));
+        words.extend(inputs.kv_lens.iter().flatten().map(|n| *n as u64));
+        words.extend([&inputs.q_positions, &inputs.k_positions].into_iter().flatten().flatten().map(|p| *p as u64));
+        inputs.bias_tables.iter().for_each(|t| words.extend(floats(t)));
+        inputs.angle_table.iter().for_each(|t| words.extend(floats(&t.cos).into_iter().chain(floats(&t.sin))));
+        if let Some(dense) = &inputs.attn_bias {
+            words.extend(dense.shape.map(u64::from));
+            words.extend(floats(&dense.data));
+        }
+        if let Some(mask) = &inputs.mask {
+            words.extend(mask.shape.map(u64::from));
+            words.extend(mask.data.iter().map(|seen| *seen as u64));
+        }
+        let bytes = words.iter().flat_map(|w| w.to_le_bytes());
+        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ b as u64).wrapping_mul(0x100_0000_01b3))
+    }
+
+    /// Addresses are stable: these must never change.
+    #[test]
+    fn numbers_stay_what_they_are() {
+        let mut found = Vec::new();
+        for (address, want) in [
+            ("attention/control/q37k75/f32/seed1", 0x7322_c8e7_3fc2_7069),
+            ("attention/llama/q1k300/f32/seed1", 0x822d_6a86_d616_456e),
+            ("rotate/deepseek-v3+gaps/q5k33/f16/seed2", 0xae26_9ac7_ec48_e964),
+            ("scores/t5+dense-minus-infinity+mask+kv-lens/q5k33/bf16/seed3", 0x3979_223c_e0a9_ad93),
+            ("attention/angle-table+ids/q5k33/f32/seed4", 0x2eb1_0c25_107d_6ced),
+            ("rotate/inv-freq+ids-far+unit/q9k7/f32/seed5", 0x8bb0_ca9c_1cf0_ca13),
+            ("attention/unseen-nan+packed/q9k7/bf16/seed6", 0x6394_8a8c_0ee9_6c0f),
+        ] {
+            let case = address.parse::<CaseId>().and_then(|id| id.build()).expect(address);
+            found.push((address, fingerprint(&case.inputs), want));
+        }
+        let changed: Vec<_> = found.iter().filter(|(_, found, want)| found != want).collect();
+        assert!(changed.is_empty(), "{changed:#x?}");
+    }
+
+    #[test]
+    fn names_mean_what_they_say() {
+        let spec = |address: &str| address.parse::<CaseId>().and_then(|id| id.build()).expect(address).spec;
+        let mut control = Spec::new(4, 2, 64);
+        control.rotary = Some(Rotary::new(Pairing::Half, 64, 10_000.0));
+        control.mask = Mask::causal();
+        assert_eq!(spec("attention/control/q37k75/f32/seed1"), control);
+        let mut deepseek = Spec::new(4, 4, 192);
+        (deepseek.v_head_dim, deepseek.dtype, deepseek.kv_lens) = (128, Dtype::F16, true);
+        deepseek.softmax_scale = Some(0.1352337788608801);
+        let mut rotary = Rotary::new(Pairing::InterleavedInHalfOut, 64, 10_000.0);
+        rotary.offset = 128;
+        (deepseek.rotary, deepseek.mask) = (Some(rotary), Mask::causal());
+        deepseek.bias = vec![Bias::T5 { num_buckets: 32, max_distance: 128, bidirectional: false }];
+        assert_eq!(spec("scores/kv-lens+t5+deepseek-v3/q5k33/f16/seed2"), deepseek);
+    }
+
+    /// The rules about what is not read: no bound and no value of a case is NaN, but where a query is.
+    #[test]
+    fn what_is_not_read_stays_out() {
+        for address in [
+            "attention/kv-len/q5k33/f32/seed1",
+            "attention/kv-lens+gaps/q5k33/f16/seed1",
+            "attention/unseen-nan+packed/q5k33/bf16/seed1",
+            "attention/kv-len0+cache/q5k33/f32/seed1",
+        ] {
+            let case = address.parse::<CaseId>().and_then(|id| id.build()).expect(address);
+            let nan = |t: &Tensor| t.data().to_f32().iter().any(|x| x.is_nan());
+            assert!(nan(&case.inputs.k) && nan(&case.inputs.v), "{address}");
+            let result = reference::attention(&case.spec, &case.inputs).expect(address);
+            assert!(result.out.iter().all(|x| x.is_finite()), "{address}");
+            let (out, lse) = check::attention(&case.spec, &case.inputs).expect(address);
+            assert!(out.bound.iter().chain(&lse.bound).all(|b| b.is_finite()), "{address}");
+        }
+    }
+}

@@ -1,0 +1,583 @@
+//! The control, the deviations from it, and the numbers: see [`crate::case`].
+
+use super::Op;
+use crate::{
+    AlibiForm, Alignment, Angle, AngleTable, Bias, Data, Dense, Dtype, Frequencies, Inputs, Mask, Pairing, Positions,
+    Result, Rotary, Spec, Strides, Tensor,
+};
+
+/// What a deviation may change. Build order: the spec, then lengths, layouts and values.
+pub(super) struct Draft {
+    pub(super) spec: Spec,
+    batch: u32,
+    q_len: u32,
+    capacity: u32,
+    seed: u64,
+    kv_len: Option<u32>,
+    kv_lens: Option<Vec<u32>>,
+    layout: Layout,
+    positions: Ids,
+    /// Which of batch, heads, rows, keys the dense bias has in full.
+    dense: [bool; 4],
+    minus_infinity: bool,
+    mask: [bool; 4],
+    hidden: Hidden,
+    values: Values,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Layout {
+    Bshd,
+    Bhsd,
+    /// q, k and v of a token side by side.
+    Packed,
+    /// k and v head by head in a cache with room to grow.
+    Cache,
+    /// A gap of 3 between tokens, the first element at 1.
+    Gaps,
+    /// Contiguous from element 3.
+    Offset,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Ids {
+    /// From -5000 to 5000, some of them repeated: rows of an angle table are never left.
+    Near,
+    /// All of i32, its ends included.
+    Far,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Hidden {
+    /// Three of ten.
+    Some,
+    /// Every third query row sees nothing.
+    Rows,
+    /// Every third key, for everybody; its k and v are NaN.
+    Nan,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Values {
+    /// Variance 1.
+    Noise,
+    /// q and k times a power of two.
+    Scaled(f32),
+    /// One element of one query row is NaN.
+    NanQuery,
+    /// Rows of 1 and 0 that turn into cos and sin.
+    Unit,
+}
+
+/// A named deviation from the control.
+pub(super) struct Deviation {
+    /// Deviations of one group exclude each other.
+    pub(super) group: Group,
+    pub(super) name: &'static str,
+    pub(super) apply: fn(&mut Draft),
+}
+
+/// In the order in which deviations apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Group {
+    Model,
+    Heads,
+    Dims,
+    Rotary,
+    Angle,
+    Positions,
+    Scale,
+    Cap,
+    Bias,
+    Dense,
+    Window,
+    Mask,
+    Length,
+    Layout,
+    Values,
+}
+
+impl Group {
+    /// Whether the group can change what the operation computes or how.
+    pub(super) fn matters_to(self, op: Op) -> bool {
+        match op {
+            Op::Attention => true,
+            Op::Scores => !matches!(self, Group::Values),
+            Op::Rotate => matches!(
+                self,
+                Group::Heads
+                    | Group::Dims
+                    | Group::Rotary
+                    | Group::Angle
+                    | Group::Positions
+                    | Group::Length
+                    | Group::Layout
+            ),
+        }
+    }
+}
+
+pub(super) const DEVIATIONS: &[Deviation] = {
+    use Group::{
+        Angle as A, Bias as B, Cap, Dense as D, Dims, Heads, Layout as L, Length, Mask as M, Model, Positions as P,
+        Rotary as R, Scale, Values as V, Window as W,
+    };
+    const fn d(group: Group, name: &'static str, apply: fn(&mut Draft)) -> Deviation {
+        Deviation { group, name, apply }
+    }
+    &[
+        d(Model, "roformer", |c| c.model(4, 4, 64, Pairing::Interleaved, 64).mask = Mask::none()),
+        d(Model, "llama", |c| c.model(8, 2, 128, Pairing::Half, 128).theta(500_000.0)),
+        d(Model, "llama-yarn", |c| c.model(4, 4, 128, Pairing::Half, 128).attention_factor(1.3465735902799727)),
+        d(Model, "mistral", |c| c.model(8, 2, 128, Pairing::Half, 128).mask.window_left = Some(15)),
+        d(Model, "qwen2", |c| c.model(7, 1, 64, Pairing::Half, 64).theta(1e6)),
+        d(Model, "gpt-neox", |c| c.model(4, 4, 96, Pairing::Half, 24).theta(1e4)),
+        d(Model, "gpt-j", |c| c.model(2, 2, 256, Pairing::Interleaved, 64).theta(1e4)),
+        d(Model, "phi", |c| c.model(4, 4, 80, Pairing::Half, 32).theta(1e4)),
+        d(Model, "cohere", |c| c.model(8, 2, 128, Pairing::Interleaved, 128).theta(8e6)),
+        d(Model, "glm", |c| c.model(8, 1, 128, Pairing::Interleaved, 64).theta(1e4)),
+        d(Model, "gemma2", |c| {
+            let spec = c.model(4, 2, 256, Pairing::Half, 256);
+            (spec.softmax_scale, spec.logits_soft_cap) = (Some(1.0 / 12.0), Some(50.0));
+            spec.mask.window_left = Some(15);
+        }),
+        d(Model, "deepseek-v3", |c| {
+            let spec = c.model(4, 4, 192, Pairing::InterleavedInHalfOut, 64);
+            (spec.v_head_dim, spec.softmax_scale) = (128, Some(0.1352337788608801));
+            spec.offset(128);
+        }),
+        d(Model, "t5-encoder", |c| c.t5(true)),
+        d(Model, "t5-decoder", |c| c.t5(false)),
+        d(Model, "bloom", |c| c.unrotated(8, 8, 64).bias = vec![alibi(AlibiForm::KeyPosition, 1.0)]),
+        d(Model, "falcon", |c| c.unrotated(7, 1, 64).bias = vec![alibi(AlibiForm::KeyPosition, 0.125)]),
+        d(Model, "mpt", |c| c.unrotated(6, 6, 64).bias = vec![alibi(AlibiForm::KeyFromEnd, 1.0)]),
+        //
+        d(Heads, "mha", |c| (c.spec.num_heads, c.spec.num_kv_heads) = (4, 4)),
+        d(Heads, "mqa", |c| (c.spec.num_heads, c.spec.num_kv_heads) = (4, 1)),
+        d(Heads, "one-head", |c| (c.spec.num_heads, c.spec.num_kv_heads) = (1, 1)),
+        d(Heads, "gqa3", |c| (c.spec.num_heads, c.spec.num_kv_heads) = (6, 2)),
+        d(Heads, "mqa70", |c| (c.spec.num_heads, c.spec.num_kv_heads) = (70, 1)),
+        //
+        d(Dims, "d1", |c| c.dims(1, 1)),
+        d(Dims, "d2", |c| c.dims(2, 2)),
+        d(Dims, "d3", |c| c.dims(3, 3)),
+        d(Dims, "d33", |c| c.dims(33, 33)),
+        d(Dims, "d80", |c| c.dims(80, 80)),
+        d(Dims, "d128", |c| c.dims(128, 128)),
+        d(Dims, "d256", |c| c.dims(256, 256)),
+        d(Dims, "d64v1", |c| c.dims(64, 1)),
+        d(Dims, "d64v7", |c| c.dims(64, 7)),
+        d(Dims, "d64v80", |c| c.dims(64, 80)),
+        d(Dims, "d64v256", |c| c.dims(64, 256)),
+        d(Dims, "d3v64", |c| c.dims(3, 64)),
+        d(Dims, "d255v3", |c| c.dims(255, 3)),
+        //
+        d(R, "no-rotation", |c| c.spec.rotary = None),
+        d(R, "interleaved", |c| c.rotary(Pairing::Interleaved, u32::MAX, 0)),
+        d(R, "interleaved-in-half-out", |c| c.rotary(Pairing::InterleavedInHalfOut, u32::MAX, 0)),
+        d(R, "partial", |c| c.rotary(Pairing::Half, 32, 0)),
+        d(R, "partial-odd", |c| c.rotary(Pairing::Half, 18, 0)),
+        d(R, "partial-interleaved", |c| c.rotary(Pairing::Interleaved, 10, 0)),
+        d(R, "one-pair", |c| c.rotary(Pairing::Half, 2, 0)),
+        d(R, "offset", |c| c.rotary(Pairing::Half, 16, 48)),
+        d(R, "offset-odd", |c| c.rotary(Pairing::Half, 14, 7)),
+        d(R, "offset-interleaved", |c| c.rotary(Pairing::Interleaved, 14, 5)),
+        d(R, "offset-in-half-out", |c| c.rotary(Pairing::InterleavedInHalfOut, 22, 3)),
+        //
+        d(A, "theta1e6", |c| c.spec.theta(1e6)),
+        d(A, "inv-freq", |c| c.inv_freq()),
+        d(A, "attention-factor", |c| c.spec.attention_factor(1.3465735902799727)),
+        d(A, "float32", |c| c.spec.angle(Angle::Float32)),
+        d(A, "angle-table", |c| c.spec.angle(Angle::Table)),
+        //
+        d(P, "ids", |c| (c.spec.positions, c.positions) = (Positions::Ids, Ids::Near)),
+        d(P, "ids-far", |c| (c.spec.positions, c.positions) = (Positions::Ids, Ids::Far)),
+        //
+        d(Scale, "scale1", |c| c.spec.softmax_scale = Some(1.0)),
+        d(Scale, "scale0", |c| c.spec.softmax_scale = Some(0.0)),
+        d(Scale, "scale-negative", |c| c.spec.softmax_scale = Some(-0.1)),
+        //
+        d(Cap, "cap", |c| c.spec.logits_soft_cap = Some(30.0)),
+        d(Cap, "cap-tight", |c| c.spec.logits_soft_cap = Some(0.75)),
+        //
+        d(B, "table", |c| c.bias(&[Bias::Table { min: -20, max: 11 }])),
+        d(B, "table-far", |c| c.bias(&[Bias::Table { min: 5, max: 5 }])),
+        d(B, "t5", |c| c.bias(&[Bias::T5 { num_buckets: 32, max_distance: 128, bidirectional: false }])),
+        d(B, "t5-two-sided", |c| c.bias(&[Bias::T5 { num_buckets: 16, max_distance: 40, bidirectional: true }])),
+        d(B, "alibi", |c| c.bias(&[alibi(AlibiForm::Relative, 1.0)])),
+        d(B, "alibi-symmetric", |c| c.bias(&[alibi(AlibiForm::Symmetric, 1.0)])),
+        d(B, "alibi-key-position", |c| c.bias(&[alibi(AlibiForm::KeyPosition, 1.0)])),
+        d(B, "alibi-key-from-end", |c| c.bias(&[alibi(AlibiForm::KeyFromEnd, 1.0)])),
+        d(B, "alibi-slopes", |c| {
+            let slopes = (0..c.spec.num_heads).map(|h| 0.3 - 0.11 * h as f32).collect();
+            c.bias(&[Bias::Alibi { form: AlibiForm::Symmetric, slopes: Some(slopes), scale: 0.5 }]);
+        }),
+        d(B, "two-tables", |c| {
+            let t5 = Bias::T5 { num_buckets: 8, max_distance: 30, bidirectional: true };
+            c.bias(&[t5, Bias::Table { min: -7, max: 0 }]);
+        }),
+        d(B, "table-and-alibi", |c| c.bias(&[Bias::Table { min: -3, max: 9 }, alibi(AlibiForm::Symmetric, 0.25)])),
+        //
+        d(D, "dense", |c| c.dense(true, true, true, true)),
+        d(D, "dense-heads", |c| c.dense(false, true, true, true)),
+        d(D, "dense-batch", |c| c.dense(true, false, true, true)),
+        d(D, "dense-matrix", |c| c.dense(false, false, true, true)),
+        d(D, "dense-rows", |c| c.dense(false, true, true, false)),
+        d(D, "dense-keys", |c| c.dense(true, false, false, true)),
+        d(D, "dense-one", |c| c.dense(false, false, false, false)),
+        d(D, "dense-minus-infinity", |c| {
+            c.dense(true, true, true, true);
+            c.minus_infinity = true;
+        }),
+        //
+        d(W, "no-mask", |c| c.spec.mask = Mask::none()),
+        d(W, "top-left", |c| c.spec.mask.alignment = Alignment::TopLeft),
+        d(W, "window", |c| c.spec.mask.window_left = Some(9)),
+        d(W, "window-self", |c| c.spec.mask.window_left = Some(0)),
+        d(W, "window-open", |c| c.spec.mask.window_left = Some(u32::MAX)),
+        d(W, "window-two-sided", |c| c.window(Alignment::BottomRight, Some(7), Some(4))),
+        d(W, "window-right", |c| c.window(Alignment::BottomRight, None, Some(3))),
+        d(W, "window-left", |c| c.window(Alignment::BottomRight, Some(40), None)),
+        d(W, "window-top-left", |c| c.window(Alignment::TopLeft, Some(33), Some(0))),
+        //
+        d(M, "mask", |c| c.mask([true; 4], Hidden::Some)),
+        d(M, "mask-heads", |c| c.mask([false, true, true, true], Hidden::Some)),
+        d(M, "mask-batch", |c| c.mask([true, false, true, true], Hidden::Some)),
+        d(M, "mask-keys", |c| c.mask([true, false, false, true], Hidden::Some)),
+        d(M, "mask-rows", |c| c.mask([false, false, true, false], Hidden::Rows)),
+        d(M, "mask-empty-rows", |c| c.mask([true; 4], Hidden::Rows)),
+        d(M, "unseen-nan", |c| c.mask([false, false, false, true], Hidden::Nan)),
+        //
+        d(Length, "kv-len", |c| c.kv_len = Some((c.capacity * 3 / 4).max(1))),
+        d(Length, "kv-len1", |c| c.kv_len = Some(1)),
+        d(Length, "kv-len0", |c| c.kv_len = Some(0)),
+        d(Length, "kv-lens", |c| {
+            (c.batch, c.spec.kv_lens) = (3, true);
+            c.kv_lens = Some(vec![c.capacity, c.capacity.div_ceil(2), 0]);
+        }),
+        //
+        d(L, "bhsd", |c| c.layout = Layout::Bhsd),
+        d(L, "packed", |c| c.layout = Layout::Packed),
+        d(L, "cache", |c| c.layout = Layout::Cache),
+        d(L, "gaps", |c| c.layout = Layout::Gaps),
+        d(L, "start3", |c| c.layout = Layout::Offset),
+        //
+        d(V, "peaked", |c| c.values = Values::Scaled(8.0)),
+        d(V, "tiny", |c| c.values = Values::Scaled(1.0 / 16384.0)),
+        d(V, "nan-query", |c| c.values = Values::NanQuery),
+        d(V, "unit", |c| {
+            c.values = Values::Unit;
+            c.portable_frequencies();
+        }),
+    ]
+};
+
+impl Spec {
+    fn theta(&mut self, theta: f64) {
+        if let Some(rotary) = &mut self.rotary {
+            rotary.frequencies = Frequencies::Theta(theta);
+        }
+    }
+    fn attention_factor(&mut self, factor: f64) {
+        if let Some(rotary) = &mut self.rotary {
+            rotary.attention_factor = factor;
+        }
+    }
+    fn offset(&mut self, offset: u32) {
+        if let Some(rotary) = &mut self.rotary {
+            rotary.offset = offset;
+        }
+    }
+    fn angle(&mut self, angle: Angle) {
+        if let Some(rotary) = &mut self.rotary {
+            rotary.angle = angle;
+        }
+    }
+}
+
+fn alibi(form: AlibiForm, scale: f64) -> Bias {
+    Bias::Alibi { form, slopes: None, scale }
+}
+
+impl Draft {
+    pub(super) fn control(q_len: u32, capacity: u32, dtype: Dtype, seed: u64) -> Self {
+        let mut draft = Draft {
+            spec: Spec { dtype, ..Spec::new(4, 2, 64) },
+            batch: 2,
+            q_len,
+            capacity,
+            seed,
+            kv_len: None,
+            kv_lens: None,
+            layout: Layout::Bshd,
+            positions: Ids::Near,
+            dense: [true; 4],
+            minus_infinity: false,
+            mask: [true; 4],
+            hidden: Hidden::Some,
+            values: Values::Noise,
+        };
+        draft.model(4, 2, 64, Pairing::Half, 64);
+        draft
+    }
+
+    fn unrotated(&mut self, heads: u32, kv_heads: u32, head_dim: u32) -> &mut Spec {
+        let dtype = self.spec.dtype;
+        self.spec = Spec::new(heads, kv_heads, head_dim);
+        (self.spec.dtype, self.spec.mask) = (dtype, Mask::causal());
+        &mut self.spec
+    }
+    fn model(&mut self, heads: u32, kv_heads: u32, head_dim: u32, pairing: Pairing, rotary_dim: u32) -> &mut Spec {
+        let spec = self.unrotated(heads, kv_heads, head_dim);
+        spec.rotary = Some(Rotary::new(pairing, rotary_dim, 1e4));
+        spec
+    }
+    fn t5(&mut self, bidirectional: bool) {
+        let spec = self.unrotated(8, 8, 64);
+        spec.softmax_scale = Some(1.0);
+        spec.bias = vec![Bias::T5 { num_buckets: 32, max_distance: 128, bidirectional }];
+        spec.mask.causal = !bidirectional;
+    }
+    /// Other head dimensions; what rotates is cut to fit.
+    fn dims(&mut self, head_dim: u32, v_head_dim: u32) {
+        (self.spec.head_dim, self.spec.v_head_dim) = (head_dim, v_head_dim);
+        if let Some(Rotary { pairing, .. }) = self.spec.rotary {
+            self.rotary(pairing, u32::MAX, 0);
+        }
+    }
+    /// As much of the window as the head has room for.
+    fn rotary(&mut self, pairing: Pairing, rotary_dim: u32, offset: u32) {
+        let head_dim = self.spec.head_dim;
+        let rotary_dim = rotary_dim.min(head_dim / 2 * 2);
+        self.spec.rotary = (rotary_dim > 0).then(|| {
+            let mut rotary = Rotary::new(pairing, rotary_dim, 1e4);
+            rotary.offset = offset.min(head_dim - rotary_dim);
+            rotary
+        });
+    }
+    /// Frequencies of every kind: zero, negative, a turn for each position, fast ones.
+    fn inv_freq(&mut self) {
+        if let Some(rotary) = &mut self.spec.rotary {
+            let listed = [1.0, -0.5, 0.0, std::f64::consts::TAU, 3.0, 1e-3, -1e-9, 65536.0, 0.7853981633974483, 1e-300];
+            let pairs = rotary.rotary_dim as usize / 2;
+            rotary.frequencies = Frequencies::InvFreq(listed.iter().copied().cycle().take(pairs).collect());
+        }
+    }
+    /// Powers of theta^(-2 / 64) as products: a machine's powf may differ in the last bit, a product may not.
+    fn portable_frequencies(&mut self) {
+        if let Some(rotary) = &mut self.spec.rotary
+            && let Frequencies::Theta(theta) = rotary.frequencies
+        {
+            let ratio = if theta > 1e5 { 0.6493816315762113 } else { 0.7498942093324559 };
+            let pairs = rotary.rotary_dim as usize / 2;
+            let powers = std::iter::successors(Some(1.0), |f| Some(f * ratio));
+            rotary.frequencies = Frequencies::InvFreq(powers.take(pairs).collect());
+        }
+    }
+    /// In place of a model's own.
+    fn bias(&mut self, bias: &[Bias]) {
+        self.spec.bias = bias.to_vec();
+    }
+    fn window(&mut self, alignment: Alignment, left: Option<u32>, right: Option<u32>) {
+        self.spec.mask = Mask { alignment, window_left: left, window_right: right, ..Mask::none() };
+    }
+    fn dense(&mut self, batch: bool, heads: bool, rows: bool, keys: bool) {
+        self.spec.dense_bias = true;
+        self.dense = [batch, heads, rows, keys];
+    }
+    fn mask(&mut self, full: [bool; 4], hidden: Hidden) {
+        self.spec.mask.dense = true;
+        (self.mask, self.hidden) = (full, hidden);
+    }
+
+    /// Keys in use of sequence b.
+    fn used(&self, b: u32) -> u32 {
+        match &self.kv_lens {
+            Some(lens) => lens.get(b as usize).copied().unwrap_or(0),
+            None => self.kv_len.unwrap_or(self.capacity),
+        }
+    }
+    fn random(&self, stream: Stream) -> Random {
+        Random::new(self.seed, stream)
+    }
+
+    pub(super) fn inputs(&mut self) -> Result<Inputs> {
+        let table = self.spec.rotary.as_ref().filter(|r| r.angle == Angle::Table).map(|r| r.rotary_dim as usize / 2);
+        // the rows of an angle table count from 0, but the first of more queries than keys stands before them
+        if table.is_some() && (0..self.batch).any(|b| self.q_len > self.used(b)) {
+            self.spec.positions = Positions::Ids;
+        }
+        let rows = self.capacity.max(self.q_len);
+        let mut inputs = Inputs::new(self.tensor(Stream::Q)?, self.tensor(Stream::K)?, self.tensor(Stream::V)?);
+        (inputs.kv_len, inputs.kv_lens) = (self.kv_len, self.kv_lens.clone());
+        if self.spec.positions == Positions::Ids {
+            let table_rows = table.map(|_| rows);
+            inputs.q_positions = Some(self.ids(Stream::QPositions, self.batch * self.q_len, table_rows));
+            inputs.k_positions = Some(self.ids(Stream::KPositions, self.batch * self.capacity, table_rows));
+        }
+        if let Some(pairs) = table {
+            let mut random = self.random(Stream::Angles);
+            let mut values = || (0..rows as usize * pairs).map(|_| random.noise()).collect();
+            inputs.angle_table = Some(AngleTable { cos: values(), sin: values() });
+        }
+        let mut random = self.random(Stream::Tables);
+        let tables = self.spec.bias.iter().filter_map(|bias| match bias {
+            Bias::Table { min, max } => Some((*max as i64 - *min as i64 + 1) as usize),
+            Bias::T5 { num_buckets, .. } => Some(*num_buckets as usize),
+            Bias::Alibi { .. } => None,
+        });
+        let sizes: Vec<usize> = tables.map(|rows| rows * self.spec.num_heads as usize).collect();
+        inputs.bias_tables = sizes.iter().map(|n| (0..*n).map(|_| random.noise()).collect()).collect();
+        if self.spec.dense_bias {
+            inputs.attn_bias = Some(self.attn_bias()?);
+        }
+        if self.spec.mask.dense {
+            inputs.mask = Some(self.visible()?);
+        }
+        Ok(inputs)
+    }
+
+    fn broadcast(&self, full: [bool; 4]) -> [u32; 4] {
+        let all = [self.batch, self.spec.num_heads, self.q_len, self.capacity];
+        std::array::from_fn(|d| if full[d] { all[d] } else { 1 })
+    }
+    fn attn_bias(&self) -> Result<Dense<f32>> {
+        let shape = self.broadcast(self.dense);
+        let keys = shape[3] as usize;
+        let mut random = self.random(Stream::Dense);
+        let mut value = |i: usize| match self.minus_infinity {
+            // the first row of every head sees nothing
+            true if random.chance(0.3) || (i / keys).is_multiple_of(shape[2] as usize) => f32::NEG_INFINITY,
+            _ => random.noise(),
+        };
+        let data = (0..shape.iter().product::<u32>() as usize).map(&mut value).collect();
+        Dense::new(shape, data)
+    }
+    fn visible(&self) -> Result<Dense<bool>> {
+        let shape = self.broadcast(self.mask);
+        let (rows, keys) = (shape[2] as usize, shape[3] as usize);
+        let mut random = self.random(Stream::Mask);
+        let seen = |i: usize| match self.hidden {
+            Hidden::Some => !random.chance(0.3),
+            Hidden::Rows => (i / keys % rows) % 3 != 1 && !(keys > 1 && random.chance(0.3)),
+            Hidden::Nan => i % 3 != 1,
+        };
+        Dense::new(shape, (0..shape.iter().product::<u32>() as usize).map(seen).collect())
+    }
+    fn ids(&self, stream: Stream, n: u32, table_rows: Option<u32>) -> Vec<i32> {
+        let mut random = self.random(stream);
+        let ends = [0, i32::MIN, i32::MAX, -1, i32::MIN + 1, i32::MAX - 1, 1, 1 << 24];
+        let one = |i: u32| match (table_rows, self.positions) {
+            (Some(rows), _) => random.below(rows as u64) as i32,
+            (None, Ids::Near) => random.below(1001) as i32 * if random.chance(0.5) { 5 } else { -5 },
+            (None, Ids::Far) if i % 3 == 0 => ends[(i as usize / 3) % ends.len()],
+            (None, Ids::Far) => random.bits() as i32,
+        };
+        (0..n).map(one).collect()
+    }
+
+    /// q, k or v in its layout; whatever lies between and beyond its rows is not finite.
+    fn tensor(&self, stream: Stream) -> Result<Tensor> {
+        let spec = &self.spec;
+        let (len, heads, dim) = match stream {
+            Stream::Q => (self.q_len, spec.num_heads, spec.head_dim),
+            Stream::K => (self.capacity, spec.num_kv_heads, spec.head_dim),
+            _ => (self.capacity, spec.num_kv_heads, spec.v_head_dim),
+        };
+        let shape = [self.batch, len, heads, dim];
+        let (q_width, k_width) = (spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim);
+        let (strides, offset) = match (self.layout, stream) {
+            (Layout::Bhsd, _) => (Strides::bhsd(len, heads, dim), 0),
+            (Layout::Packed, _) => {
+                let token = q_width + k_width + spec.num_kv_heads * spec.v_head_dim;
+                let offset = match stream {
+                    Stream::Q => 0,
+                    Stream::K => q_width,
+                    _ => q_width + k_width,
+                };
+                (Strides { batch: len * token, token, head: dim }, offset)
+            }
+            (Layout::Cache, Stream::K | Stream::V) => (Strides::bhsd(len + 13, heads, dim), 0),
+            (Layout::Gaps, _) => {
+                let token = heads * dim + 3;
+                (Strides { batch: len * token + 2, token, head: dim }, 1)
+            }
+            (Layout::Offset, _) => (Strides::bshd(len, heads, dim), 3),
+            (Layout::Bshd, _) | (Layout::Cache, _) => (Strides::bshd(len, heads, dim), 0),
+        };
+        let total = offset as u64 + strides.extent(self.batch, len, heads, dim) + 5;
+        let unread = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+        let mut data: Vec<f32> = (0..total as usize).map(|i| unread[i % 3]).collect();
+        let mut random = self.random(stream);
+        let pair =
+            spec.rotary.as_ref().map(|r| (0..r.rotary_dim as usize / 2).map(|p| r.pair(p).0[0]).collect::<Vec<_>>());
+        for b in 0..self.batch {
+            for j in 0..len {
+                let used = stream == Stream::Q || j < self.used(b);
+                let hidden = stream != Stream::Q && self.hidden == Hidden::Nan && j % 3 == 1;
+                for h in 0..heads {
+                    let start = offset + b * strides.batch + j * strides.token + h * strides.head;
+                    for (e, x) in data[start as usize..(start + dim) as usize].iter_mut().enumerate() {
+                        let noise = random.noise();
+                        let value = match self.values {
+                            Values::Scaled(by) if stream != Stream::V => by * noise,
+                            Values::NanQuery if stream == Stream::Q && [j, h, e as u32] == [len / 2, 0, dim / 2] => {
+                                f32::NAN
+                            }
+                            Values::Unit if stream != Stream::V => {
+                                pair.as_ref().is_some_and(|first| first.contains(&e)) as u32 as f32
+                            }
+                            _ => noise,
+                        };
+                        if used && !hidden {
+                            *x = value;
+                        }
+                    }
+                }
+            }
+        }
+        Tensor::strided(Data::from_f32(spec.dtype, &data), shape, strides, offset)
+    }
+}
+
+/// What a sequence of random numbers is for: each has its own, so that a deviation leaves the others as they are.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Stream {
+    Q = 1,
+    K,
+    V,
+    QPositions,
+    KPositions,
+    Angles,
+    Tables,
+    Dense,
+    Mask,
+    Tail,
+}
+
+/// splitmix64 (Steele, Lea, Flood 2014).
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new(seed: u64, stream: Stream) -> Self {
+        Random(Random(seed.wrapping_mul(31).wrapping_add(stream as u64)).bits())
+    }
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+    /// Nearly normal with variance 1: the sum of four uniform numbers of 16 bits, in integers up to one product.
+    fn noise(&mut self) -> f32 {
+        let bits = self.bits();
+        let sum: i64 = (0..4).map(|i| (bits >> (16 * i) & 0xffff) as i64).sum();
+        (sum - 131_070) as f32 * (1.732_050_8 / 65536.0)
+    }
+    pub(super) fn below(&mut self, n: u64) -> u64 {
+        ((self.bits() as u128 * n as u128) >> 64) as u64
+    }
+    fn chance(&mut self, p: f64) -> bool {
+        (self.bits() >> 11) as f64 * 2f64.powi(-53) < p
+    }
+}

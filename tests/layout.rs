@@ -1,0 +1,345 @@
+//! Composed modules against the host's own account of them, by reflection: bindings, uniforms, workgroup memory, lines.
+
+use naga::valid::{Capabilities, GlobalUse, ValidationFlags, Validator};
+use naga::{AddressSpace, GlobalVariable, Module, ScalarKind, StorageAccess, TypeInner};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rayon::prelude::*;
+use ropewalk::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What WebGPU's core has. To naga, `unpack2x16float` is a capability that devices below WebGPU may lack.
+const CORE: Capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+
+/// A plan to look at, as one choice on every axis.
+type Change = fn(&mut Spec, &mut Shape, &mut Limits);
+
+/// One value of every axis is chosen; the first of each is the control.
+fn axes() -> Vec<Vec<Change>> {
+    fn rotary(spec: &mut Spec, pairing: Pairing, angle: Angle) {
+        let rotary_dim = (spec.head_dim / 2 * 2).min(32);
+        let mut rotary = Rotary::new(pairing, rotary_dim.max(2), 1e4);
+        (rotary.angle, rotary.offset) = (angle, spec.head_dim - rotary_dim.max(2));
+        spec.rotary = Some(rotary);
+    }
+    fn alibi(spec: &mut Spec, form: AlibiForm) {
+        spec.bias.push(Bias::Alibi { form, slopes: None, scale: 1.0 });
+    }
+    vec![
+        vec![|_, _, _| (), |s, _, _| s.dtype = Dtype::F16, |s, _, _| s.dtype = Dtype::Bf16],
+        vec![
+            |_, _, _| (),
+            |s, _, _| (s.head_dim, s.v_head_dim) = (33, 64),
+            |s, _, _| (s.head_dim, s.v_head_dim) = (64, 7),
+            |s, _, _| (s.head_dim, s.v_head_dim) = (256, 256),
+            |s, _, _| (s.head_dim, s.v_head_dim) = (255, 1),
+            |s, _, _| (s.head_dim, s.v_head_dim) = (2, 4),
+        ],
+        vec![|_, _, _| (), |s, _, _| s.num_kv_heads = s.num_heads, |s, _, _| s.num_kv_heads = 1],
+        vec![|_, s, _| s.aligned = true, |_, s, _| s.aligned = false, |_, s, _| s.k.token += 1],
+        vec![|_, _, l| l.rolled_loops = false, |_, _, l| l.rolled_loops = true],
+        vec![
+            |_, _, _| (),
+            |s, _, _| rotary(s, Pairing::Half, Angle::Exact),
+            |s, _, _| rotary(s, Pairing::Half, Angle::Float32),
+            |s, _, _| rotary(s, Pairing::Half, Angle::Table),
+            |s, _, _| rotary(s, Pairing::Interleaved, Angle::Exact),
+            |s, _, _| rotary(s, Pairing::Interleaved, Angle::Float32),
+            |s, _, _| rotary(s, Pairing::InterleavedInHalfOut, Angle::Exact),
+            |s, _, _| rotary(s, Pairing::InterleavedInHalfOut, Angle::Table),
+        ],
+        vec![|_, _, _| (), |s, _, _| s.positions = Positions::Ids],
+        vec![|_, _, _| (), |s, _, _| s.logits_soft_cap = Some(30.0)],
+        vec![
+            |_, _, _| (),
+            |s, _, _| s.bias.push(Bias::Table { min: -10, max: 20 }),
+            |s, _, _| s.bias.push(Bias::Table { min: i32::MIN, max: i32::MIN + 5 }),
+            |s, _, _| s.bias.push(Bias::T5 { num_buckets: 32, max_distance: 128, bidirectional: true }),
+            |s, _, _| {
+                s.bias.push(Bias::T5 { num_buckets: 8, max_distance: 20, bidirectional: false });
+                s.bias.push(Bias::Table { min: i32::MAX - 3, max: i32::MAX });
+            },
+        ],
+        vec![
+            |_, _, _| (),
+            |s, _, _| alibi(s, AlibiForm::Relative),
+            |s, _, _| alibi(s, AlibiForm::Symmetric),
+            |s, _, _| alibi(s, AlibiForm::KeyPosition),
+            |s, _, _| alibi(s, AlibiForm::KeyFromEnd),
+        ],
+        vec![|_, _, _| (), |s, _, _| s.dense_bias = true],
+        vec![
+            |_, _, _| (),
+            |s, _, _| s.mask.causal = true,
+            |s, _, _| (s.mask.causal, s.mask.alignment) = (true, Alignment::TopLeft),
+            |s, _, _| (s.mask.window_left, s.mask.window_right) = (Some(5), Some(u32::MAX)),
+            |s, _, _| (s.mask.window_left, s.mask.causal) = (Some(u32::MAX), true),
+        ],
+        vec![|_, _, _| (), |s, _, _| s.mask.dense = true],
+        vec![|_, _, _| (), |s, _, _| s.kv_lens = true],
+    ]
+}
+
+const KERNELS: [Kernel; 6] = [
+    Kernel::Attention,
+    Kernel::Scores,
+    Kernel::RotateQ { in_place: false },
+    Kernel::RotateQ { in_place: true },
+    Kernel::RotateK { in_place: false },
+    Kernel::RotateK { in_place: true },
+];
+
+fn plan(kernel: Kernel, changes: &[Change]) -> Plan {
+    let (mut spec, mut limits) = (Spec::new(4, 2, 64), Limits::default());
+    let mut shape = Shape::new(&spec, 2, 5, 70);
+    // changes of the spec come first on every axis, so that the shape follows
+    changes.iter().for_each(|change| change(&mut spec, &mut shape, &mut limits));
+    shape = Shape::new(&spec, 2, 5, 70);
+    changes.iter().for_each(|change| change(&mut spec.clone(), &mut shape, &mut limits));
+    if kernel == (Kernel::RotateQ { in_place: false }) || kernel == (Kernel::RotateK { in_place: false }) {
+        shape.out = Strides::bshd(70, 4, spec.head_dim);
+    }
+    Plan::new(kernel, &spec, &shape, &limits).unwrap_or_else(|e| panic!("{kernel:?} of {spec:?}: {e}"))
+}
+
+/// A control, every deviation from it, and a seeded sample of everything else; each for every kernel.
+fn plans() -> Vec<Plan> {
+    let axes = axes();
+    let control: Vec<usize> = vec![0; axes.len()];
+    let mut choices = vec![control.clone()];
+    for (axis, values) in axes.iter().enumerate() {
+        for value in 1..values.len() {
+            let mut choice = control.clone();
+            choice[axis] = value;
+            choices.push(choice);
+        }
+    }
+    let mut rng = StdRng::seed_from_u64(0);
+    choices.extend((0..300).map(|_| axes.iter().map(|values| rng.random_range(0..values.len())).collect()));
+    let all = choices.iter().flat_map(|choice| {
+        let changes: Vec<Change> = axes.iter().zip(choice).map(|(values, value)| values[*value]).collect();
+        KERNELS.map(|kernel| plan(kernel, &changes))
+    });
+    let mut texts = BTreeSet::new();
+    all.filter(|plan| texts.insert(plan.wgsl(Target::Native).to_string())).collect()
+}
+
+/// Parsed and valid with WebGPU's core alone: no f16, no subgroups. `used`: what the entry point uses of every variable.
+fn reflect(plan: &Plan) -> (Module, Vec<GlobalUse>) {
+    let source = plan.wgsl(Target::Native);
+    let module = naga::front::wgsl::parse_str(source).unwrap_or_else(|e| {
+        let at = e.location(source).map(|l| plan.locate(l.line_number as usize));
+        panic!("{}: {at:?}: {}", plan.label(), e.emit_to_string(source))
+    });
+    let mut validator = Validator::new(ValidationFlags::all(), CORE);
+    let info = validator.validate(&module).unwrap_or_else(|e| panic!("{}: {}", plan.label(), e.emit_to_string(source)));
+    let used = module.global_variables.iter().map(|(handle, _)| info.get_entry_point(0)[handle]).collect();
+    (module, used)
+}
+
+fn bytes(module: &Module, variable: &GlobalVariable) -> u32 {
+    module.types[variable.ty].inner.size(module.to_ctx())
+}
+
+#[test]
+fn modules_are_valid_and_bind_what_the_plan_says() {
+    let plans = plans();
+    println!("{} modules", plans.len());
+    assert!(plans.len() > 1000);
+    plans.par_iter().for_each(|plan| {
+        let label = plan.label();
+        let (module, used) = reflect(plan);
+        assert_eq!(module.entry_points.len(), 1, "{label}");
+        let entry = &module.entry_points[0];
+        let [x, y, z] = entry.workgroup_size;
+        assert!(entry.name == "main" && x * y * z <= 256 && x == plan.tile()[0], "{label}");
+
+        let mut found = BTreeMap::new();
+        for ((_, variable), used) in module.global_variables.iter().zip(&used) {
+            let Some(binding) = &variable.binding else { continue };
+            assert_eq!(binding.group, 0, "{label}");
+            let access = match variable.space {
+                AddressSpace::Uniform => Access::Uniform,
+                AddressSpace::Storage { access } if access.contains(StorageAccess::STORE) => Access::ReadWrite,
+                AddressSpace::Storage { .. } => Access::Read,
+                other => panic!("{label}: {other:?}"),
+            };
+            let name = variable.name.clone().unwrap_or_default();
+            assert!(!used.is_empty(), "{label}: {name} is bound, but not used");
+            if access == Access::ReadWrite {
+                assert!(used.contains(GlobalUse::WRITE) || used.contains(GlobalUse::ATOMIC), "{label}: {name}");
+            }
+            assert!(found.insert(binding.binding, (name, access)).is_none(), "{label}: a number twice");
+        }
+        let uniform = |a: Access| if a == Access::UniformDynamic { Access::Uniform } else { a };
+        let told: BTreeMap<_, _> =
+            plan.bindings().iter().map(|b| (b.binding, (b.name.to_string(), uniform(b.access)))).collect();
+        assert_eq!(found, told, "{label}");
+        assert_eq!(plan.bindings().iter().filter(|b| b.access == Access::UniformDynamic).count(), 1, "{label}");
+
+        let storage = found.values().filter(|(_, access)| *access != Access::Uniform).count();
+        assert!(storage <= 8 && found.len() - storage <= 12, "{label}: {storage} storage buffers of {}", found.len());
+
+        let shared = |v: &&GlobalVariable| v.space == AddressSpace::WorkGroup;
+        let variables = module.global_variables.iter().map(|(_, v)| v);
+        let workgroup: u32 = variables.filter(shared).map(|v| bytes(&module, v)).sum();
+        assert!(workgroup <= 16_384, "{label}: {workgroup} bytes of workgroup memory");
+    });
+}
+
+/// The fields of a Rust struct in src/layout.rs: name and type.
+fn rust_fields(name: &str) -> Vec<(String, String)> {
+    let source = include_str!("../src/layout.rs");
+    let body = source.split(&format!("struct {name} {{")).nth(1).and_then(|s| s.split('}').next()).expect("the struct");
+    let fields = body.lines().filter_map(|line| line.trim().strip_prefix("pub(crate) "));
+    fields
+        .filter_map(|field| field.trim_end_matches(',').split_once(": "))
+        .map(|(name, ty)| (name.into(), ty.into()))
+        .collect()
+}
+
+#[test]
+fn uniforms_are_laid_out_as_the_host_writes_them() {
+    let fields = rust_fields("Params");
+    for plan in plans().iter().step_by(7) {
+        let label = plan.label();
+        let (module, _) = reflect(plan);
+        for (_, variable) in module.global_variables.iter() {
+            if variable.space != AddressSpace::Uniform {
+                continue;
+            }
+            let name = variable.name.as_deref().unwrap_or_default();
+            let binding = plan.bindings().iter().find(|b| b.name == name).expect("told");
+            let contents = plan.uniform(binding.slot).expect("a uniform has contents");
+            assert_eq!(binding.size, contents.len() as u64, "{label}: {name}");
+            let size = bytes(&module, variable) as usize;
+            assert!(size <= 65_536, "{label}: {name}");
+            match binding.access {
+                Access::UniformDynamic => {
+                    assert!(size <= CHUNK_STRIDE as usize);
+                    assert_eq!(contents.len(), plan.chunks().len() * CHUNK_STRIDE as usize, "{label}: {name}");
+                }
+                _ => assert_eq!(size, contents.len(), "{label}: {name}"),
+            }
+            let TypeInner::Struct { members, .. } = &module.types[variable.ty].inner else { continue };
+            let members: Vec<_> = members
+                .iter()
+                .map(|m| {
+                    let scalar = module.types[m.ty].inner.scalar().expect("scalars only");
+                    assert_eq!(scalar.width, 4);
+                    let ty = match scalar.kind {
+                        ScalarKind::Float => "f32",
+                        ScalarKind::Uint => "u32",
+                        other => panic!("{label}: {other:?}"),
+                    };
+                    (m.offset, (m.name.clone().unwrap_or_default(), ty.to_string()))
+                })
+                .collect();
+            match binding.slot {
+                Slot::Params => {
+                    let host: Vec<_> = (0..).step_by(4).zip(fields.iter().cloned()).collect();
+                    assert_eq!(members, host, "{label}");
+                    assert_eq!(4 * fields.len(), contents.len());
+                }
+                Slot::Chunk => {
+                    let names: Vec<_> = members.iter().map(|(at, (name, _))| (*at, name.as_str())).collect();
+                    assert_eq!(names[..3], [(0, "tile"), (4, "kv_head"), (8, "batch")], "{label}");
+                    for (entry, chunk) in contents.chunks_exact(CHUNK_STRIDE as usize).zip(plan.chunks()) {
+                        assert_eq!(&entry[..12], bytemuck::cast_slice::<u32, u8>(&chunk.first));
+                    }
+                }
+                other => panic!("{label}: a struct in {other:?}"),
+            }
+        }
+    }
+}
+
+/// What a name in the `params` uniform holds, read as the shader reads it.
+#[test]
+fn params_hold_the_shape() {
+    let mut spec = Spec::new(6, 2, 8);
+    spec.v_head_dim = 4;
+    spec.softmax_scale = Some(0.75);
+    spec.dense_bias = true;
+    let mut shape = Shape::new(&spec, 3, 5, 70);
+    shape.dense = [3, 1, 5, 70];
+    let plan = Plan::new(Kernel::Attention, &spec, &shape, &Limits::default()).expect("a plan");
+    let contents = plan.uniform(Slot::Params).expect("params");
+    let fields = rust_fields("Params");
+    let word = |name: &str| {
+        let at = 4 * fields.iter().position(|(n, _)| n == name).unwrap_or_else(|| panic!("no field {name}"));
+        u32::from_ne_bytes([contents[at], contents[at + 1], contents[at + 2], contents[at + 3]])
+    };
+    for (name, value) in [
+        ("q_capacity", 5),
+        ("kv_capacity", 70),
+        ("num_heads", 6),
+        ("group", 3),
+        ("q_batch", 5 * 6 * 8),
+        ("q_token", 6 * 8),
+        ("q_head", 8),
+        ("k_batch", 70 * 2 * 8),
+        ("v_token", 2 * 4),
+        ("out_token", 6 * 4),
+        ("dense_batch", 5 * 70),
+        ("dense_head", 0),
+        ("dense_row", 70),
+        ("dense_key", 1),
+        ("softmax_scale", 0.75f32.to_bits()),
+    ] {
+        assert_eq!(word(name), value, "{name}");
+    }
+}
+
+/// Every line of a composed module is the line of the author's file that `locate` names, and the plans of this test use
+/// every file.
+#[test]
+fn lines_map_back_to_files() {
+    let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders"));
+    let mut read = BTreeMap::new();
+    for plan in plans() {
+        for (n, line) in plan.wgsl(Target::Native).lines().enumerate() {
+            let (file, at) = plan.locate(n + 1);
+            // the separators between files belong to nobody
+            if file == "(preamble)" || line.is_empty() || line.starts_with("// ---- ") {
+                continue;
+            }
+            let text = read.entry(file).or_insert_with(|| std::fs::read_to_string(folder.join(file)).expect("a file"));
+            assert_eq!(text.lines().nth(at - 1), Some(line), "{}: line {} of {file}", plan.label(), at);
+        }
+    }
+    let mut files = BTreeSet::new();
+    for slot in std::fs::read_dir(folder).expect("shaders/").filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_dir())
+    {
+        let shaders = std::fs::read_dir(&slot).expect("a slot").map(|e| e.expect("a file").path());
+        files.extend(shaders.map(|p| p.strip_prefix(folder).expect("below").to_string_lossy().into_owned()));
+    }
+    let used: BTreeSet<_> = read.keys().map(|f| f.to_string()).collect();
+    assert_eq!(used, files, "files that no plan of this test uses, or the reverse");
+}
+
+/// A compiler's complaint about a composed module leads to the author's file.
+#[test]
+fn a_compile_error_leads_to_its_file() {
+    let mut spec = Spec::new(2, 1, 64);
+    spec.rotary = Some(Rotary::new(Pairing::Half, 64, 1e4));
+    spec.logits_soft_cap = Some(30.0);
+    let shape = Shape::new(&spec, 1, 5, 70);
+    let plan = Plan::new(Kernel::Attention, &spec, &shape, &Limits::default()).expect("a plan");
+    let source = plan.wgsl(Target::Native);
+    for (good, bad, file) in [
+        ("let z = x * x;\n    let near", "let z = x * * x;\n    let near", "cap/tanh.wgsl"),
+        ("let cs = angle(position, p);", "let cs = angel(position, p);", "rotary/half.wgsl"),
+        ("var any = false;", "var any = 0;\n    any = 0.5;", "kernel/attention.wgsl"),
+    ] {
+        let broken = source.replacen(good, bad, 1);
+        assert_ne!(broken, source, "{file} has no {good}");
+        let error = naga::front::wgsl::parse_str(&broken).expect_err("broken");
+        let line = error.location(&broken).expect("a place").line_number as usize;
+        let (found, at) = plan.locate(line);
+        assert_eq!(found, file, "{}", error.emit_to_string(&broken));
+        let text = std::fs::read_to_string(format!("{}/shaders/{file}", env!("CARGO_MANIFEST_DIR"))).expect("a file");
+        let first = good.lines().next().expect("a line");
+        let near = text.lines().skip(at.saturating_sub(2)).take(2).any(|line| line.contains(first));
+        assert!(near, "{file}:{at} is not where it broke");
+    }
+}
