@@ -260,6 +260,7 @@ fn close(passed: bool) {
     report::say("Next:");
     let next = [
         ("ropewalk devices", "what this machine has"),
+        ("ropewalk validate", "many small cases on this adapter, against the reference"),
         ("ropewalk run --help", "your own tensors, with a model's config.json or a spec file"),
         ("ropewalk wgsl --help", "the shader and its bindings, for an engine or a browser"),
     ];
