@@ -5,7 +5,7 @@ mod variants;
 use crate::report;
 use crate::source::Source;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use ropewalk::{Access, CHUNK_STRIDE, Error, Kernel, Limits, Plan, Result, Shape, Slot, Target};
+use ropewalk::{Access, CHUNK_STRIDE, Error, Kernel, Limits, Plan, Result, Shape, Slot, Strides, Target};
 use serde_json::json;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -95,6 +95,11 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
     let spec = args.source.read(Some(args.kv_len))?;
     let mut shape = Shape::new(&spec, args.batch, args.q_len, args.kv_len);
     (shape.dense, shape.mask) = ([1, 1, args.q_len, args.kv_len], [1, 1, args.q_len, args.kv_len]);
+    shape.out = match args.kernel.into() {
+        Kernel::RotateQ { .. } => Strides::bshd(args.q_len, spec.num_heads, spec.head_dim),
+        Kernel::RotateK { .. } => Strides::bshd(args.kv_len, spec.num_kv_heads, spec.head_dim),
+        _ => shape.out,
+    };
     let limits = if args.software { Limits::default().for_cpu() } else { Limits::default() };
     let plan = Plan::new(args.kernel.into(), &spec, &shape, &limits)?;
     validate(&plan, target)?;
