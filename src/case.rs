@@ -227,6 +227,10 @@ fn fixed() -> Vec<CaseId> {
     {
         add(Op::Rotate, names, 75, 75, Dtype::F32);
     }
+    // distances that leave 32 bits
+    for name in ["table", "alibi", "alibi-symmetric", "alibi-key-from-end"] {
+        add(Op::Scores, &["ids-far", name, "no-mask"], 37, 75, Dtype::F32);
+    }
     // storage: every path of loads and stores
     for dtype in NARROW {
         for name in
@@ -264,6 +268,17 @@ fn fixed() -> Vec<CaseId> {
             add(op, &["kv-len"], 5, capacity * 4 / 3 + 1, Dtype::F32);
         }
     }
+    // long rows, whose keys some adapters cut over several dispatches
+    for (names, q_len, capacity) in [
+        (&[][..], 5, 9000),
+        (&["window-left", "kv-lens"], 5, 9000),
+        (&["dense-keys", "nan-query"], 5, 9000),
+        (&["d256", "no-mask"], 3, 5000),
+        (&["d255v3", "kv-len"], 3, 5000),
+    ] {
+        add(Op::Attention, names, q_len, capacity, Dtype::F32);
+    }
+    add(Op::Scores, &[], 5, 9000, Dtype::F32);
     for q_len in [63, 64, 65] {
         add(Op::Rotate, &[], q_len, q_len + 1, Dtype::F32);
     }

@@ -136,18 +136,6 @@ mod twin {
         let turned = if quarter & 1 == 1 { [-s, c] } else { [c, s] };
         if quarter & 2 == 2 { turned.map(|x| -x) } else { turned }
     }
-
-    /// `shaders/angle/float32.wgsl`: the phase of a float32 angle, in one 128-bit product.
-    pub fn phase_of_radians(radians: f32) -> u32 {
-        let bits = radians.to_bits();
-        let exponent = (bits >> 23 & 0xff) as i32 - 150;
-        if exponent < -90 {
-            return 0;
-        }
-        let product = ((bits & 0x7f_ffff) | 0x80_0000) as u128 * 0x28be_60db_9391_054a_7f09_d5f4;
-        let phase = product.checked_shr((64 - exponent) as u32).unwrap_or(0) as u32;
-        if bits >> 31 == 1 { phase.wrapping_neg() } else { phase }
-    }
 }
 
 #[test]
@@ -295,8 +283,7 @@ fn worst_error(rows: impl Fn(usize) -> f64, want: &[Vec<[f64; 2]>], list: &[f64]
         for (p, [c, s]) in row.iter().enumerate() {
             for (what, got, want) in [("cos", rows(2 * r * pairs + p), c), ("sin", rows((2 * r + 1) * pairs + p), s)] {
                 let error = (got - want).abs();
-                // NaN too
-                if !(error <= worst.0) {
+                if error.is_nan() || error > worst.0 {
                     worst = (error, format!("{what} of {:e} at {}: {got} for {want}", list[p], positions[r]));
                 }
             }
@@ -324,8 +311,25 @@ mod gpu {
     use ropewalk::{Angle, AngleTable, Gpu, wgpu};
     use safetensors::SafeTensors;
     use std::borrow::Cow;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
 
-    static GPUS: LazyLock<Vec<Gpu>> = LazyLock::new(common::gpus);
+    /// One test at a time: an OpenGL context that a second thread waits for too long is an error of wgpu's.
+    fn gpus() -> MutexGuard<'static, Vec<Gpu>> {
+        static GPUS: LazyLock<Mutex<Vec<Gpu>>> = LazyLock::new(|| Mutex::new(common::gpus()));
+        GPUS.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `shaders/angle/float32.wgsl`: the phase of a float32 angle, in one 128-bit product.
+    fn phase_of_radians(radians: f32) -> u32 {
+        let bits = radians.to_bits();
+        let exponent = (bits >> 23 & 0xff) as i32 - 150;
+        if exponent < -90 {
+            return 0;
+        }
+        let product = ((bits & 0x7f_ffff) | 0x80_0000) as u128 * 0x28be_60db_9391_054a_7f09_d5f4;
+        let phase = product.checked_shr((64 - exponent) as u32).unwrap_or(0) as u32;
+        if bits >> 31 == 1 { phase.wrapping_neg() } else { phase }
+    }
 
     /// WGSL lets a compiler contract a multiplication and an addition, so equal bits are shown, not promised: on
     /// software adapters they must be equal, on others the count is printed.
@@ -345,7 +349,7 @@ mod gpu {
             let positions = positions_for(&list, 100);
             let want = expected(&list, &positions);
             let (spec, inputs) = unit_rows(&list, &positions);
-            for gpu in &*GPUS {
+            for gpu in gpus().iter() {
                 let (q, _) = gpu.rotate(&spec, &inputs).expect("rotates");
                 let (worst, at) = worst_error(|i| q[i] as f64, &want, &list, &positions);
                 println!("{}: {name}: error {worst:.2e}", gpu.describe());
@@ -444,7 +448,7 @@ mod gpu {
         let positions: Vec<i32> = cases.iter().map(|(p, _)| *p).collect();
         let one = 1f32.to_bits();
         let rotary: Vec<_> = cases.iter().map(|(_, inc)| [(inc >> 32) as u32, *inc as u32, 0, one]).collect();
-        for gpu in &*GPUS {
+        for gpu in gpus().iter() {
             let file = include_str!("../shaders/angle/exact.wgsl");
             let found = run_angles(gpu, file, "exact_phase(positions[i], rotary[i].xy)", &positions, &rotary);
             let mut different = 0;
@@ -476,14 +480,14 @@ mod gpu {
         }
         let positions: Vec<i32> = cases.iter().map(|(p, _)| *p).collect();
         let rotary: Vec<_> = cases.iter().map(|(_, f)| [0, 0, f.to_bits(), 1f32.to_bits()]).collect();
-        for gpu in &*GPUS {
+        for gpu in gpus().iter() {
             let file = include_str!("../shaders/angle/float32.wgsl");
             let product = "phase_of_radians(f32(positions[i]) * bitcast<f32>(rotary[i].z))";
             let found = run_angles(gpu, file, product, &positions, &rotary);
             let (mut different, mut worst) = (0, 0f64);
             for (found, (position, f)) in found.iter().zip(&cases) {
                 let radians = *position as f32 * f;
-                let phase = twin::phase_of_radians(radians);
+                let phase = phase_of_radians(radians);
                 assert_eq!(found[0], phase, "{}: {position} * {f:e}", gpu.describe());
                 let twin = twin::cos_sin_of_phase(phase, twin::separate);
                 let (s, c) = (radians as f64).sin_cos();
@@ -528,7 +532,7 @@ mod gpu {
                 (rotary.angle, rotary.attention_factor) = (Angle::Float32, factor);
             }
             let listed = [floats("cos_hf_f32"), floats("sin_hf_f32")];
-            for gpu in &*GPUS {
+            for gpu in gpus().iter() {
                 let (q, _) = gpu.rotate(&spec, &inputs).expect("rotates");
                 let mut worst = 0f64;
                 for r in 0..positions.len() {
@@ -563,7 +567,7 @@ mod gpu {
                 (rotary.angle, rotary.attention_factor) = (Angle::Table, factor);
             }
             inputs.angle_table = Some(table.clone());
-            for gpu in &*GPUS {
+            for gpu in gpus().iter() {
                 let (q, _) = gpu.rotate(&spec, &inputs).expect("rotates");
                 for (row, position) in q.chunks_exact(2 * pairs as usize).zip(&positions) {
                     let at = *position as usize * pairs as usize..(*position as usize + 1) * pairs as usize;

@@ -5,6 +5,7 @@ use crate::{
     AlibiForm, Alignment, Angle, AngleTable, Bias, Data, Dense, Dtype, Frequencies, Inputs, Mask, Pairing, Positions,
     Result, Rotary, Spec, Strides, Tensor,
 };
+use std::f64::consts::{FRAC_PI_4, TAU};
 
 /// What a deviation may change. Build order: the spec, then lengths, layouts and values.
 pub(super) struct Draft {
@@ -358,7 +359,7 @@ impl Draft {
     /// Frequencies of every kind: zero, negative, a turn for each position, fast ones.
     fn inv_freq(&mut self) {
         if let Some(rotary) = &mut self.spec.rotary {
-            let listed = [1.0, -0.5, 0.0, std::f64::consts::TAU, 3.0, 1e-3, -1e-9, 65536.0, 0.7853981633974483, 1e-300];
+            let listed = [1.0, -0.5, 0.0, TAU, 3.0, 1e-3, -1e-9, 65536.0, FRAC_PI_4, 1e-300];
             let pairs = rotary.rotary_dim as usize / 2;
             rotary.frequencies = Frequencies::InvFreq(listed.iter().copied().cycle().take(pairs).collect());
         }
@@ -470,7 +471,7 @@ impl Draft {
         let one = |i: u32| match (table_rows, self.positions) {
             (Some(rows), _) => random.below(rows as u64) as i32,
             (None, Ids::Near) => random.below(1001) as i32 * if random.chance(0.5) { 5 } else { -5 },
-            (None, Ids::Far) if i % 3 == 0 => ends[(i as usize / 3) % ends.len()],
+            (None, Ids::Far) if i.is_multiple_of(3) => ends[(i as usize / 3) % ends.len()],
             (None, Ids::Far) => random.bits() as i32,
         };
         (0..n).map(one).collect()

@@ -344,6 +344,11 @@ impl Report {
                 report::say(&format!("other bits of cos and sin: {address} [{}]", line.adapter));
             }
         }
+        if self.adapters.iter().any(|line| line.unbounded > 0) {
+            report::say(
+                "unbounded: nothing can be said of rotated keys from kv_len on, and of numbers near the end of f32",
+            );
+        }
         report::say(&format!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped));
     }
 }
