@@ -152,8 +152,8 @@ fn visible_pairs(problem: &Problem) -> u64 {
         return heads as u64 * rows.into_iter().map(seen).sum::<u64>();
     }
     let per_head = |shape: [u32; 4]| shape[1] > 1;
-    let differ = inputs.mask.as_ref().is_some_and(|m| per_head(m.shape))
-        || inputs.attn_bias.as_ref().is_some_and(|d| per_head(d.shape));
+    let differ = inputs.mask.as_ref().is_some_and(|m| per_head(m.shape()))
+        || inputs.attn_bias.as_ref().is_some_and(|d| per_head(d.shape()));
     let (counted, times) = if differ { (heads, 1) } else { (1, heads as u64) };
     let seen = |(b, i): (u32, u32)| {
         (0..counted).map(|h| (0..shape.kv_len).filter(|j| problem.visible(b, h, i, *j)).count() as u64).sum::<u64>()
