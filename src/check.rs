@@ -134,7 +134,7 @@ impl Bounded {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Options {
-    /// Above so many floating-point operations of reference work a sample of rows is checked.
+    /// Above so many floating-point operations of reference work a sample of rows is checked, an eighth of that work.
     pub max_flop: f64,
     /// The least rows of a sample.
     pub min_rows: usize,
@@ -473,6 +473,7 @@ fn sample(problem: &Problem, options: &Options) -> Vec<[u32; 3]> {
     if total <= affordable {
         return rows_of(batch, heads, q_len);
     }
+    let wanted = (affordable / 8).clamp(options.min_rows as u64, total) as usize;
     let mut state = options.seed;
     let mut random = |n: u32| {
         // splitmix64
@@ -484,17 +485,17 @@ fn sample(problem: &Problem, options: &Options) -> Vec<[u32; 3]> {
     };
     let mut rows = vec![[0, 0, 0], [batch - 1, heads - 1, q_len - 1]];
     let tokens = (TILE_Q / spec.group()).max(1); // of a tile
-    for tile in 1..q_len.div_ceil(tokens).min(options.min_rows as u32 / 4) {
+    for tile in 1..q_len.div_ceil(tokens).min(wanted as u32 / 4) {
         let (b, h) = (random(batch), random(heads));
         rows.push([b, h, tile * tokens - 1]);
         rows.push([b, h, tile * tokens]);
     }
-    while rows.len() < options.min_rows {
+    while rows.len() < wanted {
         rows.push([random(batch), random(heads), random(q_len)]);
     }
     rows.sort();
     rows.dedup();
-    while rows.len() < options.min_rows {
+    while rows.len() < wanted {
         let row = [random(batch), random(heads), random(q_len)];
         if let Err(at) = rows.binary_search(&row) {
             rows.insert(at, row);

@@ -6,23 +6,30 @@ use crate::{Alignment, Angle, Bias, Error, Positions, Result, Spec, Strides, Ten
 /// D or a boolean mask: `[batch, num_heads, q_len, kv_len]`, where every dimension may be 1 and is then broadcast.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dense<T> {
-    /// Each is 1 or the full size.
-    pub shape: [u32; 4],
-    /// Row-major.
-    pub data: Vec<T>,
+    pub(crate) shape: [u32; 4],
+    pub(crate) data: Vec<T>,
 }
 
 impl<T: Copy> Dense<T> {
     /// Checks that there is one element for each index.
     pub fn new(shape: [u32; 4], data: Vec<T>) -> Result<Self> {
-        if shape.iter().map(|d| *d as u64).product::<u64>() != data.len() as u64 {
+        let elements = shape.iter().try_fold(1u64, |n, d| n.checked_mul(*d as u64));
+        if elements != Some(data.len() as u64) || data.len() > u32::MAX as usize {
             return Err(Error::input(
                 "dense",
                 format!("{} elements for shape {shape:?}", data.len()),
-                "give exactly one element for each index",
+                "give exactly one element for each index, fewer than 2^32",
             ));
         }
         Ok(Dense { shape, data })
+    }
+    /// Each is 1 or the full size.
+    pub fn shape(&self) -> [u32; 4] {
+        self.shape
+    }
+    /// Row-major.
+    pub fn data(&self) -> &[T] {
+        &self.data
     }
     /// Element strides, 0 where a dimension is broadcast.
     pub fn strides(&self) -> [u32; 4] {

@@ -594,6 +594,10 @@ fn shaders() {
     }
     let table = ropewalk(&["wgsl", "--spec", source, "--bindings"]).stdout;
     assert!(table.contains("lse [batch, heads, q_len]") && !table.contains("fn main("), "{table}");
+    let keys = ropewalk(&["wgsl", "--json", "--spec", source, "--kernel", "rotate-k", "--kv-len", "100"]).stdout;
+    let keys: Value = serde_json::from_str(&keys).expect("--json prints JSON");
+    let out = keys["bindings"].as_array().and_then(|all| all.iter().find(|b| b["name"] == "out"));
+    assert_eq!(out.map(|b| &b["size"]), Some(&json!(100 * 2 * 8 * 4)), "a rotated k is as large as k");
     let json = ropewalk(&["wgsl", "--json", "--spec", source, "--q-len", "100000", "--kv-len", "100000"]).stdout;
     let json: Value = serde_json::from_str(&json).expect("--json prints JSON");
     let dispatches = json["dispatches"].as_array().map_or(0, Vec::len);

@@ -152,7 +152,8 @@ fn what_no_device_can_do_is_an_error_that_names_it() {
 
 #[test]
 fn specs_refuse_what_they_cannot_mean() {
-    let wrong: [(&str, &dyn Fn(&mut Spec)); 16] = [
+    type Change = dyn Fn(&mut Spec);
+    let wrong: [(&str, &Change); 16] = [
         ("schema", &|s| s.schema = 2),
         ("num_heads", &|s| s.num_heads = 0),
         ("num_heads", &|s| s.num_heads = 4096),

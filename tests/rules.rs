@@ -149,6 +149,24 @@ fn keys_cut_over_dispatches_give_the_same_bits() {
 }
 
 #[test]
+fn the_text_that_gpus_get_is_right_too() {
+    // constant loop bounds, no limit on rounds: what a plan for a GPU is made of
+    let mut spec = Spec::new(2, 1, 20);
+    spec.v_head_dim = 9;
+    spec.rotary = Some(Rotary::new(Pairing::Half, 12, 1e4));
+    spec.mask = Mask::causal();
+    let inputs = inputs(&spec, 1, 40, 70, 12);
+    for gpu in gpus() {
+        let mut limits = Limits::default();
+        limits.max_binding_size = gpu.limits().max_binding_size;
+        assert!(!limits.rolled_loops);
+        let got = gpu.with_limits(limits).attention(&spec, &inputs).unwrap();
+        let report = check::verify(&spec, &inputs, &got, &check::Options::default(), &|_| ()).unwrap();
+        assert!(report.passed(), "{}: {report}", gpu.describe());
+    }
+}
+
+#[test]
 fn long_rows_are_right() {
     // 2 048 keys of head_dim 128: more rounds of loops than some software drivers make in one dispatch
     let mut spec = Spec::new(1, 1, 128);

@@ -28,7 +28,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let last_row = min(first_row + TILE_Q, rows) - 1u;
     let keys = chunk_keys(key_range(batch, first_row / params.group, last_row / params.group));
 
-    let packed = min(first_row + lane, last_row);                          // spare lanes repeat the last row, unstored
+    let packed = min(first_row + lane, last_row);                          // spare lanes only help to rotate keys
     let stored = first_row + lane <= last_row;
     let i = packed / params.group;
     let head = kv_head * params.group + packed % params.group;
@@ -54,7 +54,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         let count = min(TILE_K, keys.y - first);
         for (var t = 0u; t < count; t++) {
             at.j = first + t;
-            if (visible(at)) {
+            if (stored && visible(at)) {
                 at.k_pos = k_position(batch, at.j);
                 s[t] = score(&q_rotated, t, at);
                 state.nan = state.nan || is_nan(s[t]);

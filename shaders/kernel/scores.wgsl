@@ -17,7 +17,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let last_row = min(first_row + TILE_Q, rows) - 1u;
     let keys = key_range(batch, first_row / params.group, last_row / params.group);
 
-    let row = min(first_row + lane, last_row);                             // spare lanes repeat the last row, unstored
+    let row = min(first_row + lane, last_row);                             // spare lanes only help to rotate keys
     let stored = first_row + lane <= last_row;
     let i = row / params.group;
     let head = kv_head * params.group + row % params.group;
@@ -33,7 +33,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         for (var t = 0u; t < min(TILE_K, chunk.end_key - first); t++) {
             at.j = first + t;
             var bits = 0xff800000u;
-            if (at.j < keys.y && visible(at)) {
+            if (stored && at.j < keys.y && visible(at)) {
                 at.k_pos = k_position(batch, at.j);
                 bits = bitcast<u32>(score(&q_rotated, t, at));
             }

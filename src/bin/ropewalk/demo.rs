@@ -113,7 +113,7 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
     let passed = lines.iter().all(|l| l.passed) && layer.passed != Some(false);
     match json {
         true => report::json(&serde_json::json!({ "cases": lines, "layer": layer, "passed": passed })),
-        false => close(passed),
+        false => close(passed, matches!(engine, Engine::Gpu(_))),
     }
     crate::verdict(passed)
 }
@@ -252,14 +252,18 @@ fn noise(n: usize, seed: u64) -> Vec<f32> {
     (0..n).map(|_| one()).collect()
 }
 
-fn close(passed: bool) {
-    report::say(match passed {
-        true => "\nEvery number is within its bound.",
-        false => "\nSOME NUMBERS ARE WRONG on this adapter. Please report it, with the output of `ropewalk devices`.",
+fn close(passed: bool, gpu: bool) {
+    report::say(match (passed, gpu) {
+        (true, true) => "\nEvery number is within its bound.",
+        (true, false) => "\nThe reference agrees with transformers. It is what a GPU would be checked against here.",
+        (false, _) => {
+            "\nSOME NUMBERS ARE WRONG on this adapter. Please report it, with the output of `ropewalk devices`."
+        }
     });
     report::say("Next:");
     let next = [
         ("ropewalk devices", "what this machine has"),
+        ("ropewalk validate", "many small cases on this adapter, against the reference"),
         ("ropewalk run --help", "your own tensors, with a model's config.json or a spec file"),
         ("ropewalk wgsl --help", "the shader and its bindings, for an engine or a browser"),
     ];

@@ -152,8 +152,8 @@ fn visible_pairs(problem: &Problem) -> u64 {
         return heads as u64 * rows.into_iter().map(seen).sum::<u64>();
     }
     let per_head = |shape: [u32; 4]| shape[1] > 1;
-    let differ = inputs.mask.as_ref().is_some_and(|m| per_head(m.shape))
-        || inputs.attn_bias.as_ref().is_some_and(|d| per_head(d.shape));
+    let differ = inputs.mask.as_ref().is_some_and(|m| per_head(m.shape()))
+        || inputs.attn_bias.as_ref().is_some_and(|d| per_head(d.shape()));
     let (counted, times) = if differ { (heads, 1) } else { (1, heads as u64) };
     let seen = |(b, i): (u32, u32)| {
         (0..counted).map(|h| (0..shape.kv_len).filter(|j| problem.visible(b, h, i, *j)).count() as u64).sum::<u64>()
@@ -168,7 +168,6 @@ impl Figures {
             Clock::GpuTimestamps => "by the GPU's timestamps",
             Clock::Wall => "by the wall clock",
         };
-        let time = |seconds: f64| report::time(Duration::from_secs_f64(seconds));
         let mut rows = vec![("adapter", self.adapter.clone()), ("kernel", self.kernel.clone())];
         rows.push((
             "problem",
@@ -184,17 +183,20 @@ impl Figures {
                 self.dtype.name()
             ),
         ));
-        rows.push(("time", format!("{} {clock}", time(self.seconds))));
+        rows.push(("time", format!("{} {clock}", report::time(self.seconds))));
         if self.gpu {
-            let compiled = time(self.compile_seconds);
+            let compiled = report::time(self.compile_seconds);
             let work = format!("{} dispatches in {} part(s); {compiled} to compile", self.dispatches, self.parts);
             rows.push(("work", work));
         }
         rows.push((
             "rate",
             format!(
-                "{:.3} GFLOP/s, {:.3} GB/s ({:.4} GFLOP: {} visible pairs; q, k, v and out moved once)",
-                self.gflop_per_second, self.gb_per_second, self.gflop, self.visible_pairs
+                "{} GFLOP/s, {} GB/s ({} GFLOP: {} visible pairs; q, k, v and out moved once)",
+                report::number(self.gflop_per_second),
+                report::number(self.gb_per_second),
+                report::number(self.gflop),
+                self.visible_pairs
             ),
         ));
         if self.gpu {

@@ -2,13 +2,13 @@
 
 use ropewalk::{Data, Dtype, Error, Result};
 use safetensors::tensor::{Metadata, TensorInfo, TensorView};
-use safetensors::{Dtype as Stored, serialize_to_file};
+use safetensors::{Dtype as Stored, serialize};
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Cursor, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The largest header of a safetensors file, as the format has it.
 const MAX_HEADER: u64 = 100_000_000;
@@ -163,15 +163,20 @@ fn wrong_type(name: &str, found: Stored, wanted: &str) -> Error {
     Error::input(name, format!("is of type {found:?}"), format!("store it as {wanted}"))
 }
 
+/// The name under which a file is written, beside the target.
+fn unfinished(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_string_lossy();
+    Some(path.with_file_name(format!(".{name}.{}.tmp", std::process::id())))
+}
+
 /// Whether a file can be made where `path` says, without leaving one: asked before the work, not after it.
 pub fn check_writable(path: &Path) -> Result<()> {
     let bad = |problem: String| {
         Error::input(format!("--output {}", path.display()), problem, "name a file in a folder that can be written")
     };
-    let Some(name) = path.file_name().filter(|_| !path.is_dir()) else {
+    let Some(probe) = unfinished(path).filter(|_| !path.is_dir()) else {
         return Err(bad("is a folder".into()));
     };
-    let probe = path.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
     let made = OpenOptions::new().write(true).create_new(true).open(&probe).and_then(|_| fs::remove_file(&probe));
     made.map_err(|e| bad(format!("cannot be written: {e}")))
 }
@@ -182,11 +187,21 @@ pub fn write(
     tensors: Vec<(&str, Stored, Vec<usize>, &[u8])>,
     metadata: HashMap<String, String>,
 ) -> Result<()> {
+    let bad = |problem: String| {
+        Error::input(
+            format!("--output {}", path.display()),
+            format!("cannot be written: {problem}"),
+            "is the disk full?",
+        )
+    };
     let views: std::result::Result<Vec<_>, _> = tensors
         .into_iter()
         .map(|(name, dtype, shape, bytes)| TensorView::new(dtype, shape, bytes).map(|view| (name, view)))
         .collect();
-    views.and_then(|views| serialize_to_file(views, Some(metadata), path)).map_err(|e| {
-        Error::input(format!("--output {}", path.display()), format!("cannot be written: {e}"), "is the disk full?")
+    let bytes = views.and_then(|views| serialize(views, Some(metadata))).map_err(|e| bad(e.to_string()))?;
+    let part = unfinished(path).ok_or_else(|| bad("it has no name".into()))?;
+    fs::write(&part, bytes).and_then(|()| fs::rename(&part, path)).map_err(|e| {
+        fs::remove_file(&part).ok();
+        bad(e.to_string())
     })
 }

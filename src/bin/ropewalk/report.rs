@@ -54,13 +54,18 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
+/// A number to three digits.
+pub fn number(x: f64) -> String {
+    let decimals = if x.is_normal() { (2.0 - x.abs().log10().floor()).clamp(0.0, 12.0) } else { 0.0 };
+    format!("{x:.0$}", decimals as usize)
+}
+
 /// A duration to three digits.
-pub fn time(t: Duration) -> String {
-    match t.as_secs_f64() {
-        s if s >= 100.0 => format!("{s:.0} s"),
-        s if s >= 1.0 => format!("{s:.2} s"),
-        s if s >= 1e-3 => format!("{:.2} ms", s * 1e3),
-        s => format!("{:.0} us", s * 1e6),
+pub fn time(seconds: f64) -> String {
+    match seconds {
+        s if s >= 1.0 => format!("{} s", number(s)),
+        s if s >= 1e-3 => format!("{} ms", number(s * 1e3)),
+        s => format!("{} us", number(s * 1e6)),
     }
 }
 

@@ -5,7 +5,7 @@ mod variants;
 use crate::report;
 use crate::source::Source;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use ropewalk::{Access, CHUNK_STRIDE, Error, Kernel, Limits, Plan, Result, Shape, Slot, Target};
+use ropewalk::{Access, CHUNK_STRIDE, Error, Kernel, Limits, Plan, Result, Shape, Slot, Strides, Target};
 use serde_json::json;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -35,9 +35,9 @@ pub struct Args {
     /// Who compiles it: naga, or a browser
     #[arg(long, value_enum, default_value = "native")]
     target: TargetName,
-    /// Loops over a row keep run-time bounds, as software adapters want them
+    /// For a software adapter: loops with run-time bounds, fewer keys in a dispatch
     #[arg(long)]
-    rolled_loops: bool,
+    software: bool,
     /// Print the binding table alone
     #[arg(long)]
     bindings: bool,
@@ -95,7 +95,13 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
     let spec = args.source.read(Some(args.kv_len))?;
     let mut shape = Shape::new(&spec, args.batch, args.q_len, args.kv_len);
     (shape.dense, shape.mask) = ([1, 1, args.q_len, args.kv_len], [1, 1, args.q_len, args.kv_len]);
-    let plan = Plan::new(args.kernel.into(), &spec, &shape, &limits(args.rolled_loops))?;
+    shape.out = match args.kernel.into() {
+        Kernel::RotateQ { .. } => Strides::bshd(args.q_len, spec.num_heads, spec.head_dim),
+        Kernel::RotateK { .. } => Strides::bshd(args.kv_len, spec.num_kv_heads, spec.head_dim),
+        _ => shape.out,
+    };
+    let limits = if args.software { Limits::default().for_cpu() } else { Limits::default() };
+    let plan = Plan::new(args.kernel.into(), &spec, &shape, &limits)?;
     validate(&plan, target)?;
     match (json, args.bindings) {
         (true, _) => report::json(&as_json(&plan, target)),
@@ -103,13 +109,6 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
         (false, false) => report::say(&format!("{}\n{}", header(&plan, target), plan.wgsl(target))),
     }
     crate::verdict(true)
-}
-
-/// WebGPU's default limits.
-fn limits(rolled_loops: bool) -> Limits {
-    let mut limits = Limits::default();
-    limits.rolled_loops = rolled_loops;
-    limits
 }
 
 /// Parses and validates with what every WebGPU device can do, which unpacking binary16 is part of; an error names the
@@ -171,8 +170,8 @@ fn header(plan: &Plan, target: Target) -> String {
     let _ = writeln!(text, "//\n// dispatches ({}), the n-th with dynamic offset {CHUNK_STRIDE} n:", chunks.len());
     const SHOWN: usize = 8;
     for c in chunks.iter().take(SHOWN) {
-        let ([x, y, z], [fx, fy, fz]) = (c.workgroups, c.first);
-        let _ = writeln!(text, "//   {x} x {y} x {z} workgroups from ({fx}, {fy}, {fz})");
+        let ([x, y, z], [fx, fy, fz], [from, to]) = (c.workgroups, c.first, c.keys);
+        let _ = writeln!(text, "//   {x} x {y} x {z} workgroups from ({fx}, {fy}, {fz}), keys {from}..{to}");
     }
     if chunks.len() > SHOWN {
         let _ = writeln!(text, "//   and {} more (--json has all)", chunks.len() - SHOWN);
@@ -191,7 +190,7 @@ fn as_json(plan: &Plan, target: Target) -> serde_json::Value {
         .filter_map(|slot| Some((slot.name().to_string(), json!(words(slot)?))))
         .collect();
     let dispatches: Vec<_> =
-        plan.chunks().iter().map(|c| json!({ "first": c.first, "workgroups": c.workgroups })).collect();
+        plan.chunks().iter().map(|c| json!({ "first": c.first, "keys": c.keys, "workgroups": c.workgroups })).collect();
     json!({
         "label": plan.label(),
         "target": format!("{target:?}").to_lowercase(),

@@ -334,9 +334,9 @@ pub fn place_mask(
         spec.kv_lens = inputs.kv_lens.is_some();
         return Ok(());
     };
-    if given.shape.iter().zip(sizes.scores()).any(|(have, full)| *have != 1 && *have != full) {
+    if given.shape().iter().zip(sizes.scores()).any(|(have, full)| *have != 1 && *have != full) {
         let want = format!("give a tensor that broadcasts to {:?}", sizes.scores());
-        return Err(Error::input("mask", format!("shape {:?}", given.shape), want).into());
+        return Err(Error::input("mask", format!("shape {:?}", given.shape()), want).into());
     }
     // The first that hides exactly what the listed mask hides, else the first that hides nothing more.
     let mut partly = None;
@@ -368,8 +368,8 @@ enum Explained {
 
 fn explains(problem: &Problem, given: &Dense<bool>, sizes: Sizes) -> Explained {
     let mut explained = Explained::Exactly;
-    for b in 0..given.shape[0].max(sizes.batch) {
-        for h in 0..given.shape[1] {
+    for b in 0..given.shape()[0].max(sizes.batch) {
+        for h in 0..given.shape()[1] {
             for (i, j) in (0..sizes.q_len).flat_map(|i| (0..sizes.kv_len).map(move |j| (i, j))) {
                 match (problem.visible(b, h, i, j), given.get([b, h, i, j])) {
                     (false, true) => return Explained::Wrongly,

@@ -460,7 +460,7 @@ mod tests {
     fn a_short_mask_hides_the_rest() {
         let entry = Entry { shape: vec![2, 2], values: Values::Bool(vec![true, false, false, true]) };
         let mask = lengthened("m", &entry, vec![true, false, false, true], 3, false).unwrap();
-        assert_eq!((mask.shape, mask.data), ([1, 1, 2, 3], vec![true, false, false, false, true, false]));
+        assert_eq!((mask.shape(), mask.data()), ([1, 1, 2, 3], &[true, false, false, false, true, false][..]));
         assert!(lengthened("m", &entry, vec![true, false, false, true], 1, false).is_err());
     }
 }

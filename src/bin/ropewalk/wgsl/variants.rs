@@ -1,9 +1,9 @@
 //! Specs that between them use every shader file beside every other that it meets in a kernel.
 
-use super::{limits, validate};
+use super::validate;
 use ropewalk::{
-    AlibiForm, Alignment, Angle, Bias, Dtype, Error, Kernel, Mask, Pairing, Plan, Positions, Result, Rotary, Shape,
-    Spec, Target,
+    AlibiForm, Alignment, Angle, Bias, Dtype, Error, Kernel, Limits, Mask, Pairing, Plan, Positions, Result, Rotary,
+    Shape, Spec, Target,
 };
 use std::collections::HashMap;
 use std::fs;
@@ -20,6 +20,8 @@ struct Variant {
     spec: Spec,
     aligned: bool,
     rolled_loops: bool,
+    /// Keys cut over dispatches, the state of a row carried between them.
+    carry: bool,
 }
 
 /// Writes every distinct shader, validated, and tells how many there are.
@@ -33,15 +35,21 @@ pub fn write(folder: &Path, target: Target) -> Result<usize> {
     for v in all() {
         let mut shape = Shape::new(&v.spec, 2, 40, 72);
         shape.aligned = v.aligned;
-        let plan = Plan::new(v.kernel, &v.spec, &shape, &limits(v.rolled_loops))?;
+        let mut limits = Limits::default();
+        limits.rolled_loops = v.rolled_loops;
+        if v.carry {
+            limits.max_loop_rounds = 1;
+        }
+        let plan = Plan::new(v.kernel, &v.spec, &shape, &limits)?;
         if !texts.insert(plan.wgsl(target).to_string()) {
             continue;
         }
         validate(&plan, target)?;
         let positions = if v.spec.positions == Positions::Ids { ".ids" } else { "" };
         let loops = if v.rolled_loops { ".rolled" } else { "" };
+        let carry = if v.carry { ".carry" } else { "" };
         let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
-        let mut name: String = format!("{}{positions}{loops}", plan.label()).chars().map(safe).collect();
+        let mut name: String = format!("{}{positions}{loops}{carry}", plan.label()).chars().map(safe).collect();
         let same = names.entry(name.clone()).or_default();
         *same += 1;
         if *same > 1 {
@@ -75,7 +83,7 @@ fn alibi(form: AlibiForm) -> Bias {
     Bias::Alibi { form, slopes: None, scale: 1.0 }
 }
 
-/// Storage types and alignments of every kernel, loops of both kinds.
+/// Storage types and alignments of every kernel, loops of both kinds, keys at once and in parts.
 fn storage() -> Vec<Variant> {
     let mut all = Vec::new();
     for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
@@ -83,7 +91,9 @@ fn storage() -> Vec<Variant> {
             for (aligned, rolled_loops) in [(true, true), (true, false), (false, true), (false, false)] {
                 let mut spec = rich();
                 spec.dtype = dtype;
-                all.push(Variant { kernel, spec, aligned, rolled_loops });
+                for carry in [false, true] {
+                    all.push(Variant { kernel, spec: spec.clone(), aligned, rolled_loops, carry });
+                }
             }
         }
     }
@@ -106,7 +116,7 @@ fn rotations() -> Vec<Variant> {
             for kernel in [ATTENTION, SCORES].into_iter().chain(ROTATE) {
                 let mut spec = rich();
                 (spec.rotary, spec.positions) = (rotary.clone(), positions);
-                all.push(Variant { kernel, spec, aligned: true, rolled_loops: true });
+                all.push(Variant { kernel, spec, aligned: true, rolled_loops: true, carry: false });
             }
         }
     }
@@ -150,9 +160,9 @@ fn scores() -> Vec<Variant> {
                 // each of cap and kv_lens with and without the other
                 spec.logits_soft_cap = (both == ((i + j) % 2 == 0)).then_some(30.0);
                 let rolled_loops = j % 2 == 0;
-                all.push(Variant { kernel: ATTENTION, spec: spec.clone(), aligned: true, rolled_loops });
+                all.push(Variant { kernel: ATTENTION, spec: spec.clone(), aligned: true, rolled_loops, carry: false });
                 if both {
-                    all.push(Variant { kernel: SCORES, spec, aligned: true, rolled_loops });
+                    all.push(Variant { kernel: SCORES, spec, aligned: true, rolled_loops, carry: false });
                 }
             }
         }
@@ -169,7 +179,7 @@ fn sizes() -> Vec<Variant> {
                 let mut spec = rich();
                 (spec.head_dim, spec.v_head_dim, spec.dtype) = (head_dim, v_head_dim, dtype);
                 spec.rotary = (head_dim > 1).then(|| Rotary::new(Pairing::Half, head_dim / 2 * 2, 10_000.0));
-                all.push(Variant { kernel: ATTENTION, spec, aligned: true, rolled_loops });
+                all.push(Variant { kernel: ATTENTION, spec, aligned: true, rolled_loops, carry: false });
             }
         }
     }
