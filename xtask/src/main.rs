@@ -144,7 +144,8 @@ fn examples() -> Vec<(String, bool)> {
 
 /// The repository.
 fn root() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().unwrap_or(own)
 }
 
 /// Where cargo builds: this program is `TARGET/debug/xtask`.
@@ -183,8 +184,9 @@ fn success(command: &Command, status: io::Result<ExitStatus>) -> Result<(), Stri
         Ok(status) => status.to_string(),
         Err(error) => error.to_string(),
     };
-    let words = [command.get_program()].into_iter().chain(command.get_args()).map(|word| word.to_string_lossy());
-    Err(format!("{}: {said}", words.collect::<Vec<_>>().join(" ")))
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+    let words: Vec<_> = [program].into_iter().chain(command.get_args()).map(|word| word.to_string_lossy()).collect();
+    Err(format!("{}: {said}", words.join(" ")))
 }
 
 fn outcome(result: Result<(), String>) -> Outcome {
