@@ -89,10 +89,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 view(0)?,
                 view(HEADS[1] * DIM)?,
             );
+            let lse = plan.lse_offset() as usize..(plan.lse_offset() + HEADS[0]) as usize;
             let output = Output {
                 out_shape: [1, 1, HEADS[0], DIM],
                 out: Data::from_bytes(Dtype::F16, &read(device, queue, out)?).to_f32(),
-                lse: Data::from_bytes(Dtype::F32, &read(device, queue, work)?).to_f32(),
+                lse: Data::from_bytes(Dtype::F32, &read(device, queue, work)?).to_f32()[lse.clone()].to_vec(),
             };
             let report = check::verify(&spec, &inputs, &output, &check::Options::default(), &|_| ())?;
             println!("step {token}, {len} keys: {report}");

@@ -249,12 +249,13 @@ impl Gpu {
         progress: &dyn Fn(f64),
     ) -> Result<(Output<f32>, Stats)> {
         let problem = Problem::new(spec, inputs)?;
+        slice::parts(Kernel::Attention, &problem, &self.limits)?; // before anything large is allocated
         let [batch, q_len] = [problem.shape.batch, problem.shape.q_len];
         let (heads, dim) = (spec.num_heads, spec.v_head_dim);
         let mut output = Output {
             out_shape: [batch, q_len, heads, dim],
-            out: vec![0.0; batch as usize * q_len as usize * heads as usize * dim as usize],
-            lse: vec![0.0; batch as usize * heads as usize * q_len as usize],
+            out: zeros([batch, q_len, heads, dim])?,
+            lse: zeros([batch, heads, q_len, 1])?,
         };
         let stats = self
             .run(Kernel::Attention, &problem, progress, &mut |part, run| {
@@ -287,8 +288,9 @@ impl Gpu {
     /// See [`Gpu::scores`].
     pub async fn scores_async(&self, spec: &Spec, inputs: &Inputs) -> Result<Vec<f32>> {
         let problem = Problem::new(spec, inputs)?;
+        slice::parts(Kernel::Scores, &problem, &self.limits)?;
         let plane = problem.shape.q_len as usize * problem.shape.kv_len as usize;
-        let mut scores = vec![0.0; problem.shape.batch as usize * spec.num_heads as usize * plane];
+        let mut scores = zeros([problem.shape.batch, spec.num_heads, problem.shape.q_len, problem.shape.kv_len])?;
         self.run(Kernel::Scores, &problem, &|_| (), &mut |part, run| {
             let first = part.kv_heads.start * spec.group();
             let len = part.kv_heads.len() * spec.group() as usize * plane;
@@ -317,7 +319,7 @@ impl Gpu {
         ];
         for (kernel, len, heads, group) in kernels {
             let row = spec.head_dim as usize;
-            let mut rotated = vec![0.0; batch as usize * len as usize * heads as usize * row];
+            let mut rotated = zeros([batch, len, heads, spec.head_dim])?;
             self.run(kernel, &problem, &|_| (), &mut |part, run| {
                 let (first, n) = ((part.kv_heads.start * group) as usize, part.kv_heads.len() * group as usize);
                 for (bi, b) in part.batch.clone().enumerate() {
@@ -349,7 +351,8 @@ impl Gpu {
         let mut stats = Stats { parts: parts.len(), ..Stats::default() };
         for (n, part) in parts.iter().enumerate() {
             let share = |done: f64| progress((n as f64 + done) / parts.len() as f64);
-            let run = if parts.len() == 1 {
+            // one part that fits as it lies is taken as it lies; others are gathered
+            let run = if parts.len() == 1 && Plan::for_problem(kernel, problem, &self.limits).is_ok() {
                 self.run_part(kernel, problem, &mut stats, &share).await?
             } else {
                 let (spec, inputs) = slice::part(problem, part)?;
@@ -580,6 +583,16 @@ impl Gpu {
 struct Run {
     out: Vec<f32>,
     lse: Vec<f32>,
+}
+
+/// Zeros for a result, or an error where there is no memory for it.
+fn zeros(shape: [u32; 4]) -> Result<Vec<f32>> {
+    let len = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d as usize));
+    let mut values = Vec::new();
+    match len.map(|len| values.try_reserve_exact(len).map(|()| values.resize(len, 0.0))) {
+        Some(Ok(())) => Ok(values),
+        _ => Err(Error::device("allocating a result", format!("no memory for {shape:?} values"))),
+    }
 }
 
 struct Timer {

@@ -370,7 +370,7 @@ impl<'a> Problem<'a> {
     pub fn q_position(&self, b: u32, i: u32) -> i32 {
         match &self.inputs.q_positions {
             Some(ids) => ids[b as usize * self.shape.q_len as usize + i as usize],
-            None => (i as i64 + self.kv_len(b) as i64 - self.shape.q_len as i64) as i32,
+            None => self.q_index(b, i) as i32,
         }
     }
     /// n: the position of key row j.

@@ -19,7 +19,7 @@ pub enum Slot {
     V = 2,
     /// The result.
     Out = 3,
-    /// Read-write workspace of the caller: lse.
+    /// Read-write workspace of the caller: lse, and rows that are not finished.
     Work = 4,
     /// Tables of the model: relative biases, cos and sin.
     Tables = 5,

@@ -255,20 +255,20 @@ impl Pipeline {
         alignment: u64,
     ) -> Result<(wgpu::Buffer, u64, u64)> {
         let rest = given.offset % alignment;
-        let element = match slot {
-            Slot::Q | Slot::K | Slot::V | Slot::Out => self.plan.spec().dtype.size() as u64,
-            _ => 4,
-        };
+        let words = slot == Slot::Out && self.plan.kernel() == Kernel::Scores; // scores are 4 bytes whatever the storage
+        let tensor = matches!(slot, Slot::Q | Slot::K | Slot::V | Slot::Out) && !words;
+        let element = if tensor { self.plan.spec().dtype.size() as u64 } else { 4 };
         let unit = match slot {
-            Slot::Q | Slot::K | Slot::V | Slot::Out if self.plan.aligned() => 4 * element,
-            Slot::Q | Slot::K | Slot::V | Slot::Out | Slot::Dense | Slot::Work => element,
+            _ if tensor && self.plan.aligned() => 4 * element,
+            _ if tensor || words => element,
+            Slot::Dense | Slot::Work => element,
             _ => alignment,
         };
         if !rest.is_multiple_of(unit) {
             return Err(Error::input(
                 slot.name(),
                 format!("starts at byte {}", given.offset),
-                match self.plan.aligned() && unit == 4 * element {
+                match tensor && self.plan.aligned() {
                     true => format!("start at a multiple of {unit} bytes, or plan with shape.aligned = false"),
                     false => format!("start at a multiple of {unit} bytes"),
                 },
@@ -279,7 +279,12 @@ impl Pipeline {
             Slot::Q => params.q_offset += elements,
             Slot::K => params.k_offset += elements,
             Slot::V => params.v_offset += elements,
-            Slot::Out => params.out_offset += elements,
+            Slot::Out => {
+                params.out_offset += elements;
+                if self.plan.kernel().in_place() {
+                    params.q_offset += elements; // the source is `out` too
+                }
+            }
             Slot::Dense => params.dense_offset += elements,
             Slot::Work => {
                 params.lse_offset += elements;

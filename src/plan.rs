@@ -43,7 +43,7 @@ impl Kernel {
     pub(crate) fn rotates_only(self) -> bool {
         matches!(self, Kernel::RotateQ { .. } | Kernel::RotateK { .. })
     }
-    fn in_place(self) -> bool {
+    pub(crate) fn in_place(self) -> bool {
         matches!(self, Kernel::RotateQ { in_place: true } | Kernel::RotateK { in_place: true })
     }
 }
@@ -261,15 +261,19 @@ impl Plan {
         let target = if kernel.in_place() { source } else { shape.out };
         let aligned = aligned(kernel, spec, shape, source, target);
         let tile_k = tile_k(spec.head_dim, limits.max_workgroup_storage);
-        if tile_k == 0 || limits.max_invocations < TILE_Q || limits.max_storage_buffers < 8 {
-            return Err(Error::limit(
-                "max_compute_workgroup_storage_size",
-                format!("{limits:?}"),
-                "request WebGPU's default limits at least",
-            ));
+        for (name, have, need) in [
+            ("max_compute_workgroup_storage_size", limits.max_workgroup_storage, 16_384),
+            ("max_compute_invocations_per_workgroup", limits.max_invocations, TILE_Q),
+            ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers, 8),
+            ("max_compute_workgroups_per_dimension", limits.max_workgroups, 1),
+        ] {
+            if have < need {
+                let help = "request WebGPU's default limits at least";
+                return Err(Error::limit(name, format!("is {have}, the kernels take {need}"), help));
+            }
         }
         let (params, step) = place(kernel, spec, shape, source, target)?;
-        let chunks = split(kernel, spec, shape, limits, tile_k);
+        let chunks = split(kernel, spec, shape, limits, tile_k)?;
         let carry = chunks.iter().any(|c| c.keys[1] < shape.kv_len);
         let files = Files::new(spec, kernel, aligned, limits.rolled_loops, carry);
         let element = match (kernel, aligned) {
@@ -485,10 +489,20 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
     let [mask_b, mask_h, mask_i, _] = shape.mask;
     let mask = take(spec.mask.dense, [mask_b, mask_h, mask_i, row_words].iter().map(|d| *d as u64).product())?;
     let start = |r: &Option<Range<u32>>| r.as_ref().map_or(0, |r| r.start);
-    let unless_one = |d: u32, stride: u32| if d == 1 { 0 } else { stride };
+    // the stride of a dimension, 0 where it is broadcast or the tensor is not used
+    let stride = |wanted: bool, d: u32, inner: [u32; 3]| {
+        let stride = inner.iter().map(|d| *d as u64).product::<u64>();
+        match wanted && d != 1 {
+            true => u32::try_from(stride).map_err(|_| {
+                Error::limit("shape", "a dense tensor of 2^32 elements or more", "broadcast it, or use fewer sequences")
+            }),
+            false => Ok(0),
+        }
+    };
+    let (dense, bits) = (spec.dense_bias, spec.mask.dense);
     let [dense_b, dense_h, dense_i, dense_j] = shape.dense;
     let table_words: u64 = spec.bias.iter().map(|b| table_rows(b) * spec.num_heads as u64).sum();
-    let angle_words = shape.angle_rows as u64 * spec.rotary.as_ref().map_or(0, |r| r.rotary_dim as u64 / 2);
+    let angle_words = angle_words(spec, shape);
     let (Ok(angle_cos), Ok(angle_sin)) = (u32::try_from(table_words), u32::try_from(table_words + angle_words)) else {
         return Err(Error::limit("tables", "more than 2^32 words", "use smaller bias or angle tables"));
     };
@@ -518,14 +532,14 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         step_k_positions: start(&k_positions),
         step_kv_lens: start(&kv_lens),
         step_mask: start(&mask),
-        mask_batch: unless_one(mask_b, mask_h * mask_i * row_words),
-        mask_head: unless_one(mask_h, mask_i * row_words),
-        mask_row: unless_one(mask_i, row_words),
+        mask_batch: stride(bits, mask_b, [mask_h, mask_i, row_words])?,
+        mask_head: stride(bits, mask_h, [mask_i, row_words, 1])?,
+        mask_row: stride(bits, mask_i, [row_words, 1, 1])?,
         lse_offset: 0,
-        dense_batch: unless_one(dense_b, dense_h * dense_i * dense_j),
-        dense_head: unless_one(dense_h, dense_i * dense_j),
-        dense_row: unless_one(dense_i, dense_j),
-        dense_key: unless_one(dense_j, 1),
+        dense_batch: stride(dense, dense_b, [dense_h, dense_i, dense_j])?,
+        dense_head: stride(dense, dense_h, [dense_i, dense_j, 1])?,
+        dense_row: stride(dense, dense_i, [dense_j, 1, 1])?,
+        dense_key: stride(dense, dense_j, [1; 3])?,
         dense_offset: 0,
         angle_cos,
         angle_sin,
@@ -544,6 +558,12 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
     let words = next as u32;
     let shape3 = [batch, q_len, kv_len];
     Ok((params, StepLayout { words, q_positions, k_positions, kv_lens, mask, mask_shape: shape.mask, shape: shape3 }))
+}
+
+/// Words of cos, and of sin, in `tables`.
+fn angle_words(spec: &Spec, shape: &Shape) -> u64 {
+    let table = spec.rotary.as_ref().filter(|r| r.angle == Angle::Table);
+    table.map_or(0, |r| shape.angle_rows as u64 * (r.rotary_dim as u64 / 2))
 }
 
 /// Rows of a bias term's table in `tables`, for each head.
@@ -571,9 +591,7 @@ fn binding_bytes(
 ) -> u64 {
     let [batch, q_len, kv_len] = [shape.batch, shape.q_len, shape.kv_len];
     let element = spec.dtype.size() as u64;
-    // storage is bound in whole words
-    let bytes =
-        |s: Strides, len: u32, heads: u32, dim: u32| (s.extent(batch, len, heads, dim) * element).next_multiple_of(4);
+    let bytes = |s: Strides, len: u32, heads: u32, dim: u32| s.extent(batch, len, heads, dim) * element;
     let (tokens, heads) = match kernel {
         Kernel::RotateK { .. } => (kv_len, spec.num_kv_heads),
         _ => (q_len, spec.num_heads),
@@ -593,7 +611,7 @@ fn binding_bytes(
             4 * lse_words(spec, shape) * (1 + state)
         }
         Slot::Tables => {
-            let angles = 2 * shape.angle_rows as u64 * spec.rotary.as_ref().map_or(0, |r| r.rotary_dim as u64 / 2);
+            let angles = 2 * angle_words(spec, shape);
             4 * (spec.bias.iter().map(|b| table_rows(b) * spec.num_heads as u64).sum::<u64>() + angles)
         }
         Slot::Dense => 4 * matrix(shape.dense),
@@ -609,6 +627,9 @@ fn binding_bytes(
 pub(crate) fn padded(dim: u32) -> u32 {
     dim.div_ceil(16) * 4
 }
+
+/// The most dispatches of a plan: their uniforms take 256 bytes each.
+const MAX_DISPATCHES: u64 = 1 << 18;
 
 /// Words of lse in `work`; the carried state of a row stands behind them.
 fn lse_words(spec: &Spec, shape: &Shape) -> u64 {
@@ -633,7 +654,7 @@ fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits
 
 /// The grid, cut into dispatches that respect the limits of grid, work and loops. Those of the same rows follow each other
 /// in the order of keys.
-fn split(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits, tile_k: u32) -> Vec<ChunkDispatch> {
+fn split(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits, tile_k: u32) -> Result<Vec<ChunkDispatch>> {
     let keys = keys_per_dispatch(kernel, spec, shape, limits, tile_k);
     let (rows, heads, flop_per_row) = match kernel {
         Kernel::Attention | Kernel::Scores => (
@@ -651,6 +672,16 @@ fn split(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits, tile_k: u3
     let y = grid[1].min((budget / x).max(1)).min(cap);
     let z = grid[2].min((budget / (x * y)).max(1)).min(cap);
     let steps = |n: u64, by: u64| (0..n.div_ceil(by)).map(move |i| (i * by, by.min(n - i * by)));
+    let by = [x, y, z, keys as u64];
+    let whole = [grid[0], grid[1], grid[2], shape.kv_len as u64];
+    let cuts = whole.iter().zip(by).fold(1u64, |n, (whole, by)| n.saturating_mul(whole.div_ceil(by)));
+    if cuts > MAX_DISPATCHES {
+        return Err(Error::limit(
+            "dispatches",
+            format!("more than {MAX_DISPATCHES} of them"),
+            "call for fewer sequences, heads or tokens at a time",
+        ));
+    }
     let mut chunks = Vec::new();
     for (z0, zn) in steps(grid[2], z) {
         for (y0, yn) in steps(grid[1], y) {
@@ -663,7 +694,7 @@ fn split(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits, tile_k: u3
             }
         }
     }
-    chunks
+    Ok(chunks)
 }
 
 fn rotary_entries(spec: &Spec) -> Vec<[u32; 4]> {

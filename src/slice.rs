@@ -26,10 +26,9 @@ pub(crate) fn parts(kernel: Kernel, problem: &Problem, limits: &Limits) -> Resul
         sized.angle_rows = (angle_words / pairs) as u32;
         Plan::new(kernel, &spec, &sized, limits).map(|_| ())
     };
-    let sequences = (1..=batch).rev().find(|n| fits(*n, heads).is_ok());
-    let (sequences, kv_heads) = match sequences {
+    let (sequences, kv_heads) = match largest(batch, |n| fits(n, heads).is_ok()) {
         Some(n) => (n, heads),
-        None => match (1..heads).rev().find(|n| fits(1, *n).is_ok()) {
+        None => match largest(heads, |n| fits(1, n).is_ok()) {
             Some(n) => (1, n),
             None => match fits(1, 1) {
                 Err(Error::Limit { field, problem, .. }) => {
@@ -47,6 +46,19 @@ pub(crate) fn parts(kernel: Kernel, problem: &Problem, limits: &Limits) -> Resul
     Ok(cuts(batch, sequences)
         .flat_map(|b| cuts(heads, kv_heads).map(move |h| Part { batch: b.clone(), kv_heads: h }))
         .collect())
+}
+
+/// The largest of 1..=n that fits, if 1 does; what fits, fits with less.
+fn largest(n: u32, fits: impl Fn(u32) -> bool) -> Option<u32> {
+    if fits(n) {
+        return Some(n);
+    }
+    let (mut good, mut bad) = (0, n);
+    while bad - good > 1 {
+        let middle = good + (bad - good) / 2;
+        if fits(middle) { good = middle } else { bad = middle }
+    }
+    (good > 0).then_some(good)
 }
 
 fn part_spec(spec: &Spec, part: &Part) -> Spec {

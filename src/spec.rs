@@ -1,6 +1,6 @@
 //! What is computed: the terms of the equation that a model uses. No shapes of a call, no device.
 
-use crate::{Error, Result};
+use crate::{Error, Result, bias};
 use serde::{Deserialize, Serialize};
 
 /// The version of the spec-file format that this crate reads and writes.
@@ -153,11 +153,11 @@ impl Rotary {
                 "let offset + rotary_dim be at most head_dim",
             ));
         }
-        if !self.attention_factor.is_finite() || (self.attention_factor as f32) == 0.0 {
+        if !(1e-30..1e30).contains(&self.attention_factor.abs()) {
             return Err(Error::spec(
                 "rotary.attention_factor",
                 format!("is {}", self.attention_factor),
-                "give a finite number other than 0 (1 for plain RoPE)",
+                "give a number from 1e-30 to 1e30 in size (1 for plain RoPE)",
             ));
         }
         if self.angle == Angle::Table {
@@ -174,15 +174,20 @@ impl Rotary {
                 format!("holds {} frequencies", f.len()),
                 format!("give rotary_dim / 2 = {} of them", r / 2),
             )),
-            Frequencies::InvFreq(f) => match f.iter().position(|x| !x.is_finite() || x.abs() > 65536.0) {
-                Some(p) => Err(Error::spec(
-                    "rotary.frequencies.inv_freq",
-                    format!("entry {p} is {}", f[p]),
-                    "give finite radians per position, at most 65536 in size",
-                )),
+            frequencies => match self.inv_freq().iter().position(|x| !x.is_finite() || x.abs() > 65536.0) {
+                Some(p) => {
+                    let field = match frequencies {
+                        Frequencies::Theta(_) => "rotary.frequencies.theta",
+                        Frequencies::InvFreq(_) => "rotary.frequencies.inv_freq",
+                    };
+                    Err(Error::spec(
+                        field,
+                        format!("entry {p} of inv_freq is {}", self.inv_freq()[p]),
+                        "give finite radians per position, at most 65536 in size",
+                    ))
+                }
                 None => Ok(()),
             },
-            _ => Ok(()),
         }
     }
 }
@@ -192,7 +197,7 @@ impl Rotary {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Positions {
-    /// n = j, m = i + kv_len - q_len: the queries are the last tokens of the cache.
+    /// n = j, m = i': the queries are the last tokens of the cache, or the first with [`Alignment::TopLeft`].
     #[default]
     Index,
     /// The caller's `q_positions` and `k_positions` (i32), which may repeat or jump. They never decide visibility.
@@ -434,8 +439,12 @@ impl Spec {
         if let Some(rotary) = &self.rotary {
             rotary.validate(self.head_dim)?;
         }
-        if !self.scale().is_finite() || !(self.scale() as f32).is_finite() {
-            return Err(Error::spec("softmax_scale", format!("is {}", self.scale()), "give a finite number"));
+        if !self.scale().is_finite() || self.scale().abs() > 1e30 {
+            return Err(Error::spec(
+                "softmax_scale",
+                format!("is {}", self.scale()),
+                "give a number below 1e30 in size",
+            ));
         }
         if let Some(cap) = self.logits_soft_cap
             && !((cap as f32) > 1e-30 && (cap as f32) < 1e30)
@@ -505,8 +514,9 @@ impl Spec {
                         ));
                     }
                 }
-                if !scale.is_finite() {
-                    return Err(Error::spec(field("alibi.scale"), format!("is {scale}"), "give a finite number"));
+                if !scale.is_finite() || bias::slopes(bias, self.num_heads).iter().any(|s| s.abs() > 1e20) {
+                    let help = "let slopes times scale be at most 1e20";
+                    return Err(Error::spec(field("alibi.scale"), format!("is {scale}"), help));
                 }
             }
         }

@@ -17,11 +17,13 @@ pub struct Strides {
 impl Strides {
     /// Of a contiguous `[batch, len, heads, dim]`.
     pub fn bshd(len: u32, heads: u32, dim: u32) -> Self {
-        Strides { batch: len * heads * dim, token: heads * dim, head: dim }
+        let token = heads.saturating_mul(dim);
+        Strides { batch: len.saturating_mul(token), token, head: dim }
     }
     /// Of a contiguous `[batch, heads, len, dim]`.
     pub fn bhsd(len: u32, heads: u32, dim: u32) -> Self {
-        Strides { batch: heads * len * dim, token: dim, head: len * dim }
+        let head = len.saturating_mul(dim);
+        Strides { batch: heads.saturating_mul(head), token: dim, head }
     }
     /// The number of elements from the first to one past the last of `[batch, len, heads, dim]`; exact in u64.
     pub fn extent(&self, batch: u32, len: u32, heads: u32, dim: u32) -> u64 {

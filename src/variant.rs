@@ -139,10 +139,19 @@ impl<'a> Files<'a> {
     fn q_position(&mut self) {
         match self.spec.positions {
             Positions::Index => {
-                self.kv_length();
+                self.alignment();
                 self.add("position/index_q.wgsl", &[]);
             }
             Positions::Ids => self.add("position/ids_q.wgsl", &[]),
+        }
+    }
+    fn alignment(&mut self) {
+        match self.spec.mask.alignment {
+            Alignment::BottomRight => {
+                self.kv_length();
+                self.add("align/bottom_right.wgsl", &[]);
+            }
+            Alignment::TopLeft => self.add("align/top_left.wgsl", &[]),
         }
     }
     fn k_position(&mut self) {
@@ -217,10 +226,7 @@ impl<'a> Files<'a> {
         if seen.is_empty() {
             seen.push("true");
         }
-        match mask.alignment {
-            Alignment::BottomRight => self.add("align/bottom_right.wgsl", &[]),
-            Alignment::TopLeft => self.add("align/top_left.wgsl", &[]),
-        }
+        self.alignment();
         let _ = write!(
             self.glue,
             "fn visible(at: ScoreAt) -> bool {{ return {}; }}\n\

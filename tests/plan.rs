@@ -142,6 +142,11 @@ fn what_no_device_can_do_is_an_error_that_names_it() {
     let small = limits(|l| l.max_binding_size = 4095);
     assert!(error(&spec(), &shape, &small).contains("max_storage_buffer_binding_size: q takes 16384 bytes"));
     assert!(error(&spec(), &shape, &limits(|l| l.max_invocations = 32)).contains("default limits"));
+    assert!(error(&spec(), &shape, &limits(|l| l.max_storage_buffers = 4)).contains("max_storage_buffers_per"));
+    let endless = Shape::new(&spec(), 1, 1 << 30, 1 << 30);
+    let refused = Plan::new(Kernel::Attention, &spec(), &endless, &limits(|l| l.max_binding_size = u64::MAX));
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("dispatches"), "{refused}");
     let mut empty = shape;
     empty.q_len = 0;
     assert!(error(&spec(), &empty, &Limits::default()).contains("q_len 0"));
@@ -153,7 +158,7 @@ fn what_no_device_can_do_is_an_error_that_names_it() {
 #[test]
 fn specs_refuse_what_they_cannot_mean() {
     type Change = dyn Fn(&mut Spec);
-    let wrong: [(&str, &Change); 16] = [
+    let wrong: [(&str, &Change); 17] = [
         ("schema", &|s| s.schema = 2),
         ("num_heads", &|s| s.num_heads = 0),
         ("num_heads", &|s| s.num_heads = 4096),
@@ -164,7 +169,8 @@ fn specs_refuse_what_they_cannot_mean() {
         ("rotary.rotary_dim", &|s| s.rotary.as_mut().unwrap().offset = 2),
         ("rotary.frequencies", &|s| s.rotary = Some(Rotary::new(Pairing::Half, 64, f64::NAN))),
         ("inv_freq: entry 1", &|s| s.rotary = Some(Rotary::with_inv_freq(Pairing::Half, vec![1.0, f64::INFINITY]))),
-        ("rotary.attention_factor", &|s| s.rotary.as_mut().unwrap().attention_factor = 0.0),
+        ("rotary.attention_factor", &|s| s.rotary.as_mut().unwrap().attention_factor = 1e39),
+        ("rotary.frequencies.theta", &|s| s.rotary = Some(Rotary::new(Pairing::Half, 64, 1e-60))),
         ("softmax_scale", &|s| s.softmax_scale = Some(f64::NAN)),
         ("logits_soft_cap", &|s| s.logits_soft_cap = Some(0.0)),
         ("bias[0].t5.num_buckets", &|s| {

@@ -241,6 +241,104 @@ fn an_engine_binds_its_own_buffers_at_odd_offsets() {
     }
 }
 
+/// Runs a plan with buffers that hold `contents` and returns the words of `out`.
+fn run_bound(gpu: &Gpu, plan: &Plan, contents: &[(Slot, &[u8], u64)], step: &Step) -> Vec<u32> {
+    let (device, queue) = (gpu.device(), gpu.queue());
+    let make = |bytes: &[u8]| {
+        let size = (bytes.len() as u64).next_multiple_of(4);
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let buffer =
+            device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false });
+        let mut padded = bytes.to_vec();
+        padded.resize(size as usize, 0);
+        queue.write_buffer(&buffer, 0, &padded);
+        buffer
+    };
+    let mut words = vec![0; plan.step_layout().words as usize];
+    plan.step_layout().write(step, &mut words).unwrap();
+    let step = make(bytemuck::cast_slice(&words));
+    let made: Vec<_> = contents.iter().map(|(slot, bytes, offset)| (*slot, make(bytes), *offset)).collect();
+    let buffers = made.iter().fold(Buffers::new(), |all, (slot, buffer, offset)| all.with(*slot, buffer, *offset));
+    let dispatch = Pipeline::new(device, plan).unwrap().bind(device, &buffers.with(Slot::Step, &step, 0)).unwrap();
+    let out = &made.iter().find(|(slot, ..)| *slot == Slot::Out).unwrap().1;
+    let staging = device.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: out.size(),
+        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let mut encoder = device.create_command_encoder(&Default::default());
+    dispatch.encode(&mut encoder.begin_compute_pass(&Default::default()));
+    encoder.copy_buffer_to_buffer(out, 0, &staging, 0, out.size());
+    queue.submit([encoder.finish()]);
+    staging.map_async(wgpu::MapMode::Read, .., |_| ());
+    device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    staging.get_mapped_range(..).unwrap().chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
+#[test]
+fn offsets_count_from_where_the_buffer_is_bound() {
+    for gpu in gpus() {
+        // in place: the source moves with the target
+        let mut spec = Spec::new(1, 1, 4);
+        spec.rotary = Some(Rotary::new(Pairing::Half, 4, 1e4));
+        let shape = Shape::new(&spec, 1, 1, 1);
+        let plan = Plan::new(Kernel::RotateQ { in_place: true }, &spec, &shape, gpu.limits()).unwrap();
+        let rows: Vec<f32> = (0..8).map(|i| i as f32).collect();
+        let step = Step { q_len: 1, kv_len: 1, ..Step::default() }; // position 0: nothing moves
+        let words = run_bound(&gpu, &plan, &[(Slot::Out, bytemuck::cast_slice(&rows), 16)], &step);
+        assert_eq!(words, bits(&rows), "{}", gpu.describe());
+
+        // scores are f32 whatever the storage; a view of an odd number of 16-bit elements fits its buffer exactly
+        let mut spec = Spec::new(1, 1, 5);
+        spec.dtype = Dtype::F16;
+        spec.softmax_scale = Some(1.0);
+        let mut shape = Shape::new(&spec, 1, 1, 1);
+        shape.aligned = false;
+        let plan = Plan::new(Kernel::Scores, &spec, &shape, gpu.limits()).unwrap();
+        let ones: Vec<half::f16> = (0..12).map(|i| half::f16::from_f32(if i < 7 { f32::NAN } else { 1.0 })).collect();
+        let ones = bytemuck::cast_slice(&ones);
+        let contents = [(Slot::Q, ones, 14), (Slot::K, ones, 14), (Slot::Out, &[0u8; 32][..], 16)];
+        let words = run_bound(&gpu, &plan, &contents, &step);
+        assert_eq!(words, [0, 0, 0, 0, 5f32.to_bits(), 0, 0, 0], "{}", gpu.describe());
+    }
+}
+
+#[test]
+fn strided_tensors_above_the_binding_limit_are_gathered() {
+    let spec = Spec::new(1, 1, 4);
+    let row = 400;
+    let values = noise(20 * row, 13);
+    let strides = Strides { batch: 0, token: row as u32, head: 4 };
+    let view = |offset| Tensor::strided(values.clone(), [1, 20, 1, 4], strides, offset).unwrap();
+    let inputs = Inputs::new(view(0), view(4), view(8));
+    for gpu in gpus() {
+        let mut limits = *gpu.limits();
+        limits.max_binding_size = 1024;
+        let (whole, cut) = (gpu.attention(&spec, &inputs), gpu.with_limits(limits).attention(&spec, &inputs));
+        assert_eq!(bits(&whole.unwrap().out), bits(&cut.unwrap().out), "{}", gpu.describe());
+    }
+}
+
+#[test]
+fn a_check_knows_underflow_and_says_when_it_checked_nothing() {
+    let one = |x: Vec<f32>| Tensor::bshd(x.clone(), [1, x.len() as u32, 1, 1]).unwrap();
+    let spec = Spec::new(1, 1, 1);
+    // the second key's weight, e^-100, may flush to 0 before it meets its value
+    let inputs = Inputs::new(one(vec![1.0]), one(vec![0.0, -100.0]), one(vec![0.0, 1e20]));
+    for gpu in gpus() {
+        let got = gpu.attention(&spec, &inputs).unwrap();
+        let report = check::verify(&spec, &inputs, &got, &check::Options::default(), &|_| ()).unwrap();
+        assert!(report.passed(), "{}: {report}", gpu.describe());
+    }
+    // scores beyond f32: no bound says anything, and neither does the verdict
+    let inputs = Inputs::new(one(vec![1e30]), one(vec![1e30, 1.0]), one(vec![1.0, 2.0]));
+    let nothing = Output { out_shape: [1, 1, 1, 1], out: vec![7.0], lse: vec![f32::NAN] };
+    let report = check::verify(&spec, &inputs, &nothing, &check::Options::default(), &|_| ()).unwrap();
+    assert!(!report.passed());
+    assert!(report.to_string().starts_with("NOT CHECKED"), "{report}");
+}
+
 #[test]
 fn bind_names_what_is_wrong() {
     let spec = Spec::new(1, 1, 8);

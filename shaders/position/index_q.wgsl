@@ -1,2 +1,2 @@
-// m = i + kv_len - q_len: the queries are the last tokens.
-fn q_position(batch: u32, i: u32) -> i32 { return i32(i) + i32(kv_length(batch)) - i32(q_length()); }
+// m = i': the queries are the last tokens, or with top-left alignment the first.
+fn q_position(batch: u32, i: u32) -> i32 { return q_index(batch, i); }

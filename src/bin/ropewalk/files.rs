@@ -174,11 +174,22 @@ pub fn check_writable(path: &Path) -> Result<()> {
     let bad = |problem: String| {
         Error::input(format!("--output {}", path.display()), problem, "name a file in a folder that can be written")
     };
-    let Some(probe) = unfinished(path).filter(|_| !path.is_dir()) else {
-        return Err(bad("is a folder".into()));
+    let path = target(path).map_err(bad)?;
+    let Some(probe) = unfinished(&path) else {
+        return Err(bad("has no file name".into()));
     };
     let made = OpenOptions::new().write(true).create_new(true).open(&probe).and_then(|_| fs::remove_file(&probe));
     made.map_err(|e| bad(format!("cannot be written: {e}")))
+}
+
+/// Where a link leads, so that the file itself is replaced; devices and pipes are refused.
+fn target(path: &Path) -> std::result::Result<PathBuf, String> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err("is a folder".into()),
+        Ok(found) if !found.is_file() => Err("is not a regular file".into()),
+        Ok(_) => fs::canonicalize(path).map_err(|e| e.to_string()),
+        Err(_) => Ok(path.to_path_buf()),
+    }
 }
 
 /// Writes a safetensors file: beside the target under another name, then renamed, so that there is never half a file.
@@ -199,8 +210,9 @@ pub fn write(
         .map(|(name, dtype, shape, bytes)| TensorView::new(dtype, shape, bytes).map(|view| (name, view)))
         .collect();
     let bytes = views.and_then(|views| serialize(views, Some(metadata))).map_err(|e| bad(e.to_string()))?;
-    let part = unfinished(path).ok_or_else(|| bad("it has no name".into()))?;
-    fs::write(&part, bytes).and_then(|()| fs::rename(&part, path)).map_err(|e| {
+    let path = target(path).map_err(bad)?;
+    let part = unfinished(&path).ok_or_else(|| bad("it has no name".into()))?;
+    fs::write(&part, bytes).and_then(|()| fs::rename(&part, &path)).map_err(|e| {
         fs::remove_file(&part).ok();
         bad(e.to_string())
     })

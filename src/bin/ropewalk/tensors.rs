@@ -61,7 +61,8 @@ pub fn help() -> String {
         q, k, v and out are laid out as --layout says: bhsd as above, bshd with heads and tokens swapped. Dimensions of\n\
         attn_bias and mask may be 1 or left out in front (2 to 4 of them). Positions must fit 32 bits. A spec file says\n\
         itself which tensors are read. The spec of a --config reads what there is of positions, kv_lens, attn_bias and\n\
-        mask, beside the model's own mask (causal, window): so padding is honoured. All other tensors are left alone.\n\
+        mask, beside the model's own mask (causal, window). All other tensors are left alone. With kv_lens the queries are\n\
+        the last tokens of their sequence; sequences padded on the right want a mask.\n\
         The output file holds `out` (like q, in its type and layout, with v_head_dim) and `lse` [batch, heads, q_len] F32."
 }
 
