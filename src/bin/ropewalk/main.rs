@@ -42,6 +42,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // Mesa's device-selection layer asks Wayland, which then prints an "error:" of its own on machines without a
+        // desktop. SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
     let cli = Cli::parse();
     let done = match &cli.command {
         Command::Devices(args) => devices::run(args, cli.json),
