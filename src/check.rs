@@ -27,6 +27,7 @@
 //! multiplied by 1.01 for products of errors. Where numbers near the end of f32 make a bound meaningless,
 //! the element counts as `unbounded`, and the report says so.
 
+pub use crate::embed::bounds as embed;
 use crate::reference::{Prepared, Rotated, log_sum_exp, rows_of};
 use crate::tuning::{TILE_Q, tile_k};
 use crate::{Angle, Dtype, Inputs, Output, Problem, Result, Spec, Tensor};
@@ -34,22 +35,22 @@ use rayon::prelude::*;
 use serde::Serialize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-const U: f64 = 1.0 / (1u64 << 24) as f64;
+pub(crate) const U: f64 = 1.0 / (1u64 << 24) as f64;
 /// L of the probabilistic bound.
 const LAMBDA: f64 = 7.0;
 /// |cos, sin| error of every angle source that computes.
-const TRIG: f64 = 2e-7;
+pub(crate) const TRIG: f64 = 2e-7;
 /// Products of errors.
-const SECOND_ORDER: f64 = 1.01;
+pub(crate) const SECOND_ORDER: f64 = 1.01;
 /// What a number that flushes to 0 is off by, shrinking by a later maximum included.
-const UNDERFLOW: f64 = 4.0 / (1u128 << 126) as f64;
+pub(crate) const UNDERFLOW: f64 = 4.0 / (1u128 << 126) as f64;
 /// Smallest bound: numbers that flush to zero on the way.
-const TINY: f64 = 1e-36;
+pub(crate) const TINY: f64 = 1e-36;
 /// Above this, an intermediate number may leave f32.
-const HUGE: f64 = 1e30;
+pub(crate) const HUGE: f64 = 1e30;
 
 /// Rounding errors of n additions, relative to the sum of sizes.
-fn g(n: f64) -> f64 {
+pub(crate) fn g(n: f64) -> f64 {
     U * n.min(LAMBDA * n.sqrt())
 }
 
@@ -317,7 +318,7 @@ pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
 }
 
 /// Adds the rounding to storage.
-fn stored(dtype: Dtype, value: f64, bound: f64) -> f64 {
+pub(crate) fn stored(dtype: Dtype, value: f64, bound: f64) -> f64 {
     let (least, most) = match dtype {
         Dtype::F32 => (TINY, f32::MAX as f64),
         // half of the least subnormal
@@ -339,7 +340,7 @@ fn flushed(t: &Tensor) -> Vec<f64> {
     rows_of(batch, len, heads).into_par_iter().map(sum).collect()
 }
 
-fn least_normal(dtype: Dtype) -> f64 {
+pub(crate) fn least_normal(dtype: Dtype) -> f64 {
     match dtype {
         Dtype::F16 => 2f64.powi(-14),
         Dtype::F32 | Dtype::Bf16 => 2f64.powi(-126),

@@ -116,6 +116,7 @@ pub mod case;
 pub mod check;
 mod compose;
 mod config;
+mod embed;
 mod error;
 #[cfg(feature = "wgpu")]
 mod gpu;
@@ -137,6 +138,10 @@ mod variant;
 pub use bias::{alibi_slopes, t5_bucket};
 pub use compose::Target;
 pub use config::{ConfigOptions, RopeParameters, Stack, model_types};
+pub use embed::{
+    Absolute, Columns, Denominator, Embed, EmbedInputs, EmbedShape, MAX_EMBED_DIM, positions_from, positions_of_ids,
+    positions_of_mask,
+};
 pub use error::{Error, Result};
 pub use inputs::{AngleTable, Dense, Inputs, Problem, Shape};
 pub use layout::{Access, Binding, CHUNK_STRIDE, Slot};

@@ -27,6 +27,11 @@ pub enum Kernel {
         /// Into the same buffer (bound as `out`) instead of another.
         in_place: bool,
     },
+    /// x + P\[m\]: see [`Plan::embed`].
+    Embed {
+        /// Into the same buffer (bound as `out`) instead of another.
+        in_place: bool,
+    },
 }
 
 impl Kernel {
@@ -38,13 +43,18 @@ impl Kernel {
             Kernel::RotateQ { in_place: true } => "rotate_q_in_place",
             Kernel::RotateK { in_place: false } => "rotate_k",
             Kernel::RotateK { in_place: true } => "rotate_k_in_place",
+            Kernel::Embed { in_place: false } => "embed",
+            Kernel::Embed { in_place: true } => "embed_in_place",
         }
     }
     pub(crate) fn rotates_only(self) -> bool {
         matches!(self, Kernel::RotateQ { .. } | Kernel::RotateK { .. })
     }
     pub(crate) fn in_place(self) -> bool {
-        matches!(self, Kernel::RotateQ { in_place: true } | Kernel::RotateK { in_place: true })
+        match self {
+            Kernel::RotateQ { in_place } | Kernel::RotateK { in_place } | Kernel::Embed { in_place } => in_place,
+            Kernel::Attention | Kernel::Scores => false,
+        }
     }
 }
 
@@ -118,6 +128,9 @@ pub struct StepLayout {
     mask_shape: [u32; 4],
     #[serde(skip)]
     shape: [u32; 3],
+    /// Rows of a table that every q position must be one of.
+    #[serde(skip)]
+    rows: Option<u32>,
 }
 
 /// The values of one step, as [`StepLayout::write`] takes them.
@@ -138,6 +151,20 @@ pub struct Step<'a> {
 }
 
 impl StepLayout {
+    /// q_positions alone, which must be rows of a table if there is one.
+    pub(crate) fn of_positions(words: u32, [batch, len]: [u32; 2], rows: Option<u32>) -> Self {
+        StepLayout {
+            words,
+            q_positions: Some(8..words),
+            k_positions: None,
+            kv_lens: None,
+            mask: None,
+            mask_shape: [1; 4],
+            shape: [batch, len, 0],
+            rows,
+        }
+    }
+
     /// Writes a step into `words` (at least `self.words` of them), without allocating.
     pub fn write(&self, step: &Step, words: &mut [u32]) -> Result<()> {
         let [batch, q_capacity, kv_capacity] = self.shape;
@@ -149,6 +176,7 @@ impl StepLayout {
                 return Err(Error::input(name, format!("{n} of {capacity}"), "plan for a larger shape, or give less"));
             }
         }
+        crate::Embed::check_positions(self.rows, step.q_positions)?;
         words[..8].copy_from_slice(&[step.q_len, step.kv_len, 0, 0, 0, 0, 0, 0]);
         if let Some(at) = &self.kv_lens {
             if step.kv_lens.len() != batch as usize || step.kv_lens.iter().any(|n| *n > step.kv_len) {
@@ -236,24 +264,27 @@ pub struct ChunkDispatch {
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub(crate) kernel: Kernel,
-    aligned: bool,
-    composed: Composed,
-    bindings: Vec<Binding>,
+    pub(crate) aligned: bool,
+    pub(crate) composed: Composed,
+    pub(crate) bindings: Vec<Binding>,
     pub(crate) params: Params,
     pub(crate) rotary: Vec<[u32; 4]>,
     pub(crate) heads: Vec<[f32; 4]>,
-    chunks: Vec<ChunkDispatch>,
-    step: StepLayout,
-    label: String,
-    tile: [u32; 2],
-    spec: Spec,
-    shape: Shape,
+    pub(crate) chunks: Vec<ChunkDispatch>,
+    pub(crate) step: StepLayout,
+    pub(crate) label: String,
+    pub(crate) tile: [u32; 2],
+    pub(crate) spec: Spec,
+    pub(crate) shape: Shape,
 }
 
 impl Plan {
     /// Plans `kernel`. Errors name the field of the spec or shape, or the limit that is too small.
     pub fn new(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits) -> Result<Self> {
         spec.validate()?;
+        if let Kernel::Embed { .. } = kernel {
+            return Err(Error::spec("kernel", "is embed", "plan it with Plan::embed, which takes an Embed"));
+        }
         let source = match kernel {
             Kernel::RotateK { .. } => shape.k,
             _ => shape.q,
@@ -261,17 +292,7 @@ impl Plan {
         let target = if kernel.in_place() { source } else { shape.out };
         let aligned = aligned(kernel, spec, shape, source, target);
         let tile_k = tile_k(spec.head_dim, limits.max_workgroup_storage);
-        for (name, have, need) in [
-            ("max_compute_workgroup_storage_size", limits.max_workgroup_storage, 16_384),
-            ("max_compute_invocations_per_workgroup", limits.max_invocations, TILE_Q),
-            ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers, 8),
-            ("max_compute_workgroups_per_dimension", limits.max_workgroups, 1),
-        ] {
-            if have < need {
-                let help = "request WebGPU's default limits at least";
-                return Err(Error::limit(name, format!("is {have}, the kernels take {need}"), help));
-            }
-        }
+        Self::check_limits(limits)?;
         let (params, step) = place(kernel, spec, shape, source, target)?;
         let chunks = split(kernel, spec, shape, limits, tile_k)?;
         let carry = chunks.iter().any(|c| c.keys[1] < shape.kv_len);
@@ -318,6 +339,22 @@ impl Plan {
             spec: spec.clone(),
             shape: *shape,
         })
+    }
+
+    /// What every kernel takes of a device.
+    pub(crate) fn check_limits(limits: &Limits) -> Result<()> {
+        for (name, have, need) in [
+            ("max_compute_workgroup_storage_size", limits.max_workgroup_storage, 16_384),
+            ("max_compute_invocations_per_workgroup", limits.max_invocations, TILE_Q),
+            ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers, 8),
+            ("max_compute_workgroups_per_dimension", limits.max_workgroups, 1),
+        ] {
+            if have < need {
+                let help = "request WebGPU's default limits at least";
+                return Err(Error::limit(name, format!("is {have}, the kernels take {need}"), help));
+            }
+        }
+        Ok(())
     }
 
     /// The plan of the one-call API for a problem.
@@ -444,7 +481,7 @@ fn aligned(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: 
     let rest = match kernel {
         Kernel::Attention => spec.v_head_dim.is_multiple_of(4) && [shape.k, shape.v, shape.out].iter().all(fours),
         Kernel::Scores => fours(&shape.k),
-        Kernel::RotateQ { .. } | Kernel::RotateK { .. } => fours(&target),
+        Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } => fours(&target),
     };
     shape.aligned && dims && fours(&source) && rest
 }
@@ -557,7 +594,17 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
     };
     let words = next as u32;
     let shape3 = [batch, q_len, kv_len];
-    Ok((params, StepLayout { words, q_positions, k_positions, kv_lens, mask, mask_shape: shape.mask, shape: shape3 }))
+    let step = StepLayout {
+        words,
+        q_positions,
+        k_positions,
+        kv_lens,
+        mask,
+        mask_shape: shape.mask,
+        shape: shape3,
+        rows: None,
+    };
+    Ok((params, step))
 }
 
 /// Words of cos, and of sin, in `tables`.
@@ -604,7 +651,9 @@ fn binding_bytes(
         Slot::Out => match kernel {
             Kernel::Attention => bytes(target, tokens, heads, spec.v_head_dim),
             Kernel::Scores => 4 * matrix([batch, spec.num_heads, q_len, kv_len]),
-            Kernel::RotateQ { .. } | Kernel::RotateK { .. } => bytes(target, tokens, heads, spec.head_dim),
+            Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } => {
+                bytes(target, tokens, heads, spec.head_dim)
+            }
         },
         Slot::Work => {
             let state = if carry { 4 * spec.v_head_dim.div_ceil(4) as u64 + 4 } else { 0 };
@@ -644,12 +693,40 @@ fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits
     let (once, tile, key) = match kernel {
         Kernel::Attention => (q + pairs + 4 * v, 2 * q + pairs + v / 4 + 3, q / 4 + v / 4 + 4),
         Kernel::Scores => (q + pairs, 2 * q + pairs + 2, q / 4 + 2),
-        Kernel::RotateQ { .. } | Kernel::RotateK { .. } => return shape.kv_len,
+        Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } => return shape.kv_len,
     };
     let by_rounds = limits.max_loop_rounds.saturating_sub(once) / (tile + tile_k * key);
     let flop_per_tile = 2.0 * (TILE_Q * tile_k) as f64 * (spec.head_dim + spec.v_head_dim) as f64;
     let by_flop = (limits.max_flop_per_dispatch / flop_per_tile) as u32;
     by_rounds.min(by_flop).max(1).saturating_mul(tile_k).min(shape.kv_len)
+}
+
+/// A grid whose workgroups depend on nothing, cut into dispatches that respect the limits of grid and work.
+pub(crate) fn cut_grid(grid: [u64; 3], flop_per_workgroup: f64, limits: &Limits) -> Result<Vec<ChunkDispatch>> {
+    let budget = ((limits.max_flop_per_dispatch / flop_per_workgroup) as u64).max(1);
+    let cap = limits.max_workgroups as u64;
+    let x = grid[0].min(budget).min(cap);
+    let y = grid[1].min((budget / x).max(1)).min(cap);
+    let z = grid[2].min((budget / (x * y)).max(1)).min(cap);
+    let by = [x, y, z];
+    if grid.iter().zip(by).fold(1u64, |n, (whole, by)| n.saturating_mul(whole.div_ceil(by))) > MAX_DISPATCHES {
+        return Err(Error::limit(
+            "dispatches",
+            format!("more than {MAX_DISPATCHES} of them"),
+            "call for fewer sequences, heads or tokens at a time",
+        ));
+    }
+    let steps = |n: u64, by: u64| (0..n.div_ceil(by)).map(move |i| (i * by, by.min(n - i * by)));
+    let mut chunks = Vec::new();
+    for (z0, zn) in steps(grid[2], z) {
+        for (y0, yn) in steps(grid[1], y) {
+            for (x0, xn) in steps(grid[0], x) {
+                let (first, workgroups) = ([x0, y0, z0].map(|n| n as u32), [xn, yn, zn].map(|n| n as u32));
+                chunks.push(ChunkDispatch { first, keys: [0, 1], workgroups });
+            }
+        }
+    }
+    Ok(chunks)
 }
 
 /// The grid, cut into dispatches that respect the limits of grid, work and loops. Those of the same rows follow each other
@@ -662,7 +739,7 @@ fn split(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits, tile_k: u3
             spec.num_kv_heads,
             2.0 * keys as f64 * (spec.head_dim + spec.v_head_dim) as f64,
         ),
-        Kernel::RotateQ { .. } => (shape.q_len as u64, spec.num_heads, 20.0 * spec.head_dim as f64),
+        Kernel::RotateQ { .. } | Kernel::Embed { .. } => (shape.q_len as u64, spec.num_heads, 20.0 * spec.head_dim as f64),
         Kernel::RotateK { .. } => (shape.kv_len as u64, spec.num_kv_heads, 20.0 * spec.head_dim as f64),
     };
     let grid = [rows.div_ceil(TILE_Q as u64), heads as u64, shape.batch as u64];

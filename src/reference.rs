@@ -6,6 +6,7 @@
 //! o_i    = sum_j exp(s(i,j) - lse_i) v_j
 //! ```
 
+pub use crate::embed::reference as embed;
 use crate::phase::ExactAngle;
 use crate::{Angle, Inputs, Pairing, Problem, Result, Rotary, SCORE_FLOOR, Spec, Tensor};
 use rayon::prelude::*;

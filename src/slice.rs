@@ -1,6 +1,5 @@
 //! Problems that exceed a binding limit, cut into sequences and kv heads that fit.
 
-use crate::tensor::Data;
 use crate::{Bias, Dense, Error, Inputs, Kernel, Limits, Plan, Problem, Result, Spec, Tensor, bias};
 use std::ops::Range;
 
@@ -125,16 +124,8 @@ fn tensor_part(t: &Tensor, batch: &Range<u32>, heads: &Range<u32>) -> Result<Ten
         .clone()
         .flat_map(|b| (0..len).flat_map(move |j| heads.clone().map(move |h| (b, j, h))))
         .map(|(b, j, h)| t.row_start(b, j, h));
-    fn gather<T: Copy>(v: &[T], starts: impl Iterator<Item = usize>, dim: usize) -> Vec<T> {
-        starts.flat_map(|s| v[s..s + dim].iter().copied()).collect()
-    }
-    let dim = dim as usize;
-    let data = match t.data() {
-        Data::F32(v) => Data::F32(gather(v, starts, dim)),
-        Data::F16(v) => Data::F16(gather(v, starts, dim)),
-        Data::Bf16(v) => Data::Bf16(gather(v, starts, dim)),
-    };
-    Tensor::bshd(data, [batch.len() as u32, len, heads.len() as u32, dim as u32])
+    let data = t.data().gather(starts, dim as usize);
+    Tensor::bshd(data, [batch.len() as u32, len, heads.len() as u32, dim])
 }
 
 fn dense_part<T: Copy>(d: &Dense<T>, batch: &Range<u32>, heads: &Range<u32>) -> Dense<T> {

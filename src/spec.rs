@@ -39,6 +39,14 @@ impl Dtype {
             Dtype::Bf16 => 2f64.powi(-8),
         }
     }
+    /// The file of `shaders/storage/`.
+    pub(crate) fn storage_file(self) -> &'static str {
+        match self {
+            Dtype::F32 => "storage/f32.wgsl",
+            Dtype::F16 => "storage/f16.wgsl",
+            Dtype::Bf16 => "storage/bf16.wgsl",
+        }
+    }
     /// The name used in spec files, labels and shader file names.
     pub fn name(self) -> &'static str {
         match self {

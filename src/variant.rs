@@ -54,6 +54,8 @@ impl<'a> Files<'a> {
                 self.q_position();
                 self.rotate_source(aligned, in_place);
             }
+            // has a list of its own: see `Plan::embed`
+            Kernel::Embed { .. } => return,
             Kernel::RotateK { in_place } => {
                 self.add("kernel/rotate.wgsl", &[]);
                 self.add("token/key.wgsl", &[]);
@@ -242,7 +244,7 @@ impl<'a> Files<'a> {
 }
 
 /// An i32 literal; the least one has no literal of its own in WGSL.
-fn wgsl_i32(x: i32) -> String {
+pub(crate) fn wgsl_i32(x: i32) -> String {
     if x == i32::MIN { "(-2147483647 - 1)".into() } else { format!("{x}") }
 }
 

@@ -1,7 +1,7 @@
 //! The GPU side of a comparison: the reference's stages on a device, with the permitted difference of every element.
 
 use super::compare::{Stages, add_probs, stages};
-use super::work::{Probe, Stage};
+use super::work::{EmbedProbe, Probe, Stage};
 use ropewalk::{Error, Gpu, GpuOptions, Result, check};
 
 /// An adapter under test.
@@ -52,6 +52,14 @@ impl Device {
                 Ok((devices, complaints))
             }
         }
+    }
+
+    /// Runs `embed` on the device and bounds it.
+    pub fn run_embed(&self, probe: &EmbedProbe) -> Result<Run> {
+        let mut run = Run { value: Stages::new(), bound: Stages::new(), device: Stages::new() };
+        let bounded = check::embed(&probe.embed, &probe.inputs)?;
+        run.add(Stage::Embed, &self.gpu.embed(&probe.embed, &probe.inputs)?, bounded);
+        Ok(run)
     }
 
     /// Runs the probe's stages on the device and bounds them.

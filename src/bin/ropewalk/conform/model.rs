@@ -1,7 +1,7 @@
 //! Cases of models: the parameters and tensors of a case become the spec that a user of that model would write.
 
 use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, finish, needs, values_of};
-use super::{operator, rotation};
+use super::{embed, operator, rotation};
 use crate::golden::{Entry, Golden, Parameters, Tensors};
 use ropewalk::{
     AlibiForm, Alignment, Bias, Dense, Error, Inputs, MAX_HEAD_DIM, Mask, Positions, Problem, Spec, Tensor,
@@ -21,6 +21,7 @@ pub fn build(golden: Golden) -> Build<Work> {
         Some(op) => needs(format!("the operator {op}")),
         None if has("x") && has("cos") => operator::ort_rotary(golden),
         None if rank("q") == Some(3) && rank("k") == Some(3) => operator::ort_attention(golden),
+        None if has("embeddings") => embed::absolute(golden),
         None if has("q") => attention(golden),
         None if has("relative_position") => buckets(golden),
         None if has("inv_freq") && has("positions") => rotation::scaling(golden),
@@ -47,7 +48,6 @@ fn missing_term(golden: &Golden) -> Option<&'static str> {
         ("bias_a", "KERPLE"),
         ("pos_emb", "CoPE"),
         ("gate_weight", "a gated bias"),
-        ("embeddings", "absolute embeddings"),
         ("expected_v_rot", "rotated values"),
         ("phi_q", "linear attention"),
         ("initial_state", "linear attention"),

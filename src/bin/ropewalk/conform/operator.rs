@@ -282,7 +282,7 @@ impl CachedRotation {
             _ => Expect::heads_first(name, stage, listed, [batch, heads, len, dim], tolerance),
         };
         let expects = vec![expect(Stage::QRot)?, expect(Stage::KRot)?];
-        finish(t, Work { probes: vec![Probe { label: "", spec, inputs, expects }], tables: Vec::new() })
+        finish(t, Work { probes: vec![Probe { label: "", spec, inputs, expects }], ..Work::default() })
     }
 }
 
