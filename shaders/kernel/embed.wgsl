@@ -10,7 +10,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let batch = chunk.batch + workgroup.z;
     let i = chunk.kv_head + workgroup.y;
     let c = (chunk.tile + workgroup.x) * TILE_Q + lane;
-    if (i >= q_length() || c >= HEAD_CHUNKS) { return; }
+    if (i >= min(step[0], params.q_capacity) || c >= HEAD_CHUNKS) { return; }
     let position = bitcast<i32>(step[params.step_q_positions + batch * params.q_capacity + i]);
     let x = q4(params.q_offset + batch * params.q_batch + i * params.q_token, c);
     let out_start = params.out_offset + batch * params.out_batch + i * params.out_token;
