@@ -31,6 +31,7 @@
 //! the element counts as `unbounded`, and the report says so.
 
 pub use crate::embed::bounds as embed;
+pub use crate::linear::bounds as linear;
 use crate::reference::{Prepared, Rotated, log_sum_exp, rows_of};
 use crate::tuning::{TILE_Q, tile_k};
 use crate::{Angle, Dtype, Inputs, Output, Problem, Relative, RelativeSide, Result, Spec, Tensor};
@@ -120,7 +121,7 @@ impl Worst {
 }
 
 impl Bounded {
-    fn push(&mut self, (value, bound): (f64, f64)) {
+    pub(crate) fn push(&mut self, (value, bound): (f64, f64)) {
         self.value.push(value);
         self.bound.push(bound);
     }
@@ -232,6 +233,7 @@ pub fn verify(
     options: &Options,
     progress: &(dyn Fn(f64) + Sync),
 ) -> Result<Report> {
+    spec.expect_softmax()?;
     let problem = Problem::new(spec, inputs)?;
     let (shape, heads, dim) = (problem.shape, spec.num_heads, spec.v_head_dim as usize);
     let wanted = shape.batch as usize * shape.q_len as usize * heads as usize;
@@ -267,6 +269,7 @@ pub fn verify(
 
 /// Every element of out (`[batch, q_len, num_heads, v_head_dim]`) and lse (`[batch, num_heads, q_len]`).
 pub fn attention(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
+    spec.expect_softmax()?;
     let problem = Problem::new(spec, inputs)?;
     let bounds = Bounds::new(&problem);
     let (batch, heads, q_len) = (problem.shape.batch, spec.num_heads, problem.shape.q_len);
@@ -285,6 +288,7 @@ pub fn attention(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
 
 /// Every score, `[batch, num_heads, q_len, capacity]`.
 pub fn scores(spec: &Spec, inputs: &Inputs) -> Result<Bounded> {
+    spec.expect_softmax()?;
     let problem = Problem::new(spec, inputs)?;
     let bounds = Bounds::new(&problem);
     let rows = rows_of(problem.shape.batch, spec.num_heads, problem.shape.q_len);
@@ -296,6 +300,9 @@ pub fn scores(spec: &Spec, inputs: &Inputs) -> Result<Bounded> {
 /// Every element of the rotated q and k, rounded to the storage type; rows of k from kv_len on are unbounded.
 pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
     let problem = Problem::new(spec, inputs)?;
+    if spec.linear.is_some() {
+        return crate::linear::rotated(&problem).map(|[q, k]| (q, k));
+    }
     let bounds = Bounds::of(&problem, Prepared::without_content_bias(&problem));
     let one = |x: &Rotated, t: &Tensor, used: &dyn Fn(u32) -> u32, flushed: &[f64]| {
         let [batch, len, heads, dim] = t.shape();

@@ -1,6 +1,7 @@
 //! The one-call form: host tensors in, host tensors out.
 
 mod embed;
+mod linear;
 
 use crate::pipeline::{Buffers, Pipeline, filled, scoped};
 use crate::{Error, Inputs, Kernel, Limits, Output, Plan, Problem, Result, Slot, Spec, Step, slice};
@@ -400,10 +401,11 @@ impl Gpu {
             &mut step,
         )?;
         let tables = plan.pack_tables(&inputs.parameters, inputs.angle_table.as_ref())?;
-        let dense = inputs.attn_bias.as_ref().map_or(&[][..], |d| &d.data);
+        let decay = inputs.decay.as_deref().unwrap_or_default();
+        let dense = inputs.attn_bias.as_ref().map_or(decay, |d| &d.data);
         let element = inputs.q.dtype().size() as u64;
         let start = |t: &crate::Tensor| t.offset() as u64 * element;
-        let contents = [
+        let mut contents = vec![
             Content { slot: Slot::Q, bytes: source.data().bytes(), offset: start(source) },
             Content { slot: Slot::K, bytes: inputs.k.data().bytes(), offset: start(&inputs.k) },
             Content { slot: Slot::V, bytes: inputs.v.data().bytes(), offset: start(&inputs.v) },
@@ -411,6 +413,18 @@ impl Gpu {
             Content { slot: Slot::Dense, bytes: bytemuck::cast_slice(dense), offset: 0 },
             Content { slot: Slot::Step, bytes: bytemuck::cast_slice(&step), offset: 0 },
         ];
+        let state = match inputs.initial_state {
+            Some(_) => crate::linear::expand_state(
+                spec,
+                inputs,
+                problem.shape.batch,
+                plan.workspace_size() as usize / 4,
+            ),
+            None => Vec::new(),
+        };
+        if !state.is_empty() {
+            contents.push(Content { slot: Slot::Work, bytes: bytemuck::cast_slice(&state), offset: 0 });
+        }
         let results = self.execute(&plan, &contents, stats, progress).await?;
         let values = |slot: Slot, dtype: crate::Dtype| {
             results.get(&slot).map(|bytes| crate::Data::from_bytes(dtype, bytes).to_f32()).unwrap_or_default()

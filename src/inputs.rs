@@ -88,6 +88,12 @@ pub struct Inputs {
     pub mask: Option<Dense<bool>>,
     /// Where the rotation's angle source is `Table`.
     pub angle_table: Option<AngleTable>,
+    /// S before the first key, `[batch, num_kv_heads, features, v_head_dim]`, where `spec.linear` starts from a state.
+    pub initial_state: Option<Vec<f32>>,
+    /// z before the first key, `[batch, num_kv_heads, features]`, where it has a normalizer too.
+    pub initial_normalizer: Option<Vec<f32>>,
+    /// g of every token, `[batch, capacity, num_kv_heads]` or `[.., features]`, where `spec.linear.decay` reads it.
+    pub decay: Option<Vec<f32>>,
 }
 
 impl Inputs {
@@ -109,6 +115,9 @@ impl Inputs {
             attn_bias: None,
             mask: None,
             angle_table: None,
+            initial_state: None,
+            initial_normalizer: None,
+            decay: None,
         }
     }
 }
@@ -277,6 +286,7 @@ impl<'a> Problem<'a> {
             )),
             _ => Ok(()),
         };
+        crate::linear::check_inputs(spec, inputs, batch, kv_capacity)?;
         dense("attn_bias", spec.dense_bias, inputs.attn_bias.as_ref().map(|d| d.shape))?;
         dense("mask", spec.mask.dense, inputs.mask.as_ref().map(|d| d.shape))?;
 

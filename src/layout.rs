@@ -181,4 +181,8 @@ pub(crate) struct Params {
     pub(crate) step_cu_k: u32,
     pub(crate) gate_offset: u32,
     pub(crate) unused_u: u32,
+    pub(crate) feature_chunks: u32,
+    pub(crate) normalizer: u32,
+    pub(crate) maximum: u32,
+    pub(crate) unused_l: u32,
 }

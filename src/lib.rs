@@ -122,6 +122,7 @@ mod error;
 mod gpu;
 mod inputs;
 mod layout;
+mod linear;
 pub mod phase;
 #[cfg(feature = "wgpu")]
 mod pipeline;
@@ -147,6 +148,7 @@ pub use embed::{
 pub use error::{Error, Result};
 pub use inputs::{AngleTable, Dense, Inputs, Problem, Shape};
 pub use layout::{Access, Binding, CHUNK_STRIDE, Slot};
+pub use linear::{Decay, FeatureMap, Linear, LinearBounds, LinearOutput, MAX_FEATURES, Normalizer};
 pub use plan::{ChunkDispatch, Kernel, Limits, Plan, Step, StepLayout};
 pub use reference::Output;
 pub use scaling::{LongRope, RopeScaling, Yarn};

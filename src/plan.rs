@@ -2,6 +2,7 @@
 
 use crate::compose::{Composed, Target};
 use crate::layout::{Binding, CHUNK_STRIDE, HEAD_ENTRIES, Params, ROTARY_ENTRIES, Slot};
+use crate::linear::{self, StateLayout};
 use crate::tables::TableLayout;
 use crate::tuning::{CPU_FLOP_PER_DISPATCH, CPU_LOOP_ROUNDS, GPU_FLOP_PER_DISPATCH, TILE_Q, tile_k};
 use crate::variant::{Files, label, preamble};
@@ -19,6 +20,8 @@ pub enum Kernel {
     Attention,
     /// The score matrix, `[batch, num_heads, q_len, kv_len]` f32, -inf where masked.
     Scores,
+    /// Linear attention, out and the state: see [`Linear`](crate::Linear).
+    Linear,
     /// R(m) q.
     RotateQ {
         /// Into the same buffer (bound as `out`) instead of another.
@@ -41,6 +44,7 @@ impl Kernel {
         match self {
             Kernel::Attention => "attention",
             Kernel::Scores => "scores",
+            Kernel::Linear => "linear",
             Kernel::RotateQ { in_place: false } => "rotate_q",
             Kernel::RotateQ { in_place: true } => "rotate_q_in_place",
             Kernel::RotateK { in_place: false } => "rotate_k",
@@ -55,7 +59,7 @@ impl Kernel {
     pub(crate) fn in_place(self) -> bool {
         match self {
             Kernel::RotateQ { in_place } | Kernel::RotateK { in_place } | Kernel::Embed { in_place } => in_place,
-            Kernel::Attention | Kernel::Scores => false,
+            Kernel::Attention | Kernel::Scores | Kernel::Linear => false,
         }
     }
 }
@@ -304,17 +308,21 @@ impl Plan {
         if let Kernel::Embed { .. } = kernel {
             return Err(Error::spec("kernel", "is embed", "plan it with Plan::embed, which takes an Embed"));
         }
+        kernel.suits(spec)?;
         let source = match kernel {
             Kernel::RotateK { .. } => shape.k,
             _ => shape.q,
         };
         let target = if kernel.in_place() { source } else { shape.out };
         let aligned = aligned(kernel, spec, shape, source, target);
-        let tile_k = tile_k(spec.head_dim, limits.max_workgroup_storage);
+        let tile_k = match kernel {
+            Kernel::Linear => linear::tile_t(spec, limits.max_workgroup_storage),
+            _ => tile_k(spec.head_dim, limits.max_workgroup_storage),
+        };
         Self::check_limits(limits)?;
         let (params, step) = place(kernel, spec, shape, source, target)?;
         let chunks = split(kernel, spec, shape, limits, tile_k)?;
-        let carry = chunks.iter().any(|c| c.keys[1] < shape.kv_len);
+        let carry = kernel == Kernel::Attention && chunks.iter().any(|c| c.keys[1] < shape.kv_len);
         let files = Files::new(spec, kernel, aligned, limits.rolled_loops, carry);
         let element = match (kernel, aligned) {
             (_, true) => "Raw4",
@@ -416,6 +424,12 @@ impl Plan {
     pub fn workspace_size(&self) -> u64 {
         self.binding(Slot::Work).map_or(0, |b| b.size)
     }
+    /// Of [`Kernel::Linear`]: the first f32 of S in `work`, `[batch, num_heads, features, v_head_dim]` (the heads that share a
+    /// kv head hold the same), and of z behind it, `[batch, num_heads, ceil(v_head_dim / 64), features]`. They stay where they are:
+    /// a plan whose spec has `linear.initial_state` goes on from them.
+    pub fn state_offsets(&self) -> [u32; 2] {
+        [self.params.state_offset, self.params.state_offset + self.params.normalizer]
+    }
     /// The first f32 of lse in `work`, where `[batch, num_heads, q_len]` of it stand.
     pub fn lse_offset(&self) -> u32 {
         self.params.lse_offset
@@ -493,7 +507,7 @@ fn aligned(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: 
     let fours = |s: &Strides| [s.batch, s.token, s.head].iter().all(|n| n.is_multiple_of(4));
     let dims = spec.head_dim.is_multiple_of(4);
     let rest = match kernel {
-        Kernel::Attention => spec.v_head_dim.is_multiple_of(4) && [shape.k, shape.v, shape.out].iter().all(fours),
+        Kernel::Attention | Kernel::Linear => spec.v_head_dim.is_multiple_of(4) && [shape.k, shape.v, shape.out].iter().all(fours),
         Kernel::Scores => fours(&shape.k),
         Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } => fours(&target),
     };
@@ -562,6 +576,10 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         return Err(Error::limit("tables", "more than 2^32 words", "use smaller bias or angle tables"));
     };
     let cap = spec.logits_soft_cap.unwrap_or(1.0);
+    let state = StateLayout::new(spec, batch);
+    let word = |words: u64| {
+        u32::try_from(words).map_err(|_| Error::limit("work", "more than 2^32 words", "use fewer sequences"))
+    };
     let params = Params {
         q_capacity: q_len,
         kv_capacity: kv_len,
@@ -598,7 +616,7 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         dense_offset: 0,
         angle_cos,
         angle_sin,
-        state_offset: lse_words(spec, shape) as u32,
+        state_offset: if kernel == Kernel::Linear { 0 } else { lse_words(spec, shape) as u32 },
         softmax_scale: if kernel.rotates_only() { 1.0 } else { spec.scale() as f32 },
         soft_cap: cap as f32,
         inv_soft_cap: (1.0 / cap) as f32,
@@ -615,6 +633,10 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         step_cu_k: 0,
         gate_offset: 0,
         unused_u: 0,
+        feature_chunks: spec.features().div_ceil(4),
+        normalizer: word(state.normalizer)?,
+        maximum: word(state.maximum)?,
+        unused_l: 0,
     };
     let words = next as u32;
     let shape3 = [batch, q_len, kv_len];
@@ -677,12 +699,16 @@ fn binding_bytes(
         Slot::K => bytes(shape.k, kv_len, spec.num_kv_heads, spec.head_dim),
         Slot::V => bytes(shape.v, kv_len, spec.num_kv_heads, spec.v_head_dim),
         Slot::Out => match kernel {
-            Kernel::Attention => bytes(target, tokens, heads, spec.v_head_dim),
+            Kernel::Attention | Kernel::Linear => bytes(target, tokens, heads, spec.v_head_dim),
             Kernel::Scores => 4 * matrix([batch, spec.num_heads, q_len, kv_len]),
             Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } => {
                 bytes(target, tokens, heads, spec.head_dim)
             }
         },
+        Slot::Work if kernel == Kernel::Linear => 4 * StateLayout::new(spec, batch).words,
+        Slot::Dense if kernel == Kernel::Linear => {
+            4 * batch as u64 * kv_len as u64 * spec.num_kv_heads as u64 * linear::decay_width(spec)
+        }
         Slot::Work => {
             let state = if carry { 4 * spec.v_head_dim.div_ceil(4) as u64 + 4 } else { 0 };
             4 * lse_words(spec, shape) * (1 + state)
@@ -723,7 +749,7 @@ fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits
     let (once, tile, key) = match kernel {
         Kernel::Attention => (3 * q + pairs + 4 * v + rows, 2 * q + pairs + v / 4 + 3, q / 4 + v / 4 + 4 + products),
         Kernel::Scores => (3 * q + pairs + rows, 2 * q + pairs + 2, q / 4 + 2 + products),
-        Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } => return shape.kv_len,
+        Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } | Kernel::Linear => return shape.kv_len,
     };
     let by_rounds = limits.max_loop_rounds.saturating_sub(once) / (tile + tile_k * key);
     let dims = spec.head_dim * (1 + relative) + spec.v_head_dim;
@@ -760,9 +786,28 @@ pub(crate) fn cut_grid(grid: [u64; 3], flop_per_workgroup: f64, limits: &Limits)
     Ok(chunks)
 }
 
+/// The grid of linear attention, cut; the dispatches of a part follow each other in time.
+fn split_times(spec: &Spec, shape: &Shape, limits: &Limits, tile: u32) -> Result<Vec<ChunkDispatch>> {
+    let (ranges, flop) = linear::times(spec, shape.q_len, shape.kv_len, tile, limits);
+    let grid = [linear::v_tiles(spec), spec.num_heads, shape.batch].map(|n| n as u64);
+    let parts = cut_grid(grid, flop, limits)?;
+    if parts.len() as u64 * ranges.len() as u64 > MAX_DISPATCHES {
+        return Err(Error::limit(
+            "dispatches",
+            format!("more than {MAX_DISPATCHES} of them"),
+            "call for fewer sequences, heads or tokens at a time",
+        ));
+    }
+    let of_part = |part: ChunkDispatch| ranges.iter().map(move |keys| ChunkDispatch { keys: *keys, ..part });
+    Ok(parts.into_iter().flat_map(of_part).collect())
+}
+
 /// The grid, cut into dispatches that respect the limits of grid, work and loops. Those of the same rows follow each other
 /// in the order of keys.
 fn split(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits, tile_k: u32) -> Result<Vec<ChunkDispatch>> {
+    if kernel == Kernel::Linear {
+        return split_times(spec, shape, limits, tile_k);
+    }
     let keys = keys_per_dispatch(kernel, spec, shape, limits, tile_k);
     let (rows, heads, flop_per_row) = match kernel {
         Kernel::Attention | Kernel::Scores => (
@@ -770,7 +815,7 @@ fn split(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits, tile_k: u3
             spec.num_kv_heads,
             2.0 * keys as f64 * (spec.head_dim + spec.v_head_dim) as f64,
         ),
-        Kernel::RotateQ { .. } | Kernel::Embed { .. } => (shape.q_len as u64, spec.num_heads, 20.0 * spec.head_dim as f64),
+        Kernel::RotateQ { .. } | Kernel::Embed { .. } | Kernel::Linear => (shape.q_len as u64, spec.num_heads, 20.0 * spec.head_dim as f64),
         Kernel::RotateK { .. } => (shape.kv_len as u64, spec.num_kv_heads, 20.0 * spec.head_dim as f64),
     };
     let grid = [rows.div_ceil(TILE_Q as u64), heads as u64, shape.batch as u64];
@@ -825,6 +870,10 @@ fn head_entries(spec: &Spec) -> Vec<[f32; 4]> {
     let mut entries = vec![[0.0; 4]; HEAD_ENTRIES];
     for (entry, slope) in entries.iter_mut().zip(spec.bias.iter().flat_map(|b| bias::slopes(b, spec.num_heads))) {
         entry[0] = slope as f32;
+    }
+    if let Some(gammas) = spec.linear.as_ref().and_then(|l| l.gammas(spec.num_kv_heads)) {
+        let of_heads = gammas.into_iter().flat_map(|g| std::iter::repeat_n(g, spec.group() as usize));
+        entries.iter_mut().zip(of_heads).for_each(|(entry, gamma)| entry[0] = gamma as f32);
     }
     entries
 }

@@ -1,6 +1,6 @@
 //! Problems that exceed a binding limit, cut into sequences and kv heads that fit.
 
-use crate::{Bias, Dense, Error, Inputs, Kernel, Limits, Plan, Problem, Result, Spec, Tensor, bias};
+use crate::{Bias, Decay, Dense, Error, Inputs, Kernel, Limits, Plan, Problem, Result, Spec, Tensor, bias};
 use std::ops::Range;
 
 /// A part of a problem: some sequences, some kv heads with their query heads.
@@ -60,12 +60,18 @@ fn largest(n: u32, fits: impl Fn(u32) -> bool) -> Option<u32> {
     (good > 0).then_some(good)
 }
 
-fn part_spec(spec: &Spec, part: &Part) -> Spec {
+pub(crate) fn part_spec(spec: &Spec, part: &Part) -> Spec {
     let group = spec.group();
     let heads = part.kv_heads.start * group..part.kv_heads.end * group;
     let mut out = spec.clone();
     out.num_kv_heads = part.kv_heads.len() as u32;
     out.num_heads = heads.len() as u32;
+    if let Some(linear) = &mut out.linear
+        && let Some(gammas) = linear.gammas(spec.num_kv_heads)
+    {
+        let span = part.kv_heads.start as usize..part.kv_heads.end as usize;
+        linear.decay = Some(Decay::Heads(gammas.get(span).unwrap_or_default().to_vec()));
+    }
     for bias in &mut out.bias {
         let all = bias::slopes(bias, spec.num_heads);
         if let Bias::Alibi { slopes, scale, .. } = bias {
@@ -105,6 +111,19 @@ pub(crate) fn part(problem: &Problem, part: &Part) -> Result<(Spec, Inputs)> {
     out.angle_table = inputs.angle_table.clone();
     out.attn_bias = inputs.attn_bias.as_ref().map(|d| dense_part(d, &part.batch, &heads));
     out.mask = inputs.mask.as_ref().map(|d| dense_part(d, &part.batch, &heads));
+    // rows of kv heads: [batch, num_kv_heads, words], or [batch, capacity, num_kv_heads, words]
+    let kv_rows = |given: &Option<Vec<f32>>, tokens: u32| {
+        let given = given.as_ref()?;
+        let all = problem.shape.batch as usize * tokens as usize * spec.num_kv_heads as usize;
+        let words = given.len() / all.max(1);
+        let tokens = part.batch.start * tokens..part.batch.end * tokens;
+        let row = |t: u32, g: u32| (t as usize * spec.num_kv_heads as usize + g as usize) * words;
+        let rows = tokens.flat_map(|t| part.kv_heads.clone().map(move |g| row(t, g)));
+        Some(rows.flat_map(|at| given[at..at + words].iter().copied()).collect())
+    };
+    out.initial_state = kv_rows(&inputs.initial_state, 1);
+    out.initial_normalizer = kv_rows(&inputs.initial_normalizer, 1);
+    out.decay = kv_rows(&inputs.decay, kv_len);
     out.parameters = spec
         .parameters()
         .iter()

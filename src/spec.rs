@@ -1,5 +1,6 @@
 //! What is computed: the terms of the equation that a model uses. No shapes of a call, no device.
 
+use crate::linear::Linear;
 use crate::terms::{IndexMap, Norm, NormKind, Relative, Sink, Temperature, XPos};
 use crate::{Error, Result, bias};
 use serde::{Deserialize, Serialize};
@@ -453,6 +454,9 @@ pub struct Spec {
     /// Sequences of different lengths lie one after the other in one batch entry: `cu_seqlens_q` and `cu_seqlens_k`.
     #[serde(default)]
     pub packed: bool,
+    /// Linear attention in place of the softmax.
+    #[serde(default)]
+    pub linear: Option<Linear>,
 }
 
 fn f32_storage() -> Dtype {
@@ -484,6 +488,7 @@ impl Spec {
             relative: Vec::new(),
             sink: None,
             packed: false,
+            linear: None,
         }
     }
 
@@ -564,6 +569,9 @@ impl Spec {
         if self.mask.chunk == Some(0) {
             return Err(Error::spec("mask.chunk", "is 0", "give the keys of a chunk, or leave it out"));
         }
+        if let Some(linear) = &self.linear {
+            linear.validate(self)?;
+        }
         self.validate_terms()
     }
 
@@ -629,7 +637,7 @@ impl Spec {
 
     /// The names of the terms in the equation's order, as reports print them.
     pub fn terms(&self) -> Vec<String> {
-        let mut terms = Vec::new();
+        let mut terms = self.linear.as_ref().map(Linear::terms).unwrap_or_default();
         if let Some(r) = &self.rotary {
             let pairing = match r.pairing {
                 Pairing::Half => "half",

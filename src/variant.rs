@@ -5,7 +5,7 @@ use crate::plan::{Kernel, padded, table_rows};
 use crate::tables::{TableLayout, bias_name, lookup_name};
 use crate::terms::{IndexMap, Outside, RelativeSide};
 use crate::tuning::TILE_Q;
-use crate::{AlibiForm, Alignment, Angle, Bias, Dtype, Pairing, Positions, Spec, bias};
+use crate::{AlibiForm, Alignment, Angle, Bias, Decay, Dtype, FeatureMap, Linear, Pairing, Positions, Spec, bias};
 use std::fmt::Write;
 
 /// The choice of files: every variant is one file in one slot.
@@ -22,7 +22,7 @@ impl<'a> Files<'a> {
     pub(crate) fn new(spec: &'a Spec, kernel: Kernel, aligned: bool, rolled_loops: bool, carry: bool) -> Self {
         let tables = TableLayout::new(spec);
         let mut files = Files { spec, files: Vec::new(), slots: Vec::new(), glue: String::new(), tables };
-        files.choose(kernel, aligned);
+        files.choose(kernel, aligned, rolled_loops);
         if kernel == Kernel::Attention {
             files.add("common/online_softmax.wgsl", &[]);
             files.add(if carry { "carry/work.wgsl" } else { "carry/none.wgsl" }, &[]);
@@ -40,7 +40,7 @@ impl<'a> Files<'a> {
         self.slots.extend(slots);
     }
 
-    fn choose(&mut self, kernel: Kernel, aligned: bool) {
+    fn choose(&mut self, kernel: Kernel, aligned: bool, rolled_loops: bool) {
         match kernel {
             Kernel::Attention => {
                 self.add("kernel/attention.wgsl", &[Slot::Work]);
@@ -50,6 +50,7 @@ impl<'a> Files<'a> {
                 self.sink();
                 self.out(aligned);
             }
+            Kernel::Linear => self.linear(aligned, rolled_loops),
             Kernel::Scores => {
                 self.add("kernel/scores.wgsl", &[Slot::Out]);
                 self.scores(aligned);
@@ -97,6 +98,58 @@ impl<'a> Files<'a> {
         self.add(if self.spec.logits_soft_cap.is_some() { "cap/tanh.wgsl" } else { "cap/none.wgsl" }, &[]);
         self.terms();
         self.mask();
+    }
+
+    fn linear(&mut self, aligned: bool, rolled_loops: bool) {
+        let Some(linear) = &self.spec.linear else { return };
+        self.add("kernel/linear.wgsl", &[Slot::Work]);
+        self.add(if aligned { "tensor/q_aligned.wgsl" } else { "tensor/q_unaligned.wgsl" }, &[Slot::Q]);
+        self.add(if aligned { "tensor/k_aligned.wgsl" } else { "tensor/k_unaligned.wgsl" }, &[Slot::K]);
+        self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
+        self.out(aligned);
+        self.add("cache/contiguous.wgsl", &[]);
+        self.sequence();
+        self.rotation();
+        self.q_position();
+        self.k_position();
+        self.kv_length();
+        match self.spec.mask.causal {
+            true => {
+                self.alignment();
+                self.add("time/causal.wgsl", &[]);
+            }
+            false => self.add("time/bidirectional.wgsl", &[]),
+        }
+        self.feature_map(linear.features);
+        match linear.features {
+            // rotates by itself, before its features
+            FeatureMap::Softmax { .. } => self.add("turn/before.wgsl", &[]),
+            FeatureMap::Identity | FeatureMap::Elu => {
+                self.add("feature/rows.wgsl", &[]);
+                self.add(if linear.rotate_features { "turn/after.wgsl" } else { "turn/before.wgsl" }, &[]);
+            }
+        }
+        self.add(if linear.normalizer.is_some() { "normalizer/sum.wgsl" } else { "normalizer/none.wgsl" }, &[]);
+        match linear.decay {
+            None => self.add("decay/none.wgsl", &[]),
+            Some(Decay::Retention | Decay::Heads(_)) => self.add("decay/head.wgsl", &[Slot::Heads]),
+            Some(Decay::Token) => self.add("decay/token.wgsl", &[Slot::Dense]),
+            Some(Decay::Feature) => self.add("decay/feature.wgsl", &[Slot::Dense]),
+        }
+        self.add(if linear.initial_state { "state/given.wgsl" } else { "state/empty.wgsl" }, &[]);
+        let loops = if rolled_loops { "loops/features_rolled.wgsl" } else { "loops/features_constant.wgsl" };
+        self.add(loops, &[]);
+    }
+
+    fn feature_map(&mut self, features: FeatureMap) {
+        match features {
+            FeatureMap::Identity => self.add("feature/identity.wgsl", &[]),
+            FeatureMap::Elu => self.add("feature/elu.wgsl", &[]),
+            FeatureMap::Softmax { .. } => {
+                self.add("feature/softmax.wgsl", &[]);
+                self.table4();
+            }
+        }
     }
 
     fn rotate_source(&mut self, aligned: bool, in_place: bool) {
@@ -156,6 +209,10 @@ impl<'a> Files<'a> {
         self.add("sequence/batched.wgsl", &[Slot::Step]);
     }
     fn norm(&mut self) {
+        if let Some(features) = self.spec.rotates_features() {
+            self.feature_map(features);
+            return self.add("norm/features.wgsl", &[]);
+        }
         self.add("norm/none.wgsl", &[]);
     }
     fn content_bias(&mut self) {
@@ -442,6 +499,9 @@ pub(crate) fn preamble(kernel: Kernel, spec: &Spec, tile_k: u32, bindings: &[Bin
     for (name, start) in TableLayout::new(spec).constants() {
         let _ = writeln!(text, "const {name}: u32 = {start}u;");
     }
+    if let Some(linear) = &spec.linear {
+        linear_constants(&mut text, spec, linear, tile_k);
+    }
     text.push_str("const SCORE_FLOOR: f32 = -1e30; // scores below this are taken as this\n");
     text.push_str("const LSE_EMPTY: f32 = -3e38;   // lse of a row that sees no key; -inf on the host\n");
     text.push_str("const LOG2_E: f32 = 1.44269504;\n\n");
@@ -453,6 +513,33 @@ pub(crate) fn preamble(kernel: Kernel, spec: &Spec, tile_k: u32, bindings: &[Bin
         text.push_str(glue);
     }
     text
+}
+
+/// Constants of linear attention.
+fn linear_constants(text: &mut String, spec: &Spec, linear: &Linear, tile: u32) {
+    let features = spec.features();
+    for (name, value) in [
+        ("FEATURES", features),
+        ("FEATURE_CHUNKS", features.div_ceil(4)),
+        ("TILE_T", tile),
+        ("V_TILES", crate::linear::v_tiles(spec)),
+    ] {
+        let _ = writeln!(text, "const {name}: u32 = {value}u;");
+    }
+    let normalizer = linear.normalizer.unwrap_or(crate::Normalizer::new(0.0, 0.0));
+    let eps = match linear.features {
+        FeatureMap::Softmax { eps, .. } => eps,
+        FeatureMap::Identity | FeatureMap::Elu => 0.0,
+    };
+    for (name, value) in [
+        ("EPS", normalizer.eps),
+        ("EPS_FEATURE", normalizer.eps_feature),
+        ("FEATURE_EPS", eps),
+        ("FEATURE_SCALE", (spec.head_dim as f64).powf(-0.25)),
+        ("FEATURE_RATIO", (features as f64).powf(-0.5)),
+    ] {
+        let _ = writeln!(text, "const {name}: f32 = {};", wgsl_f32(value));
+    }
 }
 
 /// Spells a plan: kernel, storage, head, terms, tiles.

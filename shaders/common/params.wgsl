@@ -14,6 +14,7 @@ struct Params {
     v_padded: u32,                                                 // what the constants of these names are
     step_q_segments: u32, step_k_segments: u32, batches: u32,      // words in `step`; sequences of the tensors
     step_cu_q: u32, step_cu_k: u32, gate_offset: u32, unused_u: u32,
+    feature_chunks: u32, normalizer: u32, maximum: u32, unused_l: u32,    // linear: a constant; words from state_offset
 }
 
 // Which part of the grid this dispatch covers.
