@@ -7,8 +7,10 @@
 mod compare;
 mod device;
 mod embed;
+mod linear;
 mod model;
 mod operator;
+mod relative;
 mod rotation;
 mod work;
 
@@ -275,7 +277,7 @@ impl Dump {
                 Stage::Scores | Stage::Probs => vec![batch, heads, q_len, kv_len],
                 Stage::Out => vec![batch, q_len, heads, probe.spec.v_head_dim as usize],
                 Stage::Lse => vec![batch, heads, q_len],
-                Stage::Embed => vec![values.len()],
+                Stage::Embed | Stage::State | Stage::Normalizer => vec![values.len()],
             };
             self.push(format!("{label}{engine}.{}", stage.name()), dtype, shape, values);
         }

@@ -31,6 +31,15 @@ pub fn by_reference(probe: &Probe) -> Result<Stages> {
     if wanted.contains(&Stage::Scores) {
         found.insert(Stage::Scores, reference::scores(&probe.spec, &probe.inputs)?);
     }
+    if probe.spec.linear.is_some() {
+        let result = reference::linear(&probe.spec, &probe.inputs)?;
+        found.extend([
+            (Stage::Out, result.out),
+            (Stage::State, result.state),
+            (Stage::Normalizer, result.normalizer),
+        ]);
+        return Ok(found);
+    }
     if wanted.contains(&Stage::Out) {
         let result = reference::attention(&probe.spec, &probe.inputs)?;
         found.extend([(Stage::Out, result.out), (Stage::Lse, result.lse)]);

@@ -71,6 +71,13 @@ impl Device {
             run.add(Stage::QRot, &q, q_bounded);
             run.add(Stage::KRot, &k, k_bounded);
         }
+        if spec.linear.is_some() {
+            let (result, bounds) = (self.gpu.linear(spec, inputs)?, check::linear(spec, inputs)?);
+            run.add(Stage::Out, &result.out, bounds.out);
+            run.add(Stage::State, &result.state, bounds.state);
+            run.add(Stage::Normalizer, &result.normalizer, bounds.normalizer);
+            return Ok(run);
+        }
         if wanted.contains(&Stage::Scores) {
             run.add(Stage::Scores, &self.gpu.scores(spec, inputs)?, check::scores(spec, inputs)?);
         }

@@ -57,6 +57,10 @@ pub enum Stage {
     Lse,
     /// `[batch, len, dim]`, of `embed`.
     Embed,
+    /// `[batch, num_kv_heads, features, v_head_dim]`, of linear attention.
+    State,
+    /// `[batch, num_kv_heads, features]`, of linear attention.
+    Normalizer,
 }
 
 impl Stage {
@@ -70,6 +74,8 @@ impl Stage {
             Stage::Out => "out",
             Stage::Lse => "lse",
             Stage::Embed => "embed",
+            Stage::State => "state",
+            Stage::Normalizer => "normalizer",
         }
     }
 }
