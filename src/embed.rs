@@ -160,9 +160,10 @@ fn counted(real: &[bool], batch: u32, name: &str, position: impl Fn(i64, bool) -
         for real in row {
             n += *real as i64;
             let m = position(n, *real);
-            positions.push(i32::try_from(m).map_err(|_| {
-                Error::input(name, format!("gives position {m}"), "let positions stay below 2^31")
-            })?);
+            positions.push(
+                i32::try_from(m)
+                    .map_err(|_| Error::input(name, format!("gives position {m}"), "let positions stay below 2^31"))?,
+            );
         }
     }
     Ok(positions)

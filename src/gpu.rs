@@ -414,12 +414,9 @@ impl Gpu {
             Content { slot: Slot::Step, bytes: bytemuck::cast_slice(&step), offset: 0 },
         ];
         let state = match inputs.initial_state {
-            Some(_) => crate::linear::expand_state(
-                spec,
-                inputs,
-                problem.shape.batch,
-                plan.workspace_size() as usize / 4,
-            ),
+            Some(_) => {
+                crate::linear::expand_state(spec, inputs, problem.shape.batch, plan.workspace_size() as usize / 4)
+            }
             None => Vec::new(),
         };
         if !state.is_empty() {

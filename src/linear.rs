@@ -211,14 +211,20 @@ impl Spec {
     /// An error if the spec is one of linear attention.
     pub(crate) fn expect_softmax(&self) -> Result<()> {
         match self.linear {
-            Some(_) => Err(Error::spec("linear", "is set where a softmax is asked for", "call `linear`, or leave it out")),
+            Some(_) => {
+                Err(Error::spec("linear", "is set where a softmax is asked for", "call `linear`, or leave it out"))
+            }
             None => Ok(()),
         }
     }
 
     pub(crate) fn expect_linear(&self) -> Result<&Linear> {
         self.linear.as_ref().ok_or_else(|| {
-            Error::spec("linear", "is not set", "set the feature map, or call `attention`: this one replaces the softmax")
+            Error::spec(
+                "linear",
+                "is not set",
+                "set the feature map, or call `attention`: this one replaces the softmax",
+            )
         })
     }
 
@@ -251,7 +257,11 @@ pub(crate) fn check_inputs(spec: &Spec, inputs: &Inputs, batch: u32, capacity: u
             (None, None) => {}
             (None, Some(want)) => return Err(Error::input(name, "is missing", format!("give {want} values"))),
             (Some(_), None) => {
-                return Err(Error::input(name, "is given, but the spec does not use it", "set it in linear, or leave it out"));
+                return Err(Error::input(
+                    name,
+                    "is given, but the spec does not use it",
+                    "set it in linear, or leave it out",
+                ));
             }
             (Some(x), Some(want)) => {
                 return Err(Error::input(name, format!("{} values", x.len()), format!("give {want} of them")));
@@ -521,7 +531,8 @@ fn head(maker: &Maker, b: u32, h: u32) -> HeadResult {
     let mut z = state_of(&problem.inputs.initial_normalizer, n);
     let most = maker.most(b, kv_head);
     let mut added = 1.0; // keys so far
-    let mut result = HeadResult { out: vec![(0.0, 0.0); q_len as usize * v_dim], state: Vec::new(), normalizer: Vec::new() };
+    let mut result =
+        HeadResult { out: vec![(0.0, 0.0); q_len as usize * v_dim], state: Vec::new(), normalizer: Vec::new() };
 
     let mut query = |i: i64, state: &[Sum], z: &[Sum], added: f64| {
         let q = maker.query(b, h, i as u32);

@@ -266,8 +266,7 @@ mod gpu {
                 .with(Slot::Step, &step, 0);
             let dispatch = Pipeline::new(device, &plan).unwrap().bind(device, &buffers).unwrap();
             let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-            let descriptor =
-                wgpu::BufferDescriptor { label: None, size: out.size(), usage, mapped_at_creation: false };
+            let descriptor = wgpu::BufferDescriptor { label: None, size: out.size(), usage, mapped_at_creation: false };
             let staging = device.create_buffer(&descriptor);
             let mut encoder = device.create_command_encoder(&Default::default());
             dispatch.encode(&mut encoder.begin_compute_pass(&Default::default()));

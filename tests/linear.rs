@@ -92,23 +92,39 @@ fn specs() -> Vec<(&'static str, Spec)> {
         ("plain", with(FeatureMap::Identity, |_, s| s.softmax_scale = Some(0.25))),
         ("elu before", with(FeatureMap::Elu, |l, _| l.normalizer = Some(Normalizer::new(1e-10, 0.0)))),
         ("retention", with(FeatureMap::Identity, |l, _| l.decay = Some(Decay::Retention))),
-        ("heads", with(FeatureMap::Elu, |l, s| {
-            (l.decay, l.rotate_features) = (Some(Decay::Heads(vec![0.5, 1.0])), true);
-            s.positions = Positions::Ids;
-        })),
-        ("token", with(FeatureMap::Identity, |l, s| {
-            (l.decay, l.initial_state, s.rotary) = (Some(Decay::Token), true, None);
-        })),
+        (
+            "heads",
+            with(FeatureMap::Elu, |l, s| {
+                (l.decay, l.rotate_features) = (Some(Decay::Heads(vec![0.5, 1.0])), true);
+                s.positions = Positions::Ids;
+            }),
+        ),
+        (
+            "token",
+            with(FeatureMap::Identity, |l, s| {
+                (l.decay, l.initial_state, s.rotary) = (Some(Decay::Token), true, None);
+            }),
+        ),
         ("feature", with(FeatureMap::Elu, |l, _| (l.decay, l.initial_state) = (Some(Decay::Feature), true))),
-        ("state and normalizer", with(FeatureMap::Elu, |l, _| {
-            (l.normalizer, l.initial_state) = (Some(Normalizer::new(1e-6, 1e-6)), true);
-        })),
-        ("lengths", with(FeatureMap::Elu, |l, s| {
-            (l.normalizer, s.kv_lens, s.mask.alignment) = (Some(Normalizer::new(0.0, 0.0)), true, Alignment::TopLeft);
-        })),
-        ("performer lengths", with(PERFORMER, |l, s| {
-            (l.normalizer, s.kv_lens, s.mask.causal) = (Some(Normalizer::new(0.0, 0.0)), true, false);
-        })),
+        (
+            "state and normalizer",
+            with(FeatureMap::Elu, |l, _| {
+                (l.normalizer, l.initial_state) = (Some(Normalizer::new(1e-6, 1e-6)), true);
+            }),
+        ),
+        (
+            "lengths",
+            with(FeatureMap::Elu, |l, s| {
+                (l.normalizer, s.kv_lens, s.mask.alignment) =
+                    (Some(Normalizer::new(0.0, 0.0)), true, Alignment::TopLeft);
+            }),
+        ),
+        (
+            "performer lengths",
+            with(PERFORMER, |l, s| {
+                (l.normalizer, s.kv_lens, s.mask.causal) = (Some(Normalizer::new(0.0, 0.0)), true, false);
+            }),
+        ),
     ]
 }
 
@@ -145,7 +161,8 @@ fn the_recurrence_is_a_sum_over_keys() {
                 let keys = if spec.mask.causal { i + 1 } else { 9 };
                 let (mut o, mut below) = (vec![0.0; 20], 0.0);
                 for j in 0..keys {
-                    let w = spec.scale() * dot(row(&q, 4, n, i, h), row(&k, 2, n, j, g)) * gamma.powi(i as i32 - j as i32);
+                    let w =
+                        spec.scale() * dot(row(&q, 4, n, i, h), row(&k, 2, n, j, g)) * gamma.powi(i as i32 - j as i32);
                     let v: Vec<f64> = given.v.row(0, j, g).collect();
                     o.iter_mut().zip(v).for_each(|(o, v)| *o += w * v);
                     below += spec.scale() * dot(row(&phi_q, 4, n, i, h), row(&phi_k, 2, n, j, g));
@@ -189,7 +206,8 @@ fn a_state_goes_on() {
             half
         };
         let mut first = half(0);
-        (first.initial_state, first.initial_normalizer) = (given.initial_state.clone(), given.initial_normalizer.clone());
+        (first.initial_state, first.initial_normalizer) =
+            (given.initial_state.clone(), given.initial_normalizer.clone());
         let begun = reference::linear(&whole, &first).unwrap();
         let mut second = half(4);
         whole.linear.as_mut().unwrap().initial_state = true;
@@ -238,7 +256,10 @@ fn what_does_not_fit_is_named() {
     assert_eq!(wrong(&|_, l| l.features = PERFORMER), "linear.rotate_features");
     assert_eq!(wrong(&|_, l| l.decay = Some(Decay::Retention)), "linear.normalizer");
     assert_eq!(wrong(&|_, l| (l.normalizer, l.decay) = (None, Some(Decay::Heads(vec![0.5])))), "linear.decay.heads");
-    assert_eq!(wrong(&|_, l| (l.normalizer, l.decay) = (None, Some(Decay::Heads(vec![0.5, 2.0])))), "linear.decay.heads");
+    assert_eq!(
+        wrong(&|_, l| (l.normalizer, l.decay) = (None, Some(Decay::Heads(vec![0.5, 2.0])))),
+        "linear.decay.heads"
+    );
     assert_eq!(wrong(&|_, l| l.normalizer = Some(Normalizer::new(f64::NAN, 0.0))), "linear.normalizer.eps");
     assert_eq!(Spec::from_json(&spec.to_json()).unwrap(), spec);
 

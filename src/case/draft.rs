@@ -2,8 +2,9 @@
 
 use super::Op;
 use crate::{
-    AlibiForm, Alignment, Angle, AngleTable, Bias, Data, Dense, Dtype, Frequencies, IndexMap, Inputs, Mask, Outside,
-    Pairing, Positions, Relative, RelativeSide, Result, Rotary, Spec, Strides, Tensor,
+    AlibiForm, Alignment, Angle, AngleTable, Bias, Data, Decay, Dense, Dtype, FeatureMap, Frequencies, IndexMap,
+    Inputs, Linear, Mask, Normalizer, Outside, Pairing, Positions, Relative, RelativeSide, Result, Rotary, Spec,
+    Strides, Tensor,
 };
 use std::f64::consts::{FRAC_PI_4, TAU};
 
@@ -97,14 +98,26 @@ pub(super) enum Group {
     Layout,
     Values,
     Relative,
+    Linear,
 }
 
 impl Group {
     /// Whether the group can change what the operation computes or how.
     pub(super) fn matters_to(self, op: Op) -> bool {
         match op {
-            Op::Attention => true,
-            Op::Scores => !matches!(self, Group::Values),
+            Op::Attention => self != Group::Linear,
+            Op::Scores => !matches!(self, Group::Values | Group::Linear),
+            Op::Linear => matches!(
+                self,
+                Group::Heads
+                    | Group::Dims
+                    | Group::Rotary
+                    | Group::Angle
+                    | Group::Positions
+                    | Group::Length
+                    | Group::Layout
+                    | Group::Linear
+            ),
             Op::Rotate => matches!(
                 self,
                 Group::Heads
@@ -121,8 +134,8 @@ impl Group {
 
 pub(super) const DEVIATIONS: &[Deviation] = {
     use Group::{
-        Angle as A, Bias as B, Cap, Dense as D, Dims, Heads, Layout as L, Length, Mask as M, Model, Positions as P,
-        Relative as E, Rotary as R, Scale, Values as V, Window as W,
+        Angle as A, Bias as B, Cap, Dense as D, Dims, Heads, Layout as L, Length, Linear as N, Mask as M, Model,
+        Positions as P, Relative as E, Rotary as R, Scale, Values as V, Window as W,
     };
     const fn d(group: Group, name: &'static str, apply: fn(&mut Draft)) -> Deviation {
         Deviation { group, name, apply }
@@ -316,6 +329,36 @@ pub(super) const DEVIATIONS: &[Deviation] = {
             ]);
             c.spec.positions = Positions::Ids;
         }),
+        //
+        d(N, "linear-bidirectional", |c| {
+            c.roformer();
+            c.spec.mask.causal = false;
+        }),
+        d(N, "linear-plain", |c| {
+            c.linear(FeatureMap::Identity);
+        }),
+        d(N, "linear-normalized", |c| {
+            c.linear(FeatureMap::Elu).normalizer = Some(Normalizer::new(1e-6, 1e-3));
+        }),
+        d(N, "linear-performer", |c| {
+            let normalizer = Some(Normalizer::new(0.0, 1e-6));
+            c.linear(FeatureMap::Softmax { count: 37, eps: 1e-4 }).normalizer = normalizer;
+        }),
+        d(N, "linear-performer-bidirectional", |c| {
+            let normalizer = Some(Normalizer::new(0.0, 0.0));
+            c.linear(FeatureMap::Softmax { count: 64, eps: 1e-4 }).normalizer = normalizer;
+            c.spec.mask.causal = false;
+        }),
+        d(N, "linear-retention", |c| c.linear(FeatureMap::Identity).decay = Some(Decay::Retention)),
+        d(N, "linear-token", |c| c.linear(FeatureMap::Identity).decay = Some(Decay::Token)),
+        d(N, "linear-feature", |c| {
+            let linear = c.linear(FeatureMap::Elu);
+            (linear.decay, linear.initial_state) = (Some(Decay::Feature), true);
+        }),
+        d(N, "linear-state", |c| {
+            c.roformer();
+            c.spec.linear.iter_mut().for_each(|l| l.initial_state = true);
+        }),
     ]
 };
 
@@ -366,6 +409,17 @@ impl Draft {
         };
         draft.model(4, 2, 64, Pairing::Half, 64);
         draft
+    }
+
+    /// Linear attention with a feature map.
+    fn linear(&mut self, features: FeatureMap) -> &mut Linear {
+        self.spec.linear.insert(Linear::new(features))
+    }
+    /// Elu features, rotated behind the map, with a denominator.
+    pub(super) fn roformer(&mut self) {
+        let rotate = self.spec.rotary.is_some();
+        let linear = self.linear(FeatureMap::Elu);
+        (linear.rotate_features, linear.normalizer) = (rotate, Some(Normalizer::new(0.0, 0.0)));
     }
 
     fn unrotated(&mut self, heads: u32, kv_heads: u32, head_dim: u32) -> &mut Spec {
@@ -485,6 +539,7 @@ impl Draft {
         for p in self.spec.parameters() {
             inputs.parameters.insert(p.name.clone(), (0..p.len()).map(|_| random.noise()).collect());
         }
+        self.linear_inputs(&mut inputs);
         if self.spec.dense_bias {
             inputs.attn_bias = Some(self.attn_bias()?);
         }
@@ -492,6 +547,28 @@ impl Draft {
             inputs.mask = Some(self.visible()?);
         }
         Ok(inputs)
+    }
+
+    /// States, positive denominators, and gates from exp(-0.35) to 1.
+    fn linear_inputs(&self, inputs: &mut Inputs) {
+        let Some(linear) = &self.spec.linear else { return };
+        let mut random = self.random(Stream::Linear);
+        let (rows, features) = (self.batch * self.spec.num_kv_heads, self.spec.features());
+        if linear.initial_state {
+            inputs.initial_state = Some((0..rows * features * self.spec.v_head_dim).map(|_| random.noise()).collect());
+            if linear.normalizer.is_some() {
+                inputs.initial_normalizer = Some((0..rows * features).map(|_| random.noise() + 4.0).collect());
+            }
+        }
+        let width = match linear.decay {
+            Some(Decay::Token) => 1,
+            Some(Decay::Feature) => features,
+            _ => 0,
+        };
+        if width > 0 {
+            let g = |random: &mut Random| -0.1 * random.noise().abs();
+            inputs.decay = Some((0..rows * self.capacity * width).map(|_| g(&mut random)).collect());
+        }
     }
 
     fn broadcast(&self, full: [bool; 4]) -> [u32; 4] {
@@ -611,6 +688,7 @@ pub(super) enum Stream {
     Mask,
     Tail,
     Segments,
+    Linear,
 }
 
 /// splitmix64 (Steele, Lea, Flood 2014).

@@ -14,7 +14,8 @@ impl Gpu {
     pub async fn embed_async(&self, embed: &Embed, inputs: &EmbedInputs) -> Result<(Vec<f32>, Stats)> {
         let problem = EmbedProblem::new(embed, inputs)?;
         let (batch, len, dim) = (problem.batch, problem.len, embed.dim as usize);
-        let (sequences, tokens) = part_size(embed, batch, len, inputs.table.as_ref().map(|t| t.strides().token), &self.limits)?;
+        let (sequences, tokens) =
+            part_size(embed, batch, len, inputs.table.as_ref().map(|t| t.strides().token), &self.limits)?;
         let mut out = zeros([batch, len, 1, embed.dim])?;
         let mut stats = Stats::default();
         let cuts = |n: u32, by: u32| (0..n).step_by(by as usize).map(move |i| i..(i + by).min(n));

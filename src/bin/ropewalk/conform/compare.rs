@@ -33,11 +33,7 @@ pub fn by_reference(probe: &Probe) -> Result<Stages> {
     }
     if probe.spec.linear.is_some() {
         let result = reference::linear(&probe.spec, &probe.inputs)?;
-        found.extend([
-            (Stage::Out, result.out),
-            (Stage::State, result.state),
-            (Stage::Normalizer, result.normalizer),
-        ]);
+        found.extend([(Stage::Out, result.out), (Stage::State, result.state), (Stage::Normalizer, result.normalizer)]);
         return Ok(found);
     }
     if wanted.contains(&Stage::Out) {

@@ -145,8 +145,8 @@ fn positions(p: &Parameters, t: &mut Tensors, [batch, len]: [u32; 2], past: u32,
     };
     if let (Some((values, entry)), Some(padding)) = (&ids, p.i64("padding_idx")) {
         rows("input_ids", entry, len)?;
-        let padding = i32::try_from(padding)
-            .map_err(|_| Error::input("padding_idx", format!("is {padding}"), "give an i32"))?;
+        let padding =
+            i32::try_from(padding).map_err(|_| Error::input("padding_idx", format!("is {padding}"), "give an i32"))?;
         return Ok(positions_of_ids(values.as_ref().map_err(Clone::clone)?, batch, padding, past)?);
     }
     if let Some(mask) = mask {

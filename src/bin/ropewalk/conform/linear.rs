@@ -78,10 +78,9 @@ pub fn attention(golden: Golden) -> Build<Work> {
         expects.push(Expect::heads_first("expected_out", Stage::Out, &listed, shape, tolerance)?);
     }
     let state = [sizes.batch, spec.num_kv_heads, spec.features(), spec.v_head_dim];
-    for (name, stage, shape) in [
-        ("expected_state", Stage::State, &state[..]),
-        ("expected_normalizer", Stage::Normalizer, &state[..3]),
-    ] {
+    for (name, stage, shape) in
+        [("expected_state", Stage::State, &state[..]), ("expected_normalizer", Stage::Normalizer, &state[..3])]
+    {
         if let Some(listed) = t.take(name) {
             expects.push(Expect::as_is(name, stage, &listed, shape, tolerance)?);
         }
@@ -105,7 +104,8 @@ pub fn attention(golden: Golden) -> Build<Work> {
 fn feature_map(p: &Parameters, t: &mut Tensors, spec: &Spec, inputs: &mut Inputs) -> Build<FeatureMap> {
     if let Some(projection) = t.take("projection") {
         let count = projection.shape.first().copied().unwrap_or_default() as u32;
-        if projection.shape != [count as usize, spec.head_dim as usize] || p.u32("features").is_some_and(|f| f != count) {
+        if projection.shape != [count as usize, spec.head_dim as usize] || p.u32("features").is_some_and(|f| f != count)
+        {
             return Err(projection.wrong("projection", "[features, head_dim]").into());
         }
         inputs.parameters.insert("projection".into(), projection.f32s("projection")?);
