@@ -25,6 +25,15 @@ pub fn attention(golden: Golden) -> Build<Work> {
     let (v, v_shape) = heads_first(&mut t, "v")?;
     let (mut spec, mut inputs, sizes) = plain(q, k, v)?;
     let mut work = Work::default();
+    let said = [
+        ("head_dim", "q", spec.head_dim),
+        ("v_head_dim", "v", spec.v_head_dim),
+        ("heads", "q", spec.num_heads),
+        ("kv_heads", "k", spec.num_kv_heads),
+    ];
+    if let Some((name, tensor, is)) = said.into_iter().find(|(name, _, is)| p.u32(name).is_some_and(|n| n != *is)) {
+        return Err(Error::input(tensor, format!("holds {is}, not `{name}`"), "let tensors and parameters agree").into());
+    }
     spec.softmax_scale = Some(p.f64("scale").unwrap_or(1.0));
     spec.rotary = rotation::rotary(&p, &mut t, spec.head_dim, &mut work.tables)?;
     if spec.rotary.is_none() && (p.set("rotary") || p.set("theta")) {
