@@ -120,16 +120,18 @@ def visible(config, layer, causal):
     for edge in (window, chunk):
         queries |= {q for q in (edge - 2, edge - 1, edge, 2 * edge + 5) if edge and q >= 0}
     types = getattr(config, "layer_types", None)
-    bidirectional = getattr(config, "is_causal", True) is False
     rows = []
-    if bidirectional:
+    if config.model_type == "gemma3_text" and config.use_bidirectional_attention:
+        # As Gemma3TextModel.forward asks for them.
+        gemma3 = importlib.import_module("transformers.models.gemma3.modeling_gemma3")
         n = 3 * window
-        x = torch.zeros(1, n, 1)
-        masks = masking_utils.create_masks_for_generate(config, x, None, None, or_mask_function=None)
-        mask = masks[types[layer]]
-        for q in (0, window // 2, window, n - 1):
-            rows.append([q, n, *(run(mask[0, 0, q] == 0) if mask is not None else (0, n))])
-        return rows
+        args = (config, torch.zeros(1, n, 1), None, None)
+        if types[layer] == "full_attention":
+            mask = masking_utils.create_causal_mask(*args, or_mask_function=lambda *_: torch.tensor(True))
+        else:
+            overlay = gemma3._bidirectional_window_overlay(window)
+            mask = masking_utils.create_sliding_window_causal_mask(*args, or_mask_function=overlay)
+        return [[q, n, *run(mask[0, 0, q] == 0)] for q in (0, window // 2, window, n - 1)]
     for q in sorted(queries):
         x = torch.zeros(1, 1, 1)
         masks = masking_utils.create_masks_for_generate(config, x, None, Seen(q))
