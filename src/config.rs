@@ -52,7 +52,10 @@ enum Model {
     Decoder(Family),
     /// Whose text model is the dictionary `text_config`, of this type; `flat`: older files have no such dictionary, and
     /// their own keys are the text model's.
-    Composite { text: &'static str, flat: bool },
+    Composite {
+        text: &'static str,
+        flat: bool,
+    },
     /// DeepSeek's latent attention.
     Latent(Pairing),
     Other(fn(&Dict, &ConfigOptions) -> Result<Spec>),

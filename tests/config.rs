@@ -4,8 +4,8 @@
 //! computes for them: `tests/configs/expected.py` writes both.
 
 use ropewalk::{
-    AlibiForm, Bias, ConfigOptions, Dtype, Error, Frequencies, IndexMap, Inputs, Mask, Norm, NormKind, Pairing,
-    Positions, Relative, RelativeSide, Rotary, Sink, Spec, Stack, Temperature, Tensor, model_types, reference,
+    AlibiForm, Bias, ConfigOptions, Dtype, Error, Frequencies, IndexMap, Mask, Norm, NormKind, Pairing, Positions,
+    Relative, RelativeSide, Rotary, Sink, Spec, Stack, Temperature, model_types,
 };
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
@@ -157,21 +157,18 @@ fn merge(base: &mut Value, changes: &Value) {
     }
 }
 
-/// The first and the last key that query `at` of `kv_len` sees, by the f64 reference: with scores of 0 and v_j = j, the
-/// row's sum counts the keys and its output is their mean.
+/// The keys first..end that query `at` of `kv_len` tokens sees, by the contract of [`Mask`].
 fn seen(mask: Mask, at: u32, kv_len: u32) -> (u32, u32) {
-    let mut spec = Spec::new(1, 1, 1);
-    spec.mask = mask;
-    // The query stands at its place among the keys, or last.
-    let q_len = if at + 1 == kv_len { 1 } else { kv_len };
-    let row = |n: u32, value: fn(u32) -> f32| Tensor::bshd((0..n).map(value).collect::<Vec<f32>>(), [1, n, 1, 1]).unwrap();
-    let inputs = Inputs::new(row(q_len, |_| 0.0), row(kv_len, |_| 0.0), row(kv_len, |j| j as f32));
-    let result = reference::attention(&spec, &inputs).unwrap();
-    let i = if q_len == 1 { 0 } else { at as usize };
-    let (count, mean) = (result.lse[i].exp().round(), result.out[i]);
-    let first = mean - (count - 1.0) / 2.0;
-    assert!((first - first.round()).abs() < 1e-6, "keys in one run");
-    (first.round() as u32, (first + count).round() as u32)
+    let sees = |j: &u32| {
+        (!mask.causal || *j <= at)
+            && mask.window_left.is_none_or(|left| *j + left >= at)
+            && mask.window_right.is_none_or(|right| *j <= at + right)
+            && mask.chunk.is_none_or(|chunk| *j / chunk == at / chunk)
+    };
+    let keys: Vec<u32> = (0..kv_len).filter(sees).collect();
+    let (first, end) = (keys[0], keys[keys.len() - 1] + 1);
+    assert_eq!(keys.len() as u32, end - first, "keys in one run");
+    (first, end)
 }
 
 /// Heads, scale, frequencies, attention factor, streams and mask are those of transformers.
@@ -847,11 +844,17 @@ fn a_composite_model_gives_its_text_model() {
     };
     assert_eq!(key(change(json!({"text_config": {"num_attention_heads": null}}))), "text_config.num_attention_heads");
     let spiral = json!({"text_config": {"rope_scaling": {"rope_type": "spiral"}}});
-    assert_eq!(key(Spec::from_hf_config_with(&{
-        let mut file = json("gemma-3-27b");
-        merge(&mut file, &spiral);
-        file.to_string()
-    }, &layer(5))), "text_config.rope_scaling.rope_type");
+    assert_eq!(
+        key(Spec::from_hf_config_with(
+            &{
+                let mut file = json("gemma-3-27b");
+                merge(&mut file, &spiral);
+                file.to_string()
+            },
+            &layer(5)
+        )),
+        "text_config.rope_scaling.rope_type"
+    );
     assert_eq!(key(change(json!({"text_config": {"model_type": "llama"}}))), "text_config.model_type");
     assert_eq!(key(change(json!({"text_config": 7}))), "text_config");
     assert_eq!(key(change(json!({"text_config": null}))), "text_config");

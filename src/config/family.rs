@@ -428,7 +428,11 @@ impl Family {
             return Err(c.error("rope_parameters", "is not a dictionary by layer type, and layers differ", help));
         }
         if dict.is_none() && self.dictionary == Dictionary::Required {
-            return Err(c.error("rope_scaling", "is missing", "give the dictionary, {\"rope_type\": \"default\"} for none"));
+            return Err(c.error(
+                "rope_scaling",
+                "is missing",
+                "give the dictionary, {\"rope_type\": \"default\"} for none",
+            ));
         }
         let local = local_theta && layer == Layer::Sliding;
         let dict = dict.filter(|_| nested || !local);
@@ -572,17 +576,16 @@ fn global_sizes(c: &Dict, o: &ConfigOptions, layer: Layer, head_dim: u32, kv_hea
             return Err(Error::config(name, format!("is {}", shown(own)), "give a dictionary"));
         };
         let own = Dict::new(name, own);
-        let sizes = (
-            own.count("head_dim")?.unwrap_or(head_dim),
-            own.count("num_key_value_heads")?.unwrap_or(kv_heads),
-        );
+        let sizes = (own.count("head_dim")?.unwrap_or(head_dim), own.count("num_key_value_heads")?.unwrap_or(kv_heads));
         return match own.unread().next() {
             Some((key, value)) => Err(own.error(key, format!("is {}", shown(value)), "only sizes may differ by layer")),
             None => Ok(sizes),
         };
     }
     match layer {
-        Layer::Full => Ok((c.need("global_head_dim", Ok(global_dim))?, global_heads.filter(|_| shared).unwrap_or(kv_heads))),
+        Layer::Full => {
+            Ok((c.need("global_head_dim", Ok(global_dim))?, global_heads.filter(|_| shared).unwrap_or(kv_heads)))
+        }
         Layer::Sliding | Layer::Chunked => Ok((head_dim, kv_heads)),
     }
 }

@@ -81,9 +81,11 @@ pub(super) fn mla(c: &Dict, o: &ConfigOptions, pairing: Pairing) -> Result<Spec>
     let Some(head_dim) = still.checked_add(turning) else {
         return Err(c.error("qk_nope_head_dim", format!("is {still}"), "give the elements of a head"));
     };
-    for (key, allowed) in
-        [("qk_head_dim", [head_dim, head_dim]), ("head_dim", [turning, head_dim]), ("num_key_value_heads", [heads, heads])]
-    {
+    for (key, allowed) in [
+        ("qk_head_dim", [head_dim, head_dim]),
+        ("head_dim", [turning, head_dim]),
+        ("num_key_value_heads", [heads, heads]),
+    ] {
         if let Some(n) = c.count(key)?.filter(|n| !allowed.contains(n)) {
             let [a, b] = allowed;
             let other = if a == b { String::new() } else { format!(" or {b}") };
@@ -297,9 +299,11 @@ pub(super) fn deberta(c: &Dict, o: &ConfigOptions, buckets: bool) -> Result<Spec
         _ => c.texts("pos_att_type")?.unwrap_or_default(),
     };
     let kinds: Vec<&str> = kinds.iter().map(|kind| kind.trim()).filter(|kind| !kind.is_empty()).collect();
-    if let Some((at, kind)) = kinds.iter().enumerate().find(|(at, kind)| {
-        !["c2p", "p2c"].contains(kind) || kinds.iter().take(*at).any(|other| other == *kind)
-    }) {
+    if let Some((at, kind)) = kinds
+        .iter()
+        .enumerate()
+        .find(|(at, kind)| !["c2p", "p2c"].contains(kind) || kinds.iter().take(*at).any(|other| other == *kind))
+    {
         let problem = format!("has {} at {at}", shown(&(*kind).into()));
         return Err(c.error("pos_att_type", problem, "supported are c2p and p2c, each once"));
     }
@@ -453,10 +457,12 @@ pub(super) fn swin(c: &Dict, o: &ConfigOptions, cosine: bool) -> Result<Spec> {
         index: IndexMap::Grid { height: window.min(resolution[0]), width: window.min(resolution[1]), class: false },
     });
     spec.positions = Positions::Ids;
-    spec.dense_bias = block % 2 == 1 && window > 1 && match cosine {
-        true => resolution.iter().any(|n| *n > window),
-        false => least > window,
-    };
+    spec.dense_bias = block % 2 == 1
+        && window > 1
+        && match cosine {
+            true => resolution.iter().any(|n| *n > window),
+            false => least > window,
+        };
     if cosine {
         // The least length that the original divides by.
         spec.norm = Some(Norm::new(NormKind::L2, 1e-12));
