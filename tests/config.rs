@@ -171,13 +171,24 @@ fn seen(mask: Mask, at: u32, kv_len: u32) -> (u32, u32) {
     (first, end)
 }
 
-/// Heads, scale, frequencies, attention factor, streams and mask are those of transformers.
+/// Heads, scale, norm, sinks, cap, temperature, frequencies, attention factor, streams and mask are those of transformers.
 fn assert_computes(name: &str, spec: &Spec, want: &Value) {
     let number = |key: &str| want[key].as_f64().unwrap();
     let sizes = [spec.num_heads, spec.num_kv_heads, spec.head_dim, spec.v_head_dim];
     let wanted = ["heads", "kv_heads", "head_dim", "v_head_dim"].map(|key| number(key) as u32);
     assert_eq!(sizes, wanted, "{name}");
     assert!((spec.scale() - number("scale")).abs() <= 1e-14 * number("scale"), "{name}: scale {}", spec.scale());
+    let norm = want["norm"].as_object().map(|norm| {
+        let flag = |key: &str| norm[key].as_bool().unwrap();
+        rms(norm["eps"].as_f64().unwrap(), flag("weights"), flag("after_rotation")).unwrap()
+    });
+    assert_eq!(spec.norm.filter(|norm| norm.kind == NormKind::Rms), norm, "{name}");
+    assert_eq!(spec.sink, want["sinks"].as_bool().unwrap().then_some(Sink::Learned), "{name}");
+    assert_eq!(spec.logits_soft_cap, want["cap"].as_f64(), "{name}");
+    let temperature = want["temperature"].as_object().map(|t| {
+        Temperature::new(t["scale"].as_f64().unwrap(), t["floor"].as_u64().unwrap() as u32)
+    });
+    assert_eq!(spec.temperature, temperature, "{name}");
     match (&spec.rotary, want["inv_freq"].as_array()) {
         (None, None) => {}
         (Some(rotary), Some(inv_freq)) => {

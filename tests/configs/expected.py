@@ -7,8 +7,8 @@ For every NAME.json here (sources.json says where each was published) it writes
 
 - v5/NAME.json: the same configuration as this version of transformers saves it, with its newer key names;
 - expected/NAME.json: a list with one entry for each layer (stack, length) that differs:
-  `heads`, `kv_heads`, `head_dim`, `v_head_dim` and `scale` from the attention module of that layer (built on the
-  meta device, so without weights), `inv_freq` (float32), `attention_factor` and `streams` (the position row that turns
+  `heads`, `kv_heads`, `head_dim`, `v_head_dim`, `scale`, `norm`, `sinks`, `cap` and `temperature` from the attention
+  module of that layer (built on the meta device, so without weights), `inv_freq` (float32), `attention_factor` and `streams` (the position row that turns
   each pair) from its rotary module, and `visible`: rows `[query, kv_len, first, end]`, the keys first..end that the
   query sees in the mask which the library builds for that layer.
 
@@ -32,7 +32,7 @@ DEFAULTS = {"ernie-4.5-vl-28b-a3b": "ernie4_5_vl_moe_text", "pix2struct-base": "
 # What this version of the library no longer has.
 ABSENT = {"transfo-xl"}
 # Lengths of the call that are tried besides none.
-SEQ_LENS = {"phi-3.5-vision": [4096, 4097], "llama-2-7b dynamic": [4096, 4097, 16384]}
+SEQ_LENS = {"phi-3.5-vision": [4096, 4097], "llama-2-7b--dynamic": [4096, 4097, 16384]}
 
 # model_type: package, attention class, rotary class
 CLASSES = {
@@ -239,9 +239,17 @@ def entry(config, layer, stack, seq_len):
         ) else config.num_attention_heads
     out |= {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "v_head_dim": getattr(a, "v_head_dim", head_dim)}
     out["scale"] = scale(config, a)
+    norm = getattr(a, "qk_norm", None) or getattr(a, "q_norm", None)
+    if norm is not None and not isinstance(norm, torch.nn.LayerNorm):
+        eps = norm.eps if hasattr(norm, "eps") else norm.variance_epsilon
+        out["norm"] = {"eps": eps, "weights": hasattr(norm, "weight"), "after_rotation": hasattr(a, "qk_norm")}
+    out["sinks"] = hasattr(a, "sinks")
+    out["cap"] = getattr(a, "attn_logit_softcapping", None)
     no_rope = config.model_type == "llama4_text" and not a.use_rope
     no_rope |= config.model_type == "cohere2" and a.sliding_window is None
     no_rope |= config.model_type == "falcon" and config.alibi
+    if config.model_type == "llama4_text" and no_rope and a.attn_temperature_tuning:
+        out["temperature"] = {"scale": a.attn_scale, "floor": a.floor_scale}
     turned = None if no_rope else rotary(config, module, rotary_name, layer or 0, seq_len)
     if turned is not None:
         inv_freq, factor, streams = turned
