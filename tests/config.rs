@@ -185,9 +185,9 @@ fn assert_computes(name: &str, spec: &Spec, want: &Value) {
     assert_eq!(spec.norm.filter(|norm| norm.kind == NormKind::Rms), norm, "{name}");
     assert_eq!(spec.sink, want["sinks"].as_bool().unwrap().then_some(Sink::Learned), "{name}");
     assert_eq!(spec.logits_soft_cap, want["cap"].as_f64(), "{name}");
-    let temperature = want["temperature"].as_object().map(|t| {
-        Temperature::new(t["scale"].as_f64().unwrap(), t["floor"].as_u64().unwrap() as u32)
-    });
+    let temperature = want["temperature"]
+        .as_object()
+        .map(|t| Temperature::new(t["scale"].as_f64().unwrap(), t["floor"].as_u64().unwrap() as u32));
     assert_eq!(spec.temperature, temperature, "{name}");
     match (&spec.rotary, want["inv_freq"].as_array()) {
         (None, None) => {}
@@ -911,8 +911,47 @@ fn sections_and_layers_that_contradict_are_named() {
     let gemma4 = |changes: Value| change("gemma-4-31b", json!({ "text_config": changes }));
     assert_eq!(gemma4(json!({"use_bidirectional_attention": "all"})), "text_config.use_bidirectional_attention");
     assert_eq!(gemma4(json!({"rope_parameters": null})), "text_config.rope_parameters");
+    assert_eq!(gemma4(json!({"layer_types": vec!["sliding_attention"; 60]})), "text_config.layer_types");
     assert_eq!(
         gemma4(json!({"per_layer_config": {"0": {"sliding_window": 3}}})),
         "text_config.per_layer_config.0.sliding_window"
     );
+}
+
+/// Every key of a dictionary and of those within it, as a path.
+fn paths(value: &Value, path: &[String], found: &mut Vec<Vec<String>>) {
+    for (key, value) in value.as_object().into_iter().flatten() {
+        let path = [path, &[key.clone()]].concat();
+        paths(value, &path, found);
+        found.push(path);
+    }
+}
+
+#[test]
+fn no_value_of_any_key_is_a_panic() {
+    let odd = json!([null, -1, 0, 1, 3, 1e300, -0.5, 4294967295u32, "x", "", true, [], [0], [1, "x"], {}, {"x": 1}]);
+    let mut refused = 0;
+    for name in files("configs") {
+        for file in
+            [json(&name), if ABSENT.contains(&name.as_str()) { json(&name) } else { json(&format!("v5/{name}")) }]
+        {
+            let mut keys = Vec::new();
+            paths(&file, &[], &mut keys);
+            for path in keys {
+                for value in odd.as_array().unwrap() {
+                    let mut changed = file.clone();
+                    *path.iter().fold(&mut changed, |v, key| &mut v[key]) = value.clone();
+                    for options in [ConfigOptions::default(), options(|o| (o.layer, o.seq_len) = (Some(1), Some(9)))] {
+                        let spec = Spec::from_hf_config_with(&changed.to_string(), &options);
+                        match spec {
+                            Ok(spec) => spec.validate().unwrap(),
+                            Err(Error::Config { .. } | Error::Spec { .. }) => refused += 1,
+                            Err(other) => panic!("{name} {path:?} {value}: {other}"),
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(refused > 1000, "{refused}");
 }

@@ -331,6 +331,11 @@ impl Family {
             Some(list) => list.get(layer as usize).copied(),
             None => Some(by_family(layer)),
         };
+        let last = count.and_then(|n| kind(n.checked_sub(1)?));
+        if matches!(self.head_dim, HeadDim::ByLayer) && last.is_some_and(|last| last != Layer::Full) {
+            let help = "end with full_attention, which the class puts there";
+            return Err(c.error("layer_types", "ends with another layer than full_attention", help));
+        }
         // Two layers of a kind may differ in what `no_rope_layers` says of them.
         let whole = |layer: u32| kind(layer).map(|kind| (kind, turns.as_ref().is_none_or(|turns| turns(layer))));
         let alike = matches!(self.windows, Windows::Never | Windows::Every { .. }) && listed.is_none();
