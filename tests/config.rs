@@ -921,7 +921,7 @@ fn sections_and_layers_that_contradict_are_named() {
 /// Every key of a dictionary and of those within it, as a path.
 fn paths(value: &Value, path: &[String], found: &mut Vec<Vec<String>>) {
     for (key, value) in value.as_object().into_iter().flatten() {
-        let path = [path, &[key.clone()]].concat();
+        let path = [path, std::slice::from_ref(key)].concat();
         paths(value, &path, found);
         found.push(path);
     }
