@@ -120,21 +120,27 @@ impl Rotary {
         picture(Pairing::Half, head_dim, theta, rows, columns, [0, 1])
     }
 
-    /// EVA-02 (Fang et al. 2023, as timm has it) for a grid of `[rows, columns]` patches of a model pretrained on `reference` of them:
-    /// interleaved pairs, the first half by the row times reference / grid, the second by the column likewise, with the
-    /// frequencies `theta^(-4i / head_dim)`. Without `reference` positions are not rescaled. Positions:
-    /// [`PatchPositions::grid`].
+    /// EVA-02 (Fang et al. 2023, as timm has it) of a model pretrained on `reference` `[rows, columns]` of patches: interleaved pairs,
+    /// the first half by the row times reference / grid, the second by the column likewise, both with the frequencies
+    /// `theta^(-4i / head_dim)`. Without `reference` rows and columns are not rescaled. Positions:
+    /// [`PatchPositions::eva02`] with the same `reference`; they count fractions of a patch, so the frequencies do too.
     ///
     /// # Errors
-    /// Those of [`Rotary::pixtral`]; a grid without patches.
-    pub fn eva02(head_dim: u32, theta: f64, grid: [u32; 2], reference: Option<[u32; 2]>) -> Result<Self> {
-        patches(grid)?;
-        let [of_rows, of_columns] = reference.unwrap_or(grid);
-        patches([of_rows, of_columns])?;
-        let rows = quarter(head_dim, theta, of_rows as f64 / grid[0] as f64);
-        let columns = quarter(head_dim, theta, of_columns as f64 / grid[1] as f64);
+    /// Those of [`Rotary::pixtral`]; a reference without patches, or with sides above 2^20.
+    pub fn eva02(head_dim: u32, theta: f64, reference: Option<[u32; 2]>) -> Result<Self> {
+        let [rows, columns] = fractions(reference)?.map(|n| quarter(head_dim, theta, 1.0 / n));
         picture(Pairing::Interleaved, head_dim, theta, rows, columns, [0, 1])
     }
+}
+
+/// How many parts of a patch EVA-02's positions count: as many as i32 has room for, where the grid is rescaled.
+fn fractions(reference: Option<[u32; 2]>) -> Result<[f64; 2]> {
+    let Some(reference) = reference else { return Ok([1.0; 2]) };
+    patches(reference)?;
+    if let Some(n) = reference.iter().find(|n| **n > 1 << 20) {
+        return Err(Error::spec("reference", format!("has a side of {n}"), "give at most 2^20 patches"));
+    }
+    Ok(reference.map(|n| 2f64.powi(30 - n.ilog2() as i32)))
 }
 
 /// `theta^(-4i / head_dim)` times a unit, a quarter of the head of them.
@@ -195,7 +201,7 @@ pub struct PatchPositions {
 }
 
 impl PatchPositions {
-    /// `[rows, columns]` patches, row by row, counted from 0 (Pixtral, EVA-02, Gemma 4).
+    /// `[rows, columns]` patches, row by row, counted from 0 (Pixtral, Gemma 4).
     ///
     /// # Errors
     /// [`Error::Spec`] for a `grid` without patches, or with more than 2^30.
@@ -229,6 +235,23 @@ impl PatchPositions {
         let [rows, columns] = grid.map(|n| n as i32);
         positions.rows.iter_mut().for_each(|y| *y = 2 * *y + 1 - rows);
         positions.columns.iter_mut().for_each(|x| *x = 2 * *x + 1 - columns);
+        Ok(positions)
+    }
+    /// EVA-02's, for [`Rotary::eva02`] with the same `reference`: row / rows * reference in parts of a patch (2^26 of them for a
+    /// reference of 16), and likewise columns. timm computes these coordinates in f32, up to 1e-6 off; they are the same
+    /// here, and exact from there on. A class token stands in front: [`PatchPositions::with_prefix`].
+    ///
+    /// # Errors
+    /// Those of [`PatchPositions::grid`] and [`Rotary::eva02`].
+    pub fn eva02(grid: [u32; 2], reference: Option<[u32; 2]>) -> Result<Self> {
+        let mut positions = Self::grid(grid)?;
+        let (Some(of), parts) = (reference, fractions(reference)?) else { return Ok(positions) };
+        for (s, stream) in [&mut positions.rows, &mut positions.columns].into_iter().enumerate() {
+            for p in stream {
+                let coordinate = *p as f32 / grid[s] as f32 * of[s] as f32;
+                *p = (coordinate as f64 * parts[s]).round() as i32;
+            }
+        }
         Ok(positions)
     }
     /// Llama 4's, for [`Rotary::llama4_vision`]: counted from 1, and a class token behind the patches, at 0.
@@ -289,9 +312,9 @@ mod tests {
         let qwen = Rotary::qwen2_vl_vision(8, 16.0).unwrap();
         assert_eq!((qwen.inv_freq(), qwen.streams), (vec![1.0, 0.25, 1.0, 0.25], vec![0, 0, 1, 1]));
         assert_eq!(Rotary::llama4_vision(8, 16.0).unwrap().streams, [1, 1, 0, 0]);
-        let eva = Rotary::eva02(4, 1e4, [4, 8], Some([16, 16])).unwrap();
-        assert_eq!(eva.inv_freq(), [4.0, 2.0]);
-        assert_eq!(Rotary::eva02(4, 1e4, [4, 8], None).unwrap().inv_freq(), [1.0, 1.0]);
+        let eva = Rotary::eva02(4, 1e4, Some([16, 31])).unwrap();
+        assert_eq!(eva.inv_freq(), [2f64.powi(-26); 2]);
+        assert_eq!(Rotary::eva02(4, 1e4, None).unwrap().inv_freq(), [1.0, 1.0]);
         assert_eq!(Rotary::dinov3(4, 100.0, [2, 5]).unwrap().inv_freq(), [TAU / 2.0, TAU / 5.0]);
         for wrong in [
             Rotary::pixtral(6, 1e4),
@@ -300,7 +323,8 @@ mod tests {
             Rotary::llama4_vision(8, 0.0),
             Rotary::pixtral(8, f64::NAN),
             Rotary::dinov3(8, 1e4, [0, 3]),
-            Rotary::eva02(8, 1e4, [2, 2], Some([u32::MAX, u32::MAX])),
+            Rotary::eva02(8, 1e4, Some([u32::MAX, u32::MAX])),
+            Rotary::eva02(8, 1e4, Some([1, 1 << 21])),
         ] {
             wrong.expect_err("refused");
         }
@@ -312,6 +336,10 @@ mod tests {
         assert_eq!((dino.rows, dino.columns), (vec![0, -1, -1, -1, 1, 1, 1], vec![0, -2, 0, 2, -2, 0, 2]));
         let llama = PatchPositions::llama4([1, 2]).unwrap();
         assert_eq!(llama.for_batch(2), [1, 1, 0, 1, 1, 0, 1, 2, 0, 1, 2, 0]);
+        let eva = PatchPositions::eva02([4, 5], Some([16, 31])).unwrap();
+        assert_eq!(eva.rows[15], 12 << 26);
+        assert_eq!(eva.columns[1], (31f32 / 5.0 * 2f32.powi(26)) as i32);
+        assert_eq!(PatchPositions::eva02([2, 2], None), PatchPositions::grid([2, 2]));
         let merged = PatchPositions::merged([2, 4], 2).unwrap();
         assert_eq!((merged.rows, merged.columns), (vec![0, 0, 1, 1, 0, 0, 1, 1], vec![0, 1, 0, 1, 2, 3, 2, 3]));
         for wrong in [PatchPositions::grid([0, 1]), PatchPositions::merged([2, 3], 2), PatchPositions::merged([2, 2], 0)]

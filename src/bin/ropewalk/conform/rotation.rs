@@ -46,8 +46,8 @@ pub fn rotary(
         Some(other) => return needs(format!("pairing `{other}`")),
     };
     let rotary_dim = p.u32("rotary_dim").or_else(|| p.u32("rope_dim")).unwrap_or(head_dim);
-    let sections = p.set("mrope_section");
-    if !sections && (p.set("grid") || t.0.get("positions").is_some_and(|e| e.shape.last() == Some(&2))) {
+    let sections = sections(p)?;
+    if sections.is_none() && (p.set("grid") || t.0.get("positions").is_some_and(|e| e.shape.last() == Some(&2))) {
         return picture(system, p, t, pairing, [head_dim, rotary_dim], tables).map(Some);
     }
     let mut rotary = build(p, t, pairing, rotary_dim, tables)?;
@@ -56,8 +56,8 @@ pub fn rotary(
         Some("first") | None => {}
         Some(other) => return needs(format!("rotary_part `{other}`")),
     }
-    if sections {
-        rotary = with_sections(p, rotary)?;
+    if let Some((order, sections)) = sections {
+        rotary = rotary.with_sections(order, sections)?;
     }
     rotary.xpos = xpos(p, t, rotary_dim, sizes, tables)?;
     rotary.values = p.set("rotary_value");
@@ -77,8 +77,8 @@ fn numbers<const N: usize>(p: &Parameters, name: &str) -> Build<Option<[u32; N]>
 }
 
 /// m-RoPE: `mrope_layout` says in words how the sections lie, or else the model's name does.
-fn with_sections(p: &Parameters, rotary: Rotary) -> Build<Rotary> {
-    let sections = numbers(p, "mrope_section")?.unwrap_or_default();
+fn sections(p: &Parameters) -> Build<Option<(Sections, [u32; 3])>> {
+    let Some(sections) = numbers(p, "mrope_section")? else { return Ok(None) };
     let words = p.str("mrope_layout").unwrap_or_default().to_lowercase();
     let model = p.str("model").unwrap_or_default().to_lowercase();
     let starts = |names: &[&str]| names.iter().any(|name| model.starts_with(name));
@@ -92,7 +92,7 @@ fn with_sections(p: &Parameters, rotary: Rotary) -> Build<Rotary> {
         _ if starts(&["ernie4_5_vl"]) => Sections::Alternating,
         _ => return needs(format!("the m-RoPE layout of `{model}`")),
     };
-    Ok(rotary.with_sections(order, sections)?)
+    Ok(Some((order, sections)))
 }
 
 /// The rotation of a picture's patches, by the system that the model or else `system` names.
@@ -121,7 +121,7 @@ fn picture(
         _ if name.contains("gemma4") || name.contains("gemma_4") => Rotary::gemma4_vision(head_dim, theta)?,
         _ if name.contains("llama4") || name.contains("llama_4") => Rotary::llama4_vision(head_dim, theta)?,
         _ if p.set("ref_grid") || name.contains("eva") => {
-            Rotary::eva02(head_dim, theta, grid()?, numbers(p, "ref_grid")?)?
+            Rotary::eva02(head_dim, theta, numbers(p, "ref_grid")?)?
         }
         _ if p.0.contains_key("prefix_tokens") || name.contains("dino") => Rotary::dinov3(head_dim, theta, grid()?)?,
         _ => return needs(format!("2-D rotation of the system {system}")),
@@ -243,7 +243,7 @@ fn patches(p: &Parameters, t: &mut Tensors, sizes: Sizes) -> Build<[Vec<i32>; 2]
         return Err(Error::input("grid", problem, format!("the case has {tokens} tokens")).into());
     };
     let positions = match p.set("ref_grid") || p.str("pairing") == Some("interleaved") {
-        true => PatchPositions::grid(grid)?,
+        true => PatchPositions::eva02(grid, numbers(p, "ref_grid")?)?,
         false => PatchPositions::dinov3(grid)?,
     };
     let positions = positions.with_prefix(front as u32);
@@ -333,7 +333,14 @@ fn build(p: &Parameters, t: &mut Tensors, pairing: Pairing, dim: u32, tables: &m
         // Rounded to f32 once; the scaling cases keep f64.
         let tolerance = Tolerance::Relative(if listed.is_double() { 1e-12 } else { 2f64.powi(-23) });
         let listed = values_of("inv_freq", &listed, &[dim / 2])?;
-        tables.push(Table { name: "inv_freq".into(), computed: rotary.inv_freq(), listed, tolerance });
+        let mut computed = rotary.inv_freq();
+        if let Some((Sections::Alternating, [h, w, _])) = sections(p)? {
+            // Ernie stores height's frequencies, then width's, then time's
+            let (space, time) = computed.split_at((h.saturating_add(w) as usize).min(computed.len()));
+            let every_other = |from: usize| space.iter().skip(from).step_by(2);
+            computed = every_other(0).chain(every_other(1)).chain(time).copied().collect();
+        }
+        tables.push(Table { name: "inv_freq".into(), computed, listed, tolerance });
     }
     if let Some(listed) = p.f64("attention_factor") {
         let (name, computed, tolerance) =
