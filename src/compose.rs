@@ -26,7 +26,7 @@ const FILES: &[(&str, &str)] = shaders! {
     "norm/none.wgsl"
     "position/ids_k.wgsl" "position/ids_k_several.wgsl" "position/ids_q.wgsl" "position/ids_q_several.wgsl"
     "position/index_k.wgsl" "position/index_q.wgsl"
-    "relative/none.wgsl" "relative/rows.wgsl"
+    "relative/gathered.wgsl" "relative/none.wgsl" "relative/rows.wgsl"
     "rotary/half.wgsl" "rotary/half_of_halves.wgsl" "rotary/interleaved.wgsl" "rotary/interleaved_in_half_out.wgsl"
     "rotary/none.wgsl"
     "scale/none.wgsl"

@@ -125,6 +125,7 @@ pub mod phase;
 #[cfg(feature = "wgpu")]
 mod pipeline;
 mod plan;
+mod products;
 pub mod reference;
 mod scaling;
 #[cfg(feature = "wgpu")]

@@ -25,3 +25,8 @@ pub(crate) fn tile_k(spec: &Spec, workgroup_storage: u32) -> u32 {
     let value = if spec.rotates_values() { spec.v_head_dim.div_ceil(16) } else { 0 };
     MAX_TILE_K.min(workgroup_storage / (64 * (spec.head_dim.div_ceil(16) + value)))
 }
+
+/// The most rows of a relative table whose products are made beforehand.
+pub(crate) const MAX_PRODUCT_ROWS: u64 = 1024;
+/// The share of `work` for such products: a part of the grid at a time.
+pub(crate) const PRODUCT_BYTES: u64 = 16 << 20;
