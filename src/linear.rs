@@ -9,7 +9,7 @@
 //! Rotation behind the feature map turns the numerator only (RoFormer, section 3.3, equation 19): the denominator stays
 //! positive. Performer rotates before its feature map.
 
-use crate::check::{Bounded, HUGE, SECOND_ORDER, TINY, TRIG, U, UNDERFLOW, g, least_normal, stored};
+use crate::check::{Bounded, HUGE, MAGNITUDE, SECOND_ORDER, TINY, TRIG, U, UNDERFLOW, g, least_normal, stored};
 use crate::reference::Angles;
 use crate::{Angle, Error, Inputs, Kernel, Limits, Problem, Result, Rotary, Spec, Tensor};
 use rayon::prelude::*;
@@ -189,7 +189,6 @@ impl Linear {
             ("relative", !spec.relative.is_empty()),
             ("sink", spec.sink.is_some()),
             ("packed", spec.packed),
-            ("rotary.xpos", rotary.is_some_and(|r| r.xpos.is_some())),
             ("rotary.values", rotary.is_some_and(|r| r.values)),
         ];
         match others.iter().find(|(_, set)| *set) {
@@ -302,6 +301,9 @@ struct Row {
     error: Vec<f64>,
 }
 
+/// The position of a token in every stream, and 1 for a query, -1 for a key (xPos).
+type Turn = ([i32; 3], f64);
+
 /// Features of one row: phi before a rotation behind it, and what enters the numerator.
 struct Features {
     plain: Row,
@@ -326,7 +328,10 @@ struct Maker<'a> {
 impl<'a> Maker<'a> {
     fn new(problem: &'a Problem<'a>) -> Result<Self> {
         let spec = problem.spec;
-        let trig = spec.rotary.as_ref().map(|r| if r.angle == Angle::Table { 0.0 } else { TRIG });
+        let trig = spec.rotary.as_ref().map(|r| {
+            let magnitude = if r.xpos.is_some() { MAGNITUDE } else { 0.0 };
+            magnitude + if r.angle == Angle::Table { 0.0 } else { TRIG }
+        });
         let linear = spec.expect_linear()?;
         Ok(Maker {
             problem,
@@ -345,11 +350,11 @@ impl<'a> Maker<'a> {
         Row { x, error }
     }
 
-    fn rotate(&self, rotary: &Rotary, row: &Row, positions: [i32; 3]) -> Row {
+    fn rotate(&self, rotary: &Rotary, row: &Row, (positions, side): Turn) -> Row {
         let mut out = row.clone();
         let Some(angles) = &self.angles else { return out };
         for p in 0..rotary.rotary_dim as usize / 2 {
-            let (c, s) = angles.cos_sin(positions[rotary.stream(p)], p);
+            let (c, s) = angles.cos_sin(positions[rotary.stream(p)], p, side);
             let ([a, b], [to_a, to_b]) = rotary.pair(p);
             out.x[to_a] = row.x[a] * c - row.x[b] * s;
             out.x[to_b] = row.x[a] * s + row.x[b] * c;
@@ -360,10 +365,10 @@ impl<'a> Maker<'a> {
     }
 
     /// x, rotated if rotation stands before the features.
-    fn input(&self, t: &Tensor, at: [u32; 3], positions: [i32; 3]) -> Row {
+    fn input(&self, t: &Tensor, at: [u32; 3], turn: Turn) -> Row {
         let row = self.load(t, at[0], at[1], at[2]);
         match &self.problem.spec.rotary {
-            Some(rotary) if !self.linear.rotate_features => self.rotate(rotary, &row, positions),
+            Some(rotary) if !self.linear.rotate_features => self.rotate(rotary, &row, turn),
             _ => row,
         }
     }
@@ -425,30 +430,30 @@ impl<'a> Maker<'a> {
         }
     }
 
-    fn both(&self, plain: Row, positions: [i32; 3]) -> Features {
+    fn both(&self, plain: Row, turn: Turn) -> Features {
         let turned = match &self.problem.spec.rotary {
-            Some(rotary) if self.linear.rotate_features => Some(self.rotate(rotary, &plain, positions)),
+            Some(rotary) if self.linear.rotate_features => Some(self.rotate(rotary, &plain, turn)),
             _ => None,
         };
         Features { plain, turned }
     }
 
     fn query(&self, b: u32, h: u32, i: u32) -> Features {
-        let positions = self.problem.q_positions(b, i);
-        self.both(self.features(self.input(&self.problem.inputs.q, [b, i, h], positions), None), positions)
+        let turn = (self.problem.q_positions(b, i), 1.0);
+        self.both(self.features(self.input(&self.problem.inputs.q, [b, i, h], turn), None), turn)
     }
 
     fn key(&self, b: u32, kv_head: u32, j: u32, most: Option<(f64, f64)>) -> Features {
-        let positions = self.problem.k_positions(b, j);
-        let row = self.input(&self.problem.inputs.k, [b, j, kv_head], positions);
-        self.both(self.features(row, most), positions)
+        let turn = (self.problem.k_positions(b, j), -1.0);
+        let row = self.input(&self.problem.inputs.k, [b, j, kv_head], turn);
+        self.both(self.features(row, most), turn)
     }
 
     /// The stabiliser of a head's keys.
     fn most(&self, b: u32, kv_head: u32) -> Option<(f64, f64)> {
         let FeatureMap::Softmax { count, .. } = self.linear.features else { return None };
         let each = (0..self.problem.kv_len(b)).map(|j| {
-            let row = self.input(&self.problem.inputs.k, [b, j, kv_head], self.problem.k_positions(b, j));
+            let row = self.input(&self.problem.inputs.k, [b, j, kv_head], (self.problem.k_positions(b, j), -1.0));
             largest(&self.projected(&row, count))
         });
         Some(each.fold((f64::NEG_INFINITY, 0.0), |m, x| (m.0.max(x.0), m.1.max(x.1))))
@@ -696,7 +701,7 @@ pub fn features(spec: &Spec, inputs: &Inputs) -> Result<(Vec<f64>, Vec<f64>)> {
 pub(crate) fn rotated(problem: &Problem) -> Result<[Bounded; 2]> {
     let maker = Maker::new(problem)?;
     let spec = problem.spec;
-    let one = |t: &Tensor, positions: &dyn Fn(u32, u32) -> [i32; 3], used: &dyn Fn(u32) -> u32| {
+    let one = |t: &Tensor, positions: &dyn Fn(u32, u32) -> Turn, used: &dyn Fn(u32) -> u32| {
         let [batch, len, heads, _] = t.shape();
         let mut all = Bounded::default();
         for b in 0..batch {
@@ -717,8 +722,8 @@ pub(crate) fn rotated(problem: &Problem) -> Result<[Bounded; 2]> {
         }
         all
     };
-    let q = one(&problem.inputs.q, &|b, i| problem.q_positions(b, i), &|_| u32::MAX);
-    let k = one(&problem.inputs.k, &|b, j| problem.k_positions(b, j), &|b| problem.kv_len(b));
+    let q = one(&problem.inputs.q, &|b, i| (problem.q_positions(b, i), 1.0), &|_| u32::MAX);
+    let k = one(&problem.inputs.k, &|b, j| (problem.k_positions(b, j), -1.0), &|b| problem.kv_len(b));
     Ok([q, k])
 }
 

@@ -2,7 +2,7 @@
 
 use ropewalk::{
     Alignment, Data, Decay, Dtype, Error, FeatureMap, Inputs, Kernel, Limits, Linear, Mask, Normalizer, Pairing, Plan,
-    Positions, Rotary, Shape, Spec, Tensor, check, reference,
+    Positions, Rotary, Shape, Spec, Tensor, XPos, check, reference,
 };
 
 fn noise(n: usize, seed: u64) -> Vec<f32> {
@@ -92,6 +92,13 @@ fn specs() -> Vec<(&'static str, Spec)> {
         ("plain", with(FeatureMap::Identity, |_, s| s.softmax_scale = Some(0.25))),
         ("elu before", with(FeatureMap::Elu, |l, _| l.normalizer = Some(Normalizer::new(1e-10, 0.0)))),
         ("retention", with(FeatureMap::Identity, |l, _| l.decay = Some(Decay::Retention))),
+        (
+            "retention with xPos",
+            with(FeatureMap::Identity, |l, s| {
+                l.decay = Some(Decay::Retention);
+                s.rotary.iter_mut().for_each(|r| r.xpos = Some(XPos::new(512.0, 4)));
+            }),
+        ),
         (
             "heads",
             with(FeatureMap::Elu, |l, s| {

@@ -19,7 +19,8 @@ pub fn is_linear(golden: &Golden) -> bool {
 
 /// A model's linear attention, tensors `[batch, heads, len, dim]`.
 pub fn attention(golden: Golden) -> Build<Work> {
-    let retention = golden.system.to_lowercase().contains("retention") && !golden.parameters.set("feature_map");
+    let system = golden.system.clone();
+    let retention = system.to_lowercase().contains("retention") && !golden.parameters.set("feature_map");
     let (p, mut t) = (golden.parameters, golden.tensors);
     let ((q, q_shape), (k, k_shape)) = (heads_first(&mut t, "q")?, heads_first(&mut t, "k")?);
     let (v, v_shape) = heads_first(&mut t, "v")?;
@@ -32,10 +33,12 @@ pub fn attention(golden: Golden) -> Build<Work> {
         ("kv_heads", "k", spec.num_kv_heads),
     ];
     if let Some((name, tensor, is)) = said.into_iter().find(|(name, _, is)| p.u32(name).is_some_and(|n| n != *is)) {
-        return Err(Error::input(tensor, format!("holds {is}, not `{name}`"), "let tensors and parameters agree").into());
+        return Err(
+            Error::input(tensor, format!("holds {is}, not `{name}`"), "let tensors and parameters agree").into()
+        );
     }
     spec.softmax_scale = Some(p.f64("scale").unwrap_or(1.0));
-    spec.rotary = rotation::rotary(&p, &mut t, spec.head_dim, &mut work.tables)?;
+    spec.rotary = rotation::rotary(&system, &p, &mut t, spec.head_dim, sizes, &mut work.tables)?;
     if spec.rotary.is_none() && (p.set("rotary") || p.set("theta")) {
         return Err(Error::input("pairing", "is missing from a case that rotates", "say which elements pair").into());
     }
@@ -104,7 +107,7 @@ pub fn attention(golden: Golden) -> Build<Work> {
         }
     }
     sinusoid(&mut t, &spec, &inputs, sizes, &mut work.tables)?;
-    let angles = rotation::angles(&mut t, &spec, &inputs, sizes)?;
+    let angles = rotation::angles(&p, &mut t, &spec, &inputs, sizes)?;
     work.probes.push(Probe { label: "", spec, inputs, expects });
     work.probes.extend(angles);
     finish(t, work)
