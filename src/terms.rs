@@ -419,7 +419,6 @@ impl Spec {
             ("temperature", self.temperature.is_some()),
             ("head_scale", self.head_scale),
             ("sink", self.sink.is_some()),
-            ("packed", self.packed),
             ("mask.chunk", self.mask.chunk.is_some()),
             ("rotary.streams", rotary.is_some_and(|r| r.streams.iter().any(|s| *s > 0))),
             ("rotary.xpos", rotary.is_some_and(|r| r.xpos.is_some())),

@@ -77,7 +77,7 @@ fn axes() -> Vec<Vec<Change>> {
             |s, _, _| (s.mask.window_left, s.mask.causal) = (Some(u32::MAX), true),
         ],
         vec![|_, _, _| (), |s, _, _| s.mask.dense = true],
-        vec![|_, _, _| (), |s, _, _| s.kv_lens = true],
+        vec![|_, _, _| (), |s, _, _| s.kv_lens = true, |s, _, _| s.packed = true],
     ]
 }
 
@@ -95,7 +95,7 @@ fn plan(kernel: Kernel, changes: &[Change]) -> Plan {
     let mut shape = Shape::new(&spec, 2, 5, 70);
     // changes of the spec come first on every axis, so that the shape follows
     changes.iter().for_each(|change| change(&mut spec, &mut shape, &mut limits));
-    shape = Shape::new(&spec, 2, 5, 70);
+    shape = if spec.packed { Shape::packed(&spec, 3, 5, 70) } else { Shape::new(&spec, 2, 5, 70) };
     changes.iter().for_each(|change| change(&mut spec.clone(), &mut shape, &mut limits));
     if kernel == (Kernel::RotateQ { in_place: false }) || kernel == (Kernel::RotateK { in_place: false }) {
         shape.out = Strides::bshd(70, 4, spec.head_dim);
