@@ -9,6 +9,7 @@ mod device;
 mod model;
 mod operator;
 mod packed;
+mod relative;
 mod rotation;
 mod work;
 
