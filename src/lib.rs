@@ -125,6 +125,7 @@ mod error;
 mod gpu;
 mod inputs;
 mod layout;
+mod packed;
 pub mod phase;
 #[cfg(feature = "wgpu")]
 mod pipeline;
