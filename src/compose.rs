@@ -1,6 +1,8 @@
 //! Chosen files and a preamble of constants -> one WGSL module. Plain concatenation: WGSL's declarations are
 //! order-free, each file comes in once, and a compiler's line number maps back to the author's file.
 
+use crate::user::declarations;
+use std::collections::HashMap;
 use std::fmt::Write;
 
 macro_rules! shaders {
@@ -31,6 +33,17 @@ const FILES: &[(&str, &str)] = shaders! {
     "token/key.wgsl" "token/query.wgsl"
 };
 
+/// The text of a shader file; empty where there is none of that name.
+#[cfg(feature = "naga")]
+pub(crate) fn file(path: &str) -> &'static str {
+    FILES.iter().find(|(p, _)| *p == path).map_or("", |(_, text)| text)
+}
+
+/// Every name that some shader file declares for its module, and the file: what a user's text must leave alone.
+pub(crate) fn declared_names() -> HashMap<String, &'static str> {
+    FILES.iter().flat_map(|(path, text)| declarations(text).into_iter().map(|name| (name.to_string(), *path))).collect()
+}
+
 /// Who compiles the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
@@ -51,15 +64,20 @@ pub(crate) struct Composed {
 }
 
 impl Composed {
-    /// `preamble` holds constants, bindings and the glue between slots.
-    pub(crate) fn new(preamble: &str, files: &[&'static str]) -> Self {
+    /// `preamble` holds constants, bindings and the glue between slots; `texts` are the user's own, by name.
+    pub(crate) fn new(preamble: &str, files: &[&'static str], texts: &[(&'static str, &str)]) -> Self {
         let mut source = preamble.to_string();
         let mut parts = vec![(1, "(preamble)")];
-        for path in files {
-            let (path, text) = FILES.iter().find(|(p, _)| p == path).expect("plan names only files of FILES");
+        let files = files.iter().map(|path| {
+            *FILES.iter().find(|(p, _)| p == path).expect("plan names only files of FILES")
+        });
+        for (path, text) in files.chain(texts.iter().copied()) {
             let _ = write!(source, "\n// ---- {path}\n");
             parts.push((source.lines().count() + 1, path));
             source.push_str(text);
+            if !source.ends_with('\n') {
+                source.push('\n');
+            }
         }
         Composed { source, parts }
     }
@@ -96,9 +114,10 @@ mod tests {
 
     #[test]
     fn lines_map_back_to_files() {
-        let composed = Composed::new("const A = 1;\n", &["cap/none.wgsl", "term/none.wgsl"]);
+        let composed = Composed::new("const A = 1;\n", &["cap/none.wgsl", "term/none.wgsl"], &[("score_mod", "\n// two\nfn a() {}")]);
         let line = composed.source.lines().position(|l| l.contains("fn score_terms")).expect("it is there") + 1;
         assert_eq!(composed.locate(line), ("term/none.wgsl", 2));
         assert_eq!(composed.locate(1), ("(preamble)", 1));
+        assert_eq!(composed.locate(composed.source.lines().count()), ("score_mod", 3));
     }
 }

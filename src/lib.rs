@@ -132,6 +132,7 @@ mod slice;
 mod spec;
 mod tensor;
 mod tuning;
+pub mod user;
 mod variant;
 
 pub use bias::{alibi_slopes, t5_bucket};
@@ -148,6 +149,7 @@ pub use spec::{
     SCHEMA, Spec,
 };
 pub use tensor::{Data, Strides, Tensor};
+pub use user::{MaskMod, ScoreAt, ScoreMod};
 
 /// Scores below this are taken as this, so that no exponent overflows: a key with such a score has weight 0 beside
 /// any key above it. (`-inf` in a dense bias is a mask.)

@@ -5,7 +5,7 @@ use crate::layout::{Binding, CHUNK_STRIDE, HEAD_ENTRIES, Params, ROTARY_ENTRIES,
 use crate::tuning::{CPU_FLOP_PER_DISPATCH, CPU_LOOP_ROUNDS, GPU_FLOP_PER_DISPATCH, TILE_Q, tile_k};
 use crate::variant::{Files, label, preamble};
 use crate::{
-    Angle, AngleTable, Bias, Dense, Dtype, Error, Positions, Problem, Result, Shape, Spec, Strides, bias, phase,
+    Angle, AngleTable, Bias, Dense, Dtype, Error, Positions, Problem, Result, Shape, Spec, Strides, bias, phase, user,
 };
 use std::ops::Range;
 
@@ -254,6 +254,7 @@ impl Plan {
     /// Plans `kernel`. Errors name the field of the spec or shape, or the limit that is too small.
     pub fn new(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits) -> Result<Self> {
         spec.validate()?;
+        let user = user::validate(spec)?;
         let source = match kernel {
             Kernel::RotateK { .. } => shape.k,
             _ => shape.q,
@@ -299,7 +300,7 @@ impl Plan {
             bindings.push(slot.binding(element, size));
         }
 
-        let composed = Composed::new(&preamble(kernel, spec, tile_k, &bindings, &files.glue), &files.files);
+        let composed = Composed::new(&preamble(kernel, spec, tile_k, &bindings, &files.glue), &files.files, &user::texts(spec));
         let rotary = rotary_entries(spec);
         let heads = head_entries(spec);
         let label = label(kernel, spec, aligned, tile_k);

@@ -360,6 +360,12 @@ pub struct Spec {
     /// Every sequence has a kv_len of its own (`kv_lens`).
     #[serde(default)]
     pub kv_lens: bool,
+    /// The user's own function of a score, WGSL: see [`user`](crate::user).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score_mod: Option<String>,
+    /// The user's own mask, WGSL: see [`user`](crate::user).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_mod: Option<String>,
 }
 
 fn f32_storage() -> Dtype {
@@ -384,6 +390,8 @@ impl Spec {
             dense_bias: false,
             mask: Mask::none(),
             kv_lens: false,
+            score_mod: None,
+            mask_mod: None,
         }
     }
 
@@ -557,6 +565,9 @@ impl Spec {
         if self.dense_bias {
             terms.push("D".into());
         }
+        if self.score_mod.is_some() {
+            terms.push("score_mod".into());
+        }
         if self.mask.causal {
             terms.push(
                 match self.mask.alignment {
@@ -571,6 +582,9 @@ impl Spec {
         }
         if self.mask.dense {
             terms.push("mask".into());
+        }
+        if self.mask_mod.is_some() {
+            terms.push("mask_mod".into());
         }
         if self.kv_lens {
             terms.push("kv_lens".into());
