@@ -91,7 +91,9 @@ impl<'a> Checked<'a> {
                 message += &format!(": {inner}");
                 cause = inner.source();
             }
-            at(source, before, e.spans().next().map(|(span, _)| *span), message)
+            // of a function and an expression in it, the expression
+            let narrow = |span: &Span| span.to_range().map_or(usize::MAX, |r| r.len());
+            at(source, before, e.spans().map(|(span, _)| *span).min_by_key(narrow), message)
         })?;
         Ok(Checked { source, before, role, module, info })
     }
