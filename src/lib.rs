@@ -130,7 +130,9 @@ mod scaling;
 #[cfg(feature = "wgpu")]
 mod slice;
 mod spec;
+mod tables;
 mod tensor;
+mod terms;
 mod tuning;
 pub mod user;
 mod variant;
@@ -149,6 +151,9 @@ pub use spec::{
     SCHEMA, Spec,
 };
 pub use tensor::{Data, Strides, Tensor};
+pub use terms::{
+    IndexMap, Norm, NormKind, Outside, Parameter, Relative, RelativeSide, Sink, Temperature, XPos, log_bucket,
+};
 pub use user::{MaskMod, ScoreAt, ScoreMod};
 
 /// Scores below this are taken as this, so that no exponent overflows: a key with such a score has weight 0 beside

@@ -100,7 +100,7 @@ impl ScoreMod {
         (self.function)(s, at)
     }
     /// How far the text's result may be from `value(s)` where s errs by at most `error`: the closure at both ends and
-    /// half-way, and the text's own roundings. NaN where the closure gives that.
+    /// half-way, and the text's own roundings.
     pub(crate) fn error(&self, s: f64, error: f64, at: &ScoreAt) -> f64 {
         let value = self.value(s, at);
         let mut worst = 0.0f64;
@@ -108,12 +108,14 @@ impl ScoreMod {
         for step in [-1.0, -0.5, 0.5, 1.0] {
             let near = s + step * error;
             let moved = self.value(near, at);
-            // f64::max drops NaN
-            let apart = (moved - value).abs();
-            worst = if apart.is_nan() { f64::INFINITY } else { worst.max(apart) };
+            if moved.is_nan() != value.is_nan() {
+                return f64::INFINITY;
+            }
+            // f64::max drops NaN: where all are NaN, so must the text's be
+            worst = worst.max((moved - value).abs());
             rounding = rounding.max((self.rounding)(near, moved, at));
         }
-        worst + rounding
+        if value.is_nan() { 0.0 } else { worst + rounding }
     }
 }
 
@@ -239,6 +241,15 @@ pub(crate) fn validate(spec: &Spec) -> Result<Cost> {
         cost.operations = cost.operations.saturating_add(own.operations);
     }
     Ok(cost)
+}
+
+/// The texts declare nothing that the preamble of a plan does.
+pub(crate) fn apart(texts: &[(&'static str, &str)], preamble: &str) -> Result<()> {
+    if texts.is_empty() {
+        return Ok(());
+    }
+    let taken = declarations(preamble).into_iter().map(|name| (name.to_string(), "(preamble)")).collect();
+    texts.iter().try_for_each(|(file, text)| text::check(text, &taken).map(|_| ()).map_err(|fault| fault.error(file)))
 }
 
 #[cfg(feature = "naga")]
