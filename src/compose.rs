@@ -1,6 +1,7 @@
 //! Chosen files and a preamble of constants -> one WGSL module. Plain concatenation: WGSL's declarations are
 //! order-free, each file comes in once, and a compiler's line number maps back to the author's file.
 
+use crate::layout::Slot;
 use crate::user::declarations;
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -56,7 +57,9 @@ pub(crate) fn file(path: &str) -> &'static str {
 
 /// Every name that some shader file declares for its module, and the file: what a user's text must leave alone.
 pub(crate) fn declared_names() -> HashMap<String, &'static str> {
-    FILES.iter().flat_map(|(path, text)| declarations(text).into_iter().map(|name| (name.to_string(), *path))).collect()
+    let bindings = Slot::ALL.iter().map(|slot| (slot.name().to_string(), "(preamble)"));
+    let files = FILES.iter().flat_map(|(path, text)| declarations(text).into_iter().map(|name| (name.to_string(), *path)));
+    bindings.chain(files).collect()
 }
 
 /// Who compiles the text.

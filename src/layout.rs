@@ -78,6 +78,21 @@ pub(crate) const ROTARY_ENTRIES: usize = 128;
 pub(crate) const HEAD_ENTRIES: usize = crate::MAX_HEADS as usize;
 
 impl Slot {
+    pub(crate) const ALL: [Slot; 12] = [
+        Slot::Q,
+        Slot::K,
+        Slot::V,
+        Slot::Out,
+        Slot::Work,
+        Slot::Tables,
+        Slot::Dense,
+        Slot::Step,
+        Slot::Params,
+        Slot::Chunk,
+        Slot::Rotary,
+        Slot::Heads,
+    ];
+
     /// The variable's name in the shaders.
     pub fn name(self) -> &'static str {
         match self {

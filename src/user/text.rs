@@ -91,8 +91,9 @@ fn tokens(text: &str) -> Result<Vec<Token<'_>>> {
             }
             tokens.push(Token { kind: Kind::Word, text: &text[start..at], at: start });
         } else if c.is_ascii_digit() || (c == b'.' && byte(at + 1).is_ascii_digit()) {
+            // a second point begins a member: 1.0.x
             while byte(at).is_ascii_alphanumeric()
-                || byte(at) == b'.'
+                || (byte(at) == b'.' && !text[start..at].contains('.'))
                 || (matches!(byte(at), b'+' | b'-') && exponent(text, start, at))
             {
                 at += 1;
@@ -173,6 +174,10 @@ pub(super) fn check<'a>(text: &'a str, taken: &HashMap<String, &'static str>) ->
         if let Some(file) = taken.get(name.text) {
             let help = "choose another name (one that begins with my_ never clashes)";
             return Err(fault(text, name.at, format!("`{}` is declared in {file}", name.text), help));
+        }
+        if name.text.starts_with("TABLE_") {
+            let help = "choose another name: those of a plan's tables begin so";
+            return Err(fault(text, name.at, format!("`{}` may be declared in (preamble)", name.text), help));
         }
         if is_built_in(name.text) {
             let help = "choose another name: the kernels use this one";
