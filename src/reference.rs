@@ -274,9 +274,6 @@ impl<'a> Prepared<'a> {
         let plain = s;
         if let Some(modify) = problem.inputs.score_mod.as_ref().filter(|_| !s.is_nan()) {
             s = modify.value(s, &problem.score_at(b, h, i, j));
-            if s == f64::INFINITY {
-                s = f64::NAN;
-            }
         }
         if s < SCORE_FLOOR {
             s = SCORE_FLOOR;

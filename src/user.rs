@@ -30,7 +30,7 @@ mod text;
 
 pub(crate) use text::declarations;
 
-use crate::{Error, Result, Spec, compose};
+use crate::{Error, Result, SCORE_FLOOR, Spec, compose};
 use std::fmt;
 use std::sync::Arc;
 
@@ -96,26 +96,31 @@ impl ScoreMod {
     pub fn with_rounding(self, rounding: impl Fn(f64, f64, &ScoreAt) -> f64 + Send + Sync + 'static) -> Self {
         ScoreMod { rounding: Arc::new(rounding), ..self }
     }
+    /// NaN for +inf, as the kernels take it.
     pub(crate) fn value(&self, s: f64, at: &ScoreAt) -> f64 {
-        (self.function)(s, at)
+        let value = (self.function)(s, at);
+        if value == f64::INFINITY { f64::NAN } else { value }
     }
-    /// How far the text's result may be from `value(s)` where s errs by at most `error`: the closure at both ends and
-    /// half-way, and the text's own roundings.
+    /// How far the text's result, not below the floor, may be from `value(s)` where s errs by at most `error`: the closure
+    /// at both ends and half-way, and the text's own roundings.
     pub(crate) fn error(&self, s: f64, error: f64, at: &ScoreAt) -> f64 {
         let value = self.value(s, at);
-        let mut worst = 0.0f64;
-        let mut rounding = (self.rounding)(s, value, at);
-        for step in [-1.0, -0.5, 0.5, 1.0] {
+        let floored = |x: f64| if x < SCORE_FLOOR { SCORE_FLOOR } else { x };
+        let (mut worst, mut rounding) = (0.0f64, 0.0f64);
+        for step in [0.0, -1.0, -0.5, 0.5, 1.0] {
             let near = s + step * error;
             let moved = self.value(near, at);
             if moved.is_nan() != value.is_nan() {
                 return f64::INFINITY;
             }
-            // f64::max drops NaN: where all are NaN, so must the text's be
-            worst = worst.max((moved - value).abs());
-            rounding = rounding.max((self.rounding)(near, moved, at));
+            worst = worst.max((floored(moved) - floored(value)).abs());
+            // what stays below the floor whatever its roundings is exactly the floor
+            if moved > f64::NEG_INFINITY {
+                let own = (self.rounding)(near, moved, at);
+                rounding = if moved + own <= SCORE_FLOOR { rounding } else { rounding.max(own) };
+            }
         }
-        if value.is_nan() { 0.0 } else { worst + rounding }
+        worst + rounding
     }
 }
 

@@ -79,10 +79,13 @@ impl Weight {
 impl<'a> Checked<'a> {
     fn new(source: &'a str, before: usize, role: Role) -> Result<Self, Fault> {
         let module = naga::front::wgsl::parse_str(source).map_err(|e| {
-            let label = e.labels().next().map(|(_, label)| label.to_string()).unwrap_or_default();
-            let message = e.message().to_string();
-            let message = if label.is_empty() { message } else { format!("{message} ({label})") };
-            at(source, before, e.labels().next().map(|(span, _)| span), message)
+            // the first label that stands somewhere
+            let label = e.labels().find(|(span, _)| span.to_range().is_some());
+            let message = match label.filter(|(_, label)| !label.is_empty()) {
+                Some((_, label)) => format!("{} ({label})", e.message()),
+                None => e.message().to_string(),
+            };
+            at(source, before, label.map(|(span, _)| span), message)
         })?;
         let info = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module).map_err(|e| {
             let mut message = e.to_string();
