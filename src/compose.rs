@@ -58,7 +58,8 @@ pub(crate) fn file(path: &str) -> &'static str {
 /// Every name that some shader file declares for its module, and the file: what a user's text must leave alone.
 pub(crate) fn declared_names() -> HashMap<String, &'static str> {
     let bindings = Slot::ALL.iter().map(|slot| (slot.name().to_string(), "(preamble)"));
-    let files = FILES.iter().flat_map(|(path, text)| declarations(text).into_iter().map(|name| (name.to_string(), *path)));
+    let files =
+        FILES.iter().flat_map(|(path, text)| declarations(text).into_iter().map(|name| (name.to_string(), *path)));
     bindings.chain(files).collect()
 }
 
@@ -86,9 +87,8 @@ impl Composed {
     pub(crate) fn new(preamble: &str, files: &[&'static str], texts: &[(&'static str, &str)]) -> Self {
         let mut source = preamble.to_string();
         let mut parts = vec![(1, "(preamble)")];
-        let files = files.iter().map(|path| {
-            *FILES.iter().find(|(p, _)| p == path).expect("plan names only files of FILES")
-        });
+        let files =
+            files.iter().map(|path| *FILES.iter().find(|(p, _)| p == path).expect("plan names only files of FILES"));
         for (path, text) in files.chain(texts.iter().copied()) {
             let _ = write!(source, "\n// ---- {path}\n");
             parts.push((source.lines().count() + 1, path));
@@ -132,7 +132,11 @@ mod tests {
 
     #[test]
     fn lines_map_back_to_files() {
-        let composed = Composed::new("const A = 1;\n", &["cap/none.wgsl", "term/none.wgsl"], &[("score_mod", "\n// two\nfn a() {}")]);
+        let composed = Composed::new(
+            "const A = 1;\n",
+            &["cap/none.wgsl", "term/none.wgsl"],
+            &[("score_mod", "\n// two\nfn a() {}")],
+        );
         let line = composed.source.lines().position(|l| l.contains("fn score_terms")).expect("it is there") + 1;
         assert_eq!(composed.locate(line), ("term/none.wgsl", 2));
         assert_eq!(composed.locate(1), ("(preamble)", 1));

@@ -338,7 +338,9 @@ impl<'a> Problem<'a> {
             Error::input("user_data", format!("{} words", inputs.user_data.len()), "give fewer than 2^32")
         })?;
         match (user::reads_data(spec), words) {
-            (true, 0) => Err(Error::input("user_data", "is missing", "give the words that score_mod and mask_mod read")),
+            (true, 0) => {
+                Err(Error::input("user_data", "is missing", "give the words that score_mod and mask_mod read"))
+            }
             (false, 1..) => Err(Error::input(
                 "user_data",
                 "is given, but neither score_mod nor mask_mod reads it",

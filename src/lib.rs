@@ -105,7 +105,8 @@
 //!
 //! # Features
 //!
-//! - `wgpu` (default): pipelines, dispatches, `Gpu`. Without it: spec, plan, composed WGSL, bindings, reference.
+//! - `wgpu` (default): pipelines, dispatches, `Gpu`; turns on `naga`. Without it: spec, plan, composed WGSL, bindings, reference.
+//! - `naga`: plans validate a user's own `score_mod` and `mask_mod` ([`user`]); without it they refuse them.
 //! - `cli`: the program `ropewalk`.
 
 #![forbid(unsafe_code)]

@@ -244,7 +244,15 @@ impl<'a> Prepared<'a> {
     pub(crate) fn score(&self, b: u32, h: u32, i: u32, j: u32) -> Score {
         let (problem, spec) = (self.problem, self.problem.spec);
         if !problem.visible(b, h, i, j) {
-            return Score { s: f64::NEG_INFINITY, t: 0.0, capped: 0.0, bias: 0.0, relative: 0.0, slack: 0.0, plain: 0.0 };
+            return Score {
+                s: f64::NEG_INFINITY,
+                t: 0.0,
+                capped: 0.0,
+                bias: 0.0,
+                relative: 0.0,
+                slack: 0.0,
+                plain: 0.0,
+            };
         }
         let (q, k) = (self.q_row(b, h, i).0, self.k_row(b, self.kv_head(h), j).0);
         let t = spec.scale() * dot(q, k);

@@ -21,6 +21,43 @@
 //! call. [`Plan::new`](crate::Plan::new) validates all of that with naga (the feature `naga`, part of `wgpu`); errors name the
 //! user's line and column. Names that begin with `my_` will never clash with a kernel's.
 //!
+//! # A soft cap and a tree of drafted tokens
+//!
+//! ```
+//! use ropewalk::{Inputs, MaskMod, ScoreMod, Spec, Tensor, reference};
+//! let mut spec = Spec::new(1, 1, 4);
+//! spec.score_mod = Some("fn score_mod(s: f32, at: ScoreAt) -> f32 { return 30.0 * tanh_f32(s / 30.0); }".into());
+//! // token i of the tree sees key j of it if j is i or above it; the root's parent is the root
+//! spec.mask_mod = Some("fn mask_mod(at: ScoreAt) -> bool {
+//!     var node = at.i;
+//!     for (var up = 0; up < 8; up++) {
+//!         if (node == at.j) { return true; }
+//!         node = user_u32(node);
+//!     }
+//!     return false;
+//! }".into());
+//!
+//! let t = |x: f32| Tensor::bshd(vec![x; 4 * 4], [1, 4, 1, 4]);
+//! let mut inputs = Inputs::new(t(1.0)?, t(2.0)?, t(3.0)?);
+//! let parents = [0, 0, 0, 1];
+//! inputs.user_data = parents.to_vec();
+//! // the twins, for the reference and the check
+//! inputs.score_mod = Some(ScoreMod::new(24.0, |s, _| 30.0 * (s / 30.0).tanh()));
+//! inputs.mask_mod = Some(MaskMod::new(move |at| {
+//!     std::iter::successors(Some(at.i), |node| Some(parents[*node as usize])).take(8).any(|node| node == at.j)
+//! }));
+//! let scores = reference::scores(&spec, &inputs)?;
+//! let seen: Vec<bool> = scores.iter().map(|s| s.is_finite()).collect();
+//! assert_eq!(seen[12..], [true, true, false, true]); // token 3: itself, its parent 1, the root
+//! # Ok::<(), ropewalk::Error>(())
+//! ```
+//!
+//! # Rules
+//!
+//! A function reads positions and indices as it likes; the masks of a spec go by index, and so should a mask_mod. It skips no
+//! tiles of keys: keep causal and window masks in the spec, beside it. Division and integer overflow are what WGSL says. WGSL's
+//! sin, cos, tan, pow and tanh differ between drivers; results repeat to the bit on one.
+//!
 //! The kernels' rules hold whatever a function returns: a NaN score stays NaN and makes its row NaN, a result that is NaN or
 //! +inf does the same, one below `SCORE_FLOOR` is taken as that.
 

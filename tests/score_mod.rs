@@ -439,8 +439,13 @@ fn score_mod(s: f32, at: ScoreAt) -> f32 {
                 let word = |i: u32| words[i as usize] as f64;
                 let (i, j) = if swap { (at.j, at.i) } else { (at.i, at.j) };
                 let sum: f64 = (0..3).map(|n| word(4 + n) * ((i + n * j) % 7) as f64).sum();
-                s * word(at.head) + sum + 0.25 + 0.125 * at.batch as f64 + (at.q_index - at.j as i32) as f64 * 0.0625
-                    + (at.q_pos - 2 * at.k_pos) as f64 * 0.03125 + 2.0
+                s * word(at.head)
+                    + sum
+                    + 0.25
+                    + 0.125 * at.batch as f64
+                    + (at.q_index - at.j as i32) as f64 * 0.0625
+                    + (at.q_pos - 2 * at.k_pos) as f64 * 0.03125
+                    + 2.0
             }
         };
         let rounding = |s: f64, _: f64, _: &ScoreAt| 12.0 * 2f64.powi(-24) * (s.abs() + 30.0);
@@ -493,7 +498,8 @@ fn a_tree_mask_is_its_closure() {
         differ(&spec, &inputs);
         // joined to the masks of the spec: causal and the tree, positions in every mask_mod
         spec.mask = Mask::causal();
-        spec.mask_mod = Some("fn mask_mod(at: ScoreAt) -> bool { return (at.k_pos + at.q_pos + i32(at.head)) % 3 != 0; }".into());
+        spec.mask_mod =
+            Some("fn mask_mod(at: ScoreAt) -> bool { return (at.k_pos + at.q_pos + i32(at.head)) % 3 != 0; }".into());
         inputs.user_data = Vec::new();
         inputs.mask_mod = Some(MaskMod::new(|at| (at.k_pos + at.q_pos + at.head as i32) % 3 != 0));
         agree(&spec, &inputs);
@@ -505,7 +511,9 @@ fn a_tree_mask_is_its_closure() {
 /// A problem that is cut into sequences and heads numbers both as a whole one does.
 #[test]
 fn parts_count_sequences_and_heads_from_the_whole() {
-    let mut spec = with_score("fn score_mod(s: f32, at: ScoreAt) -> f32 { return s + f32(at.batch * 8u + at.head) * f32(at.j % 5u) * 0.1; }");
+    let mut spec = with_score(
+        "fn score_mod(s: f32, at: ScoreAt) -> f32 { return s + f32(at.batch * 8u + at.head) * f32(at.j % 5u) * 0.1; }",
+    );
     spec.mask_mod = Some("fn mask_mod(at: ScoreAt) -> bool { return (at.batch + at.head + at.j) % 3u != 0u; }".into());
     let mut inputs = inputs(&spec, 3, 9, 70, 4);
     inputs.score_mod = Some(ScoreMod::new(4.0, |s, at| s + (at.batch * 8 + at.head) as f64 * (at.j % 5) as f64 * 0.1));
@@ -556,13 +564,19 @@ fn long_loops_are_cut_and_repeat_to_the_bit() {
 /// NaN stays NaN, +inf is NaN, -inf is the floor; other rows do not notice.
 #[test]
 fn what_a_function_returns_keeps_the_kernels_rules() {
-    let text = |row: &str| format!("{BODY} let my_inf = bitcast<f32>(0x7f800000u | (at.i & 0u)); if (at.i == 2u && at.j == 5u) {{ return {row}; }} return s; }}");
+    let text = |row: &str| {
+        format!(
+            "{BODY} let my_inf = bitcast<f32>(0x7f800000u | (at.i & 0u)); if (at.i == 2u && at.j == 5u) {{ return {row}; }} return s; }}"
+        )
+    };
     let spec = |row: &str| with_score(&text(row));
     let plain = Spec::new(4, 2, 16);
     let inputs = inputs(&plain, 1, 6, 20, 9);
     for gpu in gpus() {
         let want = gpu.attention(&plain, &inputs).unwrap();
-        for (row, nan) in [("my_inf", true), ("bitcast<f32>(0x7fc00000u | (at.i & 0u))", true), ("-my_inf", false), ("-3e38", false)] {
+        for (row, nan) in
+            [("my_inf", true), ("bitcast<f32>(0x7fc00000u | (at.i & 0u))", true), ("-my_inf", false), ("-3e38", false)]
+        {
             let got = gpu.attention(&spec(row), &inputs).unwrap();
             for i in 0..6 {
                 let o = i * 64..(i + 1) * 64;

@@ -234,7 +234,8 @@ impl Walk<'_> {
     fn weigh(&self) -> Result<Weight, Fault> {
         let mut weight = self.block(&self.function.body)?;
         for (_, variable) in self.function.local_variables.iter() {
-            weight.variables = weight.variables.saturating_add(self.size(&self.checked.module.types[variable.ty].inner));
+            weight.variables =
+                weight.variables.saturating_add(self.size(&self.checked.module.types[variable.ty].inner));
         }
         Ok(weight)
     }
@@ -339,7 +340,8 @@ impl Walk<'_> {
     /// C constant, and change i nowhere else but to constants outside.
     fn rounds(&self, statement: &Statement, span: Span) -> Result<u64, Fault> {
         let help = "write for (var i = A; i < B; i += C) with constants A, B and C, and leave i alone in the body";
-        let bad = |message: &str| self.checked.helped(span, format!("a loop without a constant bound: {message}"), help);
+        let bad =
+            |message: &str| self.checked.helped(span, format!("a loop without a constant bound: {message}"), help);
         let Statement::Loop { body, continuing, break_if: None } = statement else {
             return Err(bad("`break if` is not a bound that can be counted"));
         };
@@ -371,9 +373,7 @@ impl Walk<'_> {
             return Err(bad("its counter is changed in its body, or not at all"));
         };
         // at the top level of its end, from a value that is read there
-        let at_end = |s: &Statement| {
-            matches!(s, Statement::Store { pointer, value } if self.variable(*pointer) == Some(counter) && value == step)
-        };
+        let at_end = |s: &Statement| matches!(s, Statement::Store { pointer, value } if self.variable(*pointer) == Some(counter) && value == step);
         if !continuing.iter().any(at_end) {
             return Err(bad("its counter is not changed at its end"));
         }
@@ -468,7 +468,11 @@ impl Walk<'_> {
                 Statement::Store { pointer, value } if self.variable(*pointer) == Some(counter) => found.push(*value),
                 Statement::Call { arguments, .. } if arguments.iter().any(|a| self.variable(*a) == Some(counter)) => {
                     let help = "hand over a copy of it";
-                    return Err(self.checked.helped(*span, "a loop's counter handed to a function that may change it", help));
+                    return Err(self.checked.helped(
+                        *span,
+                        "a loop's counter handed to a function that may change it",
+                        help,
+                    ));
                 }
                 Statement::Block(block) => self.stores(block, counter, found)?,
                 Statement::If { accept, reject, .. } => {

@@ -309,7 +309,12 @@ fn forbidden(text: &str, tokens: &[Token], declared: &[(&Token, &Token)]) -> Res
                 let own = i > 0 && word(i - 1) == "struct";
                 if !own {
                     let help = "let structs hold numbers, vectors, matrices and arrays of them";
-                    return Err(fault(text, token.at, format!("the struct `{}` inside another type", token.text), help));
+                    return Err(fault(
+                        text,
+                        token.at,
+                        format!("the struct `{}` inside another type", token.text),
+                        help,
+                    ));
                 }
             }
             // T(): a parser that folds it writes out every element
@@ -380,19 +385,20 @@ fn integer(text: &str) -> Option<u64> {
 
 /// The value of the one `const name = NUMBER;` or `const name: T = NUMBER;` of a text.
 fn constant(tokens: &[Token], name: &str) -> Option<u64> {
-    let mut values = tokens.windows(2).enumerate().filter(|(_, w)| w[0].text == "const" && w[1].text == name).map(|(i, _)| {
-        let rest = tokens.get(i + 2..).unwrap_or_default();
-        let value = match rest {
-            [colon, _, rest @ ..] if colon.is(':') => rest,
-            rest => rest,
-        };
-        match value {
-            [equals, number, end, ..] if equals.is('=') && end.is(';') && number.kind == Kind::Number => {
-                integer(number.text)
+    let mut values =
+        tokens.windows(2).enumerate().filter(|(_, w)| w[0].text == "const" && w[1].text == name).map(|(i, _)| {
+            let rest = tokens.get(i + 2..).unwrap_or_default();
+            let value = match rest {
+                [colon, _, rest @ ..] if colon.is(':') => rest,
+                rest => rest,
+            };
+            match value {
+                [equals, number, end, ..] if equals.is('=') && end.is(';') && number.kind == Kind::Number => {
+                    integer(number.text)
+                }
+                _ => None,
             }
-            _ => None,
-        }
-    });
+        });
     let value = values.next()?;
     if values.next().is_some() { None } else { value }
 }
@@ -416,15 +422,97 @@ fn is_built_in(name: &str) -> bool {
 }
 
 const BUILT_IN: &[&str] = &[
-    "abs", "acos", "acosh", "all", "any", "array", "arrayLength", "asin", "asinh", "atan", "atan2", "atanh",
-    "binding_array", "bitcast", "bool", "ceil", "clamp", "compute", "cos", "cosh", "countLeadingZeros", "countOneBits",
-    "countTrailingZeros", "cross", "degrees", "determinant", "distance", "dot", "dot4I8Packed", "dot4U8Packed", "exp",
-    "exp2", "extractBits", "f16", "f32", "f64", "faceForward", "firstLeadingBit", "firstTrailingBit", "floor", "fma",
-    "fract", "fragment", "frexp", "function", "i32", "i64", "insertBits", "inverseSqrt", "ldexp", "length", "log", "log2",
-    "max", "min", "mix", "modf", "normalize", "pow", "private", "ptr", "quantizeToF16", "radians", "read", "read_write",
-    "reflect", "refract", "reverseBits", "round", "sampler", "sampler_comparison", "saturate", "select", "sign", "sin",
-    "sinh", "smoothstep", "sqrt", "step", "storage", "tan", "tanh", "transpose", "trunc", "u32", "u64", "uniform",
-    "vertex", "workgroup", "workgroupUniformLoad", "write",
+    "abs",
+    "acos",
+    "acosh",
+    "all",
+    "any",
+    "array",
+    "arrayLength",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "binding_array",
+    "bitcast",
+    "bool",
+    "ceil",
+    "clamp",
+    "compute",
+    "cos",
+    "cosh",
+    "countLeadingZeros",
+    "countOneBits",
+    "countTrailingZeros",
+    "cross",
+    "degrees",
+    "determinant",
+    "distance",
+    "dot",
+    "dot4I8Packed",
+    "dot4U8Packed",
+    "exp",
+    "exp2",
+    "extractBits",
+    "f16",
+    "f32",
+    "f64",
+    "faceForward",
+    "firstLeadingBit",
+    "firstTrailingBit",
+    "floor",
+    "fma",
+    "fract",
+    "fragment",
+    "frexp",
+    "function",
+    "i32",
+    "i64",
+    "insertBits",
+    "inverseSqrt",
+    "ldexp",
+    "length",
+    "log",
+    "log2",
+    "max",
+    "min",
+    "mix",
+    "modf",
+    "normalize",
+    "pow",
+    "private",
+    "ptr",
+    "quantizeToF16",
+    "radians",
+    "read",
+    "read_write",
+    "reflect",
+    "refract",
+    "reverseBits",
+    "round",
+    "sampler",
+    "sampler_comparison",
+    "saturate",
+    "select",
+    "sign",
+    "sin",
+    "sinh",
+    "smoothstep",
+    "sqrt",
+    "step",
+    "storage",
+    "tan",
+    "tanh",
+    "transpose",
+    "trunc",
+    "u32",
+    "u64",
+    "uniform",
+    "vertex",
+    "workgroup",
+    "workgroupUniformLoad",
+    "write",
 ];
 
 #[cfg(test)]
@@ -433,7 +521,9 @@ mod tests {
 
     #[test]
     fn tokens_skip_comments_and_keep_numbers_whole() {
-        let words: Vec<_> = tokens("a /* b /* c */ d */ 1e-3+0x1p-2 // e\n.5f-2").map(|t| t.iter().map(|t| t.text).collect()).unwrap_or_default();
+        let words: Vec<_> = tokens("a /* b /* c */ d */ 1e-3+0x1p-2 // e\n.5f-2")
+            .map(|t| t.iter().map(|t| t.text).collect())
+            .unwrap_or_default();
         assert_eq!(words, ["a", "1e-3", "+", "0x1p-2", ".5f", "-", "2"]);
     }
 
