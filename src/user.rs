@@ -151,11 +151,10 @@ impl ScoreMod {
                 return f64::INFINITY;
             }
             worst = worst.max((floored(moved) - floored(value)).abs());
-            // what stays below the floor whatever its roundings is exactly the floor
-            if moved > f64::NEG_INFINITY {
-                let own = (self.rounding)(near, moved, at);
-                rounding = if moved + own <= SCORE_FLOOR { rounding } else { rounding.max(own) };
-            }
+            // what stays below the floor whatever its roundings is the floor, rounded to f32
+            let own = if moved > f64::NEG_INFINITY { (self.rounding)(near, moved, at) } else { 0.0 };
+            let below = moved == f64::NEG_INFINITY || moved + own <= SCORE_FLOOR;
+            rounding = rounding.max(if below { -SCORE_FLOOR * 2f64.powi(-24) } else { own });
         }
         worst + rounding
     }
