@@ -69,7 +69,7 @@ fn main() -> ropewalk::Result<()> {
     report("tree", &gpu, &spec, &inputs)?;
 
     // what is wrong with a text is told at its line
-    spec.mask_mod = Some("fn mask_mod(at: ScoreAt) -> bool {\n    while (true) { }\n}".into());
+    spec.mask_mod = Some("fn mask_mod(at: ScoreAt) -> bool {\n    while (at.j > 3u) { }\n    return true;\n}".into());
     println!("refused: {}", gpu.attention(&spec, &plain).map(|_| ()).unwrap_err());
     Ok(())
 }
