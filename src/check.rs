@@ -35,7 +35,7 @@
 //! its own sequence.
 //!
 //! Subnormal elements may be read as 0 and results below 2^-126 flushed to 0: their sizes are added, as long as rotation makes
-//! them. Everything is
+//! them; so is what rounding to storage left off ([`Tensor::with_residual`]). Everything is
 //! multiplied by 1.01 for products of errors. Where numbers near the end of f32 make a bound meaningless,
 //! the element counts as `unbounded`, and the report says so.
 
@@ -350,14 +350,18 @@ fn stored(dtype: Dtype, value: f64, bound: f64) -> f64 {
     if size > most { f64::INFINITY } else { SECOND_ORDER * bound + dtype.unit_roundoff() * size + least }
 }
 
-/// The sum of the sizes of a row's subnormals, which a device may read as 0, as long as rotation makes them.
+/// The sum of the sizes of a row's subnormals, which a device may read as 0, and of what rounding to storage left off, as long
+/// as rotation makes them.
 fn flushed(t: &Tensor, rotated: &Rotated) -> Vec<f64> {
     let [batch, len, heads, dim] = t.shape();
     let least = least_normal(t.dtype()) as f32;
     let sum = |[b, j, h]: [u32; 3]| {
         let start = t.row_start(b, j, h);
-        let lost = (start..start + dim as usize).map(|i| t.data().get(i).abs()).filter(|x| *x < least);
-        lost.map(|x| x as f64).sum::<f64>() * rotated.gain[(b * len + j) as usize]
+        let lost = |i: usize| match t.data().get(i).abs() {
+            x if x < least => x as f64 + t.residual(i).abs(),
+            _ => t.residual(i).abs(),
+        };
+        (start..start + dim as usize).map(lost).sum::<f64>() * rotated.gain[(b * len + j) as usize]
     };
     rows_of(batch, len, heads).into_par_iter().map(sum).collect()
 }
@@ -493,6 +497,7 @@ impl<'a> Bounds<'a> {
 
         let g_head = self.prepared.kv_head(h);
         let least = least_normal(spec.dtype);
+        let v_tensor = &self.prepared.problem.inputs.v;
         let (turned, kv_len) = (spec.rotates_values(), self.prepared.problem.shape.kv_len);
         let mut weights = 0.0; // N
         let mut additions = keys + 1.0 + rescales;
@@ -505,6 +510,7 @@ impl<'a> Bounds<'a> {
             let wrong = if p == 0.0 && error.is_finite() { 0.0 } else { p.max(f64::MIN_POSITIVE) * relative };
             weights += wrong;
             let (v, v_size) = self.prepared.v_row(b, g_head, j);
+            let v_start = v_tensor.row_start(b, j, g_head);
             let v_flushed = match turned {
                 true => 2.0 * self.v_flushed[((b * kv_len + j) * spec.num_kv_heads + g_head) as usize],
                 false => 0.0,
@@ -518,6 +524,7 @@ impl<'a> Bounds<'a> {
                 if v[c].abs() < least {
                     errors[c] += p * v[c].abs();
                 }
+                errors[c] += p * v_tensor.residual(v_start + c).abs();
                 if turned {
                     errors[c] += p * (self.rotation * v_size[c] as f64 + v_flushed);
                 }
