@@ -27,7 +27,7 @@ const FILES: &[(&str, &str)] = shaders! {
     "norm/after.wgsl" "norm/before.wgsl" "norm/l2.wgsl" "norm/none.wgsl" "norm/rms.wgsl" "norm/unweighted.wgsl"
     "norm/weighted.wgsl"
     "position/ids_k.wgsl" "position/ids_q.wgsl" "position/index_k.wgsl" "position/index_q.wgsl"
-    "relative/none.wgsl" "relative/rows.wgsl"
+    "relative/gathered.wgsl" "relative/none.wgsl" "relative/rows.wgsl"
     "rotary/half.wgsl" "rotary/interleaved.wgsl" "rotary/interleaved_in_half_out.wgsl" "rotary/none.wgsl"
     "scale/head.wgsl" "scale/none.wgsl" "scale/temperature.wgsl"
     "sequence/batched.wgsl"

@@ -9,6 +9,7 @@ mod device;
 mod factors;
 mod model;
 mod operator;
+mod relative;
 mod rotation;
 mod work;
 
