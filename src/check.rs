@@ -352,7 +352,8 @@ fn lost(problem: &Problem, t: &Tensor, factors: &[f32], flushed: &[f64], weights
         false => 1.0,
     };
     // how far a rotation before the norm lengthens a row
-    let table = problem.inputs.angle_table.iter().flat_map(|t| t.cos.iter().zip(&t.sin).map(|(c, s)| c.hypot(*s) as f64));
+    let table =
+        problem.inputs.angle_table.iter().flat_map(|t| t.cos.iter().zip(&t.sin).map(|(c, s)| c.hypot(*s) as f64));
     let factor = problem.spec.rotary.as_ref().map_or(1.0, |r| r.attention_factor.abs());
     let longer = if norm.after_rotation { table.fold(1.0, f64::max) * factor.max(1.0) } else { 1.0 };
     let of_mean = if norm.kind == NormKind::Rms { dim as f64 } else { 1.0 };

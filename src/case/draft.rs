@@ -2,8 +2,9 @@
 
 use super::Op;
 use crate::{
-    AlibiForm, Alignment, Angle, AngleTable, Bias, Data, Dense, Dtype, Frequencies, IndexMap, Inputs, Mask, Norm, NormKind,
-    Outside, Pairing, Positions, Relative, RelativeSide, Result, Rotary, Sink, Spec, Strides, Temperature, Tensor,
+    AlibiForm, Alignment, Angle, AngleTable, Bias, Data, Dense, Dtype, Frequencies, IndexMap, Inputs, Mask, Norm,
+    NormKind, Outside, Pairing, Positions, Relative, RelativeSide, Result, Rotary, Sink, Spec, Strides, Temperature,
+    Tensor,
 };
 use std::f64::consts::{FRAC_PI_4, TAU};
 

@@ -16,7 +16,8 @@ pub fn norm(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Input
     spec.norm = match weights {
         [None, None] => after,
         [Some(q), Some(k)] if after.is_none() => {
-            let Some(eps) = ["qk_norm_eps", "rms_norm_eps", "norm_eps", "eps"].iter().find_map(|name| p.f64(name)) else {
+            let Some(eps) = ["qk_norm_eps", "rms_norm_eps", "norm_eps", "eps"].iter().find_map(|name| p.f64(name))
+            else {
                 return needs("the eps of a norm of q and k");
             };
             let less_1 = p.str("model").is_some_and(|m| m == "gemma3" || m.starts_with("gemma3_"));
@@ -59,7 +60,9 @@ pub fn sinks(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inpu
         return Ok(());
     }
     if !wanted && refused {
-        return Err(Error::input("sinks", "are listed, but `parameters` say that there are none", "let the two agree").into());
+        return Err(
+            Error::input("sinks", "are listed, but `parameters` say that there are none", "let the two agree").into()
+        );
     }
     let sinks = t.need("sinks")?;
     if sinks.shape != [spec.num_heads as usize] {
