@@ -213,7 +213,6 @@ impl<'a> Problem<'a> {
     /// Checks inputs against the spec; the error names the tensor.
     pub fn new(spec: &'a Spec, inputs: &'a Inputs) -> Result<Self> {
         spec.validate()?;
-        spec.unfinished()?;
         let [batch, q_len, heads, head_dim] = inputs.q.shape();
         let kv_capacity = inputs.k.shape()[1];
         let expect = |name: &str, t: &Tensor, want: [u32; 4]| {
@@ -293,6 +292,7 @@ impl<'a> Problem<'a> {
                 "set the term in the spec, or leave it out",
             ));
         }
+        spec.check_parameters(&inputs.parameters)?;
         let terms = bias::resolve(spec, &inputs.parameters)?;
 
         let full = [batch, spec.num_heads, q_len, kv_capacity];

@@ -330,7 +330,6 @@ impl Plan {
     /// Plans `kernel`. Errors name the field of the spec or shape, or the limit that is too small.
     pub fn new(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits) -> Result<Self> {
         spec.validate()?;
-        spec.unfinished()?;
         spec.check_streams()?;
         let user = user::validate(spec)?;
         if user::reads_data(spec) && shape.user_words == 0 {
@@ -807,12 +806,15 @@ fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits
     let relative = spec.relative.len() as u32;
     let staged = if spec.rotates_values() { 3 * v + pairs } else { 0 };
     let (rows, products) = (2 * q * relative, q.max(v) * relative);
-    // rounds of the loops in kernel/, common/k_tile, carry/, relative/, value_term/: once a dispatch, a tile, a key
+    let norm = spec.norm.map_or(0, |norm| 3 * q + if norm.weights { q } else { 0 });
+    // rounds of the loops in kernel/, common/k_tile, carry/, relative/, value_term/, norm/: once a dispatch, a tile, a key
     let (once, tile, key) = match kernel {
-        Kernel::Attention => {
-            (3 * q + pairs + 4 * v + rows, 2 * q + pairs + v / 4 + 3 + staged, q / 4 + v / 4 + 4 + products)
-        }
-        Kernel::Scores => (3 * q + pairs + rows, 2 * q + pairs + 2, q / 4 + 2 + products),
+        Kernel::Attention => (
+            3 * q + pairs + 4 * v + rows + norm,
+            2 * q + pairs + v / 4 + 3 + staged + norm,
+            q / 4 + v / 4 + 4 + products,
+        ),
+        Kernel::Scores => (3 * q + pairs + rows + norm, 2 * q + pairs + 2 + norm, q / 4 + 2 + products),
         Kernel::RotateQ { .. } | Kernel::RotateK { .. } => return shape.kv_len,
     };
     let rows = key_rows(kernel, spec, shape);

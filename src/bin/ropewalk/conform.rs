@@ -6,6 +6,7 @@
 
 mod compare;
 mod device;
+mod factors;
 mod model;
 mod operator;
 mod packed;

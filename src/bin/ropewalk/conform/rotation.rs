@@ -310,13 +310,20 @@ pub fn expand_latent(mut golden: Golden, tables: &mut Vec<Table>) -> Build<Golde
         let (name, tolerance) = ("expected_v".into(), Tolerance::DOUBLE);
         tables.push(Table { name, computed: v.clone(), listed, tolerance });
     }
-    let entry = |values: Vec<f64>, dim: usize| Entry {
-        shape: vec![batch, heads, len, dim],
-        values: Values::Double(values),
-    };
+    let entry =
+        |values: Vec<f64>, dim: usize| Entry { shape: vec![batch, heads, len, dim], values: Values::Double(values) };
     t.0.insert("k".into(), entry(k, nope + rope));
     t.0.insert("v".into(), entry(v, v_dim));
     Ok(golden)
+}
+
+/// The rotation whose frequencies or angles a layer lists without using them (Llama 4's layers without positions).
+pub fn unused(p: &Parameters, t: &mut Tensors, spec: &Spec, tables: &mut Vec<Table>) -> Build<Option<Rotary>> {
+    let listed = ["inv_freq", "cos", "sin"].iter().any(|name| t.has(name));
+    if spec.rotary.is_some() || p.u32("rotary_dim") != Some(0) || !listed || spec.head_dim % 2 == 1 {
+        return Ok(None);
+    }
+    Ok(Some(build(p, t, Pairing::Interleaved, spec.head_dim, tables)?))
 }
 
 fn build(p: &Parameters, t: &mut Tensors, pairing: Pairing, dim: u32, tables: &mut Vec<Table>) -> Build<Rotary> {

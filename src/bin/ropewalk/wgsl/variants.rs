@@ -2,8 +2,8 @@
 
 use super::validate;
 use ropewalk::{
-    AlibiForm, Alignment, Angle, Bias, Dtype, Error, IndexMap, Kernel, Limits, Mask, Outside, Pairing, Plan, Positions,
-    Relative, RelativeSide, Result, Rotary, Shape, Spec, Target, XPos,
+    AlibiForm, Alignment, Angle, Bias, Dtype, Error, IndexMap, Kernel, Limits, Mask, Norm, NormKind, Outside, Pairing,
+    Plan, Positions, Relative, RelativeSide, Result, Rotary, Shape, Sink, Spec, Target, Temperature, XPos,
 };
 use std::collections::HashMap;
 use std::fs;
@@ -72,6 +72,7 @@ fn all() -> Vec<Variant> {
     all.extend(packed());
     all.extend(relative());
     all.extend(own());
+    all.extend(norms());
     all
 }
 
@@ -280,6 +281,38 @@ fn packed() -> Vec<Variant> {
                 (spec.packed, spec.positions, spec.dense_bias, spec.mask.dense) = (true, positions, dense, dense);
                 spec.bias = vec![alibi(AlibiForm::KeyFromEnd)];
                 all.push(Variant { kernel, spec, aligned: true, rolled_loops: !carry, carry });
+            }
+        }
+    }
+    all
+}
+
+/// Norms before and after the rotation, temperature and the heads' scales, sinks, chunks.
+fn norms() -> Vec<Variant> {
+    let mut all = Vec::new();
+    for kind in [NormKind::Rms, NormKind::L2] {
+        for (weights, after_rotation) in [(false, false), (true, false), (false, true), (true, true)] {
+            for rolled_loops in [true, false] {
+                for kernel in [ATTENTION, SCORES].into_iter().chain(ROTATE) {
+                    let mut spec = rich();
+                    let mut norm = Norm::new(kind, 1e-6);
+                    (norm.weights, norm.after_rotation) = (weights, after_rotation);
+                    spec.norm = Some(norm);
+                    (spec.head_dim, spec.mask.chunk) = (if rolled_loops { 64 } else { 70 }, Some(16));
+                    all.push(Variant { kernel, spec, aligned: rolled_loops, rolled_loops, carry: false });
+                }
+            }
+        }
+    }
+    for sink in [None, Some(Sink::Zero), Some(Sink::Learned)] {
+        for (temperature, head_scale) in [(false, false), (true, false), (false, true), (true, true)] {
+            for carry in [false, true] {
+                for kernel in [ATTENTION, SCORES] {
+                    let mut spec = rich();
+                    (spec.sink, spec.head_scale) = (sink, head_scale);
+                    spec.temperature = temperature.then(|| Temperature::new(0.1, 8192));
+                    all.push(Variant { kernel, spec, aligned: true, rolled_loops: carry, carry });
+                }
             }
         }
     }
