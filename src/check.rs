@@ -11,7 +11,8 @@
 //! rotated element errs by e h, e = sqrt(2) (2e-7 + 2u) + 2u.
 //!
 //! **Score.** With A = sum h_q h_k: |t^ - t| <= scale A (e_q + e_k + g(d/4 + 3)), e_q = e + 2u for the scale's roundings.
-//! The cap is a contraction and errs by 21 u |cap| + 2 u |t| itself; ALiBi by 4 u |C|; each further term by one rounding. A and
+//! The cap is a contraction and errs by 21 u |cap| + 2 u |t| itself; ALiBi by 4 u |C|; each further term by one rounding, a
+//! gate of C by two (its own to f32, the product). A and
 //! B, with S = scale sum (|q| + |v|)|e| or scale sum |k||e|: (3 u + g(d/4 + 3)) S, and what q and k lose by flushing.
 //!
 //! **Weight.** exp2 errs by (3 + 2|x|) 2^-23 (WGSL), its argument by 3 u (m - s). After r later changes of the running
@@ -405,7 +406,7 @@ impl<'a> Bounds<'a> {
         let additions = spec.head_dim.div_ceil(4) as f64 + 3.0;
         let relative = 2.0 * self.rotation + 2.0 * U + g(additions);
         let terms = problem.terms.len() + problem.inputs.attn_bias.is_some() as usize + spec.relative.len();
-        let terms = terms as f64;
+        let terms = terms as f64 + if spec.gated_bias { 2.0 } else { 0.0 };
         let one = |j: u32| {
             let score = self.prepared.score(b, h, i, j);
             if score.s == f64::NEG_INFINITY {

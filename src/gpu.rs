@@ -2,6 +2,7 @@
 
 use crate::pipeline::{Buffers, Pipeline, filled, scoped};
 use crate::{Error, Inputs, Kernel, Limits, Output, Plan, Problem, Result, Slot, Spec, Step, slice};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
@@ -406,13 +407,16 @@ impl Gpu {
             &mut step,
         )?;
         let tables = plan.pack_tables(&inputs.parameters, inputs.angle_table.as_ref())?;
-        let dense = inputs.attn_bias.as_ref().map_or(&[][..], |d| &d.data);
+        let mut dense = inputs.attn_bias.as_ref().map_or(Cow::Borrowed(&[][..]), |d| Cow::Borrowed(&d.data[..]));
+        if let Some(gates) = &inputs.gates {
+            dense.to_mut().extend(gates.iter().map(|g| *g as f32));
+        }
         let contents: [(Slot, &[u8]); 6] = [
             (Slot::Q, source.data().bytes()),
             (Slot::K, inputs.k.data().bytes()),
             (Slot::V, inputs.v.data().bytes()),
             (Slot::Tables, bytemuck::cast_slice(&tables)),
-            (Slot::Dense, bytemuck::cast_slice(dense)),
+            (Slot::Dense, bytemuck::cast_slice(&dense)),
             (Slot::Step, bytemuck::cast_slice(&step)),
         ];
         let size_of = |slot: Slot| plan.binding(slot).map_or(0, |b| b.size);

@@ -135,8 +135,9 @@ mod tensor;
 mod terms;
 mod tuning;
 mod variant;
+mod window;
 
-pub use bias::{alibi_slopes, t5_bucket};
+pub use bias::{alibi_slopes, log_cpb_offsets, t5_bucket};
 pub use compose::Target;
 pub use config::{ConfigOptions, RopeParameters, Stack, model_types};
 pub use error::{Error, Result};
@@ -153,6 +154,8 @@ pub use tensor::{Data, Strides, Tensor};
 pub use terms::{
     IndexMap, Norm, NormKind, Outside, Parameter, Relative, RelativeSide, Sink, Temperature, XPos, log_bucket,
 };
+
+pub use window::{grid_positions, swin_segments};
 
 /// Scores below this are taken as this, so that no exponent overflows: a key with such a score has weight 0 beside
 /// any key above it. (`-inf` in a dense bias is a mask.)

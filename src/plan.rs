@@ -380,6 +380,10 @@ impl Plan {
     pub fn lse_offset(&self) -> u32 {
         self.params.lse_offset
     }
+    /// The first f32 of the gates in `dense`, behind D, where `[batch, num_heads, q_len]` of them stand (`spec.gated_bias`).
+    pub fn gate_offset(&self) -> u32 {
+        self.params.gate_offset
+    }
     /// The dispatches, in order.
     pub fn chunks(&self) -> &[ChunkDispatch] {
         &self.chunks
@@ -521,6 +525,9 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
     let (Ok(angle_cos), Ok(angle_sin)) = (u32::try_from(table_words), u32::try_from(table_words + angle_words)) else {
         return Err(Error::limit("tables", "more than 2^32 words", "use smaller bias or angle tables"));
     };
+    let dense_words = if dense { shape.dense.iter().map(|d| *d as u64).product() } else { 0 };
+    let gate_offset = u32::try_from(dense_words)
+        .map_err(|_| Error::limit("dense", "gates behind 2^32 words of bias", "broadcast the dense bias"))?;
     let cap = spec.logits_soft_cap.unwrap_or(1.0);
     let params = Params {
         q_capacity: q_len,
@@ -573,7 +580,7 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         batches: batch,
         step_cu_q: 0,
         step_cu_k: 0,
-        gate_offset: 0,
+        gate_offset,
         unused_u: 0,
     };
     let words = next as u32;
@@ -606,7 +613,7 @@ pub(crate) fn table_rows(bias: &Bias) -> u64 {
             let (min, max) = bias::distances(bias);
             (max as i64 - min as i64 + 1) as u64
         }
-        Bias::Indexed { index } => index.rows(),
+        Bias::Indexed { .. } | Bias::LogCpb { .. } => bias.index().map_or(0, |index| index.rows()),
         Bias::Alibi { .. } => 0,
     }
 }
@@ -648,7 +655,11 @@ fn binding_bytes(
             let angles = 2 * angle_words(spec, shape);
             4 * (TableLayout::new(spec).words + angles)
         }
-        Slot::Dense => 4 * matrix(shape.dense),
+        Slot::Dense => {
+            let bias = if spec.dense_bias { matrix(shape.dense) } else { 0 };
+            let gates = if spec.gated_bias { lse_words(spec, shape) } else { 0 };
+            4 * (bias + gates)
+        }
         Slot::Step => 4 * step_words as u64,
         Slot::Params => size_of::<Params>() as u64,
         Slot::Chunk => chunks as u64 * CHUNK_STRIDE,

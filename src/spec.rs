@@ -303,6 +303,20 @@ pub enum Bias {
         /// Which row.
         index: IndexMap,
     },
+    /// Swin v2's continuous bias of a window (Liu et al. 2022): 16 sigmoid(w2 relu(w1 c + b1)) of the log-spaced offset c
+    /// ([`log_cpb_offsets`](crate::log_cpb_offsets)), tabulated by the host in f64 over the rows of [`IndexMap::Grid`]. Parameters:
+    /// `cpb_w1` `[hidden, 2]`, `cpb_b1` `[hidden]`, `cpb_w2` `[num_heads, hidden]`.
+    LogCpb {
+        /// Rows of the window.
+        height: u32,
+        /// Columns of the window.
+        width: u32,
+        /// Rows and columns of the window that the model was trained with, which scale the offsets; `None`: those of this one.
+        #[serde(default)]
+        pretrained: Option<[u32; 2]>,
+        /// Units of the hidden layer (512).
+        hidden: u32,
+    },
 }
 
 impl Bias {
@@ -310,7 +324,10 @@ impl Bias {
     pub fn index(&self) -> Option<IndexMap> {
         match self {
             Bias::Indexed { index } => Some(*index),
-            Bias::Table { .. } | Bias::T5 { .. } | Bias::Alibi { .. } => None,
+            Bias::LogCpb { height, width, .. } => {
+                Some(IndexMap::Grid { height: *height, width: *width, class: false })
+            }
+            _ => None,
         }
     }
 }
@@ -415,6 +432,9 @@ pub struct Spec {
     /// C, added in this order.
     #[serde(default)]
     pub bias: Vec<Bias>,
+    /// C, all of it, is multiplied by a gate of the query, `gates` among the inputs (WavLM).
+    #[serde(default)]
+    pub gated_bias: bool,
     /// D: a tensor `attn_bias`, broadcast over batch and heads, is among the inputs. -inf there is a mask.
     #[serde(default)]
     pub dense_bias: bool,
@@ -466,6 +486,7 @@ impl Spec {
             softmax_scale: None,
             logits_soft_cap: None,
             bias: Vec::new(),
+            gated_bias: false,
             dense_bias: false,
             mask: Mask::none(),
             kv_lens: false,
@@ -553,6 +574,10 @@ impl Spec {
         if self.bias.iter().filter(|b| matches!(b, Bias::Alibi { .. })).count() > 1 {
             return Err(Error::spec("bias", "holds alibi twice", "add the slopes into one term"));
         }
+        if self.gated_bias && self.bias.is_empty() {
+            let help = "add the bias that the gates multiply, or leave it out";
+            return Err(Error::spec("gated_bias", "is set without a bias", help));
+        }
         if self.mask.chunk == Some(0) {
             return Err(Error::spec("mask.chunk", "is 0", "give the keys of a chunk, or leave it out"));
         }
@@ -615,6 +640,17 @@ impl Spec {
                 }
             }
             Bias::Indexed { .. } => {}
+            Bias::LogCpb { height, width, pretrained, hidden } => {
+                let rows = 4 * *height as u64 * *width as u64;
+                if *hidden == 0 || rows.saturating_mul(*hidden as u64) > 1 << 32 {
+                    let help = "give 1 or more (512 in the paper), fewer than 2^32 / (4 height width)";
+                    return Err(Error::spec(field("log_cpb.hidden"), format!("is {hidden}"), help));
+                }
+                if let Some(sides) = pretrained.filter(|sides| sides.iter().any(|n| *n < 2)) {
+                    let help = "give sides of 2 or more, or leave it out";
+                    return Err(Error::spec(field("log_cpb.pretrained"), format!("is {sides:?}"), help));
+                }
+            }
         }
         Ok(())
     }
@@ -664,18 +700,21 @@ impl Spec {
             let bias = if relative.query_bias { "+v" } else { "" };
             terms.push(format!("{}({}{bias})", relative.name(), relative.index.name()));
         }
+        let gated = if self.gated_bias { "gated " } else { "" };
         for bias in &self.bias {
-            terms.push(match bias {
-                Bias::Indexed { index } => format!("C({})", index.name()),
-                Bias::Table { .. } => "C(table)".into(),
-                Bias::T5 { .. } => "C(t5)".into(),
+            let name = match bias {
+                Bias::LogCpb { .. } => "log-cpb".into(),
+                Bias::Indexed { index } => index.name().to_string(),
+                Bias::Table { .. } => "table".into(),
+                Bias::T5 { .. } => "t5".into(),
                 Bias::Alibi { form, .. } => match form {
-                    AlibiForm::Relative => "C(alibi)".into(),
-                    AlibiForm::Symmetric => "C(alibi symmetric)".into(),
-                    AlibiForm::KeyPosition => "C(alibi key)".into(),
-                    AlibiForm::KeyFromEnd => "C(alibi key from end)".into(),
+                    AlibiForm::Relative => "alibi".into(),
+                    AlibiForm::Symmetric => "alibi symmetric".into(),
+                    AlibiForm::KeyPosition => "alibi key".into(),
+                    AlibiForm::KeyFromEnd => "alibi key from end".into(),
                 },
-            });
+            };
+            terms.push(format!("C({gated}{name})"));
         }
         if self.dense_bias {
             terms.push("D".into());

@@ -332,8 +332,9 @@ impl<'a> Files<'a> {
                     self.add("term/distance.wgsl", &[]);
                     calls.push(format!("term_table(at, {first}u, {}, {})", wgsl_i32(min), wgsl_i32(max)));
                 }
-                Bias::Indexed { index } => {
-                    let row = self.index(index);
+                Bias::Indexed { .. } | Bias::LogCpb { .. } => {
+                    let Some(index) = bias.index() else { continue };
+                    let row = self.index(&index);
                     self.add("term/indexed.wgsl", &[Slot::Tables]);
                     calls.push(format!("term_indexed(at, {first}u, {rows}u, {row})"));
                 }
@@ -351,6 +352,10 @@ impl<'a> Files<'a> {
                     calls.push(call.to_string());
                 }
             }
+        }
+        if self.spec.gated_bias {
+            self.add("term/gate.wgsl", &[Slot::Dense]);
+            calls = vec![format!("gate(at) * ({})", calls.join(" + "))];
         }
         if self.spec.dense_bias {
             self.add("term/dense.wgsl", &[Slot::Dense]);

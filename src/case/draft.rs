@@ -46,6 +46,8 @@ enum Ids {
     Near,
     /// All of i32, its ends included.
     Far,
+    /// From -1 to 7: a window and what lies around it.
+    Grid,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -219,6 +221,27 @@ pub(super) const DEVIATIONS: &[Deviation] = {
             c.bias(&[t5, Bias::Table { min: -7, max: 0 }]);
         }),
         d(B, "table-and-alibi", |c| c.bias(&[Bias::Table { min: -3, max: 9 }, alibi(AlibiForm::Symmetric, 0.25)])),
+        d(B, "swin", |c| c.windows(&[grid(6, 4, false), Bias::Indexed { index: IndexMap::Segment }])),
+        d(B, "beit", |c| c.windows(&[grid(5, 7, true)])),
+        d(B, "swin-v2", |c| {
+            let cpb = Bias::LogCpb { height: 7, width: 5, pretrained: Some([12, 9]), hidden: 24 };
+            c.windows(&[cpb, Bias::Indexed { index: IndexMap::Segment }]);
+        }),
+        d(B, "log-buckets", |c| {
+            c.bias(&[Bias::Indexed { index: IndexMap::LogBucket { buckets: 12, max_position: 41 } }])
+        }),
+        d(B, "columns-outside-zero", |c| {
+            let index = IndexMap::Distance { min: -3, max: 4, outside: Outside::Zero, stream: 1, reversed: true };
+            c.windows(&[Bias::Indexed { index }]);
+        }),
+        d(B, "wavlm", |c| {
+            c.bias(&[Bias::T5 { num_buckets: 20, max_distance: 50, bidirectional: true }]);
+            c.spec.gated_bias = true;
+        }),
+        d(B, "gated-alibi-and-grid", |c| {
+            c.windows(&[alibi(AlibiForm::Symmetric, 0.5), grid(3, 9, false)]);
+            c.spec.gated_bias = true;
+        }),
         //
         d(D, "dense", |c| c.dense(true, true, true, true)),
         d(D, "dense-heads", |c| c.dense(false, true, true, true)),
@@ -346,6 +369,10 @@ fn alibi(form: AlibiForm, scale: f64) -> Bias {
     Bias::Alibi { form, slopes: None, scale }
 }
 
+fn grid(height: u32, width: u32, class: bool) -> Bias {
+    Bias::Indexed { index: IndexMap::Grid { height, width, class } }
+}
+
 impl Draft {
     pub(super) fn control(q_len: u32, capacity: u32, dtype: Dtype, seed: u64) -> Self {
         let mut draft = Draft {
@@ -425,6 +452,13 @@ impl Draft {
     fn bias(&mut self, bias: &[Bias]) {
         self.spec.bias = bias.to_vec();
     }
+    /// Biases of windows, whose tokens stand near each other.
+    fn windows(&mut self, bias: &[Bias]) {
+        self.bias(bias);
+        if self.spec.positions == Positions::Index {
+            (self.spec.positions, self.positions) = (Positions::Ids, Ids::Grid);
+        }
+    }
     fn window(&mut self, alignment: Alignment, left: Option<u32>, right: Option<u32>) {
         self.spec.mask = Mask { alignment, window_left: left, window_right: right, ..Mask::none() };
     }
@@ -485,6 +519,11 @@ impl Draft {
         for p in self.spec.parameters() {
             inputs.parameters.insert(p.name.clone(), (0..p.len()).map(|_| random.noise()).collect());
         }
+        if self.spec.gated_bias {
+            let mut random = self.random(Stream::Gates);
+            let rows = self.batch * self.spec.num_heads * self.q_len;
+            inputs.gates = Some((0..rows).map(|_| 1.0 + random.noise() as f64).collect());
+        }
         if self.spec.dense_bias {
             inputs.attn_bias = Some(self.attn_bias()?);
         }
@@ -529,6 +568,7 @@ impl Draft {
             (None, Ids::Near) => random.below(1001) as i32 * if random.chance(0.5) { 5 } else { -5 },
             (None, Ids::Far) if i.is_multiple_of(3) => ends[(i as usize / 3) % ends.len()],
             (None, Ids::Far) => random.bits() as i32,
+            (None, Ids::Grid) => random.below(9) as i32 - 1,
         };
         (0..n).map(one).collect()
     }
@@ -611,6 +651,7 @@ pub(super) enum Stream {
     Mask,
     Tail,
     Segments,
+    Gates,
 }
 
 /// splitmix64 (Steele, Lea, Flood 2014).

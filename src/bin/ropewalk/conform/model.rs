@@ -1,7 +1,7 @@
 //! Cases of models: the parameters and tensors of a case become the spec that a user of that model would write.
 
 use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, finish, needs, values_of};
-use super::{operator, rotation};
+use super::{bias as terms, operator, rotation};
 use crate::golden::{Entry, Golden, Parameters, Tensors};
 use ropewalk::{
     AlibiForm, Alignment, Bias, Dense, Error, Inputs, MAX_HEAD_DIM, Mask, Positions, Problem, Spec, Tensor,
@@ -43,10 +43,8 @@ fn missing_term(golden: &Golden) -> Option<&'static str> {
         ("pos_key", "DeBERTa's terms"),
         ("rel_pos_h", "decomposed relative terms"),
         ("logit_scale", "cosine attention"),
-        ("relative_position_index", "a 2-D relative bias"),
         ("bias_a", "KERPLE"),
         ("pos_emb", "CoPE"),
-        ("gate_weight", "a gated bias"),
         ("embeddings", "absolute embeddings"),
         ("expected_v_rot", "rotated values"),
         ("phi_q", "linear attention"),
@@ -66,7 +64,8 @@ fn missing_term(golden: &Golden) -> Option<&'static str> {
     let system = golden.system.to_lowercase();
     let linear = ["linear attention", "retention"].iter().any(|s| system.contains(s));
     let tensor = TENSORS.iter().find(|(name, _)| golden.tensors.has(name));
-    let parameter = PARAMETERS.iter().find(|(name, _)| golden.parameters.set(name));
+    let window = terms::is_window(golden); // its `grid` is no rotation's
+    let parameter = PARAMETERS.iter().find(|(name, _)| golden.parameters.set(name) && !(window && *name == "grid"));
     tensor.or(parameter).map(|(_, what)| *what).or(linear.then_some("linear attention"))
 }
 
@@ -77,8 +76,12 @@ fn buckets(golden: Golden) -> Build<Work> {
     let mut work = Work::default();
     for table in golden.parameters.list("tables") {
         let p = Parameters(table.as_object().cloned().unwrap_or_default());
+        if p.set("position_buckets") {
+            terms::log_buckets(&p, &mut t, &distances, &mut work)?;
+            continue;
+        }
         let (Some(name), Some(num_buckets)) = (p.str("tensor"), p.u32("num_buckets")) else {
-            return needs("DeBERTa's log buckets");
+            return Err(Error::input("tables", "an entry has no tensor or num_buckets", "add them").into());
         };
         let (Some(max_distance), bidirectional) = (p.u32("max_distance"), p.set("bidirectional")) else {
             return Err(Error::input(name, "has no max_distance", "add it to `tables`").into());
@@ -154,6 +157,7 @@ pub fn plain(q: Tensor, k: Tensor, v: Tensor) -> Build<(Spec, Inputs, Sizes)> {
 
 /// Attention of a model, tensors `[batch, heads, len, dim]`.
 fn attention(golden: Golden) -> Build<Work> {
+    let window = terms::is_window(&golden);
     let (p, mut t) = (golden.parameters, golden.tensors);
     let ((q, q_shape), (k, k_shape)) = (heads_first(&mut t, "q")?, heads_first(&mut t, "k")?);
     let (v, v_shape) = heads_first(&mut t, "v")?;
@@ -163,7 +167,12 @@ fn attention(golden: Golden) -> Build<Work> {
     spec.logits_soft_cap = p.f64("softcap");
 
     spec.rotary = rotation::rotary(&p, &mut t, spec.head_dim, &mut work.tables)?;
-    bias(&p, &mut t, &mut spec, &mut inputs)?;
+    let mut probes = Vec::new();
+    match window {
+        true => probes.extend(terms::window(&p, &mut t, &mut spec, &mut inputs, sizes, &mut work)?),
+        false => bias(&p, &mut t, &mut spec, &mut inputs)?,
+    }
+    probes.extend(terms::gate(&mut t, &mut spec, &mut inputs, sizes)?);
     positions(&p, &mut t, &mut spec, &mut inputs, sizes)?;
     let given = t.take("mask").map(|m| dense(&m, "mask", |e| Ok(e.bools("mask")?.to_vec()))).transpose()?;
     let kv_lens = t.take("kv_lengths").map(|e| e.u32s("kv_lengths")).transpose()?;
@@ -207,6 +216,7 @@ fn attention(golden: Golden) -> Build<Work> {
     let angles = rotation::angles(&mut t, &spec, &inputs, sizes)?;
     work.probes.push(Probe { label: "", spec, inputs, expects });
     work.probes.extend(angles);
+    work.probes.extend(probes);
     finish(t, work)
 }
 
