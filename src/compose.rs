@@ -14,7 +14,7 @@ const FILES: &[(&str, &str)] = shaders! {
     "cache/contiguous.wgsl"
     "cap/none.wgsl" "cap/tanh.wgsl"
     "carry/none.wgsl" "carry/work.wgsl"
-    "common/k_tile.wgsl" "common/online_softmax.wgsl" "common/params.wgsl" "common/row.wgsl" "common/score_at.wgsl"
+    "common/k_tile.wgsl" "common/ln.wgsl" "common/online_softmax.wgsl" "common/params.wgsl" "common/row.wgsl" "common/score_at.wgsl"
     "common/table4.wgsl" "common/table4_aligned.wgsl"
     "content/bias.wgsl" "content/none.wgsl"
     "index/distance.wgsl" "index/grid.wgsl" "index/lookup.wgsl" "index/segment.wgsl" "index/streams.wgsl"

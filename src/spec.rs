@@ -324,9 +324,7 @@ impl Bias {
     pub fn index(&self) -> Option<IndexMap> {
         match self {
             Bias::Indexed { index } => Some(*index),
-            Bias::LogCpb { height, width, .. } => {
-                Some(IndexMap::Grid { height: *height, width: *width, class: false })
-            }
+            Bias::LogCpb { height, width, .. } => Some(IndexMap::Grid { height: *height, width: *width, class: false }),
             _ => None,
         }
     }

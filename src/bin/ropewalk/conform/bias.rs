@@ -7,8 +7,8 @@ use super::model::Sizes;
 use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, needs};
 use crate::golden::{Entry, Golden, Parameters, Tensors};
 use ropewalk::{
-    Bias, Error, IndexMap, Inputs, Norm, NormKind, Positions, Spec, Tensor, grid_positions, log_bucket, log_cpb_offsets,
-    swin_segments,
+    Bias, Error, IndexMap, Inputs, Norm, NormKind, Positions, Spec, Tensor, grid_positions, log_bucket,
+    log_cpb_offsets, swin_segments,
 };
 use serde_json::Value;
 
@@ -263,14 +263,7 @@ fn alone(batch: u32, heads: u32, sizes: Sizes) -> Build<(Spec, Inputs)> {
     Ok((Spec::new(heads, heads, 1), inputs))
 }
 
-fn scores(
-    label: &'static str,
-    name: &str,
-    spec: Spec,
-    inputs: Inputs,
-    listed: &Entry,
-    shape: &[u32],
-) -> Build<Probe> {
+fn scores(label: &'static str, name: &str, spec: Spec, inputs: Inputs, listed: &Entry, shape: &[u32]) -> Build<Probe> {
     let expects = vec![Expect::as_is(name, Stage::Scores, listed, shape, Tolerance::DOUBLE)?];
     Ok(Probe { label, spec, inputs, expects })
 }
