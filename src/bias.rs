@@ -1,7 +1,7 @@
 //! C: relative biases. Whatever is discontinuous in position (T5's buckets) becomes a table here, on the host.
 
 use crate::terms::{IndexMap, Parameter};
-use crate::{AlibiForm, Bias, Error, Result, Spec};
+use crate::{AlibiForm, Bias, Error, KerpleKind, Result, Spec};
 use std::collections::BTreeMap;
 
 /// A bias term ready to be evaluated: tables over rows of an index map, slopes scaled.
@@ -11,6 +11,8 @@ pub(crate) enum TermData {
     Table { min: i32, max: i32, values: Vec<f64> },
     /// `values[head][r(m, n)]`.
     Indexed { index: IndexMap, values: Vec<f64> },
+    /// p and a of each head, within their limits.
+    Kerple { kind: KerpleKind, p: Vec<f64>, a: Vec<f64> },
     /// One slope for each head.
     Alibi { form: AlibiForm, slopes: Vec<f64> },
 }
@@ -62,6 +64,9 @@ impl TermData {
                 let row = index.row(at.m, at.n, at.same_segment);
                 row.map_or(0.0, |row| values[at.head as usize * index.rows() as usize + row as usize]).into()
             }
+            TermData::Kerple { kind, p, a } => {
+                kerple(*kind, p[at.head as usize], a[at.head as usize], distance.abs() as f64)
+            }
             TermData::Alibi { form, slopes } => {
                 let x = match form {
                     AlibiForm::Relative => distance,
@@ -80,6 +85,7 @@ impl TermData {
             TermData::Table { values, .. } | TermData::Indexed { values, .. } => {
                 values.iter().map(|x| *x as f32).collect()
             }
+            TermData::Kerple { p, a, .. } => p.iter().zip(a).flat_map(|(p, a)| [*p as f32, *a as f32]).collect(),
             TermData::Alibi { .. } => Vec::new(), // in the uniform `heads`
         }
     }
@@ -107,6 +113,10 @@ pub(crate) fn parameters(spec: &Spec) -> Vec<Parameter> {
                 add("cpb_w1", &[*hidden, 2], None);
                 add("cpb_b1", &[*hidden], None);
                 add("cpb_w2", &[heads, *hidden], Some(0));
+            }
+            Bias::Kerple { .. } => {
+                add("kerple_p", &[heads], Some(0));
+                add("kerple_a", &[heads], Some(0));
             }
             Bias::Alibi { .. } => {}
         }
@@ -155,6 +165,15 @@ pub(crate) fn resolve(spec: &Spec, given: &BTreeMap<String, Vec<f32>>) -> Result
                 let (w1, b1, w2) = (next()?, next()?, next()?);
                 let values = log_cpb(&log_cpb_offsets(*height, *width, *pretrained), w1, b1, w2);
                 Ok(TermData::Indexed { index: IndexMap::Grid { height: *height, width: *width, class: false }, values })
+            }
+            Bias::Kerple { kind, eps } => {
+                let (p, a) = (next()?, next()?);
+                if let Some(x) = p.iter().chain(a).find(|x| !(x.abs() <= 1e10)) {
+                    return Err(Error::input("kerple_p", format!("or kerple_a holds {x}"), "give numbers up to 1e10"));
+                }
+                let most = if *kind == KerpleKind::Power { 2.0 } else { f64::MAX };
+                let p = p.iter().map(|p| (*p as f64).clamp(*eps, most)).collect();
+                Ok(TermData::Kerple { kind: *kind, p, a: a.iter().map(|a| (*a as f64).max(*eps)).collect() })
             }
             Bias::Alibi { form, .. } => Ok(TermData::Alibi { form: *form, slopes: slopes(bias, spec.num_heads) }),
         })
@@ -229,6 +248,25 @@ fn log_cpb(offsets: &[[f64; 2]], w1: &[f32], b1: &[f32], w2: &[f32]) -> Vec<f64>
         hidden.iter().map(value).collect::<Vec<f64>>()
     };
     w2.chunks_exact(b1.len().max(1)).flat_map(head).collect()
+}
+
+/// KERPLE's kernel of a distance d >= 0. The device's errors, with u = 2^-24:
+///
+/// - log: 1 + a d by 4 u of itself, so the logarithm by 4 u beside its own 3 u and the two roundings of p;
+/// - power: the exponent p log2 d, in 2^-24: p log2 x by 15 u (x in [1, 2] from d by u, ln by 3 u, three products), what is cut off
+///   by 4 u, in all 19 u ln 2 < 14 u of the power; exp2 by 5 ulp = 10 u, a and two products 3 u.
+fn kerple(kind: KerpleKind, p: f64, a: f64, d: f64) -> TermValue {
+    let u = 2f64.powi(-24);
+    match kind {
+        KerpleKind::Log => {
+            let value = -p * (a * d).ln_1p();
+            TermValue { value, slack: u * (4.0 * p + value.abs()) }
+        }
+        KerpleKind::Power => {
+            let value = -a * d.powf(p);
+            TermValue { value, slack: 24.0 * u * value.abs() }
+        }
+    }
 }
 
 /// ALiBi's slopes (Press et al. 2022): `2^(-8k/n)` for n heads that are a power of two; else those of the lower power

@@ -38,7 +38,7 @@ const FILES: &[(&str, &str)] = shaders! {
     "tensor/v_aligned.wgsl" "tensor/v_unaligned.wgsl"
     "term/alibi_key_from_end.wgsl" "term/alibi_key_position.wgsl" "term/alibi_relative.wgsl"
     "term/alibi_symmetric.wgsl" "term/dense.wgsl" "term/distance.wgsl" "term/gate.wgsl" "term/indexed.wgsl"
-    "term/none.wgsl" "term/table.wgsl"
+    "term/kerple_log.wgsl" "term/kerple_power.wgsl" "term/none.wgsl" "term/table.wgsl"
     "token/key.wgsl" "token/query.wgsl"
     "value/direct.wgsl"
     "value_term/none.wgsl" "value_term/rows.wgsl"

@@ -147,8 +147,8 @@ pub use plan::{ChunkDispatch, Kernel, Limits, Plan, Step, StepLayout};
 pub use reference::Output;
 pub use scaling::{LongRope, RopeScaling, Yarn};
 pub use spec::{
-    AlibiForm, Alignment, Angle, Bias, Dtype, Frequencies, MAX_HEAD_DIM, MAX_HEADS, Mask, Pairing, Positions, Rotary,
-    SCHEMA, Spec,
+    AlibiForm, Alignment, Angle, Bias, Dtype, Frequencies, KerpleKind, MAX_HEAD_DIM, MAX_HEADS, Mask, Pairing,
+    Positions, Rotary, SCHEMA, Spec,
 };
 pub use tensor::{Data, Strides, Tensor};
 pub use terms::{

@@ -614,6 +614,7 @@ pub(crate) fn table_rows(bias: &Bias) -> u64 {
             (max as i64 - min as i64 + 1) as u64
         }
         Bias::Indexed { .. } | Bias::LogCpb { .. } => bias.index().map_or(0, |index| index.rows()),
+        Bias::Kerple { .. } => 2, // p and a
         Bias::Alibi { .. } => 0,
     }
 }

@@ -317,6 +317,30 @@ pub enum Bias {
         /// Units of the hidden layer (512).
         hidden: u32,
     },
+    /// KERPLE (Chi et al. 2022): a kernel of the distance |m - n|, with two learned numbers for each head: the parameters
+    /// `kerple_p` and `kerple_a`, `[num_heads]`, both taken as at least `eps`. Two-sided, as in the paper; its published code is causal.
+    Kerple {
+        /// Which kernel.
+        kind: KerpleKind,
+        /// The least p and a (0.01).
+        #[serde(default = "kerple_eps")]
+        eps: f64,
+    },
+}
+
+fn kerple_eps() -> f64 {
+    0.01
+}
+
+/// KERPLE's kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum KerpleKind {
+    /// -p ln(1 + a |m - n|).
+    Log,
+    /// -a |m - n|^p, with p at most 2.
+    Power,
 }
 
 impl Bias {
@@ -638,6 +662,12 @@ impl Spec {
                 }
             }
             Bias::Indexed { .. } => {}
+            Bias::Kerple { eps, .. } => {
+                if !(1e-6..=1.0).contains(eps) {
+                    let help = "give a number from 1e-6 to 1 (0.01 in the paper's code)";
+                    return Err(Error::spec(field("kerple.eps"), format!("is {eps}"), help));
+                }
+            }
             Bias::LogCpb { height, width, pretrained, hidden } => {
                 let rows = 4 * *height as u64 * *width as u64;
                 if *hidden == 0 || rows.saturating_mul(*hidden as u64) > 1 << 32 {
@@ -702,6 +732,8 @@ impl Spec {
         for bias in &self.bias {
             let name = match bias {
                 Bias::LogCpb { .. } => "log-cpb".into(),
+                Bias::Kerple { kind: KerpleKind::Log, .. } => "kerple log".into(),
+                Bias::Kerple { kind: KerpleKind::Power, .. } => "kerple power".into(),
                 Bias::Indexed { index } => index.name().to_string(),
                 Bias::Table { .. } => "table".into(),
                 Bias::T5 { .. } => "t5".into(),

@@ -5,7 +5,7 @@ use crate::plan::{Kernel, padded, table_rows};
 use crate::tables::{TableLayout, bias_name, lookup_name};
 use crate::terms::{IndexMap, Outside, RelativeSide};
 use crate::tuning::TILE_Q;
-use crate::{AlibiForm, Alignment, Angle, Bias, Dtype, Pairing, Positions, Spec, bias};
+use crate::{AlibiForm, Alignment, Angle, Bias, Dtype, KerpleKind, Pairing, Positions, Spec, bias};
 use std::fmt::Write;
 
 /// The choice of files: every variant is one file in one slot.
@@ -337,6 +337,16 @@ impl<'a> Files<'a> {
                     let row = self.index(&index);
                     self.add("term/indexed.wgsl", &[Slot::Tables]);
                     calls.push(format!("term_indexed(at, {first}u, {rows}u, {row})"));
+                }
+                Bias::Kerple { kind, .. } => {
+                    let (file, name) = match kind {
+                        KerpleKind::Log => ("term/kerple_log.wgsl", "kerple_log"),
+                        KerpleKind::Power => ("term/kerple_power.wgsl", "kerple_power"),
+                    };
+                    self.add(file, &[Slot::Tables]);
+                    self.add("term/distance.wgsl", &[]);
+                    self.add("common/ln.wgsl", &[]);
+                    calls.push(format!("term_{name}(at, {first}u)"));
                 }
                 Bias::Alibi { form, .. } => {
                     let (file, call) = match form {

@@ -2,8 +2,8 @@
 
 use super::Op;
 use crate::{
-    AlibiForm, Alignment, Angle, AngleTable, Bias, Data, Dense, Dtype, Frequencies, IndexMap, Inputs, Mask, Outside,
-    Pairing, Positions, Relative, RelativeSide, Result, Rotary, Spec, Strides, Tensor,
+    AlibiForm, Alignment, Angle, AngleTable, Bias, Data, Dense, Dtype, Frequencies, IndexMap, Inputs, KerpleKind, Mask,
+    Outside, Pairing, Positions, Relative, RelativeSide, Result, Rotary, Spec, Strides, Tensor,
 };
 use std::f64::consts::{FRAC_PI_4, TAU};
 
@@ -238,6 +238,8 @@ pub(super) const DEVIATIONS: &[Deviation] = {
             c.bias(&[Bias::T5 { num_buckets: 20, max_distance: 50, bidirectional: true }]);
             c.spec.gated_bias = true;
         }),
+        d(B, "kerple-log", |c| c.bias(&[Bias::Kerple { kind: KerpleKind::Log, eps: 0.01 }])),
+        d(B, "kerple-power", |c| c.bias(&[Bias::Kerple { kind: KerpleKind::Power, eps: 0.01 }])),
         d(B, "gated-alibi-and-grid", |c| {
             c.windows(&[alibi(AlibiForm::Symmetric, 0.5), grid(3, 9, false)]);
             c.spec.gated_bias = true;

@@ -7,7 +7,7 @@ use super::model::Sizes;
 use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, needs};
 use crate::golden::{Entry, Golden, Parameters, Tensors};
 use ropewalk::{
-    Bias, Error, IndexMap, Inputs, Norm, NormKind, Positions, Spec, Tensor, grid_positions, log_bucket,
+    Bias, Error, IndexMap, Inputs, KerpleKind, Norm, NormKind, Positions, Spec, Tensor, grid_positions, log_bucket,
     log_cpb_offsets, swin_segments,
 };
 use serde_json::Value;
@@ -146,6 +146,20 @@ fn cosine(t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs) -> Build<()> {
     (spec.head_scale, spec.softmax_scale) = (true, Some(1.0));
     let scales = logit_scale.f64s("logit_scale")?.into_iter().map(scale).collect();
     inputs.parameters.insert("head_scale".into(), scales);
+    Ok(())
+}
+
+/// KERPLE's kernels, whose numbers a case lists before their limits.
+pub fn kerple(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs) -> Build<()> {
+    let kind = match p.str("kernel") {
+        Some("log") => KerpleKind::Log,
+        Some("power") => KerpleKind::Power,
+        other => return needs(format!("the kernel {}", other.unwrap_or("that `kernel` does not name"))),
+    };
+    spec.bias.push(Bias::Kerple { kind, eps: p.f64("eps").unwrap_or(0.01) });
+    for (name, listed) in [("kerple_p", "bias_p"), ("kerple_a", "bias_a")] {
+        inputs.parameters.insert(name.into(), t.need(listed)?.f32s(listed)?);
+    }
     Ok(())
 }
 

@@ -43,7 +43,6 @@ fn missing_term(golden: &Golden) -> Option<&'static str> {
         ("pos_key", "DeBERTa's terms"),
         ("rel_pos_h", "decomposed relative terms"),
         ("logit_scale", "cosine attention"),
-        ("bias_a", "KERPLE"),
         ("pos_emb", "CoPE"),
         ("embeddings", "absolute embeddings"),
         ("expected_v_rot", "rotated values"),
@@ -230,6 +229,8 @@ fn bias(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs) -
         let bidirectional = p.set("bidirectional");
         spec.bias.push(Bias::T5 { num_buckets, max_distance, bidirectional });
         inputs.parameters.insert("bias_table".into(), table.f32s("bias_table")?);
+    } else if t.has("bias_a") {
+        terms::kerple(p, t, spec, inputs)?;
     } else if t.has("slopes") {
         let form = match () {
             _ if p.set("two_sided") => AlibiForm::Symmetric,
