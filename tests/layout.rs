@@ -21,6 +21,9 @@ fn axes() -> Vec<Vec<Change>> {
         (rotary.angle, rotary.offset) = (angle, spec.head_dim - rotary_dim.max(2));
         spec.rotary = Some(rotary);
     }
+    fn relative(spec: &mut Spec, sides: &[RelativeSide], index: IndexMap) {
+        spec.relative.extend(sides.iter().map(|side| Relative::new(*side, index)));
+    }
     fn alibi(spec: &mut Spec, form: AlibiForm) {
         spec.bias.push(Bias::Alibi { form, slopes: None, scale: 1.0 });
     }
@@ -78,6 +81,23 @@ fn axes() -> Vec<Vec<Change>> {
         ],
         vec![|_, _, _| (), |s, _, _| s.mask.dense = true],
         vec![|_, _, _| (), |s, _, _| s.kv_lens = true],
+        vec![|_, _, _| (), |s, _, _| s.content_bias = true],
+        vec![
+            |_, _, _| (),
+            |s, _, _| relative(s, &[RelativeSide::Key], IndexMap::distance(-7, 7)),
+            |s, _, _| relative(s, &[RelativeSide::Query], IndexMap::LogBucket { buckets: 8, max_position: 20 }),
+            |s, _, _| relative(s, &[RelativeSide::Value], IndexMap::reversed(-3, 2)),
+            |s, _, _| relative(s, &[RelativeSide::Key, RelativeSide::Value], IndexMap::Segment),
+            |s, _, _| {
+                let grid = IndexMap::Grid { height: 3, width: 5, class: true };
+                relative(s, &[RelativeSide::Key, RelativeSide::Query], grid);
+                (s.relative[0].query_bias, s.positions) = (true, Positions::Ids);
+            },
+        ],
+        vec![|_, _, _| (), |s, _, _| s.bias.push(Bias::Indexed { index: IndexMap::Segment }), |s, _, _| {
+            s.bias.push(Bias::Indexed { index: IndexMap::Grid { height: 4, width: 4, class: false } });
+            s.positions = Positions::Ids;
+        }],
     ]
 }
 
