@@ -154,7 +154,9 @@ fn reflect(plan: &Plan) -> (Module, Vec<GlobalUse>) {
     });
     let mut validator = Validator::new(ValidationFlags::all(), CORE);
     let info = validator.validate(&module).unwrap_or_else(|e| panic!("{}: {}", plan.label(), e.emit_to_string(source)));
-    let used = module.global_variables.iter().map(|(handle, _)| info.get_entry_point(0)[handle]).collect();
+    let entries = 0..module.entry_points.len();
+    let of = |handle| entries.clone().fold(GlobalUse::empty(), |used, entry| used | info.get_entry_point(entry)[handle]);
+    let used = module.global_variables.iter().map(|(handle, _)| of(handle)).collect();
     (module, used)
 }
 
@@ -170,8 +172,9 @@ fn modules_are_valid_and_bind_what_the_plan_says() {
     plans.par_iter().for_each(|plan| {
         let label = plan.label();
         let (module, used) = reflect(plan);
-        assert_eq!(module.entry_points.len(), 1, "{label}");
-        let entry = &module.entry_points[0];
+        let names: BTreeSet<&str> = module.entry_points.iter().map(|e| e.name.as_str()).collect();
+        assert!(plan.entries().iter().all(|e| names.contains(e)) && plan.entries().contains(&"main"), "{label}");
+        let entry = module.entry_points.iter().find(|e| e.name == "main").expect("main");
         let [x, y, z] = entry.workgroup_size;
         assert!(entry.name == "main" && x * y * z <= 256 && x == plan.tile()[0], "{label}");
 
@@ -273,7 +276,7 @@ fn uniforms_are_laid_out_as_the_host_writes_them() {
                 }
                 Slot::Chunk => {
                     let names: Vec<_> = members.iter().map(|(at, (name, _))| (*at, name.as_str())).collect();
-                    let told = ["tile", "kv_head", "batch", "first_key", "end_key"];
+                    let told = ["tile", "kv_head", "batch", "first_key", "end_key", "tiles", "kv_heads"];
                     assert_eq!(names, (0..).step_by(4).zip(told).collect::<Vec<_>>(), "{label}");
                     for (entry, chunk) in contents.chunks_exact(CHUNK_STRIDE as usize).zip(plan.chunks()) {
                         let words = [chunk.first.as_slice(), &chunk.keys].concat();
