@@ -279,6 +279,9 @@ fn fixed() -> Vec<CaseId> {
         (&["dense-keys", "nan-query"], 5, 9000),
         (&["d256", "no-mask"], 3, 5000),
         (&["d255v3", "kv-len"], 3, 5000),
+        (&["sink"], 5, 9000),
+        (&["rms-norm-weights", "sink-zero"], 5, 9000),
+        (&["ids-far", "temperature"], 37, 75),
     ] {
         add(Op::Attention, names, q_len, capacity, Dtype::F32);
     }

@@ -263,6 +263,7 @@ impl<'a> Problem<'a> {
                 "set the term in the spec, or leave it out",
             ));
         }
+        spec.check_parameters(&inputs.parameters)?;
         let terms = bias::resolve(spec, &inputs.parameters)?;
 
         let full = [batch, spec.num_heads, q_len, kv_capacity];

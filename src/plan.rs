@@ -717,10 +717,13 @@ fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits
     let pairs = spec.rotary.as_ref().map_or(0, |r| r.rotary_dim / 2);
     let relative = spec.relative.len() as u32;
     let (rows, products) = (2 * q * relative, q.max(v) * relative);
-    // rounds of the loops in kernel/, common/k_tile, carry/, relative/, value_term/: once a dispatch, a tile, a key
+    let norm = spec.norm.map_or(0, |norm| 3 * q + if norm.weights { q } else { 0 });
+    // rounds of the loops in kernel/, common/k_tile, carry/, relative/, value_term/, norm/: once a dispatch, a tile, a key
     let (once, tile, key) = match kernel {
-        Kernel::Attention => (3 * q + pairs + 4 * v + rows, 2 * q + pairs + v / 4 + 3, q / 4 + v / 4 + 4 + products),
-        Kernel::Scores => (3 * q + pairs + rows, 2 * q + pairs + 2, q / 4 + 2 + products),
+        Kernel::Attention => {
+            (3 * q + pairs + 4 * v + rows + norm, 2 * q + pairs + v / 4 + 3 + norm, q / 4 + v / 4 + 4 + products)
+        }
+        Kernel::Scores => (3 * q + pairs + rows + norm, 2 * q + pairs + 2 + norm, q / 4 + 2 + products),
         Kernel::RotateQ { .. } | Kernel::RotateK { .. } => return shape.kv_len,
     };
     let by_rounds = limits.max_loop_rounds.saturating_sub(once) / (tile + tile_k * key);

@@ -9,7 +9,7 @@
 
 use crate::bias::Place;
 use crate::phase::ExactAngle;
-use crate::{Angle, Inputs, Pairing, Problem, RelativeSide, Result, Rotary, SCORE_FLOOR, Spec, Tensor};
+use crate::{Angle, Inputs, Norm, Pairing, Problem, RelativeSide, Result, Rotary, SCORE_FLOOR, Sink, Spec, Tensor};
 use rayon::prelude::*;
 
 /// The result of attention. `T` is f32 from a GPU (values of the storage type, widened) and f64 from the reference.
@@ -116,15 +116,18 @@ impl Rotary {
 pub(crate) struct Rotated {
     pub(crate) rows: Vec<f64>,
     pub(crate) size: Vec<f32>,
+    /// What its norm multiplied each row by, weights aside; 1 without a norm.
+    pub(crate) factors: Vec<f32>,
     heads: usize,
     len: usize,
     dim: usize,
 }
 
 impl Rotated {
-    /// `bias`, `[heads, dim]`, is added before the rotation.
+    /// `bias`, `[heads, dim]`, is added before the rotation; `norm` comes with its weights, `[dim]` or none.
     fn new(
         t: &Tensor,
+        norm: Option<(&Norm, &[f32])>,
         bias: Option<&[f32]>,
         rotation: Option<(&Rotary, &Angles)>,
         positions: impl Fn(u32, u32) -> [i32; 3] + Sync,
@@ -134,8 +137,18 @@ impl Rotated {
         let width = (heads * dim) as usize;
         let mut rows = vec![0.0; tokens.len() * width];
         let mut size = vec![0f32; tokens.len() * width];
-        let chunks = rows.par_chunks_mut(width).zip(size.par_chunks_mut(width)).zip(&tokens);
-        chunks.for_each(|((rows, size), [b, j])| {
+        let mut factors = vec![1f32; tokens.len() * heads as usize];
+        let normalise = |x: &mut [f64], after: bool| match norm.filter(|(norm, _)| norm.after_rotation == after) {
+            None => None,
+            Some((norm, weights)) => {
+                let factor = norm.apply(x);
+                x.iter_mut().zip(weights).for_each(|(x, w)| *x *= *w as f64);
+                Some((factor as f32, weights))
+            }
+        };
+        let chunks = rows.par_chunks_mut(width).zip(size.par_chunks_mut(width));
+        let chunks = chunks.zip(factors.par_chunks_mut(heads as usize)).zip(&tokens);
+        chunks.for_each(|(((rows, size), factors), [b, j])| {
             let angles: Vec<(f64, f64)> = match rotation {
                 None => Vec::new(),
                 Some((r, angles)) => {
@@ -145,23 +158,35 @@ impl Rotated {
             };
             for h in 0..heads {
                 let mut x: Vec<f64> = t.row(*b, *j, h).collect();
+                if let Some((factor, _)) = normalise(&mut x, false) {
+                    factors[h as usize] = factor;
+                }
+                let normed = x.clone();
                 if let Some(bias) = bias {
                     x.iter_mut().zip(&bias[(h * dim) as usize..]).for_each(|(x, u)| *x += *u as f64);
                 }
+                // the norm's error is relative to N x, however much of it u cancels
+                let largest = |(x, n): (&f64, &f64)| if norm.is_some() { x.abs().max(n.abs()) } else { x.abs() };
+                let sizes: Vec<f64> = x.iter().zip(&normed).map(largest).collect();
                 let at = (h * dim) as usize..((h + 1) * dim) as usize;
                 let (y, size) = (&mut rows[at.clone()], &mut size[at]);
                 y.copy_from_slice(&x);
-                size.iter_mut().zip(&x).for_each(|(s, x)| *s = x.abs() as f32);
+                size.iter_mut().zip(&sizes).for_each(|(to, s)| *to = *s as f32);
                 for (p, (c, s)) in angles.iter().enumerate() {
                     let ([a, b], [to_a, to_b]) = rotation.expect("angles come from a rotation").0.pair(p);
                     y[to_a] = x[a] * c - x[b] * s;
                     y[to_b] = x[a] * s + x[b] * c;
-                    let length = (x[a].hypot(x[b]) * c.hypot(*s)) as f32;
+                    let length = (sizes[a].hypot(sizes[b]) * c.hypot(*s)) as f32;
                     (size[to_a], size[to_b]) = (length, length);
+                }
+                if let Some((factor, weights)) = normalise(y, true) {
+                    factors[h as usize] = factor;
+                    size.iter_mut().for_each(|s| *s *= factor);
+                    size.iter_mut().zip(weights).for_each(|(s, w)| *s *= w.abs());
                 }
             }
         });
-        Rotated { rows, size, heads: heads as usize, len: len as usize, dim: dim as usize }
+        Rotated { rows, size, factors, heads: heads as usize, len: len as usize, dim: dim as usize }
     }
     fn at(&self, b: u32, token: u32, head: u32) -> std::ops::Range<usize> {
         let start = ((b as usize * self.len + token as usize) * self.heads + head as usize) * self.dim;
@@ -212,8 +237,12 @@ impl<'a> Prepared<'a> {
         let (spec, inputs) = (problem.spec, problem.inputs);
         let angles = spec.rotary.as_ref().map(|r| Angles::new(r, inputs));
         let rotation = spec.rotary.as_ref().zip(angles.as_ref());
-        let q = Rotated::new(&inputs.q, bias, rotation, |b, i| problem.q_positions(b, i));
-        let k = Rotated::new(&inputs.k, None, rotation, |b, j| problem.k_positions(b, j));
+        let norm = |weights: &str| {
+            let weights = move |n: &'a Norm| if n.weights { problem.parameter(weights) } else { &[] };
+            spec.norm.as_ref().map(|n| (n, weights(n)))
+        };
+        let q = Rotated::new(&inputs.q, norm("q_norm"), bias, rotation, |b, i| problem.q_positions(b, i));
+        let k = Rotated::new(&inputs.k, norm("k_norm"), None, rotation, |b, j| problem.k_positions(b, j));
         let [batch, len, heads, _] = inputs.v.shape();
         let tokens: Vec<[u32; 2]> = (0..batch).flat_map(|b| (0..len).map(move |j| [b, j])).collect();
         let v = tokens.par_iter().flat_map_iter(|[b, j]| (0..heads).flat_map(|g| inputs.v.row(*b, *j, g))).collect();
@@ -245,7 +274,7 @@ impl<'a> Prepared<'a> {
             return Score { s: f64::NEG_INFINITY, t: 0.0, capped: 0.0, bias: 0.0, relative: 0.0, slack: 0.0 };
         }
         let (q, k) = (self.q_row(b, h, i).0, self.k_row(b, self.kv_head(h), j).0);
-        let t = spec.scale() * dot(q, k);
+        let t = spec.scale() * self.query_scale(h, i, b) * dot(q, k);
         let capped = match spec.logits_soft_cap {
             Some(c) => c * (t / c).tanh(),
             None => t,
@@ -273,6 +302,24 @@ impl<'a> Prepared<'a> {
             s = SCORE_FLOOR;
         }
         Score { s, t, capped, bias, relative, slack }
+    }
+
+    /// scale_h * tau_i.
+    pub(crate) fn query_scale(&self, h: u32, i: u32, b: u32) -> f64 {
+        let (problem, spec) = (self.problem, self.problem.spec);
+        let tau = spec.temperature.map_or(1.0, |t| t.tau(problem.q_position(b, i)));
+        match spec.head_scale {
+            true => tau * problem.parameter("head_scale").get(h as usize).map_or(1.0, |s| *s as f64),
+            false => tau,
+        }
+    }
+    /// The logit of head h's sink.
+    pub(crate) fn sink(&self, h: u32) -> Option<f64> {
+        let learned = || self.problem.parameter("sinks").get(h as usize).map_or(0.0, |s| *s as f64);
+        self.problem.spec.sink.map(|sink| match sink {
+            Sink::Zero => 0.0,
+            Sink::Learned => learned().max(SCORE_FLOOR),
+        })
     }
 
     /// A and B of a score, each with the sum of the sizes of its products.
@@ -336,7 +383,7 @@ impl<'a> Prepared<'a> {
     /// o_i and lse_i.
     pub(crate) fn row(&self, b: u32, h: u32, i: u32) -> Row {
         let s = self.scores(b, h, i);
-        let lse = log_sum_exp(&s);
+        let lse = log_sum_exp(&s, self.sink(h));
         let mut out = vec![0.0; self.problem.spec.v_head_dim as usize];
         for (j, s) in s.iter().enumerate().filter(|(_, s)| **s != f64::NEG_INFINITY) {
             let p = (s - lse).exp();
@@ -349,10 +396,11 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// log sum exp; -inf of nothing, NaN if any score is.
-pub(crate) fn log_sum_exp(s: &[f64]) -> f64 {
-    let max = s.iter().copied().fold(f64::NEG_INFINITY, |m, x| if x > m || x.is_nan() { x } else { m });
-    if max == f64::NEG_INFINITY { max } else { max + s.iter().map(|s| (s - max).exp()).sum::<f64>().ln() }
+/// log sum exp of scores and a sink; -inf of nothing, NaN if any score is.
+pub(crate) fn log_sum_exp(s: &[f64], sink: Option<f64>) -> f64 {
+    let all = || s.iter().copied().chain(sink);
+    let max = all().fold(f64::NEG_INFINITY, |m, x| if x > m || x.is_nan() { x } else { m });
+    if max == f64::NEG_INFINITY { max } else { max + all().map(|s| (s - max).exp()).sum::<f64>().ln() }
 }
 
 /// Eight partial sums: fast, and closer to the exact sum than one.

@@ -50,6 +50,7 @@ impl TableLayout {
         parameters: &BTreeMap<String, Vec<f32>>,
         angles: Option<&AngleTable>,
     ) -> Result<Vec<f32>> {
+        spec.check_parameters(parameters)?;
         let terms = bias::resolve(spec, parameters)?;
         let mut packed = Vec::with_capacity(self.words as usize);
         for (name, _, words) in &self.entries {

@@ -3,7 +3,7 @@
 use crate::layout::{Binding, Slot};
 use crate::plan::{Kernel, padded, table_rows};
 use crate::tables::{TableLayout, bias_name, lookup_name};
-use crate::terms::{IndexMap, Outside, RelativeSide};
+use crate::terms::{IndexMap, NormKind, Outside, RelativeSide, Sink};
 use crate::tuning::TILE_Q;
 use crate::{AlibiForm, Alignment, Angle, Bias, Dtype, KerpleKind, Pairing, Positions, Spec, bias};
 use std::fmt::Write;
@@ -162,7 +162,20 @@ impl<'a> Files<'a> {
         self.add("sequence/batched.wgsl", &[Slot::Step]);
     }
     fn norm(&mut self) {
-        self.add("norm/none.wgsl", &[]);
+        let Some(norm) = self.spec.norm else { return self.add("norm/none.wgsl", &[]) };
+        self.add(if norm.after_rotation { "norm/after.wgsl" } else { "norm/before.wgsl" }, &[]);
+        self.add("common/norm.wgsl", &[]);
+        match norm.kind {
+            NormKind::Rms => self.add("norm/rms.wgsl", &[]),
+            NormKind::L2 => self.add("norm/l2.wgsl", &[]),
+        }
+        match norm.weights {
+            true => {
+                self.add("norm/weighted.wgsl", &[Slot::Tables]);
+                self.table4();
+            }
+            false => self.add("norm/unweighted.wgsl", &[]),
+        }
     }
     fn content_bias(&mut self) {
         match self.spec.content_bias {
@@ -174,13 +187,31 @@ impl<'a> Files<'a> {
         }
     }
     fn scale(&mut self) {
-        self.add("scale/none.wgsl", &[]);
+        let mut factors = Vec::new();
+        if self.spec.temperature.is_some() {
+            self.add("scale/temperature.wgsl", &[]);
+            self.add("common/ln.wgsl", &[]);
+            factors.push("temperature(position)");
+        }
+        if self.spec.head_scale {
+            self.add("scale/head.wgsl", &[Slot::Tables]);
+            factors.push("scale_of_head(head)");
+        }
+        if factors.is_empty() {
+            return self.add("scale/none.wgsl", &[]);
+        }
+        let product = factors.join(" * ");
+        let _ = writeln!(self.glue, "fn query_scale(head: u32, position: i32) -> f32 {{ return {product}; }}");
     }
     fn values(&mut self) {
         self.add("value/direct.wgsl", &[]);
     }
     fn sink(&mut self) {
-        self.add("sink/none.wgsl", &[]);
+        match self.spec.sink {
+            None => self.add("sink/none.wgsl", &[]),
+            Some(Sink::Zero) => self.add("sink/zero.wgsl", &[]),
+            Some(Sink::Learned) => self.add("sink/head.wgsl", &[Slot::Tables]),
+        }
     }
     /// Rows of `tables`, four elements at a time.
     fn table4(&mut self) {
@@ -459,6 +490,11 @@ impl<'a> Files<'a> {
             seen.push("left_visible(at)");
             ranges += "    range = left_keys(range, q_index(batch, first), q_index(batch, last));\n";
         }
+        if mask.chunk.is_some() {
+            self.add("mask/chunk.wgsl", &[]);
+            seen.push("chunk_visible(at)");
+            ranges += "    range = chunk_of_keys(range, q_index(batch, first), q_index(batch, last));\n";
+        }
         if mask.dense {
             self.add("mask/bits.wgsl", &[]);
             seen.push("bits_visible(at)");
@@ -518,6 +554,16 @@ pub(crate) fn preamble(kernel: Kernel, spec: &Spec, tile_k: u32, bindings: &[Bin
     }
     let _ = writeln!(text, "const WINDOW_LEFT: i32 = {};", window(spec.mask.window_left));
     let _ = writeln!(text, "const WINDOW_RIGHT: i32 = {};", window(spec.mask.right()));
+    if let Some(chunk) = spec.mask.chunk {
+        let _ = writeln!(text, "const MASK_CHUNK: i32 = {};", chunk.min(1 << 30));
+    }
+    if let Some(norm) = &spec.norm {
+        let _ = writeln!(text, "const NORM_LEAST: f32 = {};", wgsl_f32(norm.least()));
+    }
+    if let Some(temperature) = &spec.temperature {
+        let _ = writeln!(text, "const TEMPERATURE_SCALE: f32 = {};", wgsl_f32(temperature.scale));
+        let _ = writeln!(text, "const TEMPERATURE_FLOOR: u32 = {}u;", temperature.floor);
+    }
     for (name, start) in TableLayout::new(spec).constants() {
         let _ = writeln!(text, "const {name}: u32 = {start}u;");
     }

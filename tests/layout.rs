@@ -155,7 +155,8 @@ fn reflect(plan: &Plan) -> (Module, Vec<GlobalUse>) {
     let mut validator = Validator::new(ValidationFlags::all(), CORE);
     let info = validator.validate(&module).unwrap_or_else(|e| panic!("{}: {}", plan.label(), e.emit_to_string(source)));
     let entries = 0..module.entry_points.len();
-    let of = |handle| entries.clone().fold(GlobalUse::empty(), |used, entry| used | info.get_entry_point(entry)[handle]);
+    let of =
+        |handle| entries.clone().fold(GlobalUse::empty(), |used, entry| used | info.get_entry_point(entry)[handle]);
     let used = module.global_variables.iter().map(|(handle, _)| of(handle)).collect();
     (module, used)
 }

@@ -3,7 +3,8 @@
 use super::Op;
 use crate::{
     AlibiForm, Alignment, Angle, AngleTable, Bias, Data, Dense, Dtype, Frequencies, IndexMap, Inputs, KerpleKind, Mask,
-    Outside, Pairing, Positions, Relative, RelativeSide, Result, Rotary, Spec, Strides, Tensor,
+    Norm, NormKind, Outside, Pairing, Positions, Relative, RelativeSide, Result, Rotary, Sink, Spec, Strides,
+    Temperature, Tensor,
 };
 use std::f64::consts::{FRAC_PI_4, TAU};
 
@@ -99,6 +100,9 @@ pub(super) enum Group {
     Layout,
     Values,
     Relative,
+    Norm,
+    Factor,
+    Sink,
 }
 
 impl Group {
@@ -106,7 +110,7 @@ impl Group {
     pub(super) fn matters_to(self, op: Op) -> bool {
         match op {
             Op::Attention => true,
-            Op::Scores => !matches!(self, Group::Values),
+            Op::Scores => !matches!(self, Group::Values | Group::Sink),
             Op::Rotate => matches!(
                 self,
                 Group::Heads
@@ -116,6 +120,7 @@ impl Group {
                     | Group::Positions
                     | Group::Length
                     | Group::Layout
+                    | Group::Norm
             ),
         }
     }
@@ -123,8 +128,8 @@ impl Group {
 
 pub(super) const DEVIATIONS: &[Deviation] = {
     use Group::{
-        Angle as A, Bias as B, Cap, Dense as D, Dims, Heads, Layout as L, Length, Mask as M, Model, Positions as P,
-        Relative as E, Rotary as R, Scale, Values as V, Window as W,
+        Angle as A, Bias as B, Cap, Dense as D, Dims, Factor, Heads, Layout as L, Length, Mask as M, Model, Norm as N,
+        Positions as P, Relative as E, Rotary as R, Scale, Sink as S, Values as V, Window as W,
     };
     const fn d(group: Group, name: &'static str, apply: fn(&mut Draft)) -> Deviation {
         Deviation { group, name, apply }
@@ -155,6 +160,22 @@ pub(super) const DEVIATIONS: &[Deviation] = {
         d(Model, "bloom", |c| c.unrotated(8, 8, 64).bias = vec![alibi(AlibiForm::KeyPosition, 1.0)]),
         d(Model, "falcon", |c| c.unrotated(7, 1, 64).bias = vec![alibi(AlibiForm::KeyPosition, 0.125)]),
         d(Model, "mpt", |c| c.unrotated(6, 6, 64).bias = vec![alibi(AlibiForm::KeyFromEnd, 1.0)]),
+        d(Model, "qwen3", |c| {
+            let spec = c.model(8, 2, 128, Pairing::Half, 128);
+            spec.norm(NormKind::Rms, 1e-6, true, false);
+            spec.theta(1e6);
+        }),
+        d(Model, "gpt-oss", |c| {
+            let spec = c.model(8, 1, 64, Pairing::Half, 64);
+            (spec.sink, spec.mask.window_left) = (Some(Sink::Learned), Some(15));
+            spec.attention_factor(1.3465735902799727);
+        }),
+        d(Model, "llama4", |c| {
+            let spec = c.model(5, 1, 128, Pairing::Interleaved, 128);
+            spec.norm(NormKind::Rms, 1e-5, false, true);
+            spec.mask.chunk = Some(20);
+        }),
+        d(Model, "llama4-nope", |c| c.unrotated(5, 1, 128).temperature = Some(Temperature::new(0.1, 8))),
         //
         d(Heads, "mha", |c| (c.spec.num_heads, c.spec.num_kv_heads) = (4, 4)),
         d(Heads, "mqa", |c| (c.spec.num_heads, c.spec.num_kv_heads) = (4, 1)),
@@ -266,6 +287,11 @@ pub(super) const DEVIATIONS: &[Deviation] = {
         d(W, "window-right", |c| c.window(Alignment::BottomRight, None, Some(3))),
         d(W, "window-left", |c| c.window(Alignment::BottomRight, Some(40), None)),
         d(W, "window-top-left", |c| c.window(Alignment::TopLeft, Some(33), Some(0))),
+        d(W, "chunk", |c| c.spec.mask.chunk = Some(16)),
+        d(W, "chunk-of-one", |c| c.spec.mask.chunk = Some(1)),
+        d(W, "chunk-top-left", |c| (c.spec.mask.alignment, c.spec.mask.chunk) = (Alignment::TopLeft, Some(11))),
+        d(W, "chunk-two-sided", |c| (c.spec.mask.causal, c.spec.mask.chunk) = (false, Some(33))),
+        d(W, "chunk-open", |c| c.spec.mask.chunk = Some(u32::MAX)),
         //
         d(M, "mask", |c| c.mask([true; 4], Hidden::Some)),
         d(M, "mask-heads", |c| c.mask([false, true, true, true], Hidden::Some)),
@@ -341,10 +367,31 @@ pub(super) const DEVIATIONS: &[Deviation] = {
             ]);
             c.spec.positions = Positions::Ids;
         }),
+        //
+        d(N, "rms-norm", |c| c.spec.norm(NormKind::Rms, 1e-6, false, false)),
+        d(N, "rms-norm-weights", |c| c.spec.norm(NormKind::Rms, 1e-3, true, false)),
+        d(N, "rms-norm-after", |c| c.spec.norm(NormKind::Rms, 1e-6, false, true)),
+        d(N, "rms-norm-weights-after", |c| c.spec.norm(NormKind::Rms, 0.0, true, true)),
+        d(N, "l2-norm", |c| c.spec.norm(NormKind::L2, 1e-12, false, false)),
+        d(N, "l2-norm-weights", |c| c.spec.norm(NormKind::L2, 1.0, true, false)),
+        d(N, "l2-norm-after", |c| c.spec.norm(NormKind::L2, 1e-6, false, true)),
+        //
+        d(Factor, "temperature", |c| c.spec.temperature = Some(Temperature::new(0.1, 8))),
+        d(Factor, "temperature-falling", |c| c.spec.temperature = Some(Temperature::new(-0.3, 3))),
+        d(Factor, "head-scale", |c| c.spec.head_scale = true),
+        d(Factor, "temperature-and-head-scale", |c| {
+            (c.spec.temperature, c.spec.head_scale) = (Some(Temperature::new(0.1, 16)), true);
+        }),
+        //
+        d(S, "sink-zero", |c| c.spec.sink = Some(Sink::Zero)),
+        d(S, "sink", |c| c.spec.sink = Some(Sink::Learned)),
     ]
 };
 
 impl Spec {
+    fn norm(&mut self, kind: NormKind, eps: f64, weights: bool, after_rotation: bool) {
+        self.norm = Some(Norm { weights, after_rotation, ..Norm::new(kind, eps) });
+    }
     fn theta(&mut self, theta: f64) {
         if let Some(rotary) = &mut self.rotary {
             rotary.frequencies = Frequencies::Theta(theta);

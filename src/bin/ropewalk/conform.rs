@@ -7,6 +7,7 @@
 mod bias;
 mod compare;
 mod device;
+mod factors;
 mod model;
 mod operator;
 mod relative;

@@ -1,7 +1,7 @@
 //! Cases of models: the parameters and tensors of a case become the spec that a user of that model would write.
 
 use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, finish, needs, values_of};
-use super::{bias as terms, operator, relative, rotation};
+use super::{bias as terms, factors, operator, relative, rotation};
 use crate::golden::{Entry, Golden, Parameters, Tensors};
 use ropewalk::{
     AlibiForm, Alignment, Bias, Dense, Error, Inputs, MAX_HEAD_DIM, Mask, Positions, Problem, Spec, Tensor,
@@ -33,22 +33,15 @@ pub fn build(golden: Golden) -> Build<Work> {
 /// or (where a convention is named nowhere else) the system.
 fn missing_term(golden: &Golden) -> Option<&'static str> {
     const TENSORS: &[(&str, &str)] = &[
-        ("sinks", "sinks"),
         ("cu_seqlens_q", "packed sequences"),
         ("c_kv", "latent attention (MLA)"),
         ("zeta", "xPos"),
-        ("logit_scale", "cosine attention"),
         ("embeddings", "absolute embeddings"),
         ("expected_v_rot", "rotated values"),
         ("phi_q", "linear attention"),
         ("initial_state", "linear attention"),
     ];
     const PARAMETERS: &[(&str, &str)] = &[
-        ("head_sink", "sinks"),
-        ("sinks", "sinks"),
-        ("attention_chunk_size", "a chunk mask"),
-        ("attn_temperature_tuning", "a temperature of the position"),
-        ("qk_l2norm_eps", "a norm of q and k"),
         ("mrope_section", "several position streams"),
         ("grid", "2-D positions"),
         ("rotary_value", "rotated values"),
@@ -162,6 +155,7 @@ fn attention(golden: Golden) -> Build<Work> {
     spec.logits_soft_cap = p.f64("softcap");
 
     spec.rotary = rotation::rotary(&p, &mut t, spec.head_dim, &mut work.tables)?;
+    factors::norm(&p, &mut t, &mut spec, &mut inputs)?;
     relative::relative(&system, &p, &mut t, &mut spec, &mut inputs, sizes, &mut work.tables)?;
     let mut probes = Vec::new();
     match window {
@@ -169,7 +163,20 @@ fn attention(golden: Golden) -> Build<Work> {
         false => bias(&p, &mut t, &mut spec, &mut inputs)?,
     }
     probes.extend(terms::gate(&mut t, &mut spec, &mut inputs, sizes)?);
+    factors::temperature(&p, &mut spec)?;
+    factors::sinks(&p, &mut t, &mut spec, &mut inputs)?;
+    let unused = rotation::unused(&p, &mut t, &spec, &mut work.tables)?;
+    let unrotated = unused.is_some();
+    spec.rotary = spec.rotary.or(unused);
     positions(&p, &mut t, &mut spec, &mut inputs, sizes)?;
+    let angles = rotation::angles(&mut t, &spec, &inputs, sizes)?;
+    if unrotated {
+        spec.rotary = None;
+        if spec.bias.is_empty() && spec.temperature.is_none() {
+            spec.positions = Positions::Index;
+            (inputs.q_positions, inputs.k_positions) = (None, None);
+        }
+    }
     let given = t.take("mask").map(|m| dense(&m, "mask", |e| Ok(e.bools("mask")?.to_vec()))).transpose()?;
     let kv_lens = t.take("kv_lengths").map(|e| e.u32s("kv_lengths")).transpose()?;
     place_mask(&mut spec, &mut inputs, sizes, &p, given.as_ref(), kv_lens)?;
@@ -192,7 +199,11 @@ fn attention(golden: Golden) -> Build<Work> {
     let mut expects = Vec::new();
     for (name, stage, shape) in [("expected_q_rot", Stage::QRot, q_shape), ("expected_k_rot", Stage::KRot, k_shape)] {
         if let Some(listed) = t.take(name) {
-            expects.push(Expect::heads_first(name, stage, &listed, shape, tolerance)?);
+            let expect = Expect::heads_first(name, stage, &listed, shape, tolerance)?;
+            expects.push(match stage {
+                Stage::QRot => factors::without_temperature(expect, &spec, &inputs, sizes)?,
+                _ => expect,
+            });
         }
     }
     for (name, stage) in [("expected_scores", Stage::Scores), ("expected_probs", Stage::Probs)] {
@@ -210,7 +221,6 @@ fn attention(golden: Golden) -> Build<Work> {
         let shape = [sizes.batch, sizes.heads, sizes.q_len];
         expects.push(Expect::as_is("expected_lse", Stage::Lse, &listed, &shape, tolerance)?.without(1, of_lse));
     }
-    let angles = rotation::angles(&mut t, &spec, &inputs, sizes)?;
     work.probes.push(Probe { label: "", spec, inputs, expects });
     work.probes.extend(angles);
     work.probes.extend(probes);
@@ -277,7 +287,8 @@ fn positions(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inpu
         q_ids = (q_len <= kv_len).then(|| k.chunks(kv_len).flat_map(last).collect());
         k_ids = Some(k);
     }
-    if spec.rotary.is_none() && spec.bias.is_empty() && spec.relative.is_empty() {
+    let terms = spec.rotary.is_some() || !spec.bias.is_empty() || !spec.relative.is_empty();
+    if !terms && spec.temperature.is_none() {
         return Ok(());
     }
     match (q_ids, k_ids) {
@@ -316,6 +327,7 @@ pub fn place_mask(
         None => &[Alignment::BottomRight, Alignment::TopLeft],
     };
     let causal = p.set("causal");
+    let chunk = p.u32("attention_chunk_size");
     let windows = match p.u32("sliding_window") {
         None => vec![(None, None)],
         Some(0) => {
@@ -335,6 +347,7 @@ pub fn place_mask(
                 let mut mask = Mask::none();
                 (mask.causal, mask.alignment) = (causal, *alignment);
                 (mask.window_left, mask.window_right) = (*window_left, *window_right);
+                mask.chunk = chunk;
                 candidates.push((mask, kv_lens.clone()));
             }
         }

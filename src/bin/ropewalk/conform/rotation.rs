@@ -41,6 +41,15 @@ pub fn rotary(p: &Parameters, t: &mut Tensors, head_dim: u32, tables: &mut Vec<T
     Ok(Some(build(p, t, pairing, rotary_dim, tables)?))
 }
 
+/// The rotation whose frequencies or angles a layer lists without using them (Llama 4's layers without positions).
+pub fn unused(p: &Parameters, t: &mut Tensors, spec: &Spec, tables: &mut Vec<Table>) -> Build<Option<Rotary>> {
+    let listed = ["inv_freq", "cos", "sin"].iter().any(|name| t.has(name));
+    if spec.rotary.is_some() || p.u32("rotary_dim") != Some(0) || !listed || spec.head_dim % 2 == 1 {
+        return Ok(None);
+    }
+    Ok(Some(build(p, t, Pairing::Interleaved, spec.head_dim, tables)?))
+}
+
 fn build(p: &Parameters, t: &mut Tensors, pairing: Pairing, dim: u32, tables: &mut Vec<Table>) -> Build<Rotary> {
     let last = |name: &str| t.0.get(name).and_then(|ids| ids.i32s(name).ok()?.into_iter().max());
     let end = last("q_positions").max(last("k_positions")).and_then(|n| u32::try_from(n.checked_add(1)?).ok());

@@ -2,8 +2,8 @@
 
 use super::validate;
 use ropewalk::{
-    AlibiForm, Alignment, Angle, Bias, Dtype, Error, IndexMap, Kernel, KerpleKind, Limits, Mask, Outside, Pairing,
-    Plan, Positions, Relative, RelativeSide, Result, Rotary, Shape, Spec, Target,
+    AlibiForm, Alignment, Angle, Bias, Dtype, Error, IndexMap, Kernel, KerpleKind, Limits, Mask, Norm, NormKind,
+    Outside, Pairing, Plan, Positions, Relative, RelativeSide, Result, Rotary, Shape, Sink, Spec, Target, Temperature,
 };
 use std::collections::HashMap;
 use std::fs;
@@ -67,6 +67,7 @@ fn all() -> Vec<Variant> {
     all.extend(scores());
     all.extend(sizes());
     all.extend(relative());
+    all.extend(norms());
     all
 }
 
@@ -226,6 +227,38 @@ fn sizes() -> Vec<Variant> {
                 (spec.head_dim, spec.v_head_dim, spec.dtype) = (head_dim, v_head_dim, dtype);
                 spec.rotary = (head_dim > 1).then(|| Rotary::new(Pairing::Half, head_dim / 2 * 2, 10_000.0));
                 all.push(Variant { kernel: ATTENTION, spec, aligned: true, rolled_loops, carry: false });
+            }
+        }
+    }
+    all
+}
+
+/// Norms before and after the rotation, temperature and the heads' scales, sinks, chunks.
+fn norms() -> Vec<Variant> {
+    let mut all = Vec::new();
+    for kind in [NormKind::Rms, NormKind::L2] {
+        for (weights, after_rotation) in [(false, false), (true, false), (false, true), (true, true)] {
+            for rolled_loops in [true, false] {
+                for kernel in [ATTENTION, SCORES].into_iter().chain(ROTATE) {
+                    let mut spec = rich();
+                    let mut norm = Norm::new(kind, 1e-6);
+                    (norm.weights, norm.after_rotation) = (weights, after_rotation);
+                    spec.norm = Some(norm);
+                    (spec.head_dim, spec.mask.chunk) = (if rolled_loops { 64 } else { 70 }, Some(16));
+                    all.push(Variant { kernel, spec, aligned: rolled_loops, rolled_loops, carry: false });
+                }
+            }
+        }
+    }
+    for sink in [None, Some(Sink::Zero), Some(Sink::Learned)] {
+        for (temperature, head_scale) in [(false, false), (true, false), (false, true), (true, true)] {
+            for carry in [false, true] {
+                for kernel in [ATTENTION, SCORES] {
+                    let mut spec = rich();
+                    (spec.sink, spec.head_scale) = (sink, head_scale);
+                    spec.temperature = temperature.then(|| Temperature::new(0.1, 8192));
+                    all.push(Variant { kernel, spec, aligned: true, rolled_loops: carry, carry });
+                }
             }
         }
     }
