@@ -172,7 +172,7 @@ fn attention(golden: Golden) -> Build<Work> {
     let angles = rotation::angles(&mut t, &spec, &inputs, sizes)?;
     if unrotated {
         spec.rotary = None;
-        if spec.bias.is_empty() && spec.temperature.is_none() {
+        if spec.bias.is_empty() && spec.relative.is_empty() && spec.temperature.is_none() {
             spec.positions = Positions::Index;
             (inputs.q_positions, inputs.k_positions) = (None, None);
         }
@@ -287,8 +287,7 @@ fn positions(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inpu
         q_ids = (q_len <= kv_len).then(|| k.chunks(kv_len).flat_map(last).collect());
         k_ids = Some(k);
     }
-    let terms = spec.rotary.is_some() || !spec.bias.is_empty() || !spec.relative.is_empty();
-    if !terms && spec.temperature.is_none() {
+    if spec.rotary.is_none() && spec.bias.is_empty() && spec.relative.is_empty() && spec.temperature.is_none() {
         return Ok(());
     }
     match (q_ids, k_ids) {
