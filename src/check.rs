@@ -459,14 +459,15 @@ impl<'a> Bounds<'a> {
         let [q_lost, q_off] = self.q_lost[q_at];
         let factor = self.prepared.query_scale(h, i, b).abs();
         let (q_largest, scale) = (largest(q_size), spec.scale().abs() * factor);
-        let factors = spec.temperature.is_some() as u32 as f64 + spec.head_scale as u32 as f64;
+        let factors = [spec.temperature.is_some(), spec.head_scale, spec.head_scale_exp.is_some()];
+        let factors = factors.into_iter().filter(|f| *f).count() as f64;
         // of tau, times the scale's other factors
         let tau_error = spec.temperature.map_or(0.0, |t| {
             let position = problem.q_position(b, i);
             let tau = t.tau(position);
             let of_head = spec.head_scale.then(|| problem.parameter("head_scale").get(h as usize).copied()).flatten();
             let error = U * (tau.abs() + t.scale.abs() * (5.0 * t.log(position) + 1.0));
-            spec.scale().abs() * of_head.map_or(1.0, |s| s.abs() as f64) * error
+            spec.scale().abs() * of_head.map_or(1.0, |s| spec.head_scale_of(s).abs()) * error
         });
         let scale_underflow = if factors > 0.0 { UNDERFLOW * (1.0 + spec.scale().abs()) * (1.0 + factor) } else { 0.0 };
         let additions = spec.head_dim.div_ceil(4) as f64 + 3.0;

@@ -309,7 +309,7 @@ impl<'a> Prepared<'a> {
         let (problem, spec) = (self.problem, self.problem.spec);
         let tau = spec.temperature.map_or(1.0, |t| t.tau(problem.q_position(b, i)));
         match spec.head_scale {
-            true => tau * problem.parameter("head_scale").get(h as usize).map_or(1.0, |s| *s as f64),
+            true => tau * problem.parameter("head_scale").get(h as usize).map_or(1.0, |s| spec.head_scale_of(*s)),
             false => tau,
         }
     }

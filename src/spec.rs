@@ -475,6 +475,9 @@ pub struct Spec {
     /// scale_h: the parameter `head_scale`, `[num_heads]`, multiplies the softmax scale.
     #[serde(default)]
     pub head_scale: bool,
+    /// The parameter `head_scale` holds logarithms: scale_h = exp(min(head_scale, this)), in f64 (Swin v2's `logit_scale`: ln 100).
+    #[serde(default)]
+    pub head_scale_exp: Option<f64>,
     /// u: the parameter `content_bias`, `[num_heads, head_dim]`, is added to q before the rotation.
     #[serde(default)]
     pub content_bias: bool,
@@ -515,6 +518,7 @@ impl Spec {
             norm: None,
             temperature: None,
             head_scale: false,
+            head_scale_exp: None,
             content_bias: false,
             relative: Vec::new(),
             sink: None,
@@ -533,6 +537,16 @@ impl Spec {
     /// Writes a spec file.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a spec holds only numbers, strings, lists and maps")
+    }
+
+    /// scale_h of a value of the parameter `head_scale`.
+    pub(crate) fn head_scale_of(&self, value: f32) -> f64 {
+        let value = value as f64;
+        match self.head_scale_exp {
+            Some(max) if value > max => max.exp(),
+            Some(_) => value.exp(),
+            None => value,
+        }
     }
 
     /// The scale that multiplies q.k.
@@ -595,6 +609,12 @@ impl Spec {
         }
         if self.bias.iter().filter(|b| matches!(b, Bias::Alibi { .. })).count() > 1 {
             return Err(Error::spec("bias", "holds alibi twice", "add the slopes into one term"));
+        }
+        if let Some(max) = self.head_scale_exp
+            && !(self.head_scale && (-60.0..=60.0).contains(&max))
+        {
+            let help = "set head_scale too, and give a logarithm from -60 to 60 (ln 100 in Swin v2)";
+            return Err(Error::spec("head_scale_exp", format!("is {max}"), help));
         }
         if self.gated_bias && self.bias.is_empty() {
             let help = "add the bias that the gates multiply, or leave it out";

@@ -382,6 +382,7 @@ pub(super) const DEVIATIONS: &[Deviation] = {
         d(Factor, "temperature-and-head-scale", |c| {
             (c.spec.temperature, c.spec.head_scale) = (Some(Temperature::new(0.1, 16)), true);
         }),
+        d(Factor, "logit-scale", |c| (c.spec.head_scale, c.spec.head_scale_exp) = (true, Some(1.0))),
         //
         d(S, "sink-zero", |c| c.spec.sink = Some(Sink::Zero)),
         d(S, "sink", |c| c.spec.sink = Some(Sink::Learned)),

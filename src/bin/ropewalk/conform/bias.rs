@@ -141,11 +141,9 @@ fn cosine(t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs) -> Build<()> {
     if logit_scale.values_len() != spec.num_heads as usize {
         return Err(logit_scale.wrong("logit_scale", "[heads]").into());
     }
-    let scale = |x: f64| x.min(100f64.ln()).exp() as f32;
     spec.norm = Some(Norm::new(NormKind::L2, 1e-12));
-    (spec.head_scale, spec.softmax_scale) = (true, Some(1.0));
-    let scales = logit_scale.f64s("logit_scale")?.into_iter().map(scale).collect();
-    inputs.parameters.insert("head_scale".into(), scales);
+    (spec.head_scale, spec.head_scale_exp, spec.softmax_scale) = (true, Some(100f64.ln()), Some(1.0));
+    inputs.parameters.insert("head_scale".into(), logit_scale.f32s("logit_scale")?);
     Ok(())
 }
 
