@@ -1,4 +1,5 @@
-//! C: relative biases. Whatever is discontinuous in position (T5's buckets) becomes a table here, on the host.
+//! C: relative biases. Whatever is discontinuous in position (T5's buckets) or too long for a shader (Swin v2's network) becomes a
+//! table here, on the host.
 
 use crate::terms::{IndexMap, Parameter};
 use crate::{AlibiForm, Bias, Error, KerpleKind, Result, Spec};

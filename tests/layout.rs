@@ -71,7 +71,12 @@ fn axes() -> Vec<Vec<Change>> {
             |s, _, _| alibi(s, AlibiForm::KeyPosition),
             |s, _, _| alibi(s, AlibiForm::KeyFromEnd),
         ],
-        vec![|_, _, _| (), |s, _, _| s.dense_bias = true],
+        vec![
+            |_, _, _| (),
+            |s, _, _| s.dense_bias = true,
+            |s, _, _| (s.gated_bias, s.dense_bias) = (!s.bias.is_empty(), true),
+            |s, _, _| s.gated_bias = !s.bias.is_empty(),
+        ],
         vec![
             |_, _, _| (),
             |s, _, _| s.mask.causal = true,
