@@ -169,7 +169,7 @@ pub(crate) fn resolve(spec: &Spec, given: &BTreeMap<String, Vec<f32>>) -> Result
             }
             Bias::Kerple { kind, eps } => {
                 let (p, a) = (next()?, next()?);
-                if let Some(x) = p.iter().chain(a).find(|x| !(x.abs() <= 1e10)) {
+                if let Some(x) = p.iter().chain(a).find(|x| !x.is_finite() || x.abs() > 1e10) {
                     return Err(Error::input("kerple_p", format!("or kerple_a holds {x}"), "give numbers up to 1e10"));
                 }
                 let most = if *kind == KerpleKind::Power { 2.0 } else { f64::MAX };
