@@ -58,6 +58,12 @@ fn axes() -> Vec<Vec<Change>> {
             |_, _, _| (),
             |s, _, _| s.bias.push(Bias::Table { min: -10, max: 20 }),
             |s, _, _| s.bias.push(Bias::Table { min: i32::MIN, max: i32::MIN + 5 }),
+            |s, _, _| s.bias.push(Bias::Kerple { kind: KerpleKind::Log, eps: 0.01 }),
+            |s, _, _| s.bias.push(Bias::Kerple { kind: KerpleKind::Power, eps: 0.01 }),
+            |s, _, _| {
+                s.bias.push(Bias::LogCpb { height: 3, width: 2, pretrained: None, hidden: 5 });
+                s.positions = Positions::Ids;
+            },
             |s, _, _| s.bias.push(Bias::T5 { num_buckets: 32, max_distance: 128, bidirectional: true }),
             |s, _, _| {
                 s.bias.push(Bias::T5 { num_buckets: 8, max_distance: 20, bidirectional: false });
