@@ -291,6 +291,10 @@ fn fixed() -> Vec<CaseId> {
             add(op, &["kv-len"], 5, capacity * 4 / 3 + 1, Dtype::F32);
         }
     }
+    // gates behind D, and cut with their sequences and heads
+    for op in [Op::Attention, Op::Scores] {
+        add(op, &["wavlm", "dense-rows", "mqa", "kv-lens"], 37, 75, Dtype::F32);
+    }
     // long rows, whose keys some adapters cut over several dispatches
     for (names, q_len, capacity) in [
         (&[][..], 5, 9000),
@@ -430,6 +434,8 @@ mod tests {
         words.extend([&inputs.q_positions, &inputs.k_positions].into_iter().flatten().flatten().map(|p| *p as u64));
         inputs.parameters.values().for_each(|t| words.extend(floats(t)));
         inputs.angle_table.iter().for_each(|t| words.extend(floats(&t.cos).into_iter().chain(floats(&t.sin))));
+        words.extend(inputs.gates.iter().flatten().map(|g| g.to_bits()));
+        words.extend([&inputs.q_segments, &inputs.k_segments].into_iter().flatten().flatten().map(|s| *s as u64));
         if let Some(dense) = &inputs.attn_bias {
             words.extend(dense.shape.map(u64::from));
             words.extend(floats(&dense.data));

@@ -22,7 +22,8 @@
 //! by 3 u z, its argument by u, the factor and the product by u z each.
 //!
 //! **Score.** With A = sum h_q h_k: |t^ - t| <= scale A (e_q + e_k + g(d/4 + 3)), e_q = e + 2u for the scale's roundings.
-//! The cap is a contraction and errs by 21 u |cap| + 2 u |t| itself; ALiBi by 4 u |C|; each further term by one rounding. A and
+//! The cap is a contraction and errs by 21 u |cap| + 2 u |t| itself; ALiBi by 4 u |C|; each further term by one rounding, a
+//! gate of C by two (its own to f32, the product). A and
 //! B, with S = scale sum (|q| + |v|)|e| or scale sum |k||e|: (3 u + g(d/4 + 3)) S, and what q and k lose by flushing.
 //!
 //! **The user's function** f, of which only the closure is known: |f^(s^) - f(s)| <= max |f(s + x) - f(s)| + its stated
@@ -483,20 +484,21 @@ impl<'a> Bounds<'a> {
         let [q_lost, q_off] = self.q_lost[q_at];
         let factor = self.prepared.query_scale(h, i, b).abs();
         let (q_largest, scale) = (largest(q_size), spec.scale().abs() * factor);
-        let factors = spec.temperature.is_some() as u32 as f64 + spec.head_scale as u32 as f64;
+        let factors = [spec.temperature.is_some(), spec.head_scale, spec.head_scale_exp.is_some()];
+        let factors = factors.into_iter().filter(|f| *f).count() as f64;
         // of tau, times the scale's other factors
         let tau_error = spec.temperature.map_or(0.0, |t| {
             let position = problem.q_position(b, i);
             let tau = t.tau(position);
             let of_head = spec.head_scale.then(|| problem.parameter("head_scale").get(h as usize).copied()).flatten();
             let error = U * (tau.abs() + t.scale.abs() * (5.0 * t.log(position) + 1.0));
-            spec.scale().abs() * of_head.map_or(1.0, |s| s.abs() as f64) * error
+            spec.scale().abs() * of_head.map_or(1.0, |s| spec.head_scale_of(s).abs()) * error
         });
         let scale_underflow = if factors > 0.0 { UNDERFLOW * (1.0 + spec.scale().abs()) * (1.0 + factor) } else { 0.0 };
         let additions = spec.head_dim.div_ceil(4) as f64 + 3.0;
         let relative = 2.0 * self.rotation + (2.0 + factors) * U + g(additions);
         let terms = problem.terms.len() + problem.inputs.attn_bias.is_some() as usize + spec.relative.len();
-        let terms = terms as f64;
+        let terms = terms as f64 + if spec.gated_bias { 2.0 } else { 0.0 };
         let one = |j: u32| {
             let score = self.prepared.score(b, h, i, j);
             if score.s == f64::NEG_INFINITY {

@@ -412,10 +412,14 @@ impl Gpu {
             &mut step,
         )?;
         let tables = plan.pack_tables(&inputs.parameters, inputs.angle_table.as_ref())?;
+        // D, the user's words, gates
         let bias = inputs.attn_bias.as_ref().map_or(&[][..], |d| &d.data);
-        let dense: Cow<[u8]> = match inputs.user_data.as_slice() {
-            [] => Cow::Borrowed(bytemuck::cast_slice(bias)),
-            words => [bytemuck::cast_slice(bias), bytemuck::cast_slice(words)].concat().into(),
+        let gates: Vec<f32> = inputs.gates.iter().flatten().map(|g| *g as f32).collect();
+        let dense: Cow<[u8]> = match (inputs.user_data.as_slice(), gates.as_slice()) {
+            ([], []) => Cow::Borrowed(bytemuck::cast_slice(bias)),
+            (words, gates) => {
+                [bytemuck::cast_slice(bias), bytemuck::cast_slice(words), bytemuck::cast_slice(gates)].concat().into()
+            }
         };
         let contents: [(Slot, &[u8]); 6] = [
             (Slot::Q, source.data().bytes()),

@@ -87,6 +87,8 @@ pub struct Inputs {
     pub parameters: BTreeMap<String, Vec<f32>>,
     /// D, where `spec.dense_bias`.
     pub attn_bias: Option<Dense<f32>>,
+    /// `[batch, num_heads, q_len]`: what multiplies C, where `spec.gated_bias`. f32 on devices.
+    pub gates: Option<Vec<f64>>,
     /// true: attend; where `spec.mask.dense`.
     pub mask: Option<Dense<bool>>,
     /// Where the rotation's angle source is `Table`.
@@ -116,6 +118,7 @@ impl Inputs {
             cu_seqlens_k: None,
             parameters: BTreeMap::new(),
             attn_bias: None,
+            gates: None,
             mask: None,
             angle_table: None,
             score_mod: None,
@@ -312,6 +315,19 @@ impl<'a> Problem<'a> {
         };
         dense("attn_bias", spec.dense_bias, inputs.attn_bias.as_ref().map(|d| d.shape))?;
         dense("mask", spec.mask.dense, inputs.mask.as_ref().map(|d| d.shape))?;
+
+        let gates = [batch, spec.num_heads, q_len];
+        let problem = match (&inputs.gates, spec.gated_bias) {
+            (Some(given), true) if given.len() as u64 == gates.iter().map(|n| *n as u64).product::<u64>() => None,
+            (Some(given), true) => Some(format!("{} values", given.len())),
+            (Some(_), false) => Some("is given, but the spec does not use it (spec.gated_bias)".into()),
+            (None, true) => Some("is missing".into()),
+            (None, false) => None,
+        };
+        if let Some(problem) = problem {
+            let help = format!("give [batch, num_heads, q_len] = {gates:?} values where spec.gated_bias, else none");
+            return Err(Error::input("gates", problem, help));
+        }
 
         let mut shape = Shape::new(spec, batch, q_len, kv_capacity);
         shape.q = inputs.q.strides();
@@ -550,6 +566,10 @@ impl<'a> Problem<'a> {
             m: self.q_positions(b, i),
             n: self.k_positions(b, j),
             same_segment: of_q == of_k,
+            gate: self.inputs.gates.as_ref().map_or(1.0, |g| {
+                let row = (b as usize * self.spec.num_heads as usize + h as usize) * self.shape.q_len as usize;
+                g[row + i as usize]
+            }),
             last: self.keys(b, i).len() as i64 - 1,
         }
     }

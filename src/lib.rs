@@ -144,8 +144,9 @@ mod terms;
 mod tuning;
 pub mod user;
 mod variant;
+mod window;
 
-pub use bias::{alibi_slopes, t5_bucket};
+pub use bias::{alibi_slopes, log_cpb_offsets, t5_bucket};
 pub use compose::Target;
 pub use config::{ConfigOptions, RopeParameters, Stack, model_types};
 pub use error::{Error, Result};
@@ -155,8 +156,8 @@ pub use plan::{ChunkDispatch, Kernel, Limits, Plan, Step, StepLayout};
 pub use reference::Output;
 pub use scaling::{LongRope, RopeScaling, Yarn};
 pub use spec::{
-    AlibiForm, Alignment, Angle, Bias, Dtype, Frequencies, MAX_HEAD_DIM, MAX_HEADS, Mask, Pairing, Positions, Rotary,
-    SCHEMA, Spec,
+    AlibiForm, Alignment, Angle, Bias, Dtype, Frequencies, KerpleKind, MAX_HEAD_DIM, MAX_HEADS, Mask, Pairing,
+    Positions, Rotary, SCHEMA, Spec,
 };
 pub use streams::{PatchPositions, Sections};
 pub use tensor::{Data, Strides, Tensor};
@@ -164,6 +165,8 @@ pub use terms::{
     IndexMap, Norm, NormKind, Outside, Parameter, Relative, RelativeSide, Sink, Temperature, XPos, log_bucket,
 };
 pub use user::{MaskMod, ScoreAt, ScoreMod};
+
+pub use window::{grid_positions, swin_segments};
 
 /// Scores below this are taken as this, so that no exponent overflows: a key with such a score has weight 0 beside
 /// any key above it. (`-inf` in a dense bias is a mask.)

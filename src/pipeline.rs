@@ -289,7 +289,10 @@ impl Pipeline {
                     params.q_offset += elements; // the source is `out` too
                 }
             }
-            Slot::Dense => params.dense_offset += elements,
+            Slot::Dense => {
+                params.dense_offset += elements;
+                params.gate_offset += elements;
+            }
             Slot::Work => {
                 params.lse_offset += elements;
                 params.state_offset += elements;

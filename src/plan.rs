@@ -466,6 +466,10 @@ impl Plan {
     pub fn lse_offset(&self) -> u32 {
         self.params.lse_offset
     }
+    /// The first f32 of the gates in `dense`, behind D, where `[batch, num_heads, q_len]` of them stand (`spec.gated_bias`).
+    pub fn gate_offset(&self) -> u32 {
+        self.params.gate_offset
+    }
     /// The dispatches, in order.
     pub fn chunks(&self) -> &[ChunkDispatch] {
         &self.chunks
@@ -613,6 +617,8 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
     let (Ok(angle_cos), Ok(angle_sin)) = (u32::try_from(table_words), u32::try_from(table_words + angle_words)) else {
         return Err(Error::limit("tables", "more than 2^32 words", "use smaller bias or angle tables"));
     };
+    let gate_offset = u32::try_from(dense_words(spec, shape) + shape.user_words as u64)
+        .map_err(|_| Error::limit("dense", "gates behind 2^32 words of bias", "broadcast the dense bias"))?;
     let cap = spec.logits_soft_cap.unwrap_or(1.0);
     let params = Params {
         q_capacity: q_len,
@@ -665,7 +671,7 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         batches: batch,
         step_cu_q: start(&cu_seqlens_q),
         step_cu_k: start(&cu_seqlens_k),
-        gate_offset: 0,
+        gate_offset,
         unused_u: 0,
         query_products: 0,
         key_products: 0,
@@ -732,7 +738,8 @@ pub(crate) fn table_rows(bias: &Bias) -> u64 {
             let (min, max) = bias::distances(bias);
             (max as i64 - min as i64 + 1) as u64
         }
-        Bias::Indexed { index } => index.rows(),
+        Bias::Indexed { .. } | Bias::LogCpb { .. } => bias.index().map_or(0, |index| index.rows()),
+        Bias::Kerple { .. } => 2, // p and a
         Bias::Alibi { .. } => 0,
     }
 }
@@ -771,7 +778,10 @@ fn binding_bytes(
             let angles = 2 * angle_words(spec, shape);
             4 * (TableLayout::new(spec).words + angles)
         }
-        Slot::Dense => 4 * (dense_words(spec, shape) + shape.user_words as u64),
+        Slot::Dense => {
+            let gates = if spec.gated_bias { lse_words(spec, shape) } else { 0 };
+            4 * (dense_words(spec, shape) + shape.user_words as u64 + gates)
+        }
         Slot::Step => 4 * step_words as u64,
         Slot::Params => size_of::<Params>() as u64,
         Slot::Chunk => chunks as u64 * CHUNK_STRIDE,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! s(i,j) = cap( softmax_scale * scale_h * tau_i * < R(m)(N q_i + u_h) , R(n) N k_j > )
-//!        + A_i[h,r] + B_j[h,r] + C_h[r] + D[b,h,i,j]           r = r(m,n); where visible, else -inf
+//!        + A_i[h,r] + B_j[h,r] + gate_i C_h[r] + D[b,h,i,j]    r = r(m,n); where visible, else -inf
 //! lse_i  = log( exp(sink_h) + sum_j exp(s(i,j)) )
 //! o_i    = sum_j exp(s(i,j) - lse_i) ( R_v(n) v_j + E_V[r] )
 //! ```
@@ -309,9 +309,9 @@ impl<'a> Prepared<'a> {
             }
             for term in &problem.terms {
                 let c = term.value(&place);
-                s += c.value;
-                bias += c.value.abs();
-                slack += c.slack;
+                s += place.gate * c.value;
+                bias += (place.gate * c.value).abs();
+                slack += place.gate.abs() * c.slack;
             }
         }
         if let Some(dense) = &problem.inputs.attn_bias {
@@ -334,7 +334,7 @@ impl<'a> Prepared<'a> {
         let (problem, spec) = (self.problem, self.problem.spec);
         let tau = spec.temperature.map_or(1.0, |t| t.tau(problem.q_position(b, i)));
         match spec.head_scale {
-            true => tau * problem.parameter("head_scale").get(h as usize).map_or(1.0, |s| *s as f64),
+            true => tau * problem.parameter("head_scale").get(h as usize).map_or(1.0, |s| spec.head_scale_of(*s)),
             false => tau,
         }
     }

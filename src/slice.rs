@@ -111,6 +111,11 @@ pub(crate) fn part(problem: &Problem, part: &Part) -> Result<(Spec, Inputs)> {
     out.user_data = inputs.user_data.clone();
     out.angle_table = inputs.angle_table.clone();
     out.attn_bias = inputs.attn_bias.as_ref().map(|d| dense_part(d, &part.batch, &heads));
+    out.gates = inputs.gates.as_ref().map(|g| {
+        let row = |b: u32| (b * spec.num_heads + heads.start) as usize * q_len as usize;
+        let len = heads.len() * q_len as usize;
+        part.batch.clone().flat_map(|b| g[row(b)..row(b) + len].iter().copied()).collect()
+    });
     out.mask = inputs.mask.as_ref().map(|d| dense_part(d, &part.batch, &heads));
     out.parameters = spec
         .parameters()

@@ -59,7 +59,13 @@ impl TableLayout {
             let values = match (term, map) {
                 (Some(i), _) => terms.get(i).map(TermData::packed).unwrap_or_default(),
                 (None, Some(map)) => lookup(&map),
-                (None, None) => parameters.get(name).cloned().unwrap_or_default(),
+                (None, None) => {
+                    let given = parameters.get(name).cloned().unwrap_or_default();
+                    match name == "head_scale" {
+                        true => given.into_iter().map(|s| spec.head_scale_of(s) as f32).collect(),
+                        false => given,
+                    }
+                }
             };
             if values.len() as u64 != *words {
                 return Err(crate::Error::input(

@@ -5,7 +5,7 @@ use crate::plan::{Kernel, padded, table_rows};
 use crate::tables::{TableLayout, bias_name, lookup_name};
 use crate::terms::{IndexMap, NormKind, Outside, RelativeSide, Sink};
 use crate::tuning::TILE_Q;
-use crate::{AlibiForm, Alignment, Angle, Bias, Dtype, Pairing, Positions, Spec, bias, user};
+use crate::{AlibiForm, Alignment, Angle, Bias, Dtype, KerpleKind, Pairing, Positions, Spec, bias, user};
 use std::fmt::Write;
 
 /// The choice of files: every variant is one file in one slot.
@@ -470,10 +470,21 @@ impl<'a> Files<'a> {
                     self.add("term/distance.wgsl", &[]);
                     calls.push(format!("term_table(at, {first}u, {}, {})", wgsl_i32(min), wgsl_i32(max)));
                 }
-                Bias::Indexed { index } => {
-                    let row = self.index(index);
+                Bias::Indexed { .. } | Bias::LogCpb { .. } => {
+                    let Some(index) = bias.index() else { continue };
+                    let row = self.index(&index);
                     self.add("term/indexed.wgsl", &[Slot::Tables]);
                     calls.push(format!("term_indexed(at, {first}u, {rows}u, {row})"));
+                }
+                Bias::Kerple { kind, .. } => {
+                    let (file, name) = match kind {
+                        KerpleKind::Log => ("term/kerple_log.wgsl", "kerple_log"),
+                        KerpleKind::Power => ("term/kerple_power.wgsl", "kerple_power"),
+                    };
+                    self.add(file, &[Slot::Tables]);
+                    self.add("term/distance.wgsl", &[]);
+                    self.add("common/ln.wgsl", &[]);
+                    calls.push(format!("term_{name}(at, {first}u)"));
                 }
                 Bias::Alibi { form, .. } => {
                     let (file, call) = match form {
@@ -489,6 +500,10 @@ impl<'a> Files<'a> {
                     calls.push(call.to_string());
                 }
             }
+        }
+        if self.spec.gated_bias {
+            self.add("term/gate.wgsl", &[Slot::Dense]);
+            calls = vec![format!("gate(at) * ({})", calls.join(" + "))];
         }
         if self.spec.dense_bias {
             self.add("term/dense.wgsl", &[Slot::Dense]);

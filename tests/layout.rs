@@ -58,6 +58,12 @@ fn axes() -> Vec<Vec<Change>> {
             |_, _, _| (),
             |s, _, _| s.bias.push(Bias::Table { min: -10, max: 20 }),
             |s, _, _| s.bias.push(Bias::Table { min: i32::MIN, max: i32::MIN + 5 }),
+            |s, _, _| s.bias.push(Bias::Kerple { kind: KerpleKind::Log, eps: 0.01 }),
+            |s, _, _| s.bias.push(Bias::Kerple { kind: KerpleKind::Power, eps: 0.01 }),
+            |s, _, _| {
+                s.bias.push(Bias::LogCpb { height: 3, width: 2, pretrained: None, hidden: 5 });
+                s.positions = Positions::Ids;
+            },
             |s, _, _| s.bias.push(Bias::T5 { num_buckets: 32, max_distance: 128, bidirectional: true }),
             |s, _, _| {
                 s.bias.push(Bias::T5 { num_buckets: 8, max_distance: 20, bidirectional: false });
@@ -71,7 +77,12 @@ fn axes() -> Vec<Vec<Change>> {
             |s, _, _| alibi(s, AlibiForm::KeyPosition),
             |s, _, _| alibi(s, AlibiForm::KeyFromEnd),
         ],
-        vec![|_, _, _| (), |s, _, _| s.dense_bias = true],
+        vec![
+            |_, _, _| (),
+            |s, _, _| s.dense_bias = true,
+            |s, _, _| (s.gated_bias, s.dense_bias) = (!s.bias.is_empty(), true),
+            |s, _, _| s.gated_bias = !s.bias.is_empty(),
+        ],
         vec![
             |_, _, _| (),
             |s, _, _| s.mask.causal = true,

@@ -2,9 +2,9 @@
 
 use super::Op;
 use crate::{
-    AlibiForm, Alignment, Angle, AngleTable, Bias, Data, Dense, Dtype, Frequencies, IndexMap, Inputs, Mask, MaskMod,
-    Norm, NormKind, Outside, Pairing, Positions, Relative, RelativeSide, Result, Rotary, ScoreAt, ScoreMod, Sink, Spec,
-    Strides, Temperature, Tensor, XPos,
+    AlibiForm, Alignment, Angle, AngleTable, Bias, Data, Dense, Dtype, Frequencies, IndexMap, Inputs, KerpleKind, Mask,
+    MaskMod, Norm, NormKind, Outside, Pairing, Positions, Relative, RelativeSide, Result, Rotary, ScoreAt, ScoreMod,
+    Sink, Spec, Strides, Temperature, Tensor, XPos,
 };
 use std::f64::consts::{FRAC_PI_4, TAU};
 
@@ -52,6 +52,8 @@ enum Ids {
     Near,
     /// All of i32, its ends included.
     Far,
+    /// From -1 to 7: a window and what lies around it.
+    Grid,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -255,6 +257,29 @@ pub(super) const DEVIATIONS: &[Deviation] = {
             c.bias(&[t5, Bias::Table { min: -7, max: 0 }]);
         }),
         d(B, "table-and-alibi", |c| c.bias(&[Bias::Table { min: -3, max: 9 }, alibi(AlibiForm::Symmetric, 0.25)])),
+        d(B, "swin", |c| c.windows(&[grid(6, 4, false), Bias::Indexed { index: IndexMap::Segment }])),
+        d(B, "beit", |c| c.windows(&[grid(5, 7, true)])),
+        d(B, "swin-v2", |c| {
+            let cpb = Bias::LogCpb { height: 7, width: 5, pretrained: Some([12, 9]), hidden: 24 };
+            c.windows(&[cpb, Bias::Indexed { index: IndexMap::Segment }]);
+        }),
+        d(B, "log-buckets", |c| {
+            c.bias(&[Bias::Indexed { index: IndexMap::LogBucket { buckets: 12, max_position: 41 } }])
+        }),
+        d(B, "columns-outside-zero", |c| {
+            let index = IndexMap::Distance { min: -3, max: 4, outside: Outside::Zero, stream: 1, reversed: true };
+            c.windows(&[Bias::Indexed { index }]);
+        }),
+        d(B, "wavlm", |c| {
+            c.bias(&[Bias::T5 { num_buckets: 20, max_distance: 50, bidirectional: true }]);
+            c.spec.gated_bias = true;
+        }),
+        d(B, "kerple-log", |c| c.bias(&[Bias::Kerple { kind: KerpleKind::Log, eps: 0.01 }])),
+        d(B, "kerple-power", |c| c.bias(&[Bias::Kerple { kind: KerpleKind::Power, eps: 0.01 }])),
+        d(B, "gated-alibi-and-grid", |c| {
+            c.windows(&[alibi(AlibiForm::Symmetric, 0.5), grid(3, 9, false)]);
+            c.spec.gated_bias = true;
+        }),
         //
         d(D, "dense", |c| c.dense(true, true, true, true)),
         d(D, "dense-heads", |c| c.dense(false, true, true, true)),
@@ -394,6 +419,7 @@ pub(super) const DEVIATIONS: &[Deviation] = {
         d(Factor, "temperature-and-head-scale", |c| {
             (c.spec.temperature, c.spec.head_scale) = (Some(Temperature::new(0.1, 16)), true);
         }),
+        d(Factor, "logit-scale", |c| (c.spec.head_scale, c.spec.head_scale_exp) = (true, Some(1.0))),
         //
         d(SK, "sink-zero", |c| c.spec.sink = Some(Sink::Zero)),
         d(SK, "sink", |c| c.spec.sink = Some(Sink::Learned)),
@@ -451,6 +477,10 @@ impl Spec {
 
 fn alibi(form: AlibiForm, scale: f64) -> Bias {
     Bias::Alibi { form, slopes: None, scale }
+}
+
+fn grid(height: u32, width: u32, class: bool) -> Bias {
+    Bias::Indexed { index: IndexMap::Grid { height, width, class } }
 }
 
 impl Draft {
@@ -557,6 +587,13 @@ impl Draft {
     fn bias(&mut self, bias: &[Bias]) {
         self.spec.bias = bias.to_vec();
     }
+    /// Biases of windows, whose tokens stand near each other.
+    fn windows(&mut self, bias: &[Bias]) {
+        self.bias(bias);
+        if self.spec.positions == Positions::Index {
+            (self.spec.positions, self.positions) = (Positions::Ids, Ids::Grid);
+        }
+    }
     fn window(&mut self, alignment: Alignment, left: Option<u32>, right: Option<u32>) {
         self.spec.mask = Mask { alignment, window_left: left, window_right: right, ..Mask::none() };
     }
@@ -652,6 +689,11 @@ impl Draft {
         for p in self.spec.parameters() {
             inputs.parameters.insert(p.name.clone(), (0..p.len()).map(|_| random.noise()).collect());
         }
+        if self.spec.gated_bias {
+            let mut random = self.random(Stream::Gates);
+            let rows = self.batch * self.spec.num_heads * self.q_len;
+            inputs.gates = Some((0..rows).map(|_| 1.0 + random.noise() as f64).collect());
+        }
         if self.spec.dense_bias {
             inputs.attn_bias = Some(self.attn_bias()?);
         }
@@ -696,6 +738,7 @@ impl Draft {
             (None, Ids::Near) => random.below(1001) as i32 * if random.chance(0.5) { 5 } else { -5 },
             (None, Ids::Far) if i.is_multiple_of(3) => ends[(i as usize / 3) % ends.len()],
             (None, Ids::Far) => random.bits() as i32,
+            (None, Ids::Grid) => random.below(9) as i32 - 1,
         };
         (0..n).map(one).collect()
     }
@@ -778,6 +821,7 @@ pub(super) enum Stream {
     Mask,
     Tail,
     Segments,
+    Gates,
 }
 
 /// splitmix64 (Steele, Lea, Flood 2014).

@@ -29,7 +29,12 @@ pub const NAMES: &[Name] = &[
     name("q", "[batch, heads, q_len, head_dim]", FLOAT, "queries"),
     name("k", "[batch, kv_heads, kv_len, head_dim]", FLOAT, "keys, of q's type"),
     name("v", "[batch, kv_heads, kv_len, v_head_dim]", FLOAT, "values, of q's type"),
-    name("q_positions", "[batch or 1, q_len]", INTEGER, "positions of the queries: where spec.positions is ids"),
+    name(
+        "q_positions",
+        "[batch or 1, q_len]",
+        INTEGER,
+        "positions of the queries: where spec.positions is ids; [streams, batch, q_len] of several streams",
+    ),
     name("k_positions", "[batch or 1, kv_len]", INTEGER, "positions of the keys, likewise"),
     name(
         "position_ids",
@@ -52,6 +57,9 @@ pub const NAMES: &[Name] = &[
         FLOAT,
         "of the first t5 or table term of spec.bias; bias_table_1 of the second, and so on",
     ),
+    name("q_segments", "[batch, q_len]", INTEGER, "segments of the queries: where a term reads them"),
+    name("k_segments", "[batch, kv_len]", INTEGER, "segments of the keys, likewise"),
+    name("gates", "[batch, heads, q_len]", FLOAT, "multiply the relative bias: where spec.gated_bias"),
     name("attn_bias", "[batch, heads, q_len, kv_len]", FLOAT, "added to the scores: where spec.dense_bias"),
     name("mask", "[batch, heads, q_len, kv_len]", "BOOL U8", "true (1): attend; where spec.mask.dense"),
     name("cos", "[rows, rotary_dim / 2]", FLOAT, "where spec.rotary.angle is table"),
@@ -151,7 +159,10 @@ pub fn read<R: Read + Seek>(file: &TensorFile<R>, spec: &mut Spec, layout: Layou
             let help = "give q_positions and k_positions: the queries of packed sequences are not the last tokens";
             return Err(Error::input("position_ids", "is given for packed sequences", help));
         }
-        let (q_ids, k_ids) = positions(file, batch, q_len, kv_len)?;
+        let (q_ids, k_ids) = match spec.position_streams() {
+            1 => positions(file, batch, q_len, kv_len)?,
+            n => (whole(file, "q_positions", [n, batch, q_len])?, whole(file, "k_positions", [n, batch, kv_len])?),
+        };
         (inputs.q_positions, inputs.k_positions) = (Some(q_ids), Some(k_ids));
     }
     if spec.kv_lens {
@@ -162,6 +173,19 @@ pub fn read<R: Read + Seek>(file: &TensorFile<R>, spec: &mut Spec, layout: Layou
     if spec.packed {
         inputs.cu_seqlens_q = Some(starts(file, "cu_seqlens_q")?);
         inputs.cu_seqlens_k = Some(starts(file, "cu_seqlens_k")?);
+    }
+    if spec.segments() {
+        inputs.q_segments = Some(whole(file, "q_segments", [1, batch, q_len])?);
+        inputs.k_segments = Some(whole(file, "k_segments", [1, batch, kv_len])?);
+    }
+    if spec.gated_bias {
+        let want = [batch, spec.num_heads, q_len].map(|n| n as usize);
+        let help = format!("give [batch, heads, q_len] = {want:?}, as spec.gated_bias wants it");
+        let (shape, data) = file.floats("gates", &help)?;
+        if shape != want {
+            return Err(wrong_shape("gates", &shape, &help));
+        }
+        inputs.gates = Some(data.to_f32().into_iter().map(f64::from).collect());
     }
     inputs.parameters = parameters(file, spec)?;
     let wanted = "it broadcasts to [batch, heads, q_len, kv_len]";
@@ -255,6 +279,15 @@ fn ids<R: Read + Seek>(file: &TensorFile<R>, name: &str, batch: usize, len: usiz
     };
     let row = |b: usize| values.chunks_exact(len).nth(b % rows).unwrap_or_default().get(skip..).unwrap_or_default();
     Ok((0..batch).flat_map(|b| row(b).iter().copied()).collect())
+}
+
+/// Integers of exactly this shape, a one in front aside.
+fn whole<R: Read + Seek>(file: &TensorFile<R>, name: &str, want: [u32; 3]) -> Result<Vec<i32>> {
+    let want = want.map(|n| n as usize);
+    let help = format!("give {want:?}, or without a 1 in front");
+    let (shape, values) = file.integers(name, &help)?;
+    let fits = shape == want || (want[0] == 1 && shape == want[1..]);
+    if fits { Ok(values) } else { Err(wrong_shape(name, &shape, &help)) }
 }
 
 /// `n` numbers of keys.

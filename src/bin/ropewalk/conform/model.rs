@@ -1,7 +1,7 @@
 //! Cases of models: the parameters and tensors of a case become the spec that a user of that model would write.
 
 use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, finish, needs, values_of};
-use super::{factors, operator, packed, relative, rotation};
+use super::{bias as terms, factors, operator, packed, relative, rotation};
 use crate::golden::{Entry, Golden, Parameters, Tensors};
 use ropewalk::{
     AlibiForm, Alignment, Bias, Dense, Error, Inputs, MAX_HEAD_DIM, Mask, Positions, Problem, Spec, Tensor,
@@ -33,20 +33,14 @@ pub fn build(golden: Golden) -> Build<Work> {
 /// Terms of the equation that `Spec` does not have yet, by what gives them away: a tensor, a parameter that is set,
 /// or (where a convention is named nowhere else) the system.
 fn missing_term(golden: &Golden) -> Option<&'static str> {
-    const TENSORS: &[(&str, &str)] = &[
-        ("logit_scale", "cosine attention"),
-        ("relative_position_index", "a 2-D relative bias"),
-        ("bias_a", "KERPLE"),
-        ("gate_weight", "a gated bias"),
-        ("embeddings", "absolute embeddings"),
-        ("phi_q", "linear attention"),
-        ("initial_state", "linear attention"),
-    ];
+    const TENSORS: &[(&str, &str)] =
+        &[("embeddings", "absolute embeddings"), ("phi_q", "linear attention"), ("initial_state", "linear attention")];
     const PARAMETERS: &[(&str, &str)] = &[("max_pos", "CoPE")];
     let system = golden.system.to_lowercase();
     let linear = ["linear attention", "retention"].iter().any(|s| system.contains(s));
     let tensor = TENSORS.iter().find(|(name, _)| golden.tensors.has(name));
-    let grid = |name: &str| name == "grid" && golden.tensors.has("rel_pos_h");
+    let window = terms::is_window(golden);
+    let grid = |name: &str| name == "grid" && (window || golden.tensors.has("rel_pos_h")); // no rotation's
     let parameter = PARAMETERS.iter().find(|(name, _)| golden.parameters.set(name) && !grid(name));
     tensor.or(parameter).map(|(_, what)| *what).or(linear.then_some("linear attention"))
 }
@@ -58,8 +52,12 @@ fn buckets(golden: Golden) -> Build<Work> {
     let mut work = Work::default();
     for table in golden.parameters.list("tables") {
         let p = Parameters(table.as_object().cloned().unwrap_or_default());
+        if p.set("position_buckets") {
+            terms::log_buckets(&p, &mut t, &distances, &mut work)?;
+            continue;
+        }
         let (Some(name), Some(num_buckets)) = (p.str("tensor"), p.u32("num_buckets")) else {
-            return needs("DeBERTa's log buckets");
+            return Err(Error::input("tables", "an entry has no tensor or num_buckets", "add them").into());
         };
         let (Some(max_distance), bidirectional) = (p.u32("max_distance"), p.set("bidirectional")) else {
             return Err(Error::input(name, "has no max_distance", "add it to `tables`").into());
@@ -139,6 +137,7 @@ pub fn plain(q: Tensor, k: Tensor, v: Tensor) -> Build<(Spec, Inputs, Sizes)> {
 
 /// Attention of a model, tensors `[batch, heads, len, dim]`.
 fn attention(golden: Golden) -> Build<Work> {
+    let window = terms::is_window(&golden);
     let mut work = Work::default();
     let golden = rotation::expand_latent(golden, &mut work.tables)?;
     let (system, p, mut t) = (golden.system, golden.parameters, golden.tensors);
@@ -149,9 +148,14 @@ fn attention(golden: Golden) -> Build<Work> {
     spec.logits_soft_cap = p.f64("softcap");
 
     spec.rotary = rotation::rotary(&system, &p, &mut t, spec.head_dim, sizes, &mut work.tables)?;
-    relative::relative(&system, &p, &mut t, &mut spec, &mut inputs, sizes, &mut work.tables)?;
-    bias(&p, &mut t, &mut spec, &mut inputs)?;
     factors::norm(&p, &mut t, &mut spec, &mut inputs)?;
+    relative::relative(&system, &p, &mut t, &mut spec, &mut inputs, sizes, &mut work.tables)?;
+    let mut probes = Vec::new();
+    match window {
+        true => probes.extend(terms::window(&p, &mut t, &mut spec, &mut inputs, sizes, &mut work)?),
+        false => bias(&p, &mut t, &mut spec, &mut inputs)?,
+    }
+    probes.extend(terms::gate(&mut t, &mut spec, &mut inputs, sizes)?);
     factors::temperature(&p, &mut spec)?;
     factors::sinks(&p, &mut t, &mut spec, &mut inputs)?;
     let unused = rotation::unused(&p, &mut t, &spec, &mut work.tables)?;
@@ -214,6 +218,7 @@ fn attention(golden: Golden) -> Build<Work> {
     work.probes.push(Probe { label: "", spec, inputs, expects });
     work.probes.extend(angles);
     work.probes.extend(values);
+    work.probes.extend(probes);
     finish(t, work)
 }
 
@@ -227,6 +232,8 @@ fn bias(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs) -
         let bidirectional = p.set("bidirectional");
         spec.bias.push(Bias::T5 { num_buckets, max_distance, bidirectional });
         inputs.parameters.insert("bias_table".into(), table.f32s("bias_table")?);
+    } else if t.has("bias_a") {
+        terms::kerple(p, t, spec, inputs)?;
     } else if t.has("slopes") {
         let form = match () {
             _ if p.set("two_sided") => AlibiForm::Symmetric,

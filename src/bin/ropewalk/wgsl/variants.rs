@@ -2,8 +2,9 @@
 
 use super::validate;
 use ropewalk::{
-    AlibiForm, Alignment, Angle, Bias, Dtype, Error, IndexMap, Kernel, Limits, Mask, Norm, NormKind, Outside, Pairing,
-    Plan, Positions, Relative, RelativeSide, Result, Rotary, Shape, Sink, Spec, Target, Temperature, XPos,
+    AlibiForm, Alignment, Angle, Bias, Dtype, Error, IndexMap, Kernel, KerpleKind, Limits, Mask, Norm, NormKind,
+    Outside, Pairing, Plan, Positions, Relative, RelativeSide, Result, Rotary, Shape, Sink, Spec, Target, Temperature,
+    XPos,
 };
 use std::collections::HashMap;
 use std::fs;
@@ -151,6 +152,13 @@ fn scores() -> Vec<Variant> {
     terms.push((vec![Bias::Table { min: i32::MIN, max: i32::MIN + 4 }], false));
     terms.push((vec![t5.clone(), Bias::Table { min: -3, max: 5 }, alibi(AlibiForm::Symmetric)], true));
     terms.push((vec![t5], false));
+    terms.extend([KerpleKind::Log, KerpleKind::Power].map(|kind| (vec![Bias::Kerple { kind, eps: 0.01 }], false)));
+    // gated: false above, true below
+    let cpb = Bias::LogCpb { height: 4, width: 3, pretrained: None, hidden: 8 };
+    let gated = terms.len();
+    terms.push((vec![Bias::Table { min: -3, max: 5 }], false));
+    terms.push((vec![cpb.clone(), Bias::Indexed { index: IndexMap::Segment }], false));
+    terms.push((vec![alibi(AlibiForm::Symmetric), cpb], true));
 
     let mask = |causal: bool, left: Option<u32>, right: Option<u32>, dense: bool, alignment: Alignment| {
         let mut mask = Mask::none();
@@ -175,6 +183,8 @@ fn scores() -> Vec<Variant> {
                 let mut spec = Spec::new(4, 2, 64);
                 spec.rotary = Some(Rotary::new(Pairing::Half, 64, 10_000.0));
                 (spec.bias, spec.dense_bias, spec.mask, spec.kv_lens) = (bias.clone(), dense_bias, *mask, both);
+                spec.gated_bias = i >= gated;
+                spec.positions = if spec.position_streams() > 1 { Positions::Ids } else { Positions::Index };
                 // each of cap and kv_lens with and without the other
                 spec.logits_soft_cap = (both == ((i + j) % 2 == 0)).then_some(30.0);
                 let rolled_loops = j % 2 == 0;
