@@ -1,7 +1,8 @@
-//! C: relative biases. Whatever is discontinuous in position (T5's buckets) becomes a table here, on the host.
+//! C: relative biases. Whatever is discontinuous in position (T5's buckets) or too long for a shader (Swin v2's network) becomes a
+//! table here, on the host.
 
 use crate::terms::{IndexMap, Parameter};
-use crate::{AlibiForm, Bias, Error, Result, Spec};
+use crate::{AlibiForm, Bias, Error, KerpleKind, Result, Spec};
 use std::collections::BTreeMap;
 
 /// A bias term ready to be evaluated: tables over rows of an index map, slopes scaled.
@@ -11,6 +12,8 @@ pub(crate) enum TermData {
     Table { min: i32, max: i32, values: Vec<f64> },
     /// `values[head][r(m, n)]`.
     Indexed { index: IndexMap, values: Vec<f64> },
+    /// p and a of each head, within their limits.
+    Kerple { kind: KerpleKind, p: Vec<f64>, a: Vec<f64> },
     /// One slope for each head.
     Alibi { form: AlibiForm, slopes: Vec<f64> },
 }
@@ -26,6 +29,8 @@ pub(crate) struct Place {
     pub(crate) m: [i32; 3],
     pub(crate) n: [i32; 3],
     pub(crate) same_segment: bool,
+    /// The query's gate; 1 where C has none.
+    pub(crate) gate: f64,
     /// kv_len - 1.
     pub(crate) last: i64,
 }
@@ -60,6 +65,9 @@ impl TermData {
                 let row = index.row(at.m, at.n, at.same_segment);
                 row.map_or(0.0, |row| values[at.head as usize * index.rows() as usize + row as usize]).into()
             }
+            TermData::Kerple { kind, p, a } => {
+                kerple(*kind, p[at.head as usize], a[at.head as usize], distance.abs() as f64)
+            }
             TermData::Alibi { form, slopes } => {
                 let x = match form {
                     AlibiForm::Relative => distance,
@@ -78,29 +86,43 @@ impl TermData {
             TermData::Table { values, .. } | TermData::Indexed { values, .. } => {
                 values.iter().map(|x| *x as f32).collect()
             }
-            TermData::Alibi { .. } => Vec::new(),
+            TermData::Kerple { p, a, .. } => p.iter().zip(a).flat_map(|(p, a)| [*p as f32, *a as f32]).collect(),
+            TermData::Alibi { .. } => Vec::new(), // in the uniform `heads`
         }
     }
 }
 
-/// The parameters of the bias terms, in the spec's order: `bias_table`, `bias_table_1`, ...
+/// The parameters of the bias terms, in the spec's order; a name that comes again is numbered: `bias_table`, `bias_table_1`.
 pub(crate) fn parameters(spec: &Spec) -> Vec<Parameter> {
     let heads = spec.num_heads;
-    let mut tables = 0;
-    let mut table = |shape: [u32; 2], axis: usize| {
-        let name = if tables == 0 { "bias_table".into() } else { format!("bias_table_{tables}") };
-        tables += 1;
-        Parameter::new(name, shape, Some(axis))
+    let mut all: Vec<Parameter> = Vec::new();
+    let mut used: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut add = |name: &'static str, shape: &[u32], axis: Option<usize>| {
+        let before = used.entry(name).or_default();
+        let numbered = if *before == 0 { name.into() } else { format!("{name}_{before}") };
+        *before += 1;
+        all.push(Parameter::new(numbered, shape, axis));
     };
-    spec.bias
-        .iter()
-        .filter_map(|bias| match bias {
-            Bias::Table { min, max } => Some(table([heads, (*max as i64 - *min as i64 + 1) as u32], 0)),
-            Bias::T5 { num_buckets, .. } => Some(table([*num_buckets, heads], 1)),
-            Bias::Indexed { index } => Some(table([index.rows() as u32, heads], 1)),
-            Bias::Alibi { .. } => None,
-        })
-        .collect()
+    for bias in &spec.bias {
+        match bias {
+            Bias::Table { min, max } => {
+                add("bias_table", &[heads, (*max as i64 - *min as i64 + 1) as u32], Some(0));
+            }
+            Bias::T5 { num_buckets, .. } => add("bias_table", &[*num_buckets, heads], Some(1)),
+            Bias::Indexed { index } => add("bias_table", &[index.rows() as u32, heads], Some(1)),
+            Bias::LogCpb { hidden, .. } => {
+                add("cpb_w1", &[*hidden, 2], None);
+                add("cpb_b1", &[*hidden], None);
+                add("cpb_w2", &[heads, *hidden], Some(0));
+            }
+            Bias::Kerple { .. } => {
+                add("kerple_p", &[heads], Some(0));
+                add("kerple_a", &[heads], Some(0));
+            }
+            Bias::Alibi { .. } => {}
+        }
+    }
+    all
 }
 
 /// Expands the spec's bias terms with the caller's parameters.
@@ -108,7 +130,7 @@ pub(crate) fn resolve(spec: &Spec, given: &BTreeMap<String, Vec<f32>>) -> Result
     let heads = spec.num_heads as usize;
     let wanted = parameters(spec);
     let mut wanted = wanted.iter();
-    let mut table = || -> Result<&Vec<f32>> {
+    let mut next = || -> Result<&Vec<f32>> {
         let parameter = wanted.next();
         let found = parameter.and_then(|p| given.get(&p.name).filter(|t| t.len() as u64 == p.len()));
         found.ok_or_else(|| {
@@ -124,11 +146,11 @@ pub(crate) fn resolve(spec: &Spec, given: &BTreeMap<String, Vec<f32>>) -> Result
         .iter()
         .map(|bias| match bias {
             Bias::Table { min, max } => {
-                let values = table()?.iter().map(|x| *x as f64).collect();
+                let values = next()?.iter().map(|x| *x as f64).collect();
                 Ok(TermData::Table { min: *min, max: *max, values })
             }
             Bias::T5 { num_buckets, max_distance, bidirectional } => {
-                let t = table()?;
+                let t = next()?;
                 let (min, max) = distances(bias);
                 let bucket = |d: i32| t5_bucket(d, *num_buckets, *max_distance, *bidirectional) as usize;
                 let values =
@@ -136,16 +158,30 @@ pub(crate) fn resolve(spec: &Spec, given: &BTreeMap<String, Vec<f32>>) -> Result
                 Ok(TermData::Table { min, max, values })
             }
             Bias::Indexed { index } => {
-                let t = table()?;
+                let t = next()?;
                 let values = (0..heads).flat_map(|h| t.chunks_exact(heads).map(move |row| row[h] as f64)).collect();
                 Ok(TermData::Indexed { index: *index, values })
+            }
+            Bias::LogCpb { height, width, pretrained, .. } => {
+                let (w1, b1, w2) = (next()?, next()?, next()?);
+                let values = log_cpb(&log_cpb_offsets(*height, *width, *pretrained), w1, b1, w2);
+                Ok(TermData::Indexed { index: IndexMap::Grid { height: *height, width: *width, class: false }, values })
+            }
+            Bias::Kerple { kind, eps } => {
+                let (p, a) = (next()?, next()?);
+                if let Some(x) = p.iter().chain(a).find(|x| !x.is_finite() || x.abs() > 1e10) {
+                    return Err(Error::input("kerple_p", format!("or kerple_a holds {x}"), "give numbers up to 1e10"));
+                }
+                let most = if *kind == KerpleKind::Power { 2.0 } else { f64::MAX };
+                let p = p.iter().map(|p| (*p as f64).clamp(*eps, most)).collect();
+                Ok(TermData::Kerple { kind: *kind, p, a: a.iter().map(|a| (*a as f64).max(*eps)).collect() })
             }
             Bias::Alibi { form, .. } => Ok(TermData::Alibi { form: *form, slopes: slopes(bias, spec.num_heads) }),
         })
         .collect()
 }
 
-/// The distances n - m, first and last, that have a row of their own in a term's table.
+/// The distances n - m, first and last, that have a row of their own in a term's table; of no account for other terms.
 pub(crate) fn distances(bias: &Bias) -> (i32, i32) {
     match bias {
         Bias::Table { min, max } => (*min, *max),
@@ -153,7 +189,7 @@ pub(crate) fn distances(bias: &Bias) -> (i32, i32) {
             let far = *max_distance as i32;
             (-far, if *bidirectional { far } else { 0 })
         }
-        Bias::Indexed { .. } | Bias::Alibi { .. } => (0, 0),
+        _ => (0, 0),
     }
 }
 
@@ -162,7 +198,7 @@ pub(crate) fn slopes(bias: &Bias, num_heads: u32) -> Vec<f64> {
     match bias {
         Bias::Alibi { slopes: Some(s), scale, .. } => s.iter().map(|s| *s as f64 * scale).collect(),
         Bias::Alibi { slopes: None, scale, .. } => alibi_slopes(num_heads).iter().map(|s| s * scale).collect(),
-        Bias::Table { .. } | Bias::T5 { .. } | Bias::Indexed { .. } => Vec::new(),
+        _ => Vec::new(),
     }
 }
 
@@ -185,6 +221,53 @@ pub fn t5_bucket(distance: i32, num_buckets: u32, max_distance: u32, bidirection
     // 1e-9 lifts a quotient that is an integer but for rounding; no other quotient comes that close.
     let large = max_exact + (step * (n - max_exact) as f64 + 1e-9) as u32;
     base + large.min(n - 1)
+}
+
+/// Swin v2's log-spaced offsets (Liu et al. 2022, section 3.3) of a window, one for each row of [`IndexMap::Grid`]: of the row
+/// offset and of the column offset, sign(c) log2(1 + |c|) / log2(8) with c = 8 delta / (side - 1). `pretrained` gives the sides of
+/// the window that the model was trained with.
+pub fn log_cpb_offsets(height: u32, width: u32, pretrained: Option<[u32; 2]>) -> Vec<[f64; 2]> {
+    let [rows, columns] = pretrained.unwrap_or([height, width]);
+    let axis = |size: u32, side: u32| {
+        let most = size as i64 - 1;
+        let spaced = move |delta: i64| {
+            let c = 8.0 * delta as f64 / (side as f64 - 1.0).max(1.0);
+            c.signum() * (1.0 + c.abs()).log2() / 3.0
+        };
+        (-most..=most).map(spaced)
+    };
+    axis(height, rows).flat_map(|y| axis(width, columns).map(move |x| [y, x])).collect()
+}
+
+/// 16 sigmoid(w2 relu(w1 c + b1)) of every offset c, `[num_heads, offsets]`.
+fn log_cpb(offsets: &[[f64; 2]], w1: &[f32], b1: &[f32], w2: &[f32]) -> Vec<f64> {
+    let unit = |[y, x]: [f64; 2], (w, b): (&[f32], &f32)| (w[0] as f64 * y + w[1] as f64 * x + *b as f64).max(0.0);
+    let layer = |c: &[f64; 2]| w1.chunks_exact(2).zip(b1).map(|wb| unit(*c, wb)).collect::<Vec<f64>>();
+    let hidden: Vec<Vec<f64>> = offsets.iter().map(layer).collect();
+    let head = |w: &[f32]| {
+        let value = |x: &Vec<f64>| 16.0 / (1.0 + (-x.iter().zip(w).map(|(x, w)| x * *w as f64).sum::<f64>()).exp());
+        hidden.iter().map(value).collect::<Vec<f64>>()
+    };
+    w2.chunks_exact(b1.len().max(1)).flat_map(head).collect()
+}
+
+/// KERPLE's kernel of a distance d >= 0. The device's errors, with u = 2^-24:
+///
+/// - log: 1 + a d by 4 u of itself, so the logarithm by 4 u beside its own 3 u and the two roundings of p;
+/// - power: the exponent p log2 d, in 2^-24: p log2 x by 15 u (x in [1, 2] from d by u, ln by 3 u, three products), what is cut off
+///   by 4 u, in all 19 u ln 2 < 14 u of the power; exp2 by 5 ulp = 10 u, a and two products 3 u.
+fn kerple(kind: KerpleKind, p: f64, a: f64, d: f64) -> TermValue {
+    let u = 2f64.powi(-24);
+    match kind {
+        KerpleKind::Log => {
+            let value = -p * (a * d).ln_1p();
+            TermValue { value, slack: u * (4.0 * p + value.abs()) }
+        }
+        KerpleKind::Power => {
+            let value = -a * d.powf(p);
+            TermValue { value, slack: 24.0 * u * value.abs() }
+        }
+    }
 }
 
 /// ALiBi's slopes (Press et al. 2022): `2^(-8k/n)` for n heads that are a power of two; else those of the lower power

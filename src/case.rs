@@ -298,6 +298,10 @@ fn fixed() -> Vec<CaseId> {
             add(op, &["kv-len"], 5, capacity * 4 / 3 + 1, Dtype::F32);
         }
     }
+    // gates behind D, and cut with their sequences and heads
+    for op in [Op::Attention, Op::Scores] {
+        add(op, &["wavlm", "dense-rows", "mqa", "kv-lens"], 37, 75, Dtype::F32);
+    }
     // long rows, whose keys some adapters cut over several dispatches
     for (names, q_len, capacity) in [
         (&[][..], 5, 9000),
@@ -305,10 +309,29 @@ fn fixed() -> Vec<CaseId> {
         (&["dense-keys", "nan-query"], 5, 9000),
         (&["d256", "no-mask"], 3, 5000),
         (&["d255v3", "kv-len"], 3, 5000),
+        (&["sink"], 5, 9000),
+        (&["rms-norm-weights", "sink-zero"], 5, 9000),
+        (&["ids-far", "temperature"], 37, 75),
     ] {
         add(Op::Attention, names, q_len, capacity, Dtype::F32);
     }
     add(Op::Scores, &[], 5, 9000, Dtype::F32);
+    // packed sequences across the edges of tiles, of any kind, in every path of storage
+    for names in [&[][..], &["window"], &["window-two-sided"], &["top-left"], &["no-mask"], &["mha", "ids"], &["mqa70"]]
+    {
+        for lengths in ["ragged", "ragged-decode"] {
+            add(Op::Attention, &[names, &[lengths]].concat(), 200, 300, Dtype::F32);
+            add(Op::Scores, &[names, &[lengths]].concat(), 70, 150, Dtype::F32);
+        }
+    }
+    for name in ["dense", "mask", "dense-minus-infinity", "alibi-key-from-end", "t5", "angle-table", "d33", "d256"] {
+        add(Op::Attention, &[name, "ragged"], 75, 150, Dtype::F32);
+    }
+    for dtype in NARROW {
+        add(Op::Attention, &["ragged", "gaps"], 75, 150, dtype);
+        add(Op::Rotate, &["ragged", "d33"], 75, 150, dtype);
+    }
+    add(Op::Attention, &["ragged"], 40, 9000, Dtype::F32);
     for q_len in [63, 64, 65] {
         add(Op::Rotate, &[], q_len, q_len + 1, Dtype::F32);
     }
@@ -434,9 +457,12 @@ mod tests {
         }
         words.extend(inputs.kv_len.map(u64::from));
         words.extend(inputs.kv_lens.iter().flatten().map(|n| *n as u64));
+        words.extend([&inputs.cu_seqlens_q, &inputs.cu_seqlens_k].into_iter().flatten().flatten().map(|n| *n as u64));
         words.extend([&inputs.q_positions, &inputs.k_positions].into_iter().flatten().flatten().map(|p| *p as u64));
         inputs.parameters.values().for_each(|t| words.extend(floats(t)));
         inputs.angle_table.iter().for_each(|t| words.extend(floats(&t.cos).into_iter().chain(floats(&t.sin))));
+        words.extend(inputs.gates.iter().flatten().map(|g| g.to_bits()));
+        words.extend([&inputs.q_segments, &inputs.k_segments].into_iter().flatten().flatten().map(|s| *s as u64));
         if let Some(dense) = &inputs.attn_bias {
             words.extend(dense.shape.map(u64::from));
             words.extend(floats(&dense.data));

@@ -12,9 +12,24 @@
 //! 2^-31, its fraction (at most 1/2) loses u / 2 in f32, exp2 errs by 8 u, the product by u: 10 u more within the root. Powers are cut
 //! at 2^100 and 2^-100, in shader and reference.
 //!
+//! **Norm.** The row is scaled exactly by a power of two, so its squares stay in f32. Their sum errs by u + g(d/4 + 3), its mean and eps
+//! by 4 u more, half of which the root keeps; inverseSqrt errs by 4 u (WGSL: 2 units of the last place), the products by u each: relative to
+//! the element e_n = g(d/4 + 3) / 2 + 7.5 u + u for weights. Before the rotation, e becomes e + e_n. After it, the rotation's errors
+//! change the length by sqrt(2) e: e becomes (1 + sqrt(2)) e + e_n. What reading subnormals as 0 takes from the row, and from its length, is
+//! added. Rows below 1e-30 (eps included), or rotated above 1e30 before their norm, have no bound. A row of zeros is exact.
+//!
+//! **Scale.** Each of tau and scale_h adds u to q's scale. With z = ln(1 + floor((m + 1) / floor)) tau errs by u (|tau| + |scale| (5 z + 1)): ln_f32
+//! by 3 u z, its argument by u, the factor and the product by u z each.
+//!
 //! **Score.** With A = sum h_q h_k: |t^ - t| <= scale A (e_q + e_k + g(d/4 + 3)), e_q = e + 2u for the scale's roundings.
-//! The cap is a contraction and errs by 21 u |cap| + 2 u |t| itself; ALiBi by 4 u |C|; each further term by one rounding. A and
+//! The cap is a contraction and errs by 21 u |cap| + 2 u |t| itself; ALiBi by 4 u |C|; each further term by one rounding, a
+//! gate of C by two (its own to f32, the product). A and
 //! B, with S = scale sum (|q| + |v|)|e| or scale sum |k||e|: (3 u + g(d/4 + 3)) S, and what q and k lose by flushing.
+//!
+//! **The user's function** f, of which only the closure is known: |f^(s^) - f(s)| <= max |f(s + x) - f(s)| + its stated
+//! rounding r, over x in -E, -E/2, E/2, E for a score that errs by E. That is a bound where f is monotone within E of s, or
+//! smooth on that scale (E is some 1e-6 of s), or has one step there. A mask decides alike on both sides: its arguments are
+//! integers.
 //!
 //! **Weight.** exp2 errs by (3 + 2|x|) 2^-23 (WGSL), its argument by 3 u (m - s). After r later changes of the running
 //! maximum: p^ = p (1 + n_j), n_j = expm1(E_s + u (8.8 (m - s_j) + 6 + 7 r)).
@@ -26,18 +41,19 @@
 //! |o^ - o|     <= sum p_j n_j |v_j| + g(o) sum p |v| + |o| (N + g(l) + 6 u) + rounding to storage
 //! ```
 //!
-//! where E_V counts as one more value of its key, and R_v adds sum p e h_v.
+//! where E_V counts as one more value of its key, and R_v adds sum p e h_v. Of packed sequences a row's keys, and the tiles that they fall into, are those of
+//! its own sequence.
 //!
 //! Subnormal elements may be read as 0 and results below 2^-126 flushed to 0: their sizes are added, as long as rotation makes
-//! them. Everything is
-//! multiplied by 1.01 for products of errors. Where numbers near the end of f32 make a bound meaningless,
+//! them; so is what rounding to storage left off ([`Tensor::with_residual`]). A sink is one more score, without error and without a
+//! value. Everything is multiplied by 1.01 for products of errors. Where numbers near the end of f32 make a bound meaningless,
 //! the element counts as `unbounded`, and the report says so.
 
 pub use crate::embed::bounds as embed;
 pub use crate::linear::bounds as linear;
 use crate::reference::{Prepared, Rotated, log_sum_exp, rows_of};
 use crate::tuning::{TILE_Q, tile_k};
-use crate::{Angle, Dtype, Inputs, Output, Problem, Relative, RelativeSide, Result, Spec, Tensor};
+use crate::{Angle, Dtype, Inputs, NormKind, Output, Problem, Relative, RelativeSide, Result, Spec, Tensor};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -239,7 +255,7 @@ pub fn verify(
     progress: &(dyn Fn(f64) + Sync),
 ) -> Result<Report> {
     spec.expect_softmax()?;
-    let problem = Problem::new(spec, inputs)?;
+    let problem = Problem::for_reference(spec, inputs)?;
     let (shape, heads, dim) = (problem.shape, spec.num_heads, spec.v_head_dim as usize);
     let wanted = shape.batch as usize * shape.q_len as usize * heads as usize;
     if gpu.out.len() != wanted * dim || gpu.lse.len() != wanted {
@@ -275,7 +291,7 @@ pub fn verify(
 /// Every element of out (`[batch, q_len, num_heads, v_head_dim]`) and lse (`[batch, num_heads, q_len]`).
 pub fn attention(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
     spec.expect_softmax()?;
-    let problem = Problem::new(spec, inputs)?;
+    let problem = Problem::for_reference(spec, inputs)?;
     let bounds = Bounds::new(&problem);
     let (batch, heads, q_len) = (problem.shape.batch, spec.num_heads, problem.shape.q_len);
     let rows: Vec<_> = rows_of(batch, heads, q_len).into_par_iter().map(|[b, h, i]| bounds.row(b, h, i)).collect();
@@ -294,10 +310,17 @@ pub fn attention(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
 /// Every score, `[batch, num_heads, q_len, capacity]`.
 pub fn scores(spec: &Spec, inputs: &Inputs) -> Result<Bounded> {
     spec.expect_softmax()?;
-    let problem = Problem::new(spec, inputs)?;
+    let problem = Problem::for_reference(spec, inputs)?;
     let bounds = Bounds::new(&problem);
     let rows = rows_of(problem.shape.batch, spec.num_heads, problem.shape.q_len);
-    let all: Vec<(f64, f64)> = rows.into_par_iter().flat_map_iter(|[b, h, i]| bounds.scores(b, h, i)).collect();
+    let row = |[b, h, i]: [u32; 3]| {
+        // beyond the keys of the row's sequence there is nothing to compute
+        let (keys, hidden) = (problem.keys(b, i), (f64::NEG_INFINITY, 0.0));
+        let (before, after) = (keys.start as usize, (problem.shape.kv_len - keys.end) as usize);
+        let seen = bounds.scores(b, h, i);
+        std::iter::repeat_n(hidden, before).chain(seen).chain(std::iter::repeat_n(hidden, after))
+    };
+    let all: Vec<(f64, f64)> = rows.into_par_iter().flat_map_iter(row).collect();
     let (value, bound) = all.into_iter().unzip();
     Ok(Bounded { value, bound })
 }
@@ -309,7 +332,7 @@ pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
         return crate::linear::rotated(&problem).map(|[q, k]| (q, k));
     }
     let bounds = Bounds::of(&problem, Prepared::without_content_bias(&problem));
-    let one = |x: &Rotated, t: &Tensor, used: &dyn Fn(u32) -> u32, flushed: &[f64]| {
+    let one = |x: &Rotated, t: &Tensor, used: &dyn Fn(u32) -> u32, lost: &[[f64; 2]]| {
         let [batch, len, heads, dim] = t.shape();
         let mut all = Bounded::default();
         for b in 0..batch {
@@ -317,9 +340,9 @@ pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
                 for h in 0..heads {
                     let row = ((b * len + j) * heads + h) as usize;
                     let at = row * dim as usize..(row + 1) * dim as usize;
-                    let lost = 2.0 * flushed[row];
+                    let [lost, off] = lost[row];
                     for (value, size) in x.rows[at.clone()].iter().zip(&x.size[at]) {
-                        let bound = bounds.rotation * *size as f64 + lost;
+                        let bound = (bounds.rotation + off) * *size as f64 + 2.0 * lost;
                         let bound = if j < used(b) { stored(spec.dtype, *value, bound) } else { f64::INFINITY };
                         all.push((*value, bound));
                     }
@@ -328,8 +351,8 @@ pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
         }
         all
     };
-    let q = one(&bounds.prepared.q, &inputs.q, &|_| u32::MAX, &bounds.q_flushed);
-    let k = one(&bounds.prepared.k, &inputs.k, &|b| problem.kv_len(b), &bounds.k_flushed);
+    let q = one(&bounds.prepared.q, &inputs.q, &|_| u32::MAX, &bounds.q_lost);
+    let k = one(&bounds.prepared.k, &inputs.k, &|b| problem.kv_len(b), &bounds.k_lost);
     Ok((q, k))
 }
 
@@ -345,14 +368,51 @@ pub(crate) fn stored(dtype: Dtype, value: f64, bound: f64) -> f64 {
     if size > most { f64::INFINITY } else { SECOND_ORDER * bound + dtype.unit_roundoff() * size + least }
 }
 
-/// The sum of the sizes of a row's subnormals, which a device may read as 0, as long as rotation makes them.
+/// What each row loses of its elements (the sum of sizes, as in [`flushed`]) and, relative to it, of its length on the way through
+/// a norm; infinite where nothing can be said.
+fn lost(problem: &Problem, t: &Tensor, factors: &[f32], flushed: &[f64], weights: &str) -> Vec<[f64; 2]> {
+    let Some(norm) = &problem.spec.norm else { return flushed.iter().map(|f| [*f, 0.0]).collect() };
+    let [batch, len, heads, dim] = t.shape();
+    let least = least_normal(t.dtype());
+    let weight = match norm.weights {
+        true => problem.parameter(weights).iter().fold(0.0f32, |m, w| m.max(w.abs())) as f64,
+        false => 1.0,
+    };
+    // how far a rotation before the norm lengthens a row
+    let table =
+        problem.inputs.angle_table.iter().flat_map(|t| t.cos.iter().zip(&t.sin).map(|(c, s)| c.hypot(*s) as f64));
+    let factor = problem.spec.rotary.as_ref().map_or(1.0, |r| r.attention_factor.abs());
+    let longer = if norm.after_rotation { table.fold(1.0, f64::max) * factor.max(1.0) } else { 1.0 };
+    let of_mean = if norm.kind == NormKind::Rms { dim as f64 } else { 1.0 };
+    let one = |(([b, j, h], factor), flushed): (([u32; 3], &f32), &f64)| {
+        let start = t.row_start(b, j, h);
+        let sizes = || (start..start + dim as usize).map(|i| t.data().get(i).abs() as f64);
+        let largest = sizes().fold(0.0, f64::max);
+        let off = sizes().filter(|x| *x < least).map(|x| x * x).sum::<f64>();
+        let off = off * (longer * *factor as f64).powi(2) / (2.0 * of_mean);
+        let small = largest > 0.0 && largest.max(norm.least()) < 1e-30;
+        if small || (norm.after_rotation && largest * longer > HUGE) || off > 0.01 {
+            return [f64::INFINITY; 2];
+        }
+        let gain = *factor as f64 * weight * longer;
+        [gain * flushed + UNDERFLOW * dim as f64 * (gain + 16.0 * (1.0 + weight)), off]
+    };
+    let rows = rows_of(batch, len, heads);
+    rows.into_iter().zip(factors).zip(flushed).map(one).collect()
+}
+
+/// The sum of the sizes of a row's subnormals, which a device may read as 0, and of what rounding to storage left off, as long
+/// as rotation makes them.
 fn flushed(t: &Tensor, rotated: &Rotated) -> Vec<f64> {
     let [batch, len, heads, dim] = t.shape();
     let least = least_normal(t.dtype()) as f32;
     let sum = |[b, j, h]: [u32; 3]| {
         let start = t.row_start(b, j, h);
-        let lost = (start..start + dim as usize).map(|i| t.data().get(i).abs()).filter(|x| *x < least);
-        lost.map(|x| x as f64).sum::<f64>() * rotated.gain[(b * len + j) as usize]
+        let lost = |i: usize| match t.data().get(i).abs() {
+            x if x < least => x as f64 + t.residual(i).abs(),
+            _ => t.residual(i).abs(),
+        };
+        (start..start + dim as usize).map(lost).sum::<f64>() * rotated.gain[(b * len + j) as usize]
     };
     rows_of(batch, len, heads).into_par_iter().map(sum).collect()
 }
@@ -372,6 +432,9 @@ struct Bounds<'a> {
     q_flushed: Vec<f64>,
     k_flushed: Vec<f64>,
     v_flushed: Vec<f64>,
+    /// What the rotated rows lose by it, and relative to their elements by a change of their length: see [`lost`].
+    q_lost: Vec<[f64; 2]>,
+    k_lost: Vec<[f64; 2]>,
     /// The largest element of rotated k, for products that flush to 0.
     k_largest: f64,
     /// The largest |scale * element| of the tables of A and B together.
@@ -398,11 +461,19 @@ impl<'a> Bounds<'a> {
             magnitude + if r.angle == Angle::Table { 0.0 } else { TRIG }
         });
         let rotation = trig.map_or(0.0, |trig| 2f64.sqrt() * (trig + 2.0 * U) + 2.0 * U);
+        let norm = problem.spec.norm.map_or(0.0, |norm| {
+            let e = 0.5 * g(problem.spec.head_dim.div_ceil(4) as f64 + 3.0) + U * if norm.weights { 8.5 } else { 7.5 };
+            e + if norm.after_rotation { 2f64.sqrt() * rotation } else { 0.0 }
+        });
+        let rotation = rotation + norm;
+        let (q_flushed, k_flushed) = (flushed(&problem.inputs.q, &prepared.q), flushed(&problem.inputs.k, &prepared.k));
         Bounds {
             tile_k: tile_k(problem.spec, crate::Limits::default().max_workgroup_storage) as usize,
             rotation,
-            q_flushed: flushed(&problem.inputs.q, &prepared.q),
-            k_flushed: flushed(&problem.inputs.k, &prepared.k),
+            q_lost: lost(problem, &problem.inputs.q, &prepared.q.factors, &q_flushed, "q_norm"),
+            k_lost: lost(problem, &problem.inputs.k, &prepared.k.factors, &k_flushed, "k_norm"),
+            q_flushed,
+            k_flushed,
             v_flushed: flushed(&problem.inputs.v, &prepared.v),
             k_largest: prepared.k.size.iter().filter(|x| x.is_finite()).fold(0.0f32, |m, x| m.max(*x)) as f64,
             relative_largest: relative_largest(problem),
@@ -410,46 +481,72 @@ impl<'a> Bounds<'a> {
         }
     }
 
-    /// s(i, .) over the capacity, with bounds.
+    /// s(i, .) over the keys of the row's sequence, with bounds.
     fn scores(&self, b: u32, h: u32, i: u32) -> Vec<(f64, f64)> {
         let problem = self.prepared.problem;
         let (spec, shape) = (problem.spec, problem.shape);
         let g_head = self.prepared.kv_head(h);
         let q_size = self.prepared.q_row(b, h, i).1;
         let largest = |x: &[f32]| x.iter().fold(0.0f32, |m, x| m.max(*x)) as f64;
-        let q_flushed = self.q_flushed[((b * shape.q_len + i) * spec.num_heads + h) as usize];
-        let (q_largest, scale) = (largest(q_size), spec.scale().abs());
+        let q_at = ((b * shape.q_len + i) * spec.num_heads + h) as usize;
+        let [q_lost, q_off] = self.q_lost[q_at];
+        let factor = self.prepared.query_scale(h, i, b).abs();
+        let (q_largest, scale) = (largest(q_size), spec.scale().abs() * factor);
+        let factors = [spec.temperature.is_some(), spec.head_scale, spec.head_scale_exp.is_some()];
+        let factors = factors.into_iter().filter(|f| *f).count() as f64;
+        // of tau, times the scale's other factors
+        let tau_error = spec.temperature.map_or(0.0, |t| {
+            let position = problem.q_position(b, i);
+            let tau = t.tau(position);
+            let of_head = spec.head_scale.then(|| problem.parameter("head_scale").get(h as usize).copied()).flatten();
+            let error = U * (tau.abs() + t.scale.abs() * (5.0 * t.log(position) + 1.0));
+            spec.scale().abs() * of_head.map_or(1.0, |s| spec.head_scale_of(s).abs()) * error
+        });
+        let scale_underflow = if factors > 0.0 { UNDERFLOW * (1.0 + spec.scale().abs()) * (1.0 + factor) } else { 0.0 };
         let additions = spec.head_dim.div_ceil(4) as f64 + 3.0;
-        let relative = 2.0 * self.rotation + 2.0 * U + g(additions);
+        let relative = 2.0 * self.rotation + (2.0 + factors) * U + g(additions);
         let terms = problem.terms.len() + problem.inputs.attn_bias.is_some() as usize + spec.relative.len();
-        let terms = terms as f64;
+        let terms = terms as f64 + if spec.gated_bias { 2.0 } else { 0.0 };
         let one = |j: u32| {
             let score = self.prepared.score(b, h, i, j);
             if score.s == f64::NEG_INFINITY {
                 return (score.s, 0.0);
             }
             let k_size = self.prepared.k_row(b, g_head, j).1;
-            let sizes = scale * dot_f32(q_size, k_size);
-            let k_flushed = self.k_flushed[((b * shape.kv_len + j) * spec.num_kv_heads + g_head) as usize];
-            let mut error = sizes * relative + 2.0 * scale * (k_flushed * q_largest);
+            let products = dot_f32(q_size, k_size);
+            let sizes = scale * products;
+            let k_at = ((b * shape.kv_len + j) * spec.num_kv_heads + g_head) as usize;
+            let [k_lost, k_off] = self.k_lost[k_at];
+            let mut error = sizes * (relative + q_off + k_off) + 2.0 * scale * (k_lost * q_largest);
+            error += (tau_error + scale_underflow) * products;
             error += UNDERFLOW * scale * spec.head_dim as f64 * (q_largest + 2.0 * self.k_largest);
-            if q_flushed > 0.0 {
-                error += 2.0 * scale * q_flushed * largest(k_size);
+            if q_lost > 0.0 {
+                error += 2.0 * scale * q_lost * largest(k_size);
             }
             if spec.logits_soft_cap.is_some() {
                 error += U * (2.0 * score.t.abs() + 21.0 * score.capped.abs());
             }
             if score.relative > 0.0 {
                 error += score.relative * (3.0 * U + g(additions));
-                error += 2.0 * self.relative_largest * (q_flushed + k_flushed + UNDERFLOW * spec.head_dim as f64);
+                let flushed = self.q_flushed[q_at] + self.k_flushed[k_at];
+                error += 2.0 * self.relative_largest * (flushed + UNDERFLOW * spec.head_dim as f64);
             }
             error += U * ((4.0 + terms) * (score.bias + score.relative) + terms * score.capped.abs()) + score.slack;
-            match sizes + score.bias + score.relative > HUGE {
-                true => (score.s, f64::INFINITY),
-                false => (score.s, SECOND_ORDER * error + TINY),
+            // a NaN of an infinite loss times 0 says nothing either
+            let beyond = sizes + score.bias + score.relative > HUGE || score.s > HUGE || factor > HUGE;
+            if beyond || (error.is_nan() && !score.s.is_nan()) {
+                return (score.s, f64::INFINITY);
+            }
+            let error = SECOND_ORDER * error + TINY;
+            match &problem.inputs.score_mod {
+                Some(modify) => {
+                    let at = problem.score_at(b, h, i, j);
+                    (score.s, SECOND_ORDER * modify.error(score.plain, error, &at) + TINY)
+                }
+                None => (score.s, error),
             }
         };
-        (0..shape.kv_len).map(one).collect()
+        problem.keys(b, i).map(one).collect()
     }
 
     /// o and lse of a row, each with its bound.
@@ -458,18 +555,19 @@ impl<'a> Bounds<'a> {
         let dim = spec.v_head_dim as usize;
         let scores = self.scores(b, h, i);
         let values: Vec<f64> = scores.iter().map(|s| s.0).collect();
-        let lse = log_sum_exp(&values);
+        let sink = self.prepared.sink(h);
+        let lse = log_sum_exp(&values, sink);
         if lse == f64::NEG_INFINITY {
             return (vec![(0.0, 0.0); dim], (lse, 0.0));
         }
         let seen = |s: &&(f64, f64)| s.0 != f64::NEG_INFINITY;
-        let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let keys = scores.iter().filter(seen).count() as f64;
+        let max = values.iter().copied().chain(sink).fold(f64::NEG_INFINITY, f64::max);
+        let keys = (scores.iter().filter(seen).count() + sink.is_some() as usize) as f64;
         let tiles = scores.len().div_ceil(self.tile_k) as f64;
 
         // changes of the running maximum, tile by tile; near ties count as changes
         let mut rescales = 0.0;
-        let mut running = f64::NEG_INFINITY;
+        let mut running = sink.unwrap_or(f64::NEG_INFINITY);
         for tile in scores.chunks(self.tile_k) {
             let top = tile.iter().map(|s| s.0).fold(f64::NEG_INFINITY, f64::max);
             let slack = 2.0 * tile.iter().filter(seen).map(|s| s.1).fold(0.0, f64::max);
@@ -481,19 +579,27 @@ impl<'a> Bounds<'a> {
 
         let g_head = self.prepared.kv_head(h);
         let least = least_normal(spec.dtype);
+        let v_tensor = &self.prepared.problem.inputs.v;
         let (turned, kv_len) = (spec.rotates_values(), self.prepared.problem.shape.kv_len);
-        let mut weights = 0.0; // N
+        // N; the sink's share of it
+        let of_sink = |s: f64| (s - lse).exp() * (U * (8.8 * (max - s) + 6.0 + 7.0 * rescales)).exp_m1();
+        let mut weights = sink.map(of_sink).filter(|w| !w.is_nan()).unwrap_or(0.0);
+        if sink.is_some_and(|s| s > HUGE) {
+            weights = f64::INFINITY;
+        }
         let mut additions = keys + 1.0 + rescales;
         let (mut o, mut sizes, mut errors) = (vec![0.0; dim], vec![0.0; dim], vec![0.0; dim]);
-        for (j, (s, error)) in scores.iter().enumerate().filter(|(_, s)| s.0 != f64::NEG_INFINITY) {
+        let keys = self.prepared.problem.keys(b, i);
+        for (j, (s, error)) in keys.zip(&scores).filter(|(_, s)| s.0 != f64::NEG_INFINITY) {
             let p = (s - lse).exp();
             let relative = (error + U * (8.8 * (max - s) + 6.0 + 7.0 * rescales)).exp_m1();
             // a weight of 0 stays 0 however far it is relatively off; a score that may be anything may be NaN
             let wrong = if p == 0.0 && error.is_finite() { 0.0 } else { p.max(f64::MIN_POSITIVE) * relative };
             weights += wrong;
-            let (v, v_size) = self.prepared.v_row(b, g_head, j as u32);
+            let (v, v_size) = self.prepared.v_row(b, g_head, j);
+            let v_start = v_tensor.row_start(b, j, g_head);
             let v_flushed = match turned {
-                true => 2.0 * self.v_flushed[((b * kv_len + j as u32) * spec.num_kv_heads + g_head) as usize],
+                true => 2.0 * self.v_flushed[((b * kv_len + j) * spec.num_kv_heads + g_head) as usize],
                 false => 0.0,
             };
             for c in 0..dim {
@@ -505,11 +611,12 @@ impl<'a> Bounds<'a> {
                 if v[c].abs() < least {
                     errors[c] += p * v[c].abs();
                 }
+                errors[c] += p * v_tensor.residual(v_start + c).abs();
                 if turned {
                     errors[c] += p * (self.rotation * v_size[c] as f64 + v_flushed);
                 }
             }
-            for row in self.prepared.value_rows(b, h, i, j as u32) {
+            for row in self.prepared.value_rows(b, h, i, j) {
                 additions += 1.0;
                 for (c, e) in row.iter().enumerate().take(dim) {
                     let e = *e as f64;
@@ -543,11 +650,13 @@ fn dot_f32(a: &[f32], b: &[f32]) -> f64 {
     rest as f64 + sums.iter().sum::<f32>() as f64
 }
 
-/// Every row, or where that is too much work: the first, the last, both sides of tile edges, and seeded others.
+/// Every row, or where that is too much work: the first, the last, both sides of the edges of sequences and tiles, and
+/// seeded others.
 fn sample(problem: &Problem, options: &Options) -> Vec<[u32; 3]> {
     let (spec, shape) = (problem.spec, problem.shape);
     let (batch, heads, q_len) = (shape.batch, spec.num_heads, shape.q_len);
-    let flop_per_row = 2.0 * shape.kv_len as f64 * (spec.head_dim + spec.v_head_dim) as f64;
+    let longest = if spec.packed { shape.max_seqlen_k } else { shape.kv_len };
+    let flop_per_row = 2.0 * longest as f64 * (spec.head_dim + spec.v_head_dim) as f64;
     let total = batch as u64 * heads as u64 * q_len as u64;
     let affordable = ((options.max_flop / flop_per_row) as u64).max(options.min_rows as u64);
     if total <= affordable {
@@ -565,10 +674,15 @@ fn sample(problem: &Problem, options: &Options) -> Vec<[u32; 3]> {
     };
     let mut rows = vec![[0, 0, 0], [batch - 1, heads - 1, q_len - 1]];
     let tokens = (TILE_Q / spec.group()).max(1); // of a tile
-    for tile in 1..q_len.div_ceil(tokens).min(wanted as u32 / 4) {
+    let sequences: Vec<_> = problem.packing.iter().flat_map(|p| p.spans().map(|(queries, _)| queries)).collect();
+    let starts = sequences.iter().map(|s| s.start).filter(|start| (1..q_len).contains(start));
+    let edges = |s: &std::ops::Range<u32>| (s.start..s.end).step_by(tokens as usize).skip(1);
+    let tiles =
+        sequences.iter().flat_map(edges).chain((tokens..if spec.packed { 0 } else { q_len }).step_by(tokens as usize));
+    for start in starts.take(wanted / 8).chain(tiles.take(wanted / 4)) {
         let (b, h) = (random(batch), random(heads));
-        rows.push([b, h, tile * tokens - 1]);
-        rows.push([b, h, tile * tokens]);
+        rows.push([b, h, start - 1]);
+        rows.push([b, h, start]);
     }
     while rows.len() < wanted {
         rows.push([random(batch), random(heads), random(q_len)]);

@@ -452,7 +452,7 @@ impl Plan {
         Ok(Plan {
             kernel,
             aligned,
-            composed: Composed::new(&preamble(embed, &bindings), &files),
+            composed: Composed::new(&preamble(embed, &bindings), &files, &[]),
             bindings,
             params,
             rotary: Vec::new(),

@@ -5,6 +5,7 @@ mod linear;
 
 use crate::pipeline::{Buffers, Pipeline, filled, scoped};
 use crate::{Error, Inputs, Kernel, Limits, Output, Plan, Problem, Result, Slot, Spec, Step, slice};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
@@ -359,7 +360,10 @@ impl Gpu {
                 self.run_part(kernel, problem, &mut stats, &share).await?
             } else {
                 let (spec, inputs) = slice::part(problem, part)?;
-                self.run_part(kernel, &Problem::new(&spec, &inputs)?, &mut stats, &share).await?
+                let mut problem = Problem::new(&spec, &inputs)?;
+                problem.shape.first_batch = part.batch.start;
+                problem.shape.first_head = part.kv_heads.start * spec.group();
+                self.run_part(kernel, &problem, &mut stats, &share).await?
             };
             collect(part, &run);
         }
@@ -396,13 +400,23 @@ impl Gpu {
                 k_positions: inputs.k_positions.as_deref().unwrap_or_default(),
                 q_segments: inputs.q_segments.as_deref().unwrap_or_default(),
                 k_segments: inputs.k_segments.as_deref().unwrap_or_default(),
+                cu_seqlens_q: inputs.cu_seqlens_q.as_deref().unwrap_or_default(),
+                cu_seqlens_k: inputs.cu_seqlens_k.as_deref().unwrap_or_default(),
                 mask: inputs.mask.as_ref(),
             },
             &mut step,
         )?;
         let tables = plan.pack_tables(&inputs.parameters, inputs.angle_table.as_ref())?;
+        // D (or the decays of linear attention), the user's words, gates
         let decay = inputs.decay.as_deref().unwrap_or_default();
-        let dense = inputs.attn_bias.as_ref().map_or(decay, |d| &d.data);
+        let bias = inputs.attn_bias.as_ref().map_or(decay, |d| &d.data);
+        let gates: Vec<f32> = inputs.gates.iter().flatten().map(|g| *g as f32).collect();
+        let dense: Cow<[u8]> = match (inputs.user_data.as_slice(), gates.as_slice()) {
+            ([], []) => Cow::Borrowed(bytemuck::cast_slice(bias)),
+            (words, gates) => {
+                [bytemuck::cast_slice(bias), bytemuck::cast_slice(words), bytemuck::cast_slice(gates)].concat().into()
+            }
+        };
         let element = inputs.q.dtype().size() as u64;
         let start = |t: &crate::Tensor| t.offset() as u64 * element;
         let mut contents = vec![
@@ -410,7 +424,7 @@ impl Gpu {
             Content { slot: Slot::K, bytes: inputs.k.data().bytes(), offset: start(&inputs.k) },
             Content { slot: Slot::V, bytes: inputs.v.data().bytes(), offset: start(&inputs.v) },
             Content { slot: Slot::Tables, bytes: bytemuck::cast_slice(&tables), offset: 0 },
-            Content { slot: Slot::Dense, bytes: bytemuck::cast_slice(dense), offset: 0 },
+            Content { slot: Slot::Dense, bytes: &dense, offset: 0 },
             Content { slot: Slot::Step, bytes: bytemuck::cast_slice(&step), offset: 0 },
         ];
         let state = match inputs.initial_state {

@@ -1,8 +1,10 @@
 //! The arguments of one call, and their check against the spec: done once, for GPU and reference alike.
 
 use crate::bias::{self, Place, TermData};
-use crate::{Alignment, Angle, Error, Positions, Result, Spec, Strides, Tensor};
+use crate::packed::Packing;
+use crate::{Alignment, Angle, Error, MaskMod, Positions, Result, ScoreAt, ScoreMod, Spec, Strides, Tensor, user};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// D or a boolean mask: `[batch, num_heads, q_len, kv_len]`, where every dimension may be 1 and is then broadcast.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,18 +78,27 @@ pub struct Inputs {
     pub q_segments: Option<Vec<i32>>,
     /// `[batch, capacity]`: the segment of every key.
     pub k_segments: Option<Vec<i32>>,
-    /// The first token of every sequence in q and one past the last, `[sequences + 1]`, where `spec.packed`.
+    /// The first token of every sequence in q and one past the last, `[sequences + 1]`, where `spec.packed`: from 0 to q's
+    /// tokens, never decreasing. q, k and v have one batch entry then.
     pub cu_seqlens_q: Option<Vec<u32>>,
-    /// The same in k and v.
+    /// The same in k and v, for the same sequences.
     pub cu_seqlens_k: Option<Vec<u32>>,
     /// What the model has learned, by name: the tensors that [`Spec::parameters`] lists.
     pub parameters: BTreeMap<String, Vec<f32>>,
     /// D, where `spec.dense_bias`.
     pub attn_bias: Option<Dense<f32>>,
+    /// `[batch, num_heads, q_len]`: what multiplies C, where `spec.gated_bias`. f32 on devices.
+    pub gates: Option<Vec<f64>>,
     /// true: attend; where `spec.mask.dense`.
     pub mask: Option<Dense<bool>>,
     /// Where the rotation's angle source is `Table`.
     pub angle_table: Option<AngleTable>,
+    /// The twin of `spec.score_mod`, for the reference and the check alone.
+    pub score_mod: Option<ScoreMod>,
+    /// The twin of `spec.mask_mod`, for the reference and the check alone.
+    pub mask_mod: Option<MaskMod>,
+    /// The words that `user_u32` and `user_f32` read in `spec.score_mod` and `spec.mask_mod`; empty where they read none.
+    pub user_data: Vec<u32>,
     /// S before the first key, `[batch, num_kv_heads, features, v_head_dim]`, where `spec.linear` starts from a state.
     pub initial_state: Option<Vec<f32>>,
     /// z before the first key, `[batch, num_kv_heads, features]`, where it has a normalizer too.
@@ -113,8 +124,12 @@ impl Inputs {
             cu_seqlens_k: None,
             parameters: BTreeMap::new(),
             attn_bias: None,
+            gates: None,
             mask: None,
             angle_table: None,
+            score_mod: None,
+            mask_mod: None,
+            user_data: Vec::new(),
             initial_state: None,
             initial_normalizer: None,
             decay: None,
@@ -147,8 +162,21 @@ pub struct Shape {
     pub mask: [u32; 4],
     /// Rows of the cos and sin tables, where the angle source is a table.
     pub angle_rows: u32,
+    /// Words of `user_data`, behind the dense bias in `dense`.
+    pub user_words: u32,
+    /// The sequence of a larger problem that this one begins at: what `score_mod` and `mask_mod` count from.
+    pub first_batch: u32,
+    /// The query head of a larger problem that this one begins at.
+    pub first_head: u32,
     /// Whether every tensor starts at a multiple of four elements; set it to false for odd buffer offsets.
     pub aligned: bool,
+    /// The most sequences of a step, where `spec.packed`; `batch` is 1 then, `q_len` and `kv_len` count the tokens of all.
+    pub sequences: u32,
+    /// The most query tokens of one packed sequence, at most `q_len`: it bounds the grid. [`StepLayout::write`](crate::StepLayout::write)
+    /// refuses a longer sequence, so that no row is lost.
+    pub max_seqlen_q: u32,
+    /// The most keys of one packed sequence, at most `kv_len`; likewise.
+    pub max_seqlen_k: u32,
 }
 
 impl Shape {
@@ -165,8 +193,19 @@ impl Shape {
             dense: [batch, spec.num_heads, q_len, kv_len],
             mask: [batch, spec.num_heads, q_len, kv_len],
             angle_rows: kv_len,
+            user_words: 0,
+            first_batch: 0,
+            first_head: 0,
             aligned: true,
+            sequences: 1,
+            max_seqlen_q: q_len,
+            max_seqlen_k: kv_len,
         }
+    }
+    /// Contiguous `[1, total, heads, dim]` everywhere, of up to `sequences` packed sequences, each of up to all the tokens;
+    /// lower `max_seqlen_q` and `max_seqlen_k` where none is that long.
+    pub fn packed(spec: &Spec, sequences: u32, total_q: u32, total_kv: u32) -> Self {
+        Shape { sequences, ..Shape::new(spec, 1, total_q, total_kv) }
     }
 }
 
@@ -178,13 +217,14 @@ pub struct Problem<'a> {
     pub(crate) shape: Shape,
     /// The bias terms with their tables expanded over distances and their slopes scaled.
     pub(crate) terms: Vec<TermData>,
+    /// Where the sequences lie, if they are packed.
+    pub(crate) packing: Option<Packing<'a>>,
 }
 
 impl<'a> Problem<'a> {
     /// Checks inputs against the spec; the error names the tensor.
     pub fn new(spec: &'a Spec, inputs: &'a Inputs) -> Result<Self> {
         spec.validate()?;
-        spec.unfinished()?;
         let [batch, q_len, heads, head_dim] = inputs.q.shape();
         let kv_capacity = inputs.k.shape()[1];
         let expect = |name: &str, t: &Tensor, want: [u32; 4]| {
@@ -216,6 +256,7 @@ impl<'a> Problem<'a> {
 
         Self::check_lengths(spec, inputs, batch, kv_capacity)?;
         spec.check_streams()?;
+        let packing = Packing::new(spec, inputs, q_len, kv_capacity)?;
         let streams = spec.position_streams();
         let rows = |name: &str, ids: &Option<Vec<i32>>, wanted: bool, field: &str, streams: u32, len: u32| match ids {
             Some(ids) if !wanted => Err(Error::input(
@@ -240,7 +281,7 @@ impl<'a> Problem<'a> {
         let segments = spec.segments();
         rows("q_segments", &inputs.q_segments, segments, "an index map over segments", 1, q_len)?;
         rows("k_segments", &inputs.k_segments, segments, "an index map over segments", 1, kv_capacity)?;
-        Self::check_angle_table(spec, inputs, q_len, kv_capacity)?;
+        Self::check_angle_table(spec, inputs, q_len, kv_capacity, packing)?;
 
         let wanted = spec.parameters();
         for p in &wanted {
@@ -263,6 +304,7 @@ impl<'a> Problem<'a> {
                 "set the term in the spec, or leave it out",
             ));
         }
+        spec.check_parameters(&inputs.parameters)?;
         let terms = bias::resolve(spec, &inputs.parameters)?;
 
         let full = [batch, spec.num_heads, q_len, kv_capacity];
@@ -284,11 +326,73 @@ impl<'a> Problem<'a> {
         dense("attn_bias", spec.dense_bias, inputs.attn_bias.as_ref().map(|d| d.shape))?;
         dense("mask", spec.mask.dense, inputs.mask.as_ref().map(|d| d.shape))?;
 
+        let gates = [batch, spec.num_heads, q_len];
+        let problem = match (&inputs.gates, spec.gated_bias) {
+            (Some(given), true) if given.len() as u64 == gates.iter().map(|n| *n as u64).product::<u64>() => None,
+            (Some(given), true) => Some(format!("{} values", given.len())),
+            (Some(_), false) => Some("is given, but the spec does not use it (spec.gated_bias)".into()),
+            (None, true) => Some("is missing".into()),
+            (None, false) => None,
+        };
+        if let Some(problem) = problem {
+            let help = format!("give [batch, num_heads, q_len] = {gates:?} values where spec.gated_bias, else none");
+            return Err(Error::input("gates", problem, help));
+        }
+
         let mut shape = Shape::new(spec, batch, q_len, kv_capacity);
         shape.q = inputs.q.strides();
         shape.k = inputs.k.strides();
         shape.v = inputs.v.strides();
-        Ok(Problem { spec, inputs, shape, terms })
+        shape.user_words = Self::check_user(spec, inputs)?;
+        if let Some(packing) = packing {
+            shape.sequences = packing.sequences();
+            [shape.max_seqlen_q, shape.max_seqlen_k] = packing.longest();
+        }
+        Ok(Problem { spec, inputs, shape, terms, packing })
+    }
+
+    /// The same for the reference, which runs no WGSL: it asks for the closures beside the user's functions.
+    pub(crate) fn for_reference(spec: &'a Spec, inputs: &'a Inputs) -> Result<Self> {
+        let problem = Self::new(spec, inputs)?;
+        let missing = [
+            ("score_mod", spec.score_mod.is_some() && inputs.score_mod.is_none()),
+            ("mask_mod", spec.mask_mod.is_some() && inputs.mask_mod.is_none()),
+        ];
+        match missing.iter().find(|(_, missing)| *missing) {
+            Some((name, _)) => Err(Error::input(
+                *name,
+                "has no closure beside it",
+                "set it in the inputs: the reference and the check run no WGSL",
+            )),
+            None => Ok(problem),
+        }
+    }
+
+    /// Words of the user's data.
+    fn check_user(spec: &Spec, inputs: &Inputs) -> Result<u32> {
+        let help = "set the WGSL text in the spec, or leave it out";
+        for (name, given, wanted) in [
+            ("score_mod", inputs.score_mod.is_some(), spec.score_mod.is_some()),
+            ("mask_mod", inputs.mask_mod.is_some(), spec.mask_mod.is_some()),
+        ] {
+            if given && !wanted {
+                return Err(Error::input(name, "is given, but the spec has none", help));
+            }
+        }
+        let words = u32::try_from(inputs.user_data.len()).map_err(|_| {
+            Error::input("user_data", format!("{} words", inputs.user_data.len()), "give fewer than 2^32")
+        })?;
+        match (user::reads_data(spec), words) {
+            (true, 0) => {
+                Err(Error::input("user_data", "is missing", "give the words that score_mod and mask_mod read"))
+            }
+            (false, 1..) => Err(Error::input(
+                "user_data",
+                "is given, but neither score_mod nor mask_mod reads it",
+                "read it there (user_u32, user_f32), or leave it out",
+            )),
+            _ => Ok(words),
+        }
     }
 
     fn check_lengths(spec: &Spec, inputs: &Inputs, batch: u32, capacity: u32) -> Result<()> {
@@ -328,7 +432,13 @@ impl<'a> Problem<'a> {
         }
     }
 
-    fn check_angle_table(spec: &Spec, inputs: &Inputs, q_len: u32, capacity: u32) -> Result<()> {
+    fn check_angle_table(
+        spec: &Spec,
+        inputs: &Inputs,
+        q_len: u32,
+        capacity: u32,
+        packing: Option<Packing>,
+    ) -> Result<()> {
         let Some(rotary) = spec.rotary.as_ref().filter(|r| r.angle == Angle::Table) else {
             return match inputs.angle_table {
                 Some(_) => Err(Error::input(
@@ -361,6 +471,7 @@ impl<'a> Problem<'a> {
                 ));
             }
         }
+        let [q_len, capacity] = packing.map_or([q_len, capacity], |p| p.longest());
         if spec.positions == Positions::Index && (rows < capacity as i64 || rows < q_len as i64) {
             return Err(Error::input(
                 "cos",
@@ -371,6 +482,12 @@ impl<'a> Problem<'a> {
         let shortest = match (&inputs.kv_lens, inputs.kv_len) {
             (Some(lens), _) => lens.iter().copied().min().unwrap_or(0),
             (None, n) => n.unwrap_or(capacity),
+        };
+        let early = |(q, k): &(Range<u32>, Range<u32>)| q.len() > k.len();
+        let (q_len, shortest) = match packing.map(|p| p.spans().find(early)) {
+            Some(Some((q, k))) if spec.mask.alignment == Alignment::BottomRight => (q.len() as u32, k.len() as u32),
+            Some(_) => (0, 0),
+            None => (q_len, shortest),
         };
         if spec.positions == Positions::Index && q_len > shortest {
             return Err(Error::input(
@@ -394,7 +511,7 @@ impl<'a> Problem<'a> {
     pub fn shape(&self) -> Shape {
         self.shape
     }
-    /// Keys in use of sequence b.
+    /// Keys in use of batch entry b: of packed sequences, those of all.
     pub fn kv_len(&self, b: u32) -> u32 {
         match (&self.inputs.kv_lens, self.inputs.kv_len) {
             (Some(lens), _) => lens[b as usize],
@@ -402,11 +519,20 @@ impl<'a> Problem<'a> {
             (None, None) => self.shape.kv_len,
         }
     }
-    /// i': where query row i stands among the keys of sequence b.
+    /// The key rows that are in use of the sequence of query row i: what masks choose from.
+    pub fn keys(&self, b: u32, i: u32) -> Range<u32> {
+        self.packing.map_or_else(|| 0..self.kv_len(b), |p| p.of_query(i).1)
+    }
+    /// i': where query row i stands among the keys of its sequence, counted from their first.
     pub fn q_index(&self, b: u32, i: u32) -> i64 {
+        let (queries, keys) = match self.packing {
+            Some(packing) => packing.of_query(i),
+            None => (0..self.shape.q_len, 0..self.kv_len(b)),
+        };
+        let i = i as i64 - queries.start as i64;
         match self.spec.mask.alignment {
-            Alignment::BottomRight => i as i64 + self.kv_len(b) as i64 - self.shape.q_len as i64,
-            Alignment::TopLeft => i as i64,
+            Alignment::BottomRight => i + keys.len() as i64 - queries.len() as i64,
+            Alignment::TopLeft => i,
         }
     }
     /// m: the position of query row i, in the first stream.
@@ -428,7 +554,7 @@ impl<'a> Problem<'a> {
     pub(crate) fn k_positions(&self, b: u32, j: u32) -> [i32; 3] {
         match &self.inputs.k_positions {
             Some(ids) => self.streams(ids, b, j, self.shape.kv_len),
-            None => [j as i32; 3],
+            None => [(j - self.packing.map_or(0, |p| p.start_of_key(j))) as i32; 3],
         }
     }
     fn streams(&self, ids: &[i32], b: u32, token: u32, len: u32) -> [i32; 3] {
@@ -450,22 +576,41 @@ impl<'a> Problem<'a> {
             m: self.q_positions(b, i),
             n: self.k_positions(b, j),
             same_segment: of_q == of_k,
-            last: self.kv_len(b) as i64 - 1,
+            gate: self.inputs.gates.as_ref().map_or(1.0, |g| {
+                let row = (b as usize * self.spec.num_heads as usize + h as usize) * self.shape.q_len as usize;
+                g[row + i as usize]
+            }),
+            last: self.keys(b, i).len() as i64 - 1,
         }
     }
     /// The values of a parameter of the spec; their number was checked.
     pub(crate) fn parameter(&self, name: &str) -> &[f32] {
         self.inputs.parameters.get(name).map_or(&[], |v| v)
     }
+    /// Where a score stands, for the user's functions.
+    pub(crate) fn score_at(&self, b: u32, h: u32, i: u32, j: u32) -> ScoreAt {
+        let (q_index, q_pos, k_pos) = (self.q_index(b, i) as i32, self.q_position(b, i), self.k_position(b, j));
+        // packed sequences count by themselves
+        let (batch, i, j) = match self.packing {
+            Some(packing) => {
+                let (queries, keys) = packing.of_query(i);
+                (packing.sequence(i), i - queries.start, j.saturating_sub(keys.start))
+            }
+            None => (b, i, j),
+        };
+        ScoreAt { batch, head: h, i, j, q_index, q_pos, k_pos }
+    }
     /// Whether query row i of head h sees key row j.
     pub fn visible(&self, b: u32, h: u32, i: u32, j: u32) -> bool {
         let mask = &self.spec.mask;
-        let (at, j64) = (self.q_index(b, i), j as i64);
-        j < self.kv_len(b)
+        let keys = self.keys(b, i);
+        let (at, j64) = (self.q_index(b, i), j as i64 - keys.start as i64);
+        keys.contains(&j)
             && mask.right().is_none_or(|right| j64 <= at + right as i64)
             && mask.window_left.is_none_or(|left| at - left as i64 <= j64)
             && mask.chunk.is_none_or(|chunk| at.div_euclid(chunk as i64) == j64 / chunk as i64)
             && self.inputs.mask.as_ref().is_none_or(|m| m.get([b, h, i, j]))
             && self.inputs.attn_bias.as_ref().is_none_or(|d| d.get([b, h, i, j]) != f32::NEG_INFINITY)
+            && self.inputs.mask_mod.as_ref().is_none_or(|m| m.visible(&self.score_at(b, h, i, j)))
     }
 }

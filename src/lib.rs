@@ -109,7 +109,8 @@
 //!
 //! # Features
 //!
-//! - `wgpu` (default): pipelines, dispatches, `Gpu`. Without it: spec, plan, composed WGSL, bindings, reference.
+//! - `wgpu` (default): pipelines, dispatches, `Gpu`; turns on `naga`. Without it: spec, plan, composed WGSL, bindings, reference.
+//! - `naga`: plans validate a user's own `score_mod` and `mask_mod` ([`user`]); without it they refuse them.
 //! - `cli`: the program `ropewalk`.
 
 #![forbid(unsafe_code)]
@@ -127,6 +128,7 @@ mod gpu;
 mod inputs;
 mod layout;
 mod linear;
+mod packed;
 pub mod phase;
 #[cfg(feature = "wgpu")]
 mod pipeline;
@@ -142,9 +144,11 @@ mod tables;
 mod tensor;
 mod terms;
 mod tuning;
+pub mod user;
 mod variant;
+mod window;
 
-pub use bias::{alibi_slopes, t5_bucket};
+pub use bias::{alibi_slopes, log_cpb_offsets, t5_bucket};
 pub use compose::Target;
 pub use config::{ConfigOptions, RopeParameters, Stack, model_types};
 pub use embed::{
@@ -159,14 +163,17 @@ pub use plan::{ChunkDispatch, Kernel, Limits, Plan, Step, StepLayout};
 pub use reference::Output;
 pub use scaling::{LongRope, RopeScaling, Yarn};
 pub use spec::{
-    AlibiForm, Alignment, Angle, Bias, Dtype, Frequencies, MAX_HEAD_DIM, MAX_HEADS, Mask, Pairing, Positions, Rotary,
-    SCHEMA, Spec,
+    AlibiForm, Alignment, Angle, Bias, Dtype, Frequencies, KerpleKind, MAX_HEAD_DIM, MAX_HEADS, Mask, Pairing,
+    Positions, Rotary, SCHEMA, Spec,
 };
 pub use streams::{PatchPositions, Sections};
 pub use tensor::{Data, Strides, Tensor};
 pub use terms::{
     IndexMap, Norm, NormKind, Outside, Parameter, Relative, RelativeSide, Sink, Temperature, XPos, log_bucket,
 };
+pub use user::{MaskMod, ScoreAt, ScoreMod};
+
+pub use window::{grid_positions, swin_segments};
 
 /// Scores below this are taken as this, so that no exponent overflows: a key with such a score has weight 0 beside
 /// any key above it. (`-inf` in a dense bias is a mask.)

@@ -189,6 +189,9 @@ impl Linear {
             ("relative", !spec.relative.is_empty()),
             ("sink", spec.sink.is_some()),
             ("packed", spec.packed),
+            ("score_mod", spec.score_mod.is_some()),
+            ("mask_mod", spec.mask_mod.is_some()),
+            ("gated_bias", spec.gated_bias),
             ("rotary.values", rotary.is_some_and(|r| r.values)),
         ];
         match others.iter().find(|(_, set)| *set) {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! s(i,j) = cap( softmax_scale * scale_h * tau_i * < R(m)(N q_i + u_h) , R(n) N k_j > )
-//!        + A_i[h,r] + B_j[h,r] + C_h[r] + D[b,h,i,j]           r = r(m,n); where visible, else -inf
+//!        + A_i[h,r] + B_j[h,r] + gate_i C_h[r] + D[b,h,i,j]    r = r(m,n); where visible, else -inf
 //! lse_i  = log( exp(sink_h) + sum_j exp(s(i,j)) )
 //! o_i    = sum_j exp(s(i,j) - lse_i) ( R_v(n) v_j + E_V[r] )
 //! ```
@@ -11,7 +11,7 @@ use crate::bias::Place;
 pub use crate::embed::reference as embed;
 pub use crate::linear::{features, reference as linear};
 use crate::phase::ExactAngle;
-use crate::{Angle, Inputs, Pairing, Problem, RelativeSide, Result, Rotary, SCORE_FLOOR, Spec, Tensor};
+use crate::{Angle, Inputs, Norm, Pairing, Problem, RelativeSide, Result, Rotary, SCORE_FLOOR, Sink, Spec, Tensor};
 use rayon::prelude::*;
 
 /// The result of attention. `T` is f32 from a GPU (values of the storage type, widened) and f64 from the reference.
@@ -38,7 +38,7 @@ pub struct Output<T> {
 /// ```
 pub fn attention(spec: &Spec, inputs: &Inputs) -> Result<Output<f64>> {
     spec.expect_softmax()?;
-    let problem = Problem::new(spec, inputs)?;
+    let problem = Problem::for_reference(spec, inputs)?;
     let prepared = Prepared::new(&problem);
     let [batch, q_len, heads] = [problem.shape.batch, problem.shape.q_len, spec.num_heads];
     let rows: Vec<Row> = rows_of(batch, heads, q_len).into_par_iter().map(|[b, h, i]| prepared.row(b, h, i)).collect();
@@ -54,7 +54,7 @@ pub fn attention(spec: &Spec, inputs: &Inputs) -> Result<Output<f64>> {
 /// The scores that the softmax receives, `[batch, num_heads, q_len, capacity]`; -inf where masked.
 pub fn scores(spec: &Spec, inputs: &Inputs) -> Result<Vec<f64>> {
     spec.expect_softmax()?;
-    let problem = Problem::new(spec, inputs)?;
+    let problem = Problem::for_reference(spec, inputs)?;
     let prepared = Prepared::new(&problem);
     let rows = rows_of(problem.shape.batch, spec.num_heads, problem.shape.q_len);
     Ok(rows.into_par_iter().flat_map_iter(|[b, h, i]| prepared.scores(b, h, i)).collect())
@@ -132,15 +132,19 @@ pub(crate) struct Rotated {
     pub(crate) size: Vec<f32>,
     /// How much longer a token's pairs may become, 1 or more.
     pub(crate) gain: Vec<f64>,
+    /// What its norm multiplied each row by, weights aside; 1 without a norm.
+    pub(crate) factors: Vec<f32>,
     heads: usize,
     len: usize,
     dim: usize,
 }
 
 impl Rotated {
-    /// `bias`, `[heads, dim]`, is added before the rotation; `side` is 1 for q, -1 for k, 0 for v.
+    /// `norm` comes with its weights, `[dim]` or none; `bias`, `[heads, dim]`, is added before the rotation; `side` is 1 for q,
+    /// -1 for k, 0 for v.
     fn new(
         t: &Tensor,
+        norm: Option<(&Norm, &[f32])>,
         bias: Option<&[f32]>,
         rotation: Option<(&Rotary, &Angles)>,
         side: f64,
@@ -152,8 +156,18 @@ impl Rotated {
         let mut rows = vec![0.0; tokens.len() * width];
         let mut size = vec![0f32; tokens.len() * width];
         let mut gain = vec![1f64; tokens.len()];
-        let chunks = rows.par_chunks_mut(width).zip(size.par_chunks_mut(width)).zip(&mut gain).zip(&tokens);
-        chunks.for_each(|(((rows, size), gain), [b, j])| {
+        let mut factors = vec![1f32; tokens.len() * heads as usize];
+        let normalise = |x: &mut [f64], after: bool| match norm.filter(|(norm, _)| norm.after_rotation == after) {
+            None => None,
+            Some((norm, weights)) => {
+                let factor = norm.apply(x);
+                x.iter_mut().zip(weights).for_each(|(x, w)| *x *= *w as f64);
+                Some((factor as f32, weights))
+            }
+        };
+        let chunks = rows.par_chunks_mut(width).zip(size.par_chunks_mut(width));
+        let chunks = chunks.zip(factors.par_chunks_mut(heads as usize)).zip(&mut gain).zip(&tokens);
+        chunks.for_each(|((((rows, size), factors), gain), [b, j])| {
             let angles: Vec<(f64, f64)> = match rotation {
                 None => Vec::new(),
                 Some((r, angles)) => {
@@ -164,23 +178,35 @@ impl Rotated {
             *gain = angles.iter().fold(1.0, |gain, (c, s)| c.hypot(*s).max(gain));
             for h in 0..heads {
                 let mut x: Vec<f64> = t.row(*b, *j, h).collect();
+                if let Some((factor, _)) = normalise(&mut x, false) {
+                    factors[h as usize] = factor;
+                }
+                let normed = x.clone();
                 if let Some(bias) = bias {
                     x.iter_mut().zip(&bias[(h * dim) as usize..]).for_each(|(x, u)| *x += *u as f64);
                 }
+                // the norm's error is relative to N x, however much of it u cancels
+                let largest = |(x, n): (&f64, &f64)| if norm.is_some() { x.abs().max(n.abs()) } else { x.abs() };
+                let sizes: Vec<f64> = x.iter().zip(&normed).map(largest).collect();
                 let at = (h * dim) as usize..((h + 1) * dim) as usize;
                 let (y, size) = (&mut rows[at.clone()], &mut size[at]);
                 y.copy_from_slice(&x);
-                size.iter_mut().zip(&x).for_each(|(s, x)| *s = x.abs() as f32);
+                size.iter_mut().zip(&sizes).for_each(|(to, s)| *to = *s as f32);
                 for (p, (c, s)) in angles.iter().enumerate() {
                     let ([a, b], [to_a, to_b]) = rotation.expect("angles come from a rotation").0.pair(p);
                     y[to_a] = x[a] * c - x[b] * s;
                     y[to_b] = x[a] * s + x[b] * c;
-                    let length = (x[a].hypot(x[b]) * c.hypot(*s)) as f32;
+                    let length = (sizes[a].hypot(sizes[b]) * c.hypot(*s)) as f32;
                     (size[to_a], size[to_b]) = (length, length);
+                }
+                if let Some((factor, weights)) = normalise(y, true) {
+                    factors[h as usize] = factor;
+                    size.iter_mut().for_each(|s| *s *= factor);
+                    size.iter_mut().zip(weights).for_each(|(s, w)| *s *= w.abs());
                 }
             }
         });
-        Rotated { rows, size, gain, heads: heads as usize, len: len as usize, dim: dim as usize }
+        Rotated { rows, size, gain, factors, heads: heads as usize, len: len as usize, dim: dim as usize }
     }
     fn at(&self, b: u32, token: u32, head: u32) -> std::ops::Range<usize> {
         let start = ((b as usize * self.len + token as usize) * self.heads + head as usize) * self.dim;
@@ -202,6 +228,8 @@ pub(crate) struct Score {
     pub(crate) relative: f64,
     /// What closed forms of C may be off by, beyond roundings of their value.
     pub(crate) slack: f64,
+    /// Before the user's function and the floor.
+    pub(crate) plain: f64,
 }
 
 /// One query row's result.
@@ -231,10 +259,14 @@ impl<'a> Prepared<'a> {
         let (spec, inputs) = (problem.spec, problem.inputs);
         let angles = spec.rotary.as_ref().map(|r| Angles::new(r, inputs));
         let rotation = spec.rotary.as_ref().zip(angles.as_ref());
-        let q = Rotated::new(&inputs.q, bias, rotation, 1.0, |b, i| problem.q_positions(b, i));
-        let k = Rotated::new(&inputs.k, None, rotation, -1.0, |b, j| problem.k_positions(b, j));
+        let norm = |weights: &str| {
+            let weights = move |n: &'a Norm| if n.weights { problem.parameter(weights) } else { &[] };
+            spec.norm.as_ref().map(|n| (n, weights(n)))
+        };
+        let q = Rotated::new(&inputs.q, norm("q_norm"), bias, rotation, 1.0, |b, i| problem.q_positions(b, i));
+        let k = Rotated::new(&inputs.k, norm("k_norm"), None, rotation, -1.0, |b, j| problem.k_positions(b, j));
         let of_values = rotation.filter(|(r, _)| r.values);
-        let v = Rotated::new(&inputs.v, None, of_values, 0.0, |b, j| problem.k_positions(b, j));
+        let v = Rotated::new(&inputs.v, None, None, of_values, 0.0, |b, j| problem.k_positions(b, j));
         Prepared { problem, q, k, v }
     }
 
@@ -259,10 +291,18 @@ impl<'a> Prepared<'a> {
     pub(crate) fn score(&self, b: u32, h: u32, i: u32, j: u32) -> Score {
         let (problem, spec) = (self.problem, self.problem.spec);
         if !problem.visible(b, h, i, j) {
-            return Score { s: f64::NEG_INFINITY, t: 0.0, capped: 0.0, bias: 0.0, relative: 0.0, slack: 0.0 };
+            return Score {
+                s: f64::NEG_INFINITY,
+                t: 0.0,
+                capped: 0.0,
+                bias: 0.0,
+                relative: 0.0,
+                slack: 0.0,
+                plain: 0.0,
+            };
         }
         let (q, k) = (self.q_row(b, h, i).0, self.k_row(b, self.kv_head(h), j).0);
-        let t = spec.scale() * dot(q, k);
+        let t = spec.scale() * self.query_scale(h, i, b) * dot(q, k);
         let capped = match spec.logits_soft_cap {
             Some(c) => c * (t / c).tanh(),
             None => t,
@@ -276,9 +316,9 @@ impl<'a> Prepared<'a> {
             }
             for term in &problem.terms {
                 let c = term.value(&place);
-                s += c.value;
-                bias += c.value.abs();
-                slack += c.slack;
+                s += place.gate * c.value;
+                bias += (place.gate * c.value).abs();
+                slack += place.gate.abs() * c.slack;
             }
         }
         if let Some(dense) = &problem.inputs.attn_bias {
@@ -286,10 +326,32 @@ impl<'a> Prepared<'a> {
             s += d;
             bias += d.abs();
         }
+        let plain = s;
+        if let Some(modify) = problem.inputs.score_mod.as_ref().filter(|_| !s.is_nan()) {
+            s = modify.value(s, &problem.score_at(b, h, i, j));
+        }
         if s < SCORE_FLOOR {
             s = SCORE_FLOOR;
         }
-        Score { s, t, capped, bias, relative, slack }
+        Score { s, t, capped, bias, relative, slack, plain }
+    }
+
+    /// scale_h * tau_i.
+    pub(crate) fn query_scale(&self, h: u32, i: u32, b: u32) -> f64 {
+        let (problem, spec) = (self.problem, self.problem.spec);
+        let tau = spec.temperature.map_or(1.0, |t| t.tau(problem.q_position(b, i)));
+        match spec.head_scale {
+            true => tau * problem.parameter("head_scale").get(h as usize).map_or(1.0, |s| spec.head_scale_of(*s)),
+            false => tau,
+        }
+    }
+    /// The logit of head h's sink.
+    pub(crate) fn sink(&self, h: u32) -> Option<f64> {
+        let learned = || self.problem.parameter("sinks").get(h as usize).map_or(0.0, |s| *s as f64);
+        self.problem.spec.sink.map(|sink| match sink {
+            Sink::Zero => 0.0,
+            Sink::Learned => learned().max(SCORE_FLOOR),
+        })
     }
 
     /// A and B of a score, each with the sum of the sizes of its products.
@@ -352,13 +414,14 @@ impl<'a> Prepared<'a> {
 
     /// o_i and lse_i.
     pub(crate) fn row(&self, b: u32, h: u32, i: u32) -> Row {
-        let s = self.scores(b, h, i);
-        let lse = log_sum_exp(&s);
+        let keys = self.problem.keys(b, i);
+        let s: Vec<f64> = keys.clone().map(|j| self.score(b, h, i, j).s).collect();
+        let lse = log_sum_exp(&s, self.sink(h));
         let mut out = vec![0.0; self.problem.spec.v_head_dim as usize];
-        for (j, s) in s.iter().enumerate().filter(|(_, s)| **s != f64::NEG_INFINITY) {
+        for (j, s) in keys.zip(&s).filter(|(_, s)| **s != f64::NEG_INFINITY) {
             let p = (s - lse).exp();
-            out.iter_mut().zip(self.v_row(b, self.kv_head(h), j as u32).0).for_each(|(o, v)| *o += p * v);
-            for row in self.value_rows(b, h, i, j as u32) {
+            out.iter_mut().zip(self.v_row(b, self.kv_head(h), j).0).for_each(|(o, v)| *o += p * v);
+            for row in self.value_rows(b, h, i, j) {
                 out.iter_mut().zip(row).for_each(|(o, e)| *o += p * *e as f64);
             }
         }
@@ -366,10 +429,11 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// log sum exp; -inf of nothing, NaN if any score is.
-pub(crate) fn log_sum_exp(s: &[f64]) -> f64 {
-    let max = s.iter().copied().fold(f64::NEG_INFINITY, |m, x| if x > m || x.is_nan() { x } else { m });
-    if max == f64::NEG_INFINITY { max } else { max + s.iter().map(|s| (s - max).exp()).sum::<f64>().ln() }
+/// log sum exp of scores and a sink; -inf of nothing, NaN if any score is.
+pub(crate) fn log_sum_exp(s: &[f64], sink: Option<f64>) -> f64 {
+    let all = || s.iter().copied().chain(sink);
+    let max = all().fold(f64::NEG_INFINITY, |m, x| if x > m || x.is_nan() { x } else { m });
+    if max == f64::NEG_INFINITY { max } else { max + all().map(|s| (s - max).exp()).sum::<f64>().ln() }
 }
 
 /// Eight partial sums: fast, and closer to the exact sum than one.

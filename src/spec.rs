@@ -324,6 +324,44 @@ pub enum Bias {
         /// Which row.
         index: IndexMap,
     },
+    /// Swin v2's continuous bias of a window (Liu et al. 2022): 16 sigmoid(w2 relu(w1 c + b1)) of the log-spaced offset c
+    /// ([`log_cpb_offsets`](crate::log_cpb_offsets)), tabulated by the host in f64 over the rows of [`IndexMap::Grid`]. Parameters:
+    /// `cpb_w1` `[hidden, 2]`, `cpb_b1` `[hidden]`, `cpb_w2` `[num_heads, hidden]`.
+    LogCpb {
+        /// Rows of the window.
+        height: u32,
+        /// Columns of the window.
+        width: u32,
+        /// Rows and columns of the window that the model was trained with, which scale the offsets; `None`: those of this one.
+        #[serde(default)]
+        pretrained: Option<[u32; 2]>,
+        /// Units of the hidden layer (512).
+        hidden: u32,
+    },
+    /// KERPLE (Chi et al. 2022): a kernel of the distance |m - n|, with two learned numbers for each head: the parameters
+    /// `kerple_p` and `kerple_a`, `[num_heads]`, both taken as at least `eps`. Two-sided, as in the paper; its published code is causal.
+    Kerple {
+        /// Which kernel.
+        kind: KerpleKind,
+        /// The least p and a (0.01).
+        #[serde(default = "kerple_eps")]
+        eps: f64,
+    },
+}
+
+fn kerple_eps() -> f64 {
+    0.01
+}
+
+/// KERPLE's kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum KerpleKind {
+    /// -p ln(1 + a |m - n|).
+    Log,
+    /// -a |m - n|^p, with p at most 2.
+    Power,
 }
 
 impl Bias {
@@ -331,7 +369,8 @@ impl Bias {
     pub fn index(&self) -> Option<IndexMap> {
         match self {
             Bias::Indexed { index } => Some(*index),
-            Bias::Table { .. } | Bias::T5 { .. } | Bias::Alibi { .. } => None,
+            Bias::LogCpb { height, width, .. } => Some(IndexMap::Grid { height: *height, width: *width, class: false }),
+            _ => None,
         }
     }
 }
@@ -436,6 +475,9 @@ pub struct Spec {
     /// C, added in this order.
     #[serde(default)]
     pub bias: Vec<Bias>,
+    /// C, all of it, is multiplied by a gate of the query, `gates` among the inputs (WavLM).
+    #[serde(default)]
+    pub gated_bias: bool,
     /// D: a tensor `attn_bias`, broadcast over batch and heads, is among the inputs. -inf there is a mask.
     #[serde(default)]
     pub dense_bias: bool,
@@ -454,6 +496,9 @@ pub struct Spec {
     /// scale_h: the parameter `head_scale`, `[num_heads]`, multiplies the softmax scale.
     #[serde(default)]
     pub head_scale: bool,
+    /// The parameter `head_scale` holds logarithms: scale_h = exp(min(head_scale, this)), in f64 (Swin v2's `logit_scale`: ln 100).
+    #[serde(default)]
+    pub head_scale_exp: Option<f64>,
     /// u: the parameter `content_bias`, `[num_heads, head_dim]`, is added to q before the rotation.
     #[serde(default)]
     pub content_bias: bool,
@@ -463,9 +508,16 @@ pub struct Spec {
     /// One more logit in the softmax's denominator.
     #[serde(default)]
     pub sink: Option<Sink>,
-    /// Sequences of different lengths lie one after the other in one batch entry: `cu_seqlens_q` and `cu_seqlens_k`.
+    /// Sequences of different lengths lie one after the other in one batch entry: `cu_seqlens_q` and `cu_seqlens_k` say where.
+    /// Each attends within itself; masks and positions by index count from its first token. Not together with `kv_lens`.
     #[serde(default)]
     pub packed: bool,
+    /// The user's own function of a score, WGSL: see [`user`](crate::user).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score_mod: Option<String>,
+    /// The user's own mask, WGSL: see [`user`](crate::user).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_mod: Option<String>,
     /// Linear attention in place of the softmax.
     #[serde(default)]
     pub linear: Option<Linear>,
@@ -490,16 +542,20 @@ impl Spec {
             softmax_scale: None,
             logits_soft_cap: None,
             bias: Vec::new(),
+            gated_bias: false,
             dense_bias: false,
             mask: Mask::none(),
             kv_lens: false,
             norm: None,
             temperature: None,
             head_scale: false,
+            head_scale_exp: None,
             content_bias: false,
             relative: Vec::new(),
             sink: None,
             packed: false,
+            score_mod: None,
+            mask_mod: None,
             linear: None,
         }
     }
@@ -515,6 +571,16 @@ impl Spec {
     /// Writes a spec file.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a spec holds only numbers, strings, lists and maps")
+    }
+
+    /// scale_h of a value of the parameter `head_scale`.
+    pub(crate) fn head_scale_of(&self, value: f32) -> f64 {
+        let value = value as f64;
+        match self.head_scale_exp {
+            Some(max) if value > max => max.exp(),
+            Some(_) => value.exp(),
+            None => value,
+        }
     }
 
     /// The scale that multiplies q.k.
@@ -590,8 +656,21 @@ impl Spec {
         if self.bias.iter().filter(|b| matches!(b, Bias::Alibi { .. })).count() > 1 {
             return Err(Error::spec("bias", "holds alibi twice", "add the slopes into one term"));
         }
+        if let Some(max) = self.head_scale_exp
+            && !(self.head_scale && (-60.0..=60.0).contains(&max))
+        {
+            let help = "set head_scale too, and give a logarithm from -60 to 60 (ln 100 in Swin v2)";
+            return Err(Error::spec("head_scale_exp", format!("is {max}"), help));
+        }
+        if self.gated_bias && self.bias.is_empty() {
+            let help = "add the bias that the gates multiply, or leave it out";
+            return Err(Error::spec("gated_bias", "is set without a bias", help));
+        }
         if self.mask.chunk == Some(0) {
             return Err(Error::spec("mask.chunk", "is 0", "give the keys of a chunk, or leave it out"));
+        }
+        if self.packed && self.kv_lens {
+            return Err(Error::spec("kv_lens", "is set beside packed", "leave it out: cu_seqlens_k says it"));
         }
         if let Some(linear) = &self.linear {
             linear.validate(self)?;
@@ -655,6 +734,23 @@ impl Spec {
                 }
             }
             Bias::Indexed { .. } => {}
+            Bias::Kerple { eps, .. } => {
+                if !(1e-6..=1.0).contains(eps) {
+                    let help = "give a number from 1e-6 to 1 (0.01 in the paper's code)";
+                    return Err(Error::spec(field("kerple.eps"), format!("is {eps}"), help));
+                }
+            }
+            Bias::LogCpb { height, width, pretrained, hidden } => {
+                let rows = 4 * *height as u64 * *width as u64;
+                if *hidden == 0 || rows.saturating_mul(*hidden as u64) > 1 << 32 {
+                    let help = "give 1 or more (512 in the paper), fewer than 2^32 / (4 height width)";
+                    return Err(Error::spec(field("log_cpb.hidden"), format!("is {hidden}"), help));
+                }
+                if let Some(sides) = pretrained.filter(|sides| sides.iter().any(|n| *n < 2)) {
+                    let help = "give sides of 2 or more, or leave it out";
+                    return Err(Error::spec(field("log_cpb.pretrained"), format!("is {sides:?}"), help));
+                }
+            }
         }
         Ok(())
     }
@@ -705,21 +801,29 @@ impl Spec {
             let bias = if relative.query_bias { "+v" } else { "" };
             terms.push(format!("{}({}{bias})", relative.name(), relative.index.name()));
         }
+        let gated = if self.gated_bias { "gated " } else { "" };
         for bias in &self.bias {
-            terms.push(match bias {
-                Bias::Indexed { index } => format!("C({})", index.name()),
-                Bias::Table { .. } => "C(table)".into(),
-                Bias::T5 { .. } => "C(t5)".into(),
+            let name = match bias {
+                Bias::LogCpb { .. } => "log-cpb".into(),
+                Bias::Kerple { kind: KerpleKind::Log, .. } => "kerple log".into(),
+                Bias::Kerple { kind: KerpleKind::Power, .. } => "kerple power".into(),
+                Bias::Indexed { index } => index.name().to_string(),
+                Bias::Table { .. } => "table".into(),
+                Bias::T5 { .. } => "t5".into(),
                 Bias::Alibi { form, .. } => match form {
-                    AlibiForm::Relative => "C(alibi)".into(),
-                    AlibiForm::Symmetric => "C(alibi symmetric)".into(),
-                    AlibiForm::KeyPosition => "C(alibi key)".into(),
-                    AlibiForm::KeyFromEnd => "C(alibi key from end)".into(),
+                    AlibiForm::Relative => "alibi".into(),
+                    AlibiForm::Symmetric => "alibi symmetric".into(),
+                    AlibiForm::KeyPosition => "alibi key".into(),
+                    AlibiForm::KeyFromEnd => "alibi key from end".into(),
                 },
-            });
+            };
+            terms.push(format!("C({gated}{name})"));
         }
         if self.dense_bias {
             terms.push("D".into());
+        }
+        if self.score_mod.is_some() {
+            terms.push("score_mod".into());
         }
         if self.mask.causal {
             terms.push(
@@ -741,6 +845,9 @@ impl Spec {
         }
         if self.sink.is_some() {
             terms.push("sink".into());
+        }
+        if self.mask_mod.is_some() {
+            terms.push("mask_mod".into());
         }
         if self.kv_lens {
             terms.push("kv_lens".into());

@@ -50,6 +50,7 @@ impl TableLayout {
         parameters: &BTreeMap<String, Vec<f32>>,
         angles: Option<&AngleTable>,
     ) -> Result<Vec<f32>> {
+        spec.check_parameters(parameters)?;
         let terms = bias::resolve(spec, parameters)?;
         let mut packed = Vec::with_capacity(self.words as usize);
         for (name, _, words) in &self.entries {
@@ -58,7 +59,13 @@ impl TableLayout {
             let values = match (term, map) {
                 (Some(i), _) => terms.get(i).map(TermData::packed).unwrap_or_default(),
                 (None, Some(map)) => lookup(&map),
-                (None, None) => parameters.get(name).cloned().unwrap_or_default(),
+                (None, None) => {
+                    let given = parameters.get(name).cloned().unwrap_or_default();
+                    match name == "head_scale" {
+                        true => given.into_iter().map(|s| spec.head_scale_of(s) as f32).collect(),
+                        false => given,
+                    }
+                }
             };
             if values.len() as u64 != *words {
                 return Err(crate::Error::input(

@@ -3,6 +3,7 @@
 
 use crate::{Error, MAX_HEADS, Positions, Result, Spec};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// N: a norm of every head's row of q and of k.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -37,9 +38,33 @@ impl Norm {
     pub fn new(kind: NormKind, eps: f64) -> Self {
         Norm { kind, eps, weights: false, after_rotation: false }
     }
+    /// What the row's root mean square (`Rms`) or length (`L2`) is at least divided by.
+    pub(crate) fn least(&self) -> f64 {
+        match self.kind {
+            NormKind::Rms => self.eps.sqrt(),
+            NormKind::L2 => self.eps,
+        }
+    }
+    /// Normalises a row without its weights and gives the factor. A row of zeros stays so (with eps 0 too); one that
+    /// holds a NaN or an infinity becomes NaN.
+    pub(crate) fn apply(&self, row: &mut [f64]) -> f64 {
+        let square: f64 = row.iter().map(|x| x * x).sum();
+        let length = match self.kind {
+            NormKind::Rms => (square / row.len() as f64 + self.eps).sqrt(),
+            NormKind::L2 => square.sqrt().max(self.eps),
+        };
+        let factor = match length {
+            _ if !square.is_finite() => f64::NAN,
+            0.0 => 1.0,
+            length => 1.0 / length,
+        };
+        row.iter_mut().for_each(|x| *x *= factor);
+        factor
+    }
 }
 
-/// tau: multiplies a query's scores by 1 + scale * ln(1 + floor((m + 1) / floor)) (Llama 4).
+/// tau: multiplies a query's scores by 1 + scale * ln(1 + floor((m + 1) / floor)) (Llama 4), with m of the first position
+/// stream. Before position 0, where the logarithm has no value, tau is 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -55,16 +80,24 @@ impl Temperature {
     pub fn new(scale: f64, floor: u32) -> Self {
         Temperature { scale, floor }
     }
+    /// ln(1 + floor((m + 1) / floor)).
+    pub(crate) fn log(&self, position: i32) -> f64 {
+        if position < 0 { 0.0 } else { (1.0 + ((position as i64 + 1) / self.floor.max(1) as i64) as f64).ln() }
+    }
+    /// tau of a query's position.
+    pub fn tau(&self, position: i32) -> f64 {
+        1.0 + self.scale * self.log(position)
+    }
 }
 
-/// One more logit of every head, in the softmax's denominator only.
+/// One more logit of every head, in the softmax's denominator only. Logits below -1e30 are taken as -1e30, as scores are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Sink {
     /// A logit of 0 (onnxruntime's `smooth_softmax`).
     Zero,
-    /// The parameter `sinks`, `[num_heads]` (GPT-OSS).
+    /// The parameter `sinks`, `[num_heads]`, finite (GPT-OSS).
     Learned,
 }
 
@@ -408,6 +441,20 @@ impl Spec {
         all
     }
 
+    /// Refuses values of parameters that no result can be made of: sinks that are not finite. NaN and infinities in other
+    /// parameters are data, and go where the equation takes them.
+    pub(crate) fn check_parameters(&self, parameters: &BTreeMap<String, Vec<f32>>) -> Result<()> {
+        let sinks = parameters.get("sinks").filter(|_| self.sink == Some(Sink::Learned));
+        match sinks.and_then(|s| s.iter().enumerate().find(|(_, x)| !x.is_finite())) {
+            Some((head, x)) => Err(Error::input(
+                "sinks",
+                format!("the logit of head {head} is {x}"),
+                "give finite logits (a very low one, -1e30, is no sink)",
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// Position streams that rotation and index maps read: 1, or more for m-RoPE and 2-D systems.
     pub fn position_streams(&self) -> u32 {
         let rotary = self.rotary.iter().flat_map(|r| r.streams.iter().copied());
@@ -439,22 +486,6 @@ impl Spec {
                 format!("is index, but the terms read {streams} streams"),
                 "set it to ids and give positions [streams, batch, len]",
             )),
-        }
-    }
-
-    /// Terms that this version of the kernels does not compute yet, by field.
-    pub(crate) fn unfinished(&self) -> Result<()> {
-        let missing = [
-            ("norm", self.norm.is_some()),
-            ("temperature", self.temperature.is_some()),
-            ("head_scale", self.head_scale),
-            ("sink", self.sink.is_some()),
-            ("packed", self.packed),
-            ("mask.chunk", self.mask.chunk.is_some()),
-        ];
-        match missing.iter().find(|(_, set)| *set) {
-            Some((field, _)) => Err(Error::spec(*field, "is not computed by this version", "leave it out")),
-            None => Ok(()),
         }
     }
 

@@ -3,9 +3,12 @@
 use crate::layout::{Binding, MAX_PAIRS, Slot};
 use crate::plan::{Kernel, padded, table_rows};
 use crate::tables::{TableLayout, bias_name, lookup_name};
-use crate::terms::{IndexMap, Outside, RelativeSide};
+use crate::terms::{IndexMap, NormKind, Outside, RelativeSide, Sink};
 use crate::tuning::TILE_Q;
-use crate::{AlibiForm, Alignment, Angle, Bias, Decay, Dtype, FeatureMap, Linear, Pairing, Positions, Spec, bias};
+use crate::{
+    AlibiForm, Alignment, Angle, Bias, Decay, Dtype, FeatureMap, KerpleKind, Linear, Pairing, Positions, Spec, bias,
+    user,
+};
 use std::fmt::Write;
 
 /// The choice of files: every variant is one file in one slot.
@@ -104,7 +107,12 @@ impl<'a> Files<'a> {
         self.kv_length();
         self.relative();
         self.add(if self.spec.logits_soft_cap.is_some() { "cap/tanh.wgsl" } else { "cap/none.wgsl" }, &[]);
+        if self.spec.logits_soft_cap.is_some() {
+            self.add("common/tanh.wgsl", &[]);
+        }
         self.terms();
+        self.add(if self.spec.score_mod.is_some() { "score_mod/user.wgsl" } else { "score_mod/none.wgsl" }, &[]);
+        self.user();
         self.mask();
     }
 
@@ -157,6 +165,23 @@ impl<'a> Files<'a> {
                 self.add("feature/softmax.wgsl", &[]);
                 self.table4();
             }
+        }
+    }
+
+    /// What the user's functions may call.
+    fn user(&mut self) {
+        if user::texts(self.spec).is_empty() {
+            return;
+        }
+        self.add("user/at.wgsl", &[]);
+        if user::mentions(self.spec, "distance") {
+            self.add("term/distance.wgsl", &[]);
+        }
+        if user::mentions(self.spec, "tanh_f32") {
+            self.add("common/tanh.wgsl", &[]);
+        }
+        if user::reads_data(self.spec) {
+            self.add("user/data.wgsl", &[Slot::Dense]);
         }
     }
 
@@ -225,14 +250,28 @@ impl<'a> Files<'a> {
         self.spec.rotary.as_ref().is_some_and(|r| r.streams.iter().any(|s| *s > 0))
     }
     fn sequence(&mut self) {
-        self.add("sequence/batched.wgsl", &[Slot::Step]);
+        let file = if self.spec.packed { "sequence/packed.wgsl" } else { "sequence/batched.wgsl" };
+        self.add(file, &[Slot::Step]);
     }
     fn norm(&mut self) {
         if let Some(features) = self.spec.rotates_features() {
             self.feature_map(features);
             return self.add("norm/features.wgsl", &[]);
         }
-        self.add("norm/none.wgsl", &[]);
+        let Some(norm) = self.spec.norm else { return self.add("norm/none.wgsl", &[]) };
+        self.add(if norm.after_rotation { "norm/after.wgsl" } else { "norm/before.wgsl" }, &[]);
+        self.add("common/norm.wgsl", &[]);
+        match norm.kind {
+            NormKind::Rms => self.add("norm/rms.wgsl", &[]),
+            NormKind::L2 => self.add("norm/l2.wgsl", &[]),
+        }
+        match norm.weights {
+            true => {
+                self.add("norm/weighted.wgsl", &[Slot::Tables]);
+                self.table4();
+            }
+            false => self.add("norm/unweighted.wgsl", &[]),
+        }
     }
     fn content_bias(&mut self) {
         match self.spec.content_bias {
@@ -244,13 +283,31 @@ impl<'a> Files<'a> {
         }
     }
     fn scale(&mut self) {
-        self.add("scale/none.wgsl", &[]);
+        let mut factors = Vec::new();
+        if self.spec.temperature.is_some() {
+            self.add("scale/temperature.wgsl", &[]);
+            self.add("common/ln.wgsl", &[]);
+            factors.push("temperature(position)");
+        }
+        if self.spec.head_scale {
+            self.add("scale/head.wgsl", &[Slot::Tables]);
+            factors.push("scale_of_head(head)");
+        }
+        if factors.is_empty() {
+            return self.add("scale/none.wgsl", &[]);
+        }
+        let product = factors.join(" * ");
+        let _ = writeln!(self.glue, "fn query_scale(head: u32, position: i32) -> f32 {{ return {product}; }}");
     }
     fn values(&mut self) {
         self.add(if self.spec.rotates_values() { "value/rotated.wgsl" } else { "value/direct.wgsl" }, &[]);
     }
     fn sink(&mut self) {
-        self.add("sink/none.wgsl", &[]);
+        match self.spec.sink {
+            None => self.add("sink/none.wgsl", &[]),
+            Some(Sink::Zero) => self.add("sink/zero.wgsl", &[]),
+            Some(Sink::Learned) => self.add("sink/head.wgsl", &[Slot::Tables]),
+        }
     }
     /// Rows of `tables`, four elements at a time.
     fn table4(&mut self) {
@@ -428,7 +485,12 @@ impl<'a> Files<'a> {
     }
 
     fn kv_length(&mut self) {
-        self.add(if self.spec.kv_lens { "length/per_sequence.wgsl" } else { "length/shared.wgsl" }, &[]);
+        let file = match (self.spec.packed, self.spec.kv_lens) {
+            (true, _) => "length/packed.wgsl",
+            (false, true) => "length/per_sequence.wgsl",
+            (false, false) => "length/shared.wgsl",
+        };
+        self.add(file, &[]);
     }
     fn q_position(&mut self) {
         match self.spec.positions {
@@ -470,10 +532,21 @@ impl<'a> Files<'a> {
                     self.add("term/distance.wgsl", &[]);
                     calls.push(format!("term_table(at, {first}u, {}, {})", wgsl_i32(min), wgsl_i32(max)));
                 }
-                Bias::Indexed { index } => {
-                    let row = self.index(index);
+                Bias::Indexed { .. } | Bias::LogCpb { .. } => {
+                    let Some(index) = bias.index() else { continue };
+                    let row = self.index(&index);
                     self.add("term/indexed.wgsl", &[Slot::Tables]);
                     calls.push(format!("term_indexed(at, {first}u, {rows}u, {row})"));
+                }
+                Bias::Kerple { kind, .. } => {
+                    let (file, name) = match kind {
+                        KerpleKind::Log => ("term/kerple_log.wgsl", "kerple_log"),
+                        KerpleKind::Power => ("term/kerple_power.wgsl", "kerple_power"),
+                    };
+                    self.add(file, &[Slot::Tables]);
+                    self.add("term/distance.wgsl", &[]);
+                    self.add("common/ln.wgsl", &[]);
+                    calls.push(format!("term_{name}(at, {first}u)"));
                 }
                 Bias::Alibi { form, .. } => {
                     let (file, call) = match form {
@@ -489,6 +562,10 @@ impl<'a> Files<'a> {
                     calls.push(call.to_string());
                 }
             }
+        }
+        if self.spec.gated_bias {
+            self.add("term/gate.wgsl", &[Slot::Dense]);
+            calls = vec![format!("gate(at) * ({})", calls.join(" + "))];
         }
         if self.spec.dense_bias {
             self.add("term/dense.wgsl", &[Slot::Dense]);
@@ -516,12 +593,21 @@ impl<'a> Files<'a> {
             seen.push("left_visible(at)");
             ranges += "    range = left_keys(range, q_index(batch, first), q_index(batch, last));\n";
         }
+        if mask.chunk.is_some() {
+            self.add("mask/chunk.wgsl", &[]);
+            seen.push("chunk_visible(at)");
+            ranges += "    range = chunk_of_keys(range, q_index(batch, first), q_index(batch, last));\n";
+        }
         if mask.dense {
             self.add("mask/bits.wgsl", &[]);
             seen.push("bits_visible(at)");
         }
         if self.spec.dense_bias {
             seen.push("dense_visible(at)");
+        }
+        if self.spec.mask_mod.is_some() {
+            self.add("mask/user.wgsl", &[]);
+            seen.push("user_visible(at)");
         }
         if seen.is_empty() {
             seen.push("true");
@@ -577,6 +663,16 @@ pub(crate) fn preamble(kernel: Kernel, spec: &Spec, tile_k: u32, bindings: &[Bin
     }
     let _ = writeln!(text, "const WINDOW_LEFT: i32 = {};", window(spec.mask.window_left));
     let _ = writeln!(text, "const WINDOW_RIGHT: i32 = {};", window(spec.mask.right()));
+    if let Some(chunk) = spec.mask.chunk {
+        let _ = writeln!(text, "const MASK_CHUNK: i32 = {};", chunk.min(1 << 30));
+    }
+    if let Some(norm) = &spec.norm {
+        let _ = writeln!(text, "const NORM_LEAST: f32 = {};", wgsl_f32(norm.least()));
+    }
+    if let Some(temperature) = &spec.temperature {
+        let _ = writeln!(text, "const TEMPERATURE_SCALE: f32 = {};", wgsl_f32(temperature.scale));
+        let _ = writeln!(text, "const TEMPERATURE_FLOOR: u32 = {}u;", temperature.floor);
+    }
     for (name, start) in TableLayout::new(spec).constants() {
         let _ = writeln!(text, "const {name}: u32 = {start}u;");
     }

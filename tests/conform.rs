@@ -164,7 +164,8 @@ fn text_ends_with_the_counts() {
 
 /// Whether a case lists the tensor for comparison.
 fn is_listed(case: &Case, name: &str) -> bool {
-    let of_model = ["alibi", "position_bias", "slopes", "buckets", "inv_freq"].iter().any(|p| name.starts_with(p));
+    let of_model =
+        ["alibi", "position_bias", "slopes", "buckets", "inv_freq", "relative_"].iter().any(|p| name.starts_with(p));
     let angles = (name.starts_with("cos") || name.starts_with("sin"))
         && (case.tensors.contains_key("inv_freq") || case.parameters()["model"].is_string());
     name.starts_with("expected") || of_model || angles

@@ -58,6 +58,12 @@ fn axes() -> Vec<Vec<Change>> {
             |_, _, _| (),
             |s, _, _| s.bias.push(Bias::Table { min: -10, max: 20 }),
             |s, _, _| s.bias.push(Bias::Table { min: i32::MIN, max: i32::MIN + 5 }),
+            |s, _, _| s.bias.push(Bias::Kerple { kind: KerpleKind::Log, eps: 0.01 }),
+            |s, _, _| s.bias.push(Bias::Kerple { kind: KerpleKind::Power, eps: 0.01 }),
+            |s, _, _| {
+                s.bias.push(Bias::LogCpb { height: 3, width: 2, pretrained: None, hidden: 5 });
+                s.positions = Positions::Ids;
+            },
             |s, _, _| s.bias.push(Bias::T5 { num_buckets: 32, max_distance: 128, bidirectional: true }),
             |s, _, _| {
                 s.bias.push(Bias::T5 { num_buckets: 8, max_distance: 20, bidirectional: false });
@@ -71,7 +77,12 @@ fn axes() -> Vec<Vec<Change>> {
             |s, _, _| alibi(s, AlibiForm::KeyPosition),
             |s, _, _| alibi(s, AlibiForm::KeyFromEnd),
         ],
-        vec![|_, _, _| (), |s, _, _| s.dense_bias = true],
+        vec![
+            |_, _, _| (),
+            |s, _, _| s.dense_bias = true,
+            |s, _, _| (s.gated_bias, s.dense_bias) = (!s.bias.is_empty(), true),
+            |s, _, _| s.gated_bias = !s.bias.is_empty(),
+        ],
         vec![
             |_, _, _| (),
             |s, _, _| s.mask.causal = true,
@@ -80,7 +91,7 @@ fn axes() -> Vec<Vec<Change>> {
             |s, _, _| (s.mask.window_left, s.mask.causal) = (Some(u32::MAX), true),
         ],
         vec![|_, _, _| (), |s, _, _| s.mask.dense = true],
-        vec![|_, _, _| (), |s, _, _| s.kv_lens = true],
+        vec![|_, _, _| (), |s, _, _| s.kv_lens = true, |s, _, _| s.packed = true],
         vec![|_, _, _| (), |s, _, _| s.content_bias = true],
         vec![
             |_, _, _| (),
@@ -97,6 +108,18 @@ fn axes() -> Vec<Vec<Change>> {
         vec![|_, _, _| (), |s, _, _| s.bias.push(Bias::Indexed { index: IndexMap::Segment }), |s, _, _| {
             s.bias.push(Bias::Indexed { index: IndexMap::Grid { height: 4, width: 4, class: false } });
             s.positions = Positions::Ids;
+        }],
+        vec![
+            |_, _, _| (),
+            |s, _, _| s.score_mod = Some("\nfn score_mod(s: f32, at: ScoreAt) -> f32 {\n    return -s;\n}".into()),
+            |spec, shape, _| {
+                let value = "tanh_f32(s) + user_f32(at.j) * f32(distance(at))";
+                spec.score_mod = Some(format!("fn score_mod(s: f32, at: ScoreAt) -> f32 {{ return {value}; }}"));
+                shape.user_words = 3;
+            },
+        ],
+        vec![|_, _, _| (), |s, _, _| {
+            s.mask_mod = Some("fn mask_mod(at: ScoreAt) -> bool {\n    return at.k_pos > 3;\n}\n".into())
         }],
     ]
 }
@@ -115,7 +138,7 @@ fn plan(kernel: Kernel, changes: &[Change]) -> Plan {
     let mut shape = Shape::new(&spec, 2, 5, 70);
     // changes of the spec come first on every axis, so that the shape follows
     changes.iter().for_each(|change| change(&mut spec, &mut shape, &mut limits));
-    shape = Shape::new(&spec, 2, 5, 70);
+    shape = if spec.packed { Shape::packed(&spec, 3, 5, 70) } else { Shape::new(&spec, 2, 5, 70) };
     changes.iter().for_each(|change| change(&mut spec.clone(), &mut shape, &mut limits));
     if kernel == (Kernel::RotateQ { in_place: false }) || kernel == (Kernel::RotateK { in_place: false }) {
         shape.out = Strides::bshd(70, 4, spec.head_dim);
@@ -338,6 +361,15 @@ fn lines_map_back_to_files() {
             let (file, at) = plan.locate(n + 1);
             // the separators between files belong to nobody
             if file == "(preamble)" || line.is_empty() || line.starts_with("// ---- ") {
+                continue;
+            }
+            let own = match file {
+                "score_mod" => plan.spec().score_mod.as_deref(),
+                "mask_mod" => plan.spec().mask_mod.as_deref(),
+                _ => None,
+            };
+            if let Some(own) = own {
+                assert_eq!(own.lines().nth(at - 1), Some(line), "{}: line {at} of {file}", plan.label());
                 continue;
             }
             let text = read.entry(file).or_insert_with(|| std::fs::read_to_string(folder.join(file)).expect("a file"));

@@ -3,8 +3,8 @@
 use super::Op;
 use crate::{
     AlibiForm, Alignment, Angle, AngleTable, Bias, Data, Decay, Dense, Dtype, FeatureMap, Frequencies, IndexMap,
-    Inputs, Linear, Mask, Normalizer, Outside, Pairing, Positions, Relative, RelativeSide, Result, Rotary, Spec,
-    Strides, Tensor, XPos,
+    Inputs, KerpleKind, Linear, Mask, MaskMod, Norm, NormKind, Normalizer, Outside, Pairing, Positions, Relative,
+    RelativeSide, Result, Rotary, ScoreAt, ScoreMod, Sink, Spec, Strides, Temperature, Tensor, XPos,
 };
 use std::f64::consts::{FRAC_PI_4, TAU};
 
@@ -17,6 +17,8 @@ pub(super) struct Draft {
     seed: u64,
     kv_len: Option<u32>,
     kv_lens: Option<Vec<u32>>,
+    /// The starts of packed sequences in q and in k.
+    starts: Option<(Vec<u32>, Vec<u32>)>,
     layout: Layout,
     positions: Ids,
     /// Which of batch, heads, rows, keys the dense bias has in full.
@@ -25,6 +27,9 @@ pub(super) struct Draft {
     mask: [bool; 4],
     hidden: Hidden,
     values: Values,
+    score_mod: Option<ScoreMod>,
+    mask_mod: Option<MaskMod>,
+    user_data: Vec<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -47,6 +52,8 @@ enum Ids {
     Near,
     /// All of i32, its ends included.
     Far,
+    /// From -1 to 7: a window and what lies around it.
+    Grid,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -101,6 +108,11 @@ pub(super) enum Group {
     Streams,
     XPos,
     RotatedValues,
+    OwnScore,
+    OwnMask,
+    Norm,
+    Factor,
+    Sink,
     Linear,
 }
 
@@ -109,7 +121,7 @@ impl Group {
     pub(super) fn matters_to(self, op: Op) -> bool {
         match op {
             Op::Attention => self != Group::Linear,
-            Op::Scores => !matches!(self, Group::Values | Group::Linear),
+            Op::Scores => !matches!(self, Group::Values | Group::Linear | Group::Sink),
             Op::Linear => matches!(
                 self,
                 Group::Heads
@@ -132,6 +144,7 @@ impl Group {
                     | Group::Layout
                     | Group::Streams
                     | Group::XPos
+                    | Group::Norm
             ),
         }
     }
@@ -139,9 +152,9 @@ impl Group {
 
 pub(super) const DEVIATIONS: &[Deviation] = {
     use Group::{
-        Angle as A, Bias as B, Cap, Dense as D, Dims, Heads, Layout as L, Length, Linear as N, Mask as M, Model,
-        Positions as P, Relative as E, Rotary as R, RotatedValues as RV, Scale, Streams as S, Values as V, Window as W,
-        XPos as X,
+        Angle as A, Bias as B, Cap, Dense as D, Dims, Factor, Heads, Layout as L, Length, Linear as LA, Mask as M,
+        Model, Norm as N, OwnMask as OM, OwnScore as O, Positions as P, Relative as E, Rotary as R,
+        RotatedValues as RV, Scale, Sink as SK, Streams as S, Values as V, Window as W, XPos as X,
     };
     const fn d(group: Group, name: &'static str, apply: fn(&mut Draft)) -> Deviation {
         Deviation { group, name, apply }
@@ -172,6 +185,22 @@ pub(super) const DEVIATIONS: &[Deviation] = {
         d(Model, "bloom", |c| c.unrotated(8, 8, 64).bias = vec![alibi(AlibiForm::KeyPosition, 1.0)]),
         d(Model, "falcon", |c| c.unrotated(7, 1, 64).bias = vec![alibi(AlibiForm::KeyPosition, 0.125)]),
         d(Model, "mpt", |c| c.unrotated(6, 6, 64).bias = vec![alibi(AlibiForm::KeyFromEnd, 1.0)]),
+        d(Model, "qwen3", |c| {
+            let spec = c.model(8, 2, 128, Pairing::Half, 128);
+            spec.norm(NormKind::Rms, 1e-6, true, false);
+            spec.theta(1e6);
+        }),
+        d(Model, "gpt-oss", |c| {
+            let spec = c.model(8, 1, 64, Pairing::Half, 64);
+            (spec.sink, spec.mask.window_left) = (Some(Sink::Learned), Some(15));
+            spec.attention_factor(1.3465735902799727);
+        }),
+        d(Model, "llama4", |c| {
+            let spec = c.model(5, 1, 128, Pairing::Interleaved, 128);
+            spec.norm(NormKind::Rms, 1e-5, false, true);
+            spec.mask.chunk = Some(20);
+        }),
+        d(Model, "llama4-nope", |c| c.unrotated(5, 1, 128).temperature = Some(Temperature::new(0.1, 8))),
         //
         d(Heads, "mha", |c| (c.spec.num_heads, c.spec.num_kv_heads) = (4, 4)),
         d(Heads, "mqa", |c| (c.spec.num_heads, c.spec.num_kv_heads) = (4, 1)),
@@ -240,6 +269,29 @@ pub(super) const DEVIATIONS: &[Deviation] = {
             c.bias(&[t5, Bias::Table { min: -7, max: 0 }]);
         }),
         d(B, "table-and-alibi", |c| c.bias(&[Bias::Table { min: -3, max: 9 }, alibi(AlibiForm::Symmetric, 0.25)])),
+        d(B, "swin", |c| c.windows(&[grid(6, 4, false), Bias::Indexed { index: IndexMap::Segment }])),
+        d(B, "beit", |c| c.windows(&[grid(5, 7, true)])),
+        d(B, "swin-v2", |c| {
+            let cpb = Bias::LogCpb { height: 7, width: 5, pretrained: Some([12, 9]), hidden: 24 };
+            c.windows(&[cpb, Bias::Indexed { index: IndexMap::Segment }]);
+        }),
+        d(B, "log-buckets", |c| {
+            c.bias(&[Bias::Indexed { index: IndexMap::LogBucket { buckets: 12, max_position: 41 } }])
+        }),
+        d(B, "columns-outside-zero", |c| {
+            let index = IndexMap::Distance { min: -3, max: 4, outside: Outside::Zero, stream: 1, reversed: true };
+            c.windows(&[Bias::Indexed { index }]);
+        }),
+        d(B, "wavlm", |c| {
+            c.bias(&[Bias::T5 { num_buckets: 20, max_distance: 50, bidirectional: true }]);
+            c.spec.gated_bias = true;
+        }),
+        d(B, "kerple-log", |c| c.bias(&[Bias::Kerple { kind: KerpleKind::Log, eps: 0.01 }])),
+        d(B, "kerple-power", |c| c.bias(&[Bias::Kerple { kind: KerpleKind::Power, eps: 0.01 }])),
+        d(B, "gated-alibi-and-grid", |c| {
+            c.windows(&[alibi(AlibiForm::Symmetric, 0.5), grid(3, 9, false)]);
+            c.spec.gated_bias = true;
+        }),
         //
         d(D, "dense", |c| c.dense(true, true, true, true)),
         d(D, "dense-heads", |c| c.dense(false, true, true, true)),
@@ -262,6 +314,11 @@ pub(super) const DEVIATIONS: &[Deviation] = {
         d(W, "window-right", |c| c.window(Alignment::BottomRight, None, Some(3))),
         d(W, "window-left", |c| c.window(Alignment::BottomRight, Some(40), None)),
         d(W, "window-top-left", |c| c.window(Alignment::TopLeft, Some(33), Some(0))),
+        d(W, "chunk", |c| c.spec.mask.chunk = Some(16)),
+        d(W, "chunk-of-one", |c| c.spec.mask.chunk = Some(1)),
+        d(W, "chunk-top-left", |c| (c.spec.mask.alignment, c.spec.mask.chunk) = (Alignment::TopLeft, Some(11))),
+        d(W, "chunk-two-sided", |c| (c.spec.mask.causal, c.spec.mask.chunk) = (false, Some(33))),
+        d(W, "chunk-open", |c| c.spec.mask.chunk = Some(u32::MAX)),
         //
         d(M, "mask", |c| c.mask([true; 4], Hidden::Some)),
         d(M, "mask-heads", |c| c.mask([false, true, true, true], Hidden::Some)),
@@ -277,6 +334,15 @@ pub(super) const DEVIATIONS: &[Deviation] = {
         d(Length, "kv-lens", |c| {
             (c.batch, c.spec.kv_lens) = (3, true);
             c.kv_lens = Some(vec![c.capacity, c.capacity.div_ceil(2), 0]);
+        }),
+        d(Length, "ragged", |c| {
+            // with a sequence that has no query, one that has no key, and one that has neither
+            let (q, k) = (c.q_len, c.capacity);
+            c.packed(vec![0, q / 4, q / 4, q * 2 / 3, q, q], vec![0, k / 3, k / 2, k / 2, k, k]);
+        }),
+        d(Length, "ragged-decode", |c| {
+            let (n, k) = (c.q_len, c.capacity as u64);
+            c.packed((0..=n).collect(), (0..=n as u64).map(|i| (i * k / n as u64) as u32).collect());
         }),
         //
         d(L, "bhsd", |c| c.layout = Layout::Bhsd),
@@ -348,39 +414,82 @@ pub(super) const DEVIATIONS: &[Deviation] = {
         //
         d(RV, "rotated-values", |c| c.rotate_values()),
         //
-        d(N, "linear-bidirectional", |c| {
+        d(O, "own-score", Draft::own_score),
+        d(OM, "own-mask", Draft::own_mask),
+        //
+        d(N, "rms-norm", |c| c.spec.norm(NormKind::Rms, 1e-6, false, false)),
+        d(N, "rms-norm-weights", |c| c.spec.norm(NormKind::Rms, 1e-3, true, false)),
+        d(N, "rms-norm-after", |c| c.spec.norm(NormKind::Rms, 1e-6, false, true)),
+        d(N, "rms-norm-weights-after", |c| c.spec.norm(NormKind::Rms, 0.0, true, true)),
+        d(N, "l2-norm", |c| c.spec.norm(NormKind::L2, 1e-12, false, false)),
+        d(N, "l2-norm-weights", |c| c.spec.norm(NormKind::L2, 1.0, true, false)),
+        d(N, "l2-norm-after", |c| c.spec.norm(NormKind::L2, 1e-6, false, true)),
+        //
+        d(Factor, "temperature", |c| c.spec.temperature = Some(Temperature::new(0.1, 8))),
+        d(Factor, "temperature-falling", |c| c.spec.temperature = Some(Temperature::new(-0.3, 3))),
+        d(Factor, "head-scale", |c| c.spec.head_scale = true),
+        d(Factor, "temperature-and-head-scale", |c| {
+            (c.spec.temperature, c.spec.head_scale) = (Some(Temperature::new(0.1, 16)), true);
+        }),
+        d(Factor, "logit-scale", |c| (c.spec.head_scale, c.spec.head_scale_exp) = (true, Some(1.0))),
+        //
+        d(SK, "sink-zero", |c| c.spec.sink = Some(Sink::Zero)),
+        d(SK, "sink", |c| c.spec.sink = Some(Sink::Learned)),
+        //
+        d(LA, "linear-bidirectional", |c| {
             c.roformer();
             c.spec.mask.causal = false;
         }),
-        d(N, "linear-plain", |c| {
+        d(LA, "linear-plain", |c| {
             c.linear(FeatureMap::Identity);
         }),
-        d(N, "linear-normalized", |c| {
+        d(LA, "linear-normalized", |c| {
             c.linear(FeatureMap::Elu).normalizer = Some(Normalizer::new(1e-6, 1e-3));
         }),
-        d(N, "linear-performer", |c| {
+        d(LA, "linear-performer", |c| {
             let normalizer = Some(Normalizer::new(0.0, 1e-6));
             c.linear(FeatureMap::Softmax { count: 37, eps: 1e-4 }).normalizer = normalizer;
         }),
-        d(N, "linear-performer-bidirectional", |c| {
+        d(LA, "linear-performer-bidirectional", |c| {
             let normalizer = Some(Normalizer::new(0.0, 0.0));
             c.linear(FeatureMap::Softmax { count: 64, eps: 1e-4 }).normalizer = normalizer;
             c.spec.mask.causal = false;
         }),
-        d(N, "linear-retention", |c| c.linear(FeatureMap::Identity).decay = Some(Decay::Retention)),
-        d(N, "linear-token", |c| c.linear(FeatureMap::Identity).decay = Some(Decay::Token)),
-        d(N, "linear-feature", |c| {
+        d(LA, "linear-retention", |c| c.linear(FeatureMap::Identity).decay = Some(Decay::Retention)),
+        d(LA, "linear-token", |c| c.linear(FeatureMap::Identity).decay = Some(Decay::Token)),
+        d(LA, "linear-feature", |c| {
             let linear = c.linear(FeatureMap::Elu);
             (linear.decay, linear.initial_state) = (Some(Decay::Feature), true);
         }),
-        d(N, "linear-state", |c| {
+        d(LA, "linear-state", |c| {
             c.roformer();
             c.spec.linear.iter_mut().for_each(|l| l.initial_state = true);
         }),
     ]
 };
 
+/// A soft cap, a loop over data, a slope for every other head.
+const OWN_SCORE: &str = "fn my_sum(at: ScoreAt) -> f32 {
+    var sum = 0.0;
+    for (var n = 0u; n < 3u; n++) { sum += user_f32(n) * f32((at.i + n * at.j) & 7u); }
+    return sum;
+}
+fn score_mod(s: f32, at: ScoreAt) -> f32 {
+    let far = f32(clamp(distance(at), -50, 50));
+    return 20.0 * tanh_f32(s / 20.0) + my_sum(at) + user_f32(3u + (at.batch + at.head) % 2u) * far;
+}
+";
+
+/// A stripe of keys, another for every head.
+const OWN_MASK: &str = "fn mask_mod(at: ScoreAt) -> bool {
+    return (at.i + 2u * at.j + at.head + 3u * at.batch) % 5u != 1u && (at.q_index != 7 || at.k_pos != at.q_pos);
+}
+";
+
 impl Spec {
+    fn norm(&mut self, kind: NormKind, eps: f64, weights: bool, after_rotation: bool) {
+        self.norm = Some(Norm { weights, after_rotation, ..Norm::new(kind, eps) });
+    }
     fn theta(&mut self, theta: f64) {
         if let Some(rotary) = &mut self.rotary {
             rotary.frequencies = Frequencies::Theta(theta);
@@ -412,6 +521,10 @@ fn alibi(form: AlibiForm, scale: f64) -> Bias {
     Bias::Alibi { form, slopes: None, scale }
 }
 
+fn grid(height: u32, width: u32, class: bool) -> Bias {
+    Bias::Indexed { index: IndexMap::Grid { height, width, class } }
+}
+
 impl Draft {
     pub(super) fn control(q_len: u32, capacity: u32, dtype: Dtype, seed: u64) -> Self {
         let mut draft = Draft {
@@ -422,6 +535,7 @@ impl Draft {
             seed,
             kv_len: None,
             kv_lens: None,
+            starts: None,
             layout: Layout::Bshd,
             positions: Ids::Near,
             dense: [true; 4],
@@ -429,6 +543,9 @@ impl Draft {
             mask: [true; 4],
             hidden: Hidden::Some,
             values: Values::Noise,
+            score_mod: None,
+            mask_mod: None,
+            user_data: Vec::new(),
         };
         draft.model(4, 2, 64, Pairing::Half, 64);
         draft
@@ -443,6 +560,27 @@ impl Draft {
         let rotate = self.spec.rotary.is_some();
         let linear = self.linear(FeatureMap::Elu);
         (linear.rotate_features, linear.normalizer) = (rotate, Some(Normalizer::new(0.0, 0.0)));
+    }
+
+    fn own_score(&mut self) {
+        let words = [0.1f32, 0.2, -0.3, 0.25, -0.0625];
+        self.spec.score_mod = Some(OWN_SCORE.into());
+        self.user_data = words.iter().map(|x| x.to_bits()).collect();
+        let function = move |s: f64, at: &ScoreAt| {
+            let word = |n: u32| words.get(n as usize).copied().unwrap_or(0.0) as f64;
+            let sum: f64 = (0..3).map(|n| word(n) * ((at.i + n * at.j) & 7) as f64).sum();
+            20.0 * (s / 20.0).tanh() + sum + word(3 + (at.batch + at.head) % 2) * at.distance().clamp(-50, 50) as f64
+        };
+        // the cap as check.rs bounds it; of the rest, at most 4.2 and 12.5 in size, six roundings
+        let unit = 2f64.powi(-24);
+        let rounding = move |s: f64, _: f64, _: &ScoreAt| unit * (24.0 * s.abs().min(20.0) + 6.0 * (20.0 + 4.2 + 12.5));
+        self.score_mod = Some(ScoreMod::new(0.0, function).with_rounding(rounding));
+    }
+    fn own_mask(&mut self) {
+        self.spec.mask_mod = Some(OWN_MASK.into());
+        self.mask_mod = Some(MaskMod::new(|at| {
+            (at.i + 2 * at.j + at.head + 3 * at.batch) % 5 != 1 && (at.q_index != 7 || at.k_pos != at.q_pos)
+        }));
     }
 
     fn unrotated(&mut self, heads: u32, kv_heads: u32, head_dim: u32) -> &mut Spec {
@@ -502,6 +640,13 @@ impl Draft {
     fn bias(&mut self, bias: &[Bias]) {
         self.spec.bias = bias.to_vec();
     }
+    /// Biases of windows, whose tokens stand near each other.
+    fn windows(&mut self, bias: &[Bias]) {
+        self.bias(bias);
+        if self.spec.positions == Positions::Index {
+            (self.spec.positions, self.positions) = (Positions::Ids, Ids::Grid);
+        }
+    }
     fn window(&mut self, alignment: Alignment, left: Option<u32>, right: Option<u32>) {
         self.spec.mask = Mask { alignment, window_left: left, window_right: right, ..Mask::none() };
     }
@@ -540,6 +685,19 @@ impl Draft {
         (self.mask, self.hidden) = (full, hidden);
     }
 
+    /// One batch entry of sequences that start there.
+    fn packed(&mut self, q: Vec<u32>, k: Vec<u32>) {
+        (self.batch, self.spec.packed) = (1, true);
+        self.starts = Some((q, k));
+    }
+    /// Whether some sequence has more queries than keys, the first of which stands before position 0.
+    fn early(&self) -> bool {
+        match &self.starts {
+            Some((q, k)) => q.windows(2).zip(k.windows(2)).any(|(q, k)| q[1] - q[0] > k[1] - k[0]),
+            None => (0..self.batch).any(|b| self.q_len > self.used(b)),
+        }
+    }
+
     /// Keys in use of sequence b.
     fn used(&self, b: u32) -> u32 {
         match &self.kv_lens {
@@ -554,12 +712,13 @@ impl Draft {
     pub(super) fn inputs(&mut self) -> Result<Inputs> {
         let table = self.spec.rotary.as_ref().filter(|r| r.angle == Angle::Table).map(|r| r.rotary_dim as usize / 2);
         // the rows of an angle table count from 0, but the first of more queries than keys stands before them
-        if table.is_some() && (0..self.batch).any(|b| self.q_len > self.used(b)) {
+        if table.is_some() && self.early() {
             self.spec.positions = Positions::Ids;
         }
         let rows = self.capacity.max(self.q_len);
         let mut inputs = Inputs::new(self.tensor(Stream::Q)?, self.tensor(Stream::K)?, self.tensor(Stream::V)?);
         (inputs.kv_len, inputs.kv_lens) = (self.kv_len, self.kv_lens.clone());
+        (inputs.cu_seqlens_q, inputs.cu_seqlens_k) = self.starts.clone().unzip();
         if self.spec.positions == Positions::Ids {
             let table_rows = table.map(|_| rows);
             let batch = self.spec.position_streams() * self.batch;
@@ -572,6 +731,8 @@ impl Draft {
             inputs.q_segments = ids(self.batch * self.q_len);
             inputs.k_segments = ids(self.batch * self.capacity);
         }
+        (inputs.score_mod, inputs.mask_mod) = (self.score_mod.clone(), self.mask_mod.clone());
+        inputs.user_data = self.user_data.clone();
         if let Some(pairs) = table {
             let mut random = self.random(Stream::Angles);
             let mut values = || (0..rows as usize * pairs).map(|_| random.noise()).collect();
@@ -582,6 +743,11 @@ impl Draft {
             inputs.parameters.insert(p.name.clone(), (0..p.len()).map(|_| random.noise()).collect());
         }
         self.linear_inputs(&mut inputs);
+        if self.spec.gated_bias {
+            let mut random = self.random(Stream::Gates);
+            let rows = self.batch * self.spec.num_heads * self.q_len;
+            inputs.gates = Some((0..rows).map(|_| 1.0 + random.noise() as f64).collect());
+        }
         if self.spec.dense_bias {
             inputs.attn_bias = Some(self.attn_bias()?);
         }
@@ -648,6 +814,7 @@ impl Draft {
             (None, Ids::Near) => random.below(1001) as i32 * if random.chance(0.5) { 5 } else { -5 },
             (None, Ids::Far) if i.is_multiple_of(3) => ends[(i as usize / 3) % ends.len()],
             (None, Ids::Far) => random.bits() as i32,
+            (None, Ids::Grid) => random.below(9) as i32 - 1,
         };
         (0..n).map(one).collect()
     }
@@ -730,6 +897,7 @@ pub(super) enum Stream {
     Mask,
     Tail,
     Segments,
+    Gates,
     Linear,
 }
 

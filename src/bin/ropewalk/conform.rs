@@ -4,12 +4,15 @@
 //! [`operator`], [`rotation`]), run, and compared: the reference with the listed values within the case's tolerance,
 //! the GPU with the reference within the derived bound, and the GPU with the listed values within the sum of both.
 
+mod bias;
 mod compare;
 mod device;
 mod embed;
+mod factors;
 mod linear;
 mod model;
 mod operator;
+mod packed;
 mod relative;
 mod rotation;
 mod work;

@@ -197,6 +197,10 @@ impl Tensors {
 }
 
 impl Entry {
+    /// Elements.
+    pub fn values_len(&self) -> usize {
+        self.shape.iter().product()
+    }
     /// The shape as four numbers, ones in front.
     pub fn shape4(&self, name: &str) -> Result<[u32; 4]> {
         let mut shape = [1; 4];

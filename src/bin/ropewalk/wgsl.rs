@@ -20,10 +20,13 @@ pub struct Args {
     /// Write every distinct shader of a product of specs to DIR instead, one file each
     #[arg(long, value_name = "DIR", group = "source")]
     variants: Option<PathBuf>,
+    /// Words of user_data, for a spec whose score_mod or mask_mod reads them
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    user_words: u32,
     /// What the shader computes
     #[arg(long, value_enum, default_value = "attention")]
     kernel: KernelName,
-    /// Sequences
+    /// Sequences; with spec.packed, --q-len and --kv-len count the tokens of all of them
     #[arg(long, value_name = "N", default_value_t = 1)]
     batch: u32,
     /// Query tokens
@@ -95,8 +98,12 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
         return crate::verdict(true);
     }
     let spec = args.source.read(Some(args.kv_len))?;
-    let mut shape = Shape::new(&spec, args.batch, args.q_len, args.kv_len);
+    let mut shape = match spec.packed {
+        true => Shape::packed(&spec, args.batch, args.q_len, args.kv_len),
+        false => Shape::new(&spec, args.batch, args.q_len, args.kv_len),
+    };
     (shape.dense, shape.mask) = ([1, 1, args.q_len, args.kv_len], [1, 1, args.q_len, args.kv_len]);
+    shape.user_words = args.user_words;
     shape.out = match args.kernel.into() {
         Kernel::RotateQ { .. } => Strides::bshd(args.q_len, spec.num_heads, spec.head_dim),
         Kernel::RotateK { .. } => Strides::bshd(args.kv_len, spec.num_kv_heads, spec.head_dim),
@@ -160,6 +167,8 @@ fn header(plan: &Plan, target: Target) -> String {
         ("q_positions [batch, q_len] i32", &step.q_positions),
         ("k_positions [batch, kv_len] i32", &step.k_positions),
         ("kv_lens [batch]", &step.kv_lens),
+        ("cu_seqlens_q [sequences + 1]", &step.cu_seqlens_q),
+        ("cu_seqlens_k [sequences + 1]", &step.cu_seqlens_k),
         ("mask bits [batch or 1, heads or 1, q_len or 1, ceil(kv_len / 32)]", &step.mask),
     ];
     for (name, range) in fields.iter().filter_map(|(name, range)| Some((name, range.as_ref()?))) {

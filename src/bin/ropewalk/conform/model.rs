@@ -1,7 +1,7 @@
 //! Cases of models: the parameters and tensors of a case become the spec that a user of that model would write.
 
 use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, finish, needs, values_of};
-use super::{embed, linear, operator, relative, rotation};
+use super::{bias as terms, embed, factors, linear, operator, packed, relative, rotation};
 use crate::golden::{Entry, Golden, Parameters, Tensors};
 use ropewalk::{
     AlibiForm, Alignment, Bias, Dense, Error, Inputs, MAX_HEAD_DIM, Mask, Positions, Problem, Spec, Tensor,
@@ -21,6 +21,7 @@ pub fn build(golden: Golden) -> Build<Work> {
         Some("LinearAttention") => linear::onnx(golden),
         Some(op) => needs(format!("the operator {op}")),
         None if has("x") && has("cos") => operator::ort_rotary(golden),
+        None if has("cu_seqlens_q") || has("cu_seqlens_k") => packed::attention(golden),
         None if rank("q") == Some(3) && rank("k") == Some(3) => operator::ort_attention(golden),
         None if has("embeddings") => embed::absolute(golden),
         None if has("q") && linear::is_linear(&golden) => linear::attention(golden),
@@ -35,24 +36,11 @@ pub fn build(golden: Golden) -> Build<Work> {
 /// Terms of the equation that `Spec` does not have yet, by what gives them away: a tensor, a parameter that is set,
 /// or (where a convention is named nowhere else) the system.
 fn missing_term(golden: &Golden) -> Option<&'static str> {
-    const TENSORS: &[(&str, &str)] = &[
-        ("sinks", "sinks"),
-        ("cu_seqlens_q", "packed sequences"),
-        ("logit_scale", "cosine attention"),
-        ("relative_position_index", "a 2-D relative bias"),
-        ("bias_a", "KERPLE"),
-        ("gate_weight", "a gated bias"),
-    ];
-    const PARAMETERS: &[(&str, &str)] = &[
-        ("head_sink", "sinks"),
-        ("sinks", "sinks"),
-        ("attention_chunk_size", "a chunk mask"),
-        ("attn_temperature_tuning", "a temperature of the position"),
-        ("qk_l2norm_eps", "a norm of q and k"),
-        ("max_pos", "CoPE"),
-    ];
+    const TENSORS: &[(&str, &str)] = &[];
+    const PARAMETERS: &[(&str, &str)] = &[("max_pos", "CoPE")];
     let tensor = TENSORS.iter().find(|(name, _)| golden.tensors.has(name));
-    let grid = |name: &str| name == "grid" && golden.tensors.has("rel_pos_h");
+    let window = terms::is_window(golden);
+    let grid = |name: &str| name == "grid" && (window || golden.tensors.has("rel_pos_h")); // no rotation's
     let parameter = PARAMETERS.iter().find(|(name, _)| golden.parameters.set(name) && !grid(name));
     tensor.or(parameter).map(|(_, what)| *what)
 }
@@ -64,8 +52,12 @@ fn buckets(golden: Golden) -> Build<Work> {
     let mut work = Work::default();
     for table in golden.parameters.list("tables") {
         let p = Parameters(table.as_object().cloned().unwrap_or_default());
+        if p.set("position_buckets") {
+            terms::log_buckets(&p, &mut t, &distances, &mut work)?;
+            continue;
+        }
         let (Some(name), Some(num_buckets)) = (p.str("tensor"), p.u32("num_buckets")) else {
-            return needs("DeBERTa's log buckets");
+            return Err(Error::input("tables", "an entry has no tensor or num_buckets", "add them").into());
         };
         let (Some(max_distance), bidirectional) = (p.u32("max_distance"), p.set("bidirectional")) else {
             return Err(Error::input(name, "has no max_distance", "add it to `tables`").into());
@@ -100,13 +92,17 @@ fn slopes(golden: Golden) -> Build<Work> {
 /// `[batch, heads, len, dim]` as a tensor of the library, with that shape.
 pub fn heads_first(t: &mut Tensors, name: &str) -> Build<(Tensor, [u32; 4])> {
     let entry = t.need(name)?;
-    if entry.is_double() {
-        return needs("f64 storage");
-    }
     if entry.shape.len() != 4 {
         return Err(entry.wrong(name, "[batch, heads, len, dim]").into());
     }
     let shape = entry.shape4(name)?;
+    if entry.is_double() {
+        // f32 and what is missing: the reference takes both
+        let exact = entry.f64s(name)?;
+        let rounded: Vec<f32> = exact.iter().map(|x| *x as f32).collect();
+        let residual = exact.iter().zip(&rounded).map(|(x, r)| (x - *r as f64) as f32).collect();
+        return Ok((Tensor::bhsd(rounded, shape)?.with_residual(residual)?, shape));
+    }
     Ok((Tensor::bhsd(entry.data(name)?.clone(), shape)?, shape))
 }
 
@@ -141,6 +137,7 @@ pub fn plain(q: Tensor, k: Tensor, v: Tensor) -> Build<(Spec, Inputs, Sizes)> {
 
 /// Attention of a model, tensors `[batch, heads, len, dim]`.
 fn attention(golden: Golden) -> Build<Work> {
+    let window = terms::is_window(&golden);
     let mut work = Work::default();
     let golden = rotation::expand_latent(golden, &mut work.tables)?;
     let (system, p, mut t) = (golden.system, golden.parameters, golden.tensors);
@@ -151,9 +148,28 @@ fn attention(golden: Golden) -> Build<Work> {
     spec.logits_soft_cap = p.f64("softcap");
 
     spec.rotary = rotation::rotary(&system, &p, &mut t, spec.head_dim, sizes, &mut work.tables)?;
+    factors::norm(&p, &mut t, &mut spec, &mut inputs)?;
     relative::relative(&system, &p, &mut t, &mut spec, &mut inputs, sizes, &mut work.tables)?;
-    bias(&p, &mut t, &mut spec, &mut inputs)?;
+    let mut probes = Vec::new();
+    match window {
+        true => probes.extend(terms::window(&p, &mut t, &mut spec, &mut inputs, sizes, &mut work)?),
+        false => bias(&p, &mut t, &mut spec, &mut inputs)?,
+    }
+    probes.extend(terms::gate(&mut t, &mut spec, &mut inputs, sizes)?);
+    factors::temperature(&p, &mut spec)?;
+    factors::sinks(&p, &mut t, &mut spec, &mut inputs)?;
+    let unused = rotation::unused(&p, &mut t, &spec, &mut work.tables)?;
+    let unrotated = unused.is_some();
+    spec.rotary = spec.rotary.or(unused);
     positions(&p, &mut t, &mut spec, &mut inputs, sizes)?;
+    let angles = rotation::angles(&p, &mut t, &spec, &inputs, sizes)?;
+    if unrotated {
+        spec.rotary = None;
+        if spec.bias.is_empty() && spec.relative.is_empty() && spec.temperature.is_none() {
+            spec.positions = Positions::Index;
+            (inputs.q_positions, inputs.k_positions) = (None, None);
+        }
+    }
     let given = t.take("mask").map(|m| dense(&m, "mask", |e| Ok(e.bools("mask")?.to_vec()))).transpose()?;
     let kv_lens = t.take("kv_lengths").map(|e| e.u32s("kv_lengths")).transpose()?;
     place_mask(&mut spec, &mut inputs, sizes, &p, given.as_ref(), kv_lens)?;
@@ -176,7 +192,11 @@ fn attention(golden: Golden) -> Build<Work> {
     let mut expects = Vec::new();
     for (name, stage, shape) in [("expected_q_rot", Stage::QRot, q_shape), ("expected_k_rot", Stage::KRot, k_shape)] {
         if let Some(listed) = t.take(name) {
-            expects.push(Expect::heads_first(name, stage, &listed, shape, tolerance)?);
+            let expect = Expect::heads_first(name, stage, &listed, shape, tolerance)?;
+            expects.push(match stage {
+                Stage::QRot => factors::without_temperature(expect, &spec, &inputs, sizes)?,
+                _ => expect,
+            });
         }
     }
     for (name, stage) in [("expected_scores", Stage::Scores), ("expected_probs", Stage::Probs)] {
@@ -195,10 +215,10 @@ fn attention(golden: Golden) -> Build<Work> {
         expects.push(Expect::as_is("expected_lse", Stage::Lse, &listed, &shape, tolerance)?.without(1, of_lse));
     }
     let values = rotation::values(&mut t, &spec, &inputs, v_shape)?;
-    let angles = rotation::angles(&p, &mut t, &spec, &inputs, sizes)?;
     work.probes.push(Probe { label: "", spec, inputs, expects });
     work.probes.extend(angles);
     work.probes.extend(values);
+    work.probes.extend(probes);
     finish(t, work)
 }
 
@@ -212,6 +232,8 @@ fn bias(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs) -
         let bidirectional = p.set("bidirectional");
         spec.bias.push(Bias::T5 { num_buckets, max_distance, bidirectional });
         inputs.parameters.insert("bias_table".into(), table.f32s("bias_table")?);
+    } else if t.has("bias_a") {
+        terms::kerple(p, t, spec, inputs)?;
     } else if t.has("slopes") {
         let form = match () {
             _ if p.set("two_sided") => AlibiForm::Symmetric,
@@ -265,7 +287,7 @@ fn positions(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inpu
         q_ids = (q_len <= kv_len).then(|| k.chunks(kv_len).flat_map(last).collect());
         k_ids = Some(k);
     }
-    if spec.rotary.is_none() && spec.bias.is_empty() && spec.relative.is_empty() {
+    if spec.rotary.is_none() && spec.bias.is_empty() && spec.relative.is_empty() && spec.temperature.is_none() {
         return Ok(());
     }
     match (q_ids, k_ids) {
@@ -304,6 +326,7 @@ pub fn place_mask(
         None => &[Alignment::BottomRight, Alignment::TopLeft],
     };
     let causal = p.set("causal");
+    let chunk = p.u32("attention_chunk_size");
     let windows = match p.u32("sliding_window") {
         None => vec![(None, None)],
         Some(0) => {
@@ -323,6 +346,7 @@ pub fn place_mask(
                 let mut mask = Mask::none();
                 (mask.causal, mask.alignment) = (causal, *alignment);
                 (mask.window_left, mask.window_right) = (*window_left, *window_right);
+                mask.chunk = chunk;
                 candidates.push((mask, kv_lens.clone()));
             }
         }

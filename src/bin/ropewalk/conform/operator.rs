@@ -1,12 +1,13 @@
 //! Cases of operators: ONNX Attention, FlexAttention and RotaryEmbedding, and onnxruntime's GroupQueryAttention,
 //! MultiHeadAttention and RotaryEmbedding.
 
+use super::factors;
 use super::model::{Sizes, dense, plain};
 use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, finish, needs, swap_heads, values_of};
 use crate::golden::{Entry, Golden, Parameters, Tensors, Values};
 use ropewalk::{
     Alignment, Angle, AngleTable, Data, Dense, Dtype, Error, Inputs, MAX_HEAD_DIM, Mask, Pairing, Positions, Rotary,
-    Spec, Tensor,
+    Sink, Spec, Tensor,
 };
 
 /// The attributes of the operator; one that is not known here is a term that would be left out.
@@ -352,9 +353,6 @@ pub fn ort_attention(golden: Golden) -> Build<Work> {
         &p,
         &["do_rotary", "rotary_interleaved", "local_window_size", "softcap", "scale", "smooth_softmax"],
     )?;
-    if a.i64("smooth_softmax").is_some_and(|s| s != 0) {
-        return needs("sinks");
-    }
     let heads = p.u32("q_heads").or_else(|| p.u32("heads"));
     let kv_heads = p.u32("kv_heads").or(heads);
     let q = Rows::new("q", &t.need("q")?, heads)?;
@@ -379,6 +377,8 @@ pub fn ort_attention(golden: Golden) -> Build<Work> {
     spec.softmax_scale = p.f64("scale").or(a.f64("scale").filter(|scale| *scale != 0.0));
     spec.logits_soft_cap = a.f64("softcap").filter(|cap| *cap != 0.0);
     let left = a.i64("local_window_size").filter(|w| *w > 0).and_then(|w| u32::try_from(w - 1).ok());
+    spec.sink = (a.i64("smooth_softmax") == Some(1)).then_some(Sink::Zero);
+    factors::sinks(&p, &mut t, &mut spec, &mut inputs)?;
     spec.kv_lens = lens.is_some();
     place_queries(&mut spec, &mut inputs, p.set("causal"), (left, None), past, sizes)?;
     if past == 0 {

@@ -3,8 +3,8 @@
 use super::validate;
 use ropewalk::{
     Absolute, AlibiForm, Alignment, Angle, Bias, Columns, Decay, Denominator, Dtype, Embed, EmbedShape, Error,
-    FeatureMap, IndexMap, Kernel, Limits, Linear, Mask, Normalizer, Outside, Pairing, Plan, Positions, Relative,
-    RelativeSide, Result, Rotary, Shape, Spec, Target, XPos,
+    FeatureMap, IndexMap, Kernel, KerpleKind, Limits, Linear, Mask, Norm, NormKind, Normalizer, Outside, Pairing, Plan,
+    Positions, Relative, RelativeSide, Result, Rotary, Shape, Sink, Spec, Target, Temperature, XPos,
 };
 use std::collections::HashMap;
 use std::fs;
@@ -35,8 +35,11 @@ pub fn write(folder: &Path, target: Target) -> Result<usize> {
     let mut texts = std::collections::HashSet::new();
     let mut plans = Vec::new();
     for v in all() {
-        let mut shape = Shape::new(&v.spec, 2, 40, 72);
-        shape.aligned = v.aligned;
+        let mut shape = match v.spec.packed {
+            true => Shape::packed(&v.spec, 3, 40, 72),
+            false => Shape::new(&v.spec, 2, 40, 72),
+        };
+        (shape.aligned, shape.user_words) = (v.aligned, 8);
         let mut limits = Limits::default();
         limits.rolled_loops = v.rolled_loops;
         if v.carry {
@@ -73,7 +76,10 @@ fn all() -> Vec<Variant> {
     all.extend(scores());
     all.extend(sizes());
     all.extend(linear());
+    all.extend(packed());
     all.extend(relative());
+    all.extend(own());
+    all.extend(norms());
     all
 }
 
@@ -152,6 +158,13 @@ fn scores() -> Vec<Variant> {
     terms.push((vec![Bias::Table { min: i32::MIN, max: i32::MIN + 4 }], false));
     terms.push((vec![t5.clone(), Bias::Table { min: -3, max: 5 }, alibi(AlibiForm::Symmetric)], true));
     terms.push((vec![t5], false));
+    terms.extend([KerpleKind::Log, KerpleKind::Power].map(|kind| (vec![Bias::Kerple { kind, eps: 0.01 }], false)));
+    // gated: false above, true below
+    let cpb = Bias::LogCpb { height: 4, width: 3, pretrained: None, hidden: 8 };
+    let gated = terms.len();
+    terms.push((vec![Bias::Table { min: -3, max: 5 }], false));
+    terms.push((vec![cpb.clone(), Bias::Indexed { index: IndexMap::Segment }], false));
+    terms.push((vec![alibi(AlibiForm::Symmetric), cpb], true));
 
     let mask = |causal: bool, left: Option<u32>, right: Option<u32>, dense: bool, alignment: Alignment| {
         let mut mask = Mask::none();
@@ -176,6 +189,8 @@ fn scores() -> Vec<Variant> {
                 let mut spec = Spec::new(4, 2, 64);
                 spec.rotary = Some(Rotary::new(Pairing::Half, 64, 10_000.0));
                 (spec.bias, spec.dense_bias, spec.mask, spec.kv_lens) = (bias.clone(), dense_bias, *mask, both);
+                spec.gated_bias = i >= gated;
+                spec.positions = if spec.position_streams() > 1 { Positions::Ids } else { Positions::Index };
                 // each of cap and kv_lens with and without the other
                 spec.logits_soft_cap = (both == ((i + j) % 2 == 0)).then_some(30.0);
                 let rolled_loops = j % 2 == 0;
@@ -257,6 +272,27 @@ fn linear() -> Vec<Variant> {
     all
 }
 
+/// A user's functions, alone, together, with data and beside the terms that share their files.
+fn own() -> Vec<Variant> {
+    let score = [
+        "fn score_mod(s: f32, at: ScoreAt) -> f32 { return s; }",
+        "const my_n = 3u;\nfn score_mod(s: f32, at: ScoreAt) -> f32 {\n    var x = s;\n    \
+         for (var i = 0u; i < my_n; i++) { x += user_f32(i) * f32(distance(at)); }\n    return tanh_f32(x);\n}",
+    ];
+    let mask =
+        "fn mask_mod(at: ScoreAt) -> bool { return at.k_pos < at.q_pos || user_u32(user_words() - 1u) != at.j; }";
+    let mut all = Vec::new();
+    for (score_mod, mask_mod) in [(Some(0), false), (Some(1), false), (Some(1), true), (None, true)] {
+        for (kernel, dense_bias) in [(ATTENTION, false), (ATTENTION, true), (SCORES, true)] {
+            let mut spec = if dense_bias { rich() } else { Spec::new(4, 2, 64) };
+            spec.score_mod = score_mod.map(|n: usize| score[n].to_string());
+            (spec.mask_mod, spec.dense_bias) = (mask_mod.then(|| mask.to_string()), dense_bias);
+            all.push(Variant { kernel, spec, aligned: true, rolled_loops: dense_bias, carry: false });
+        }
+    }
+    all
+}
+
 /// Every form of `embed`.
 fn embeds() -> Result<Vec<Plan>> {
     let mut all = Vec::new();
@@ -300,6 +336,54 @@ fn sizes() -> Vec<Variant> {
                 (spec.head_dim, spec.v_head_dim, spec.dtype) = (head_dim, v_head_dim, dtype);
                 spec.rotary = (head_dim > 1).then(|| Rotary::new(Pairing::Half, head_dim / 2 * 2, 10_000.0));
                 all.push(Variant { kernel: ATTENTION, spec, aligned: true, rolled_loops, carry: false });
+            }
+        }
+    }
+    all
+}
+
+/// Packed sequences in every kernel, with index and given positions, dense terms, keys at once and in parts.
+fn packed() -> Vec<Variant> {
+    let mut all = Vec::new();
+    for kernel in [ATTENTION, SCORES].into_iter().chain(ROTATE).chain(IN_PLACE) {
+        for positions in [Positions::Index, Positions::Ids] {
+            for (dense, carry) in [(false, false), (true, false), (false, true)] {
+                let mut spec = rich();
+                (spec.packed, spec.positions, spec.dense_bias, spec.mask.dense) = (true, positions, dense, dense);
+                spec.bias = vec![alibi(AlibiForm::KeyFromEnd)];
+                all.push(Variant { kernel, spec, aligned: true, rolled_loops: !carry, carry });
+            }
+        }
+    }
+    all
+}
+
+/// Norms before and after the rotation, temperature and the heads' scales, sinks, chunks.
+fn norms() -> Vec<Variant> {
+    let mut all = Vec::new();
+    for kind in [NormKind::Rms, NormKind::L2] {
+        for (weights, after_rotation) in [(false, false), (true, false), (false, true), (true, true)] {
+            for rolled_loops in [true, false] {
+                for kernel in [ATTENTION, SCORES].into_iter().chain(ROTATE) {
+                    let mut spec = rich();
+                    let mut norm = Norm::new(kind, 1e-6);
+                    (norm.weights, norm.after_rotation) = (weights, after_rotation);
+                    spec.norm = Some(norm);
+                    (spec.head_dim, spec.mask.chunk) = (if rolled_loops { 64 } else { 70 }, Some(16));
+                    all.push(Variant { kernel, spec, aligned: rolled_loops, rolled_loops, carry: false });
+                }
+            }
+        }
+    }
+    for sink in [None, Some(Sink::Zero), Some(Sink::Learned)] {
+        for (temperature, head_scale) in [(false, false), (true, false), (false, true), (true, true)] {
+            for carry in [false, true] {
+                for kernel in [ATTENTION, SCORES] {
+                    let mut spec = rich();
+                    (spec.sink, spec.head_scale) = (sink, head_scale);
+                    spec.temperature = temperature.then(|| Temperature::new(0.1, 8192));
+                    all.push(Variant { kernel, spec, aligned: true, rolled_loops: carry, carry });
+                }
             }
         }
     }

@@ -1,0 +1,2 @@
+// No weights.
+fn weigh(row: ptr<function, Row>, key: bool) {}
