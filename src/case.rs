@@ -46,6 +46,8 @@ pub enum Op {
     Scores,
     /// The rotated q and k.
     Rotate,
+    /// Linear attention, out and the state: RoFormer's, where no name says otherwise.
+    Linear,
 }
 
 impl Op {
@@ -55,6 +57,7 @@ impl Op {
             Op::Attention => "attention",
             Op::Scores => "scores",
             Op::Rotate => "rotate",
+            Op::Linear => "linear",
         }
     }
 }
@@ -121,6 +124,9 @@ impl CaseId {
     pub fn build(&self) -> Result<Case> {
         let mut draft = Draft::control(self.q_len, self.capacity, self.dtype, self.seed);
         self.names.iter().filter_map(|i| DEVIATIONS.get(*i)).for_each(|d| (d.apply)(&mut draft));
+        if self.op == Op::Linear && draft.spec.linear.is_none() {
+            draft.roformer();
+        }
         let inputs = draft.inputs()?;
         Ok(Case { address: self.to_string(), op: self.op, spec: draft.spec, inputs })
     }
@@ -145,8 +151,9 @@ impl FromStr for CaseId {
         let [op, names, shape, dtype, seed] = parts[..] else {
             return Err(wrong("an address has five parts", form()));
         };
-        let op = [Op::Attention, Op::Scores, Op::Rotate].into_iter().find(|o| o.name() == op);
-        let op = op.ok_or_else(|| wrong("the first part is unknown", "give attention, scores or rotate".into()))?;
+        let op = [Op::Attention, Op::Scores, Op::Rotate, Op::Linear].into_iter().find(|o| o.name() == op);
+        let op =
+            op.ok_or_else(|| wrong("the first part is unknown", "give attention, scores, rotate or linear".into()))?;
         let dtype = [Dtype::F32, Dtype::F16, Dtype::Bf16].into_iter().find(|d| d.name() == dtype);
         let dtype = dtype.ok_or_else(|| wrong("the storage type is unknown", "give f32, f16 or bf16".into()))?;
         let number = |text: &str| text.parse::<u32>().ok().filter(|n| *n > 0);
@@ -334,6 +341,26 @@ fn fixed() -> Vec<CaseId> {
         add(Op::Attention, &[d.name], 1, 300, Dtype::F32);
         add(Op::Attention, &[d.name, "cache", "kv-lens"], 5, 131, Dtype::F16);
     }
+    // linear attention: systems, then what changes its layout and storage
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+        add(Op::Linear, &[], 37, 75, dtype);
+    }
+    let linear = || DEVIATIONS.iter().filter(|d| d.group == Group::Linear).map(|d| d.name);
+    for name in linear() {
+        add(Op::Linear, &[name], 75, 75, Dtype::F32);
+        add(Op::Linear, &[name, "kv-lens", "gqa3"], 37, 75, Dtype::F16);
+    }
+    for d in DEVIATIONS.iter().filter(|d| d.group.matters_to(Op::Linear) && d.group != Group::Linear) {
+        add(Op::Linear, &[d.name], 37, 75, Dtype::F32);
+    }
+    for names in [&["linear-performer", "d33"][..], &["linear-performer", "gaps"], &["linear-feature", "d64v80"]] {
+        add(Op::Linear, names, 33, 70, Dtype::Bf16);
+    }
+    // more queries than keys, and times that some adapters cut over several dispatches
+    add(Op::Linear, &["linear-performer"], 75, 37, Dtype::F32);
+    add(Op::Linear, &["top-left"], 75, 37, Dtype::F32);
+    add(Op::Linear, &["one-head"], 2500, 2500, Dtype::F32);
+    add(Op::Linear, &["one-head", "linear-performer"], 700, 900, Dtype::F32);
     cases
 }
 

@@ -49,6 +49,8 @@
 //! value. Everything is multiplied by 1.01 for products of errors. Where numbers near the end of f32 make a bound meaningless,
 //! the element counts as `unbounded`, and the report says so.
 
+pub use crate::embed::bounds as embed;
+pub use crate::linear::bounds as linear;
 use crate::reference::{Prepared, Rotated, log_sum_exp, rows_of};
 use crate::tuning::{TILE_Q, tile_k};
 use crate::{Angle, Dtype, Inputs, NormKind, Output, Problem, Relative, RelativeSide, Result, Spec, Tensor};
@@ -56,24 +58,24 @@ use rayon::prelude::*;
 use serde::Serialize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-const U: f64 = 1.0 / (1u64 << 24) as f64;
+pub(crate) const U: f64 = 1.0 / (1u64 << 24) as f64;
 /// L of the probabilistic bound.
 const LAMBDA: f64 = 7.0;
 /// |cos, sin| error of every angle source that computes.
-const TRIG: f64 = 2e-7;
+pub(crate) const TRIG: f64 = 2e-7;
 /// Relative error of xPos' magnitude.
-const MAGNITUDE: f64 = 10.0 * U;
+pub(crate) const MAGNITUDE: f64 = 10.0 * U;
 /// Products of errors.
-const SECOND_ORDER: f64 = 1.01;
+pub(crate) const SECOND_ORDER: f64 = 1.01;
 /// What a number that flushes to 0 is off by, shrinking by a later maximum included.
-const UNDERFLOW: f64 = 4.0 / (1u128 << 126) as f64;
+pub(crate) const UNDERFLOW: f64 = 4.0 / (1u128 << 126) as f64;
 /// Smallest bound: numbers that flush to zero on the way.
-const TINY: f64 = 1e-36;
+pub(crate) const TINY: f64 = 1e-36;
 /// Above this, an intermediate number may leave f32.
-const HUGE: f64 = 1e30;
+pub(crate) const HUGE: f64 = 1e30;
 
 /// Rounding errors of n additions, relative to the sum of sizes.
-fn g(n: f64) -> f64 {
+pub(crate) fn g(n: f64) -> f64 {
     U * n.min(LAMBDA * n.sqrt())
 }
 
@@ -140,7 +142,7 @@ impl Worst {
 }
 
 impl Bounded {
-    fn push(&mut self, (value, bound): (f64, f64)) {
+    pub(crate) fn push(&mut self, (value, bound): (f64, f64)) {
         self.value.push(value);
         self.bound.push(bound);
     }
@@ -252,6 +254,7 @@ pub fn verify(
     options: &Options,
     progress: &(dyn Fn(f64) + Sync),
 ) -> Result<Report> {
+    spec.expect_softmax()?;
     let problem = Problem::for_reference(spec, inputs)?;
     let (shape, heads, dim) = (problem.shape, spec.num_heads, spec.v_head_dim as usize);
     let wanted = shape.batch as usize * shape.q_len as usize * heads as usize;
@@ -287,6 +290,7 @@ pub fn verify(
 
 /// Every element of out (`[batch, q_len, num_heads, v_head_dim]`) and lse (`[batch, num_heads, q_len]`).
 pub fn attention(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
+    spec.expect_softmax()?;
     let problem = Problem::for_reference(spec, inputs)?;
     let bounds = Bounds::new(&problem);
     let (batch, heads, q_len) = (problem.shape.batch, spec.num_heads, problem.shape.q_len);
@@ -305,6 +309,7 @@ pub fn attention(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
 
 /// Every score, `[batch, num_heads, q_len, capacity]`.
 pub fn scores(spec: &Spec, inputs: &Inputs) -> Result<Bounded> {
+    spec.expect_softmax()?;
     let problem = Problem::for_reference(spec, inputs)?;
     let bounds = Bounds::new(&problem);
     let rows = rows_of(problem.shape.batch, spec.num_heads, problem.shape.q_len);
@@ -323,6 +328,9 @@ pub fn scores(spec: &Spec, inputs: &Inputs) -> Result<Bounded> {
 /// Every element of the rotated q and k, rounded to the storage type; rows of k from kv_len on are unbounded.
 pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
     let problem = Problem::new(spec, inputs)?;
+    if spec.linear.is_some() {
+        return crate::linear::rotated(&problem).map(|[q, k]| (q, k));
+    }
     let bounds = Bounds::of(&problem, Prepared::without_content_bias(&problem));
     let one = |x: &Rotated, t: &Tensor, used: &dyn Fn(u32) -> u32, lost: &[[f64; 2]]| {
         let [batch, len, heads, dim] = t.shape();
@@ -349,7 +357,7 @@ pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
 }
 
 /// Adds the rounding to storage.
-fn stored(dtype: Dtype, value: f64, bound: f64) -> f64 {
+pub(crate) fn stored(dtype: Dtype, value: f64, bound: f64) -> f64 {
     let (least, most) = match dtype {
         Dtype::F32 => (TINY, f32::MAX as f64),
         // half of the least subnormal
@@ -409,7 +417,7 @@ fn flushed(t: &Tensor, rotated: &Rotated) -> Vec<f64> {
     rows_of(batch, len, heads).into_par_iter().map(sum).collect()
 }
 
-fn least_normal(dtype: Dtype) -> f64 {
+pub(crate) fn least_normal(dtype: Dtype) -> f64 {
     match dtype {
         Dtype::F16 => 2f64.powi(-14),
         Dtype::F32 | Dtype::Bf16 => 2f64.powi(-126),

@@ -1,5 +1,8 @@
 //! The one-call form: host tensors in, host tensors out.
 
+mod embed;
+mod linear;
+
 use crate::pipeline::{Buffers, Pipeline, filled, scoped};
 use crate::{Error, Inputs, Kernel, Limits, Output, Plan, Problem, Result, Slot, Spec, Step, slice};
 use std::borrow::Cow;
@@ -382,14 +385,6 @@ impl Gpu {
             _ => problem.shape.out,
         };
         let plan = Plan::for_problem(kernel, &problem, &self.limits)?;
-        if stats.kernel.is_empty() {
-            stats.kernel = plan.label().to_string();
-        }
-        let clock = Clock::now();
-        let pipeline = self.pipeline(&plan).await?;
-        stats.compile_time += clock.elapsed();
-
-        // buffers
         let source = match kernel {
             Kernel::RotateK { .. } => &inputs.k,
             _ => &inputs.q,
@@ -412,8 +407,9 @@ impl Gpu {
             &mut step,
         )?;
         let tables = plan.pack_tables(&inputs.parameters, inputs.angle_table.as_ref())?;
-        // D, the user's words, gates
-        let bias = inputs.attn_bias.as_ref().map_or(&[][..], |d| &d.data);
+        // D or decay, the user's words, gates
+        let decay = inputs.decay.as_deref().unwrap_or_default();
+        let bias = inputs.attn_bias.as_ref().map_or(decay, |d| &d.data);
         let gates: Vec<f32> = inputs.gates.iter().flatten().map(|g| *g as f32).collect();
         let dense: Cow<[u8]> = match (inputs.user_data.as_slice(), gates.as_slice()) {
             ([], []) => Cow::Borrowed(bytemuck::cast_slice(bias)),
@@ -421,25 +417,61 @@ impl Gpu {
                 [bytemuck::cast_slice(bias), bytemuck::cast_slice(words), bytemuck::cast_slice(gates)].concat().into()
             }
         };
-        let contents: [(Slot, &[u8]); 6] = [
-            (Slot::Q, source.data().bytes()),
-            (Slot::K, inputs.k.data().bytes()),
-            (Slot::V, inputs.v.data().bytes()),
-            (Slot::Tables, bytemuck::cast_slice(&tables)),
-            (Slot::Dense, &dense),
-            (Slot::Step, bytemuck::cast_slice(&step)),
+        let element = inputs.q.dtype().size() as u64;
+        let start = |t: &crate::Tensor| t.offset() as u64 * element;
+        let mut contents = vec![
+            Content { slot: Slot::Q, bytes: source.data().bytes(), offset: start(source) },
+            Content { slot: Slot::K, bytes: inputs.k.data().bytes(), offset: start(&inputs.k) },
+            Content { slot: Slot::V, bytes: inputs.v.data().bytes(), offset: start(&inputs.v) },
+            Content { slot: Slot::Tables, bytes: bytemuck::cast_slice(&tables), offset: 0 },
+            Content { slot: Slot::Dense, bytes: &dense, offset: 0 },
+            Content { slot: Slot::Step, bytes: bytemuck::cast_slice(&step), offset: 0 },
         ];
+        let state = match inputs.initial_state {
+            Some(_) => {
+                crate::linear::expand_state(spec, inputs, problem.shape.batch, plan.workspace_size() as usize / 4)
+            }
+            None => Vec::new(),
+        };
+        if !state.is_empty() {
+            contents.push(Content { slot: Slot::Work, bytes: bytemuck::cast_slice(&state), offset: 0 });
+        }
+        let results = self.execute(&plan, &contents, stats, progress).await?;
+        let values = |slot: Slot, dtype: crate::Dtype| {
+            results.get(&slot).map(|bytes| crate::Data::from_bytes(dtype, bytes).to_f32()).unwrap_or_default()
+        };
+        let dtype = if kernel == Kernel::Scores { crate::Dtype::F32 } else { inputs.q.dtype() };
+        Ok(Run { out: values(Slot::Out, dtype), lse: values(Slot::Work, crate::Dtype::F32) })
+    }
+
+    /// Uploads, binds, runs every dispatch of a plan, and reads `out` and `work` back.
+    async fn execute(
+        &self,
+        plan: &Plan,
+        contents: &[Content<'_>],
+        stats: &mut Stats,
+        progress: &dyn Fn(f64),
+    ) -> Result<HashMap<Slot, Vec<u8>>> {
+        if stats.kernel.is_empty() {
+            stats.kernel = plan.label().to_string();
+        }
+        let clock = Clock::now();
+        let pipeline = self.pipeline(plan).await?;
+        stats.compile_time += clock.elapsed();
+
+        // buffers
         let size_of = |slot: Slot| plan.binding(slot).map_or(0, |b| b.size);
         let results = [(Slot::Out, size_of(Slot::Out)), (Slot::Work, size_of(Slot::Work))];
         let mut allocated = 0;
         let context = "allocating buffers";
         let made = scoped(&self.device, context, || {
             let mut buffers = HashMap::new();
-            for (slot, bytes) in contents {
-                if plan.binding(slot).is_some() {
-                    let buffer = filled(&self.device, slot.name(), wgpu::BufferUsages::STORAGE, bytes)?;
+            for Content { slot, bytes, .. } in contents {
+                if plan.binding(*slot).is_some() {
+                    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+                    let buffer = filled(&self.device, slot.name(), usage, bytes)?;
                     allocated += buffer.size();
-                    buffers.insert(slot, buffer);
+                    buffers.insert(*slot, buffer);
                 }
             }
             let mut staging = Vec::new();
@@ -454,8 +486,12 @@ impl Gpu {
                         };
                         self.device.create_buffer(&descriptor)
                     };
-                    allocated += 2 * size.next_multiple_of(4);
-                    buffers.insert(slot, make(wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC));
+                    allocated += size.next_multiple_of(4);
+                    // `out` in place, or a state to start from, has contents already
+                    buffers.entry(slot).or_insert_with(|| {
+                        allocated += size.next_multiple_of(4);
+                        make(wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC)
+                    });
                     staging.push((slot, make(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)));
                 }
             }
@@ -466,13 +502,7 @@ impl Gpu {
         };
         let uniforms: u64 = [Slot::Params, Slot::Chunk, Slot::Rotary, Slot::Heads].into_iter().map(size_of).sum();
         stats.allocated_bytes = stats.allocated_bytes.max(allocated + uniforms);
-        let element = inputs.q.dtype().size() as u64;
-        let starts = [
-            (Slot::Q, source.offset() as u64 * element),
-            (Slot::K, inputs.k.offset() as u64 * element),
-            (Slot::V, inputs.v.offset() as u64 * element),
-        ];
-        let start = |slot: Slot| starts.iter().find(|(s, _)| *s == slot).map_or(0, |(_, offset)| *offset);
+        let start = |slot: Slot| contents.iter().find(|c| c.slot == slot).map_or(0, |c| c.offset);
         let bound = buffers.iter().fold(Buffers::new(), |all, (slot, buffer)| all.with(*slot, buffer, start(*slot)));
         let dispatch = pipeline.bind_async(&self.device, &bound).await?;
 
@@ -515,16 +545,9 @@ impl Gpu {
         progress(1.0);
 
         // results
-        let mut run = Run::default();
+        let mut read = HashMap::new();
         for (slot, buffer) in &staging {
-            let bytes = self.read(buffer).await?;
-            match slot {
-                Slot::Out if kernel != Kernel::Scores => {
-                    run.out = crate::Data::from_bytes(inputs.q.dtype(), &bytes).to_f32();
-                }
-                Slot::Out => run.out = crate::Data::from_bytes(crate::Dtype::F32, &bytes).to_f32(),
-                _ => run.lse = crate::Data::from_bytes(crate::Dtype::F32, &bytes).to_f32(),
-            }
+            read.insert(*slot, self.read(buffer).await?);
         }
         if let Some(timer) = &timer {
             let ticks = self.read(&timer.staging).await?;
@@ -535,7 +558,7 @@ impl Gpu {
             }
         }
         self.check()?;
-        Ok(run)
+        Ok(read)
     }
 
     async fn pipeline(&self, plan: &Plan) -> Result<Pipeline> {
@@ -592,6 +615,13 @@ impl Gpu {
         buffer.unmap();
         Ok(bytes)
     }
+}
+
+/// What a buffer holds at the start, and where in it the binding starts, in bytes.
+struct Content<'a> {
+    slot: Slot,
+    bytes: &'a [u8],
+    offset: u64,
 }
 
 /// The results of one part, contiguous.

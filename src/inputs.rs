@@ -99,6 +99,12 @@ pub struct Inputs {
     pub mask_mod: Option<MaskMod>,
     /// The words that `user_u32` and `user_f32` read in `spec.score_mod` and `spec.mask_mod`; empty where they read none.
     pub user_data: Vec<u32>,
+    /// S before the first key, `[batch, num_kv_heads, features, v_head_dim]`, where `spec.linear` starts from a state.
+    pub initial_state: Option<Vec<f32>>,
+    /// z before the first key, `[batch, num_kv_heads, features]`, where it has a normalizer too.
+    pub initial_normalizer: Option<Vec<f32>>,
+    /// g of every token, `[batch, capacity, num_kv_heads]` or `[.., features]`, where `spec.linear.decay` reads it.
+    pub decay: Option<Vec<f32>>,
 }
 
 impl Inputs {
@@ -124,6 +130,9 @@ impl Inputs {
             score_mod: None,
             mask_mod: None,
             user_data: Vec::new(),
+            initial_state: None,
+            initial_normalizer: None,
+            decay: None,
         }
     }
 }
@@ -313,6 +322,7 @@ impl<'a> Problem<'a> {
             )),
             _ => Ok(()),
         };
+        crate::linear::check_inputs(spec, inputs, batch, kv_capacity)?;
         dense("attn_bias", spec.dense_bias, inputs.attn_bias.as_ref().map(|d| d.shape))?;
         dense("mask", spec.mask.dense, inputs.mask.as_ref().map(|d| d.shape))?;
 

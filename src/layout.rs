@@ -205,4 +205,8 @@ pub(crate) struct Params {
     pub(crate) user_words: u32,
     pub(crate) first_batch: u32,
     pub(crate) first_head: u32,
+    pub(crate) feature_chunks: u32,
+    pub(crate) normalizer: u32,
+    pub(crate) maximum: u32,
+    pub(crate) unused_l: u32,
 }

@@ -121,11 +121,13 @@ pub mod case;
 pub mod check;
 mod compose;
 mod config;
+mod embed;
 mod error;
 #[cfg(feature = "wgpu")]
 mod gpu;
 mod inputs;
 mod layout;
+mod linear;
 mod packed;
 pub mod phase;
 #[cfg(feature = "wgpu")]
@@ -149,9 +151,14 @@ mod window;
 pub use bias::{alibi_slopes, log_cpb_offsets, t5_bucket};
 pub use compose::Target;
 pub use config::{ConfigOptions, RopeParameters, Stack, model_types};
+pub use embed::{
+    Absolute, Columns, Denominator, Embed, EmbedInputs, EmbedShape, MAX_EMBED_DIM, positions_from, positions_of_ids,
+    positions_of_mask,
+};
 pub use error::{Error, Result};
 pub use inputs::{AngleTable, Dense, Inputs, Problem, Shape};
 pub use layout::{Access, Binding, CHUNK_STRIDE, Slot};
+pub use linear::{Decay, FeatureMap, Linear, LinearBounds, LinearOutput, MAX_FEATURES, Normalizer};
 pub use plan::{ChunkDispatch, Kernel, Limits, Plan, Step, StepLayout};
 pub use reference::Output;
 pub use scaling::{LongRope, RopeScaling, Yarn};

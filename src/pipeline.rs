@@ -314,7 +314,9 @@ impl Pipeline {
             for other in [Slot::Q, Slot::K, Slot::V, Slot::Tables, Slot::Dense, Slot::Step, Slot::Work, Slot::Out] {
                 if other != written && used(other).is_some_and(|o| o.buffer == target.buffer) {
                     let help = match self.plan.kernel() {
-                        Kernel::RotateQ { .. } | Kernel::RotateK { .. } => "plan with in_place: true",
+                        Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } => {
+                            "plan with in_place: true"
+                        }
                         _ => "use two buffers: WebGPU forbids reading and writing one buffer in a dispatch",
                     };
                     return Err(Error::input(written.name(), format!("is the buffer of {} too", other.name()), help));

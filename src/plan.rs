@@ -2,6 +2,7 @@
 
 use crate::compose::{Composed, Target};
 use crate::layout::{Binding, CHUNK_STRIDE, HEAD_ENTRIES, MAX_PAIRS, Params, ROTARY_ENTRIES, Slot};
+use crate::linear::{self, StateLayout};
 use crate::packed;
 use crate::products::Products;
 use crate::tables::TableLayout;
@@ -22,6 +23,8 @@ pub enum Kernel {
     Attention,
     /// The score matrix, `[batch, num_heads, q_len, kv_len]` f32, -inf where masked.
     Scores,
+    /// Linear attention, out and the state: see [`Linear`](crate::Linear).
+    Linear,
     /// R(m) q.
     RotateQ {
         /// Into the same buffer (bound as `out`) instead of another.
@@ -32,6 +35,11 @@ pub enum Kernel {
         /// Into the same buffer (bound as `out`) instead of another.
         in_place: bool,
     },
+    /// x + P\[m\]: see [`Plan::embed`].
+    Embed {
+        /// Into the same buffer (bound as `out`) instead of another.
+        in_place: bool,
+    },
 }
 
 impl Kernel {
@@ -39,17 +47,23 @@ impl Kernel {
         match self {
             Kernel::Attention => "attention",
             Kernel::Scores => "scores",
+            Kernel::Linear => "linear",
             Kernel::RotateQ { in_place: false } => "rotate_q",
             Kernel::RotateQ { in_place: true } => "rotate_q_in_place",
             Kernel::RotateK { in_place: false } => "rotate_k",
             Kernel::RotateK { in_place: true } => "rotate_k_in_place",
+            Kernel::Embed { in_place: false } => "embed",
+            Kernel::Embed { in_place: true } => "embed_in_place",
         }
     }
     pub(crate) fn rotates_only(self) -> bool {
         matches!(self, Kernel::RotateQ { .. } | Kernel::RotateK { .. })
     }
     pub(crate) fn in_place(self) -> bool {
-        matches!(self, Kernel::RotateQ { in_place: true } | Kernel::RotateK { in_place: true })
+        match self {
+            Kernel::RotateQ { in_place } | Kernel::RotateK { in_place } | Kernel::Embed { in_place } => in_place,
+            Kernel::Attention | Kernel::Scores | Kernel::Linear => false,
+        }
     }
 }
 
@@ -136,6 +150,9 @@ pub struct StepLayout {
     /// `max_seqlen_q` and `max_seqlen_k` of the shape.
     #[serde(skip)]
     max_seqlens: [u32; 2],
+    /// Rows of a table that every q position must be one of.
+    #[serde(skip)]
+    rows: Option<u32>,
 }
 
 /// The values of one step, as [`StepLayout::write`] takes them.
@@ -165,6 +182,26 @@ pub struct Step<'a> {
 }
 
 impl StepLayout {
+    /// q_positions alone, which must be rows of a table if there is one.
+    pub(crate) fn of_positions(words: u32, [batch, len]: [u32; 2], rows: Option<u32>) -> Self {
+        StepLayout {
+            words,
+            q_positions: Some(8..words),
+            k_positions: None,
+            q_segments: None,
+            cu_seqlens_q: None,
+            cu_seqlens_k: None,
+            max_seqlens: [0; 2],
+            k_segments: None,
+            streams: 1,
+            kv_lens: None,
+            mask: None,
+            mask_shape: [1; 4],
+            shape: [batch, len, 0],
+            rows,
+        }
+    }
+
     /// Writes a step into `words` (at least `self.words` of them), without allocating.
     ///
     /// ```
@@ -195,6 +232,7 @@ impl StepLayout {
                 return Err(Error::input(name, format!("{n} of {capacity}"), "plan for a larger shape, or give less"));
             }
         }
+        crate::Embed::check_positions(self.rows, step.q_positions)?;
         words[..8].copy_from_slice(&[step.q_len, step.kv_len, 0, 0, 0, 0, 0, 0]);
         if let Some(at) = &self.kv_lens {
             if step.kv_lens.len() != batch as usize || step.kv_lens.iter().any(|n| *n > step.kv_len) {
@@ -312,18 +350,18 @@ pub struct ChunkDispatch {
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub(crate) kernel: Kernel,
-    aligned: bool,
-    composed: Composed,
-    bindings: Vec<Binding>,
+    pub(crate) aligned: bool,
+    pub(crate) composed: Composed,
+    pub(crate) bindings: Vec<Binding>,
     pub(crate) params: Params,
     pub(crate) rotary: Vec<[u32; 4]>,
     pub(crate) heads: Vec<[f32; 4]>,
-    chunks: Vec<ChunkDispatch>,
-    step: StepLayout,
-    label: String,
-    tile: [u32; 2],
-    spec: Spec,
-    shape: Shape,
+    pub(crate) chunks: Vec<ChunkDispatch>,
+    pub(crate) step: StepLayout,
+    pub(crate) label: String,
+    pub(crate) tile: [u32; 2],
+    pub(crate) spec: Spec,
+    pub(crate) shape: Shape,
 }
 
 impl Plan {
@@ -331,6 +369,10 @@ impl Plan {
     pub fn new(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits) -> Result<Self> {
         spec.validate()?;
         spec.check_streams()?;
+        if let Kernel::Embed { .. } = kernel {
+            return Err(Error::spec("kernel", "is embed", "plan it with Plan::embed, which takes an Embed"));
+        }
+        kernel.suits(spec)?;
         let user = user::validate(spec)?;
         if user::reads_data(spec) && shape.user_words == 0 {
             let help = "plan for the words of user_data that score_mod and mask_mod read, 1 or more";
@@ -342,22 +384,15 @@ impl Plan {
         };
         let target = if kernel.in_place() { source } else { shape.out };
         let aligned = aligned(kernel, spec, shape, source, target);
-        let tile_k = tile_k(spec, limits.max_workgroup_storage);
-        for (name, have, need) in [
-            ("max_compute_workgroup_storage_size", limits.max_workgroup_storage, 16_384),
-            ("max_compute_invocations_per_workgroup", limits.max_invocations, TILE_Q),
-            ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers, 8),
-            ("max_compute_workgroups_per_dimension", limits.max_workgroups, 1),
-        ] {
-            if have < need {
-                let help = "request WebGPU's default limits at least";
-                return Err(Error::limit(name, format!("is {have}, the kernels take {need}"), help));
-            }
-        }
+        let tile_k = match kernel {
+            Kernel::Linear => linear::tile_t(spec, limits.max_workgroup_storage),
+            _ => tile_k(spec, limits.max_workgroup_storage),
+        };
+        Self::check_limits(limits)?;
         let (mut params, step) = place(kernel, spec, shape, source, target)?;
         let products = Products::new(kernel, spec, shape, limits);
         let (chunks, product_words) = split(kernel, spec, shape, limits, tile_k, &products, user)?;
-        let carry = chunks.iter().any(|c| c.keys[1] < shape.kv_len);
+        let carry = kernel == Kernel::Attention && chunks.iter().any(|c| c.keys[1] < shape.kv_len);
         let files = Files::new(spec, kernel, aligned, limits.rolled_loops, carry, products.gathered.clone());
         let element = match (kernel, aligned) {
             (_, true) => "Raw4",
@@ -415,6 +450,22 @@ impl Plan {
         })
     }
 
+    /// What every kernel takes of a device.
+    pub(crate) fn check_limits(limits: &Limits) -> Result<()> {
+        for (name, have, need) in [
+            ("max_compute_workgroup_storage_size", limits.max_workgroup_storage, 16_384),
+            ("max_compute_invocations_per_workgroup", limits.max_invocations, TILE_Q),
+            ("max_storage_buffers_per_shader_stage", limits.max_storage_buffers, 8),
+            ("max_compute_workgroups_per_dimension", limits.max_workgroups, 1),
+        ] {
+            if have < need {
+                let help = "request WebGPU's default limits at least";
+                return Err(Error::limit(name, format!("is {have}, the kernels take {need}"), help));
+            }
+        }
+        Ok(())
+    }
+
     /// The plan of the one-call API for a problem.
     pub fn for_problem(kernel: Kernel, problem: &Problem, limits: &Limits) -> Result<Self> {
         let mut shape = problem.shape;
@@ -461,6 +512,12 @@ impl Plan {
     /// Bytes of the `work` buffer that the caller provides; 0 where the kernel has none.
     pub fn workspace_size(&self) -> u64 {
         self.binding(Slot::Work).map_or(0, |b| b.size)
+    }
+    /// Of [`Kernel::Linear`]: the first f32 of S in `work`, `[batch, num_heads, features, v_head_dim]` (the heads that share a
+    /// kv head hold the same), and of z behind it, `[batch, num_heads, ceil(v_head_dim / 64), features]`. They stay where they are:
+    /// a plan whose spec has `linear.initial_state` goes on from them.
+    pub fn state_offsets(&self) -> [u32; 2] {
+        [self.params.state_offset, self.params.state_offset + self.params.normalizer]
     }
     /// The first f32 of lse in `work`, where `[batch, num_heads, q_len]` of it stand.
     pub fn lse_offset(&self) -> u32 {
@@ -544,9 +601,11 @@ fn aligned(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: 
     let fours = |s: &Strides| [s.batch, s.token, s.head].iter().all(|n| n.is_multiple_of(4));
     let dims = spec.head_dim.is_multiple_of(4);
     let rest = match kernel {
-        Kernel::Attention => spec.v_head_dim.is_multiple_of(4) && [shape.k, shape.v, shape.out].iter().all(fours),
+        Kernel::Attention | Kernel::Linear => {
+            spec.v_head_dim.is_multiple_of(4) && [shape.k, shape.v, shape.out].iter().all(fours)
+        }
         Kernel::Scores => fours(&shape.k),
-        Kernel::RotateQ { .. } | Kernel::RotateK { .. } => fours(&target),
+        Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } => fours(&target),
     };
     shape.aligned && dims && fours(&source) && rest
 }
@@ -620,6 +679,10 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
     let gate_offset = u32::try_from(dense_words(spec, shape) + shape.user_words as u64)
         .map_err(|_| Error::limit("dense", "gates behind 2^32 words of bias", "broadcast the dense bias"))?;
     let cap = spec.logits_soft_cap.unwrap_or(1.0);
+    let state = StateLayout::new(spec, batch);
+    let word = |words: u64| {
+        u32::try_from(words).map_err(|_| Error::limit("work", "more than 2^32 words", "use fewer sequences"))
+    };
     let params = Params {
         q_capacity: q_len,
         kv_capacity: kv_len,
@@ -656,7 +719,7 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         dense_offset: 0,
         angle_cos,
         angle_sin,
-        state_offset: lse_words(spec, shape) as u32,
+        state_offset: if kernel == Kernel::Linear { 0 } else { lse_words(spec, shape) as u32 },
         softmax_scale: if kernel.rotates_only() { 1.0 } else { spec.scale() as f32 },
         soft_cap: cap as f32,
         inv_soft_cap: (1.0 / cap) as f32,
@@ -681,6 +744,10 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         user_words: shape.user_words,
         first_batch: shape.first_batch,
         first_head: shape.first_head,
+        feature_chunks: spec.features().div_ceil(4),
+        normalizer: word(state.normalizer)?,
+        maximum: word(state.maximum)?,
+        unused_l: 0,
     };
     let words = next as u32;
     let shape3 = [batch, q_len, kv_len];
@@ -698,6 +765,7 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         mask_shape: shape.mask,
         shape: shape3,
         max_seqlens: [shape.max_seqlen_q, shape.max_seqlen_k],
+        rows: None,
     };
     Ok((params, layout))
 }
@@ -769,10 +837,16 @@ fn binding_bytes(
         Slot::K => bytes(shape.k, kv_len, spec.num_kv_heads, spec.head_dim),
         Slot::V => bytes(shape.v, kv_len, spec.num_kv_heads, spec.v_head_dim),
         Slot::Out => match kernel {
-            Kernel::Attention => bytes(target, tokens, heads, spec.v_head_dim),
+            Kernel::Attention | Kernel::Linear => bytes(target, tokens, heads, spec.v_head_dim),
             Kernel::Scores => 4 * matrix([batch, spec.num_heads, q_len, kv_len]),
-            Kernel::RotateQ { .. } | Kernel::RotateK { .. } => bytes(target, tokens, heads, spec.head_dim),
+            Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } => {
+                bytes(target, tokens, heads, spec.head_dim)
+            }
         },
+        Slot::Work if kernel == Kernel::Linear => 4 * StateLayout::new(spec, batch).words,
+        Slot::Dense if kernel == Kernel::Linear => {
+            4 * batch as u64 * kv_len as u64 * spec.num_kv_heads as u64 * linear::decay_width(spec)
+        }
         Slot::Work => 4 * base_words(kernel, spec, shape, carry),
         Slot::Tables => {
             let angles = 2 * angle_words(spec, shape);
@@ -825,7 +899,7 @@ fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits
             q / 4 + v / 4 + 4 + products,
         ),
         Kernel::Scores => (3 * q + pairs + rows + norm, 2 * q + pairs + 2 + norm, q / 4 + 2 + products),
-        Kernel::RotateQ { .. } | Kernel::RotateK { .. } => return shape.kv_len,
+        Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } | Kernel::Linear => return shape.kv_len,
     };
     let rows = key_rows(kernel, spec, shape);
     let by_rounds = limits.max_loop_rounds.saturating_sub(once) / (tile + tile_k * (key + user.rounds));
@@ -838,6 +912,50 @@ fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits
 /// The key rows that the dispatches of a row tile go over: those of the longest sequence; for scores, which fill whole rows, all.
 fn key_rows(kernel: Kernel, spec: &Spec, shape: &Shape) -> u32 {
     if spec.packed && kernel == Kernel::Attention { shape.max_seqlen_k } else { shape.kv_len }
+}
+
+/// A grid whose workgroups depend on nothing, cut into dispatches that respect the limits of grid and work.
+pub(crate) fn cut_grid(grid: [u64; 3], flop_per_workgroup: f64, limits: &Limits) -> Result<Vec<ChunkDispatch>> {
+    let budget = ((limits.max_flop_per_dispatch / flop_per_workgroup) as u64).max(1);
+    let cap = limits.max_workgroups as u64;
+    let x = grid[0].min(budget).min(cap);
+    let y = grid[1].min((budget / x).max(1)).min(cap);
+    let z = grid[2].min((budget / (x * y)).max(1)).min(cap);
+    let by = [x, y, z];
+    if grid.iter().zip(by).fold(1u64, |n, (whole, by)| n.saturating_mul(whole.div_ceil(by))) > MAX_DISPATCHES {
+        return Err(Error::limit(
+            "dispatches",
+            format!("more than {MAX_DISPATCHES} of them"),
+            "call for fewer sequences, heads or tokens at a time",
+        ));
+    }
+    let steps = |n: u64, by: u64| (0..n.div_ceil(by)).map(move |i| (i * by, by.min(n - i * by)));
+    let mut chunks = Vec::new();
+    for (z0, zn) in steps(grid[2], z) {
+        for (y0, yn) in steps(grid[1], y) {
+            for (x0, xn) in steps(grid[0], x) {
+                let (first, workgroups) = ([x0, y0, z0].map(|n| n as u32), [xn, yn, zn].map(|n| n as u32));
+                chunks.push(ChunkDispatch { first, keys: [0, 1], workgroups, entry: "main", tiles: xn as u32 });
+            }
+        }
+    }
+    Ok(chunks)
+}
+
+/// The grid of linear attention, cut; the dispatches of a part follow each other in time.
+fn split_times(spec: &Spec, shape: &Shape, limits: &Limits, tile: u32) -> Result<Vec<ChunkDispatch>> {
+    let (ranges, flop) = linear::times(spec, shape.q_len, shape.kv_len, tile, limits);
+    let grid = [linear::v_tiles(spec), spec.num_heads, shape.batch].map(|n| n as u64);
+    let parts = cut_grid(grid, flop, limits)?;
+    if parts.len() as u64 * ranges.len() as u64 > MAX_DISPATCHES {
+        return Err(Error::limit(
+            "dispatches",
+            format!("more than {MAX_DISPATCHES} of them"),
+            "call for fewer sequences, heads or tokens at a time",
+        ));
+    }
+    let of_part = |part: ChunkDispatch| ranges.iter().map(move |keys| ChunkDispatch { keys: *keys, ..part });
+    Ok(parts.into_iter().flat_map(of_part).collect())
 }
 
 /// The grid, cut into dispatches that respect the limits of grid, work and loops. Those of the same rows follow each other
@@ -854,6 +972,9 @@ fn split(
     products: &Products,
     user: Cost,
 ) -> Result<(Vec<ChunkDispatch>, [u64; 2])> {
+    if kernel == Kernel::Linear {
+        return Ok((split_times(spec, shape, limits, tile_k)?, [0; 2]));
+    }
     let mut keys = keys_per_dispatch(kernel, spec, shape, limits, tile_k, user);
     if products.key > 0 {
         let fit = (PRODUCT_BYTES / 8 / products.key) as u32 / tile_k * tile_k;
@@ -869,7 +990,9 @@ fn split(
             spec.num_kv_heads,
             2.0 * keys as f64 * (spec.head_dim + spec.v_head_dim + user.operations) as f64,
         ),
-        Kernel::RotateQ { .. } => (q_len as u64, spec.num_heads, 20.0 * spec.head_dim as f64),
+        Kernel::RotateQ { .. } | Kernel::Embed { .. } | Kernel::Linear => {
+            (q_len as u64, spec.num_heads, 20.0 * spec.head_dim as f64)
+        }
         Kernel::RotateK { .. } => (kv_len as u64, spec.num_kv_heads, 20.0 * spec.head_dim as f64),
     };
     let grid = [rows.div_ceil(TILE_Q as u64), heads as u64, sequences as u64];
@@ -965,6 +1088,10 @@ fn head_entries(spec: &Spec) -> Vec<[f32; 4]> {
     let mut entries = vec![[0.0; 4]; HEAD_ENTRIES];
     for (entry, slope) in entries.iter_mut().zip(spec.bias.iter().flat_map(|b| bias::slopes(b, spec.num_heads))) {
         entry[0] = slope as f32;
+    }
+    if let Some(gammas) = spec.linear.as_ref().and_then(|l| l.gammas(spec.num_kv_heads)) {
+        let of_heads = gammas.into_iter().flat_map(|g| std::iter::repeat_n(g, spec.group() as usize));
+        entries.iter_mut().zip(of_heads).for_each(|(entry, gamma)| entry[0] = gamma as f32);
     }
     entries
 }

@@ -8,6 +8,8 @@
 //! ```
 
 use crate::bias::Place;
+pub use crate::embed::reference as embed;
+pub use crate::linear::{features, reference as linear};
 use crate::phase::ExactAngle;
 use crate::{Angle, Inputs, Norm, Pairing, Problem, RelativeSide, Result, Rotary, SCORE_FLOOR, Sink, Spec, Tensor};
 use rayon::prelude::*;
@@ -35,6 +37,7 @@ pub struct Output<T> {
 /// # Ok::<(), ropewalk::Error>(())
 /// ```
 pub fn attention(spec: &Spec, inputs: &Inputs) -> Result<Output<f64>> {
+    spec.expect_softmax()?;
     let problem = Problem::for_reference(spec, inputs)?;
     let prepared = Prepared::new(&problem);
     let [batch, q_len, heads] = [problem.shape.batch, problem.shape.q_len, spec.num_heads];
@@ -50,6 +53,7 @@ pub fn attention(spec: &Spec, inputs: &Inputs) -> Result<Output<f64>> {
 
 /// The scores that the softmax receives, `[batch, num_heads, q_len, capacity]`; -inf where masked.
 pub fn scores(spec: &Spec, inputs: &Inputs) -> Result<Vec<f64>> {
+    spec.expect_softmax()?;
     let problem = Problem::for_reference(spec, inputs)?;
     let prepared = Prepared::new(&problem);
     let rows = rows_of(problem.shape.batch, spec.num_heads, problem.shape.q_len);
@@ -59,6 +63,9 @@ pub fn scores(spec: &Spec, inputs: &Inputs) -> Result<Vec<f64>> {
 /// The rotated q (`[batch, q_len, num_heads, head_dim]`) and k (`[batch, capacity, num_kv_heads, head_dim]`).
 pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Vec<f64>, Vec<f64>)> {
     let problem = Problem::new(spec, inputs)?;
+    if spec.linear.is_some() {
+        return crate::linear::rotated(&problem).map(|[q, k]| (q.value, k.value));
+    }
     let prepared = Prepared::without_content_bias(&problem);
     Ok((prepared.q.rows, prepared.k.rows))
 }

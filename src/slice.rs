@@ -1,7 +1,6 @@
 //! Problems that exceed a binding limit, cut into sequences and kv heads that fit.
 
-use crate::tensor::Data;
-use crate::{Bias, Dense, Error, Inputs, Kernel, Limits, Plan, Problem, Result, Spec, Tensor, bias};
+use crate::{Bias, Decay, Dense, Error, Inputs, Kernel, Limits, Plan, Problem, Result, Spec, Tensor, bias};
 use std::ops::Range;
 
 /// A part of a problem: some sequences, some kv heads with their query heads.
@@ -66,12 +65,18 @@ fn largest(n: u32, fits: impl Fn(u32) -> bool) -> Option<u32> {
     (good > 0).then_some(good)
 }
 
-fn part_spec(spec: &Spec, part: &Part) -> Spec {
+pub(crate) fn part_spec(spec: &Spec, part: &Part) -> Spec {
     let group = spec.group();
     let heads = part.kv_heads.start * group..part.kv_heads.end * group;
     let mut out = spec.clone();
     out.num_kv_heads = part.kv_heads.len() as u32;
     out.num_heads = heads.len() as u32;
+    if let Some(linear) = &mut out.linear
+        && let Some(gammas) = linear.gammas(spec.num_kv_heads)
+    {
+        let span = part.kv_heads.start as usize..part.kv_heads.end as usize;
+        linear.decay = Some(Decay::Heads(gammas.get(span).unwrap_or_default().to_vec()));
+    }
     for bias in &mut out.bias {
         let all = bias::slopes(bias, spec.num_heads);
         if let Bias::Alibi { slopes, scale, .. } = bias {
@@ -117,6 +122,19 @@ pub(crate) fn part(problem: &Problem, part: &Part) -> Result<(Spec, Inputs)> {
         part.batch.clone().flat_map(|b| g[row(b)..row(b) + len].iter().copied()).collect()
     });
     out.mask = inputs.mask.as_ref().map(|d| dense_part(d, &part.batch, &heads));
+    // rows of kv heads: [batch, num_kv_heads, words], or [batch, capacity, num_kv_heads, words]
+    let kv_rows = |given: &Option<Vec<f32>>, tokens: u32| {
+        let given = given.as_ref()?;
+        let all = problem.shape.batch as usize * tokens as usize * spec.num_kv_heads as usize;
+        let words = given.len() / all.max(1);
+        let tokens = part.batch.start * tokens..part.batch.end * tokens;
+        let row = |t: u32, g: u32| (t as usize * spec.num_kv_heads as usize + g as usize) * words;
+        let rows = tokens.flat_map(|t| part.kv_heads.clone().map(move |g| row(t, g)));
+        Some(rows.flat_map(|at| given[at..at + words].iter().copied()).collect())
+    };
+    out.initial_state = kv_rows(&inputs.initial_state, 1);
+    out.initial_normalizer = kv_rows(&inputs.initial_normalizer, 1);
+    out.decay = kv_rows(&inputs.decay, kv_len);
     out.parameters = spec
         .parameters()
         .iter()
@@ -131,16 +149,8 @@ fn tensor_part(t: &Tensor, batch: &Range<u32>, heads: &Range<u32>) -> Result<Ten
         .clone()
         .flat_map(|b| (0..len).flat_map(move |j| heads.clone().map(move |h| (b, j, h))))
         .map(|(b, j, h)| t.row_start(b, j, h));
-    fn gather<T: Copy>(v: &[T], starts: impl Iterator<Item = usize>, dim: usize) -> Vec<T> {
-        starts.flat_map(|s| v[s..s + dim].iter().copied()).collect()
-    }
-    let dim = dim as usize;
-    let data = match t.data() {
-        Data::F32(v) => Data::F32(gather(v, starts, dim)),
-        Data::F16(v) => Data::F16(gather(v, starts, dim)),
-        Data::Bf16(v) => Data::Bf16(gather(v, starts, dim)),
-    };
-    Tensor::bshd(data, [batch.len() as u32, len, heads.len() as u32, dim as u32])
+    let data = t.data().gather(starts, dim as usize);
+    Tensor::bshd(data, [batch.len() as u32, len, heads.len() as u32, dim])
 }
 
 fn dense_part<T: Copy>(d: &Dense<T>, batch: &Range<u32>, heads: &Range<u32>) -> Dense<T> {

@@ -1,5 +1,6 @@
 //! What is computed: the terms of the equation that a model uses. No shapes of a call, no device.
 
+use crate::linear::Linear;
 use crate::terms::{IndexMap, Norm, NormKind, Relative, Sink, Temperature, XPos};
 use crate::{Error, Result, bias};
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,14 @@ impl Dtype {
             Dtype::F32 => 2f64.powi(-24),
             Dtype::F16 => 2f64.powi(-11),
             Dtype::Bf16 => 2f64.powi(-8),
+        }
+    }
+    /// The file of `shaders/storage/`.
+    pub(crate) fn storage_file(self) -> &'static str {
+        match self {
+            Dtype::F32 => "storage/f32.wgsl",
+            Dtype::F16 => "storage/f16.wgsl",
+            Dtype::Bf16 => "storage/bf16.wgsl",
         }
     }
     /// The name used in spec files, labels and shader file names.
@@ -509,6 +518,9 @@ pub struct Spec {
     /// The user's own mask, WGSL: see [`user`](crate::user).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask_mod: Option<String>,
+    /// Linear attention in place of the softmax.
+    #[serde(default)]
+    pub linear: Option<Linear>,
 }
 
 fn f32_storage() -> Dtype {
@@ -544,6 +556,7 @@ impl Spec {
             packed: false,
             score_mod: None,
             mask_mod: None,
+            linear: None,
         }
     }
 
@@ -659,6 +672,9 @@ impl Spec {
         if self.packed && self.kv_lens {
             return Err(Error::spec("kv_lens", "is set beside packed", "leave it out: cu_seqlens_k says it"));
         }
+        if let Some(linear) = &self.linear {
+            linear.validate(self)?;
+        }
         self.validate_terms()
     }
 
@@ -741,7 +757,7 @@ impl Spec {
 
     /// The names of the terms in the equation's order, as reports print them.
     pub fn terms(&self) -> Vec<String> {
-        let mut terms = Vec::new();
+        let mut terms = self.linear.as_ref().map(Linear::terms).unwrap_or_default();
         if let Some(r) = &self.rotary {
             let pairing = match r.pairing {
                 Pairing::Half => "half",

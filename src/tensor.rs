@@ -116,6 +116,17 @@ impl Data {
             Data::Bf16(v) => v[i].to_f32(),
         }
     }
+    /// Rows of `dim` elements, one after another.
+    pub(crate) fn gather(&self, starts: impl Iterator<Item = usize>, dim: usize) -> Data {
+        fn rows<T: Copy>(v: &[T], starts: impl Iterator<Item = usize>, dim: usize) -> Vec<T> {
+            starts.flat_map(|s| v[s..s + dim].iter().copied()).collect()
+        }
+        match self {
+            Data::F32(v) => Data::F32(rows(v, starts, dim)),
+            Data::F16(v) => Data::F16(rows(v, starts, dim)),
+            Data::Bf16(v) => Data::Bf16(rows(v, starts, dim)),
+        }
+    }
     /// Every element, widened exactly.
     pub fn to_f32(&self) -> Vec<f32> {
         (0..self.len()).map(|i| self.get(i)).collect()

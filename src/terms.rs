@@ -413,6 +413,9 @@ impl Spec {
     pub fn parameters(&self) -> Vec<Parameter> {
         let (heads, dim, v_dim) = (self.num_heads, self.head_dim, self.v_head_dim);
         let mut all = crate::bias::parameters(self);
+        if let Some(crate::FeatureMap::Softmax { count, .. }) = self.linear.as_ref().map(|l| l.features) {
+            all.push(Parameter::new("projection", [count, dim], None));
+        }
         if self.sink == Some(Sink::Learned) {
             all.push(Parameter::new("sinks", [heads], Some(0)));
         }

@@ -5,7 +5,10 @@ use crate::plan::{Kernel, padded, table_rows};
 use crate::tables::{TableLayout, bias_name, lookup_name};
 use crate::terms::{IndexMap, NormKind, Outside, RelativeSide, Sink};
 use crate::tuning::TILE_Q;
-use crate::{AlibiForm, Alignment, Angle, Bias, Dtype, KerpleKind, Pairing, Positions, Spec, bias, user};
+use crate::{
+    AlibiForm, Alignment, Angle, Bias, Decay, Dtype, FeatureMap, KerpleKind, Linear, Pairing, Positions, Spec, bias,
+    user,
+};
 use std::fmt::Write;
 
 /// The choice of files: every variant is one file in one slot.
@@ -30,7 +33,7 @@ impl<'a> Files<'a> {
     ) -> Self {
         let tables = TableLayout::new(spec);
         let mut files = Files { spec, files: Vec::new(), slots: Vec::new(), glue: String::new(), tables, gathered };
-        files.choose(kernel, aligned);
+        files.choose(kernel, aligned, rolled_loops);
         if kernel == Kernel::Attention {
             files.add("common/online_softmax.wgsl", &[]);
             files.add(if carry { "carry/work.wgsl" } else { "carry/none.wgsl" }, &[]);
@@ -48,7 +51,7 @@ impl<'a> Files<'a> {
         self.slots.extend(slots);
     }
 
-    fn choose(&mut self, kernel: Kernel, aligned: bool) {
+    fn choose(&mut self, kernel: Kernel, aligned: bool, rolled_loops: bool) {
         match kernel {
             Kernel::Attention => {
                 self.add("kernel/attention.wgsl", &[Slot::Work]);
@@ -58,6 +61,7 @@ impl<'a> Files<'a> {
                 self.sink();
                 self.out(aligned);
             }
+            Kernel::Linear => self.linear(aligned, rolled_loops),
             Kernel::Scores => {
                 self.add("kernel/scores.wgsl", &[Slot::Out]);
                 self.scores(aligned);
@@ -70,6 +74,8 @@ impl<'a> Files<'a> {
                 self.q_position();
                 self.rotate_source(aligned, in_place);
             }
+            // has a list of its own: see `Plan::embed`
+            Kernel::Embed { .. } => return,
             Kernel::RotateK { in_place } => {
                 self.add("kernel/rotate.wgsl", &[]);
                 self.add("token/key.wgsl", &[]);
@@ -124,6 +130,58 @@ impl<'a> Files<'a> {
         }
         if user::reads_data(self.spec) {
             self.add("user/data.wgsl", &[Slot::Dense]);
+        }
+    }
+
+    fn linear(&mut self, aligned: bool, rolled_loops: bool) {
+        let Some(linear) = &self.spec.linear else { return };
+        self.add("kernel/linear.wgsl", &[Slot::Work]);
+        self.add(if aligned { "tensor/q_aligned.wgsl" } else { "tensor/q_unaligned.wgsl" }, &[Slot::Q]);
+        self.add(if aligned { "tensor/k_aligned.wgsl" } else { "tensor/k_unaligned.wgsl" }, &[Slot::K]);
+        self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
+        self.out(aligned);
+        self.add("cache/contiguous.wgsl", &[]);
+        self.sequence();
+        self.rotation();
+        self.q_position();
+        self.k_position();
+        self.kv_length();
+        match self.spec.mask.causal {
+            true => {
+                self.alignment();
+                self.add("time/causal.wgsl", &[]);
+            }
+            false => self.add("time/bidirectional.wgsl", &[]),
+        }
+        self.feature_map(linear.features);
+        match linear.features {
+            // rotates by itself, before its features
+            FeatureMap::Softmax { .. } => self.add("turn/before.wgsl", &[]),
+            FeatureMap::Identity | FeatureMap::Elu => {
+                self.add("feature/rows.wgsl", &[]);
+                self.add(if linear.rotate_features { "turn/after.wgsl" } else { "turn/before.wgsl" }, &[]);
+            }
+        }
+        self.add(if linear.normalizer.is_some() { "normalizer/sum.wgsl" } else { "normalizer/none.wgsl" }, &[]);
+        match linear.decay {
+            None => self.add("decay/none.wgsl", &[]),
+            Some(Decay::Retention | Decay::Heads(_)) => self.add("decay/head.wgsl", &[Slot::Heads]),
+            Some(Decay::Token) => self.add("decay/token.wgsl", &[Slot::Dense]),
+            Some(Decay::Feature) => self.add("decay/feature.wgsl", &[Slot::Dense]),
+        }
+        self.add(if linear.initial_state { "state/given.wgsl" } else { "state/empty.wgsl" }, &[]);
+        let loops = if rolled_loops { "loops/features_rolled.wgsl" } else { "loops/features_constant.wgsl" };
+        self.add(loops, &[]);
+    }
+
+    fn feature_map(&mut self, features: FeatureMap) {
+        match features {
+            FeatureMap::Identity => self.add("feature/identity.wgsl", &[]),
+            FeatureMap::Elu => self.add("feature/elu.wgsl", &[]),
+            FeatureMap::Softmax { .. } => {
+                self.add("feature/softmax.wgsl", &[]);
+                self.table4();
+            }
         }
     }
 
@@ -196,6 +254,10 @@ impl<'a> Files<'a> {
         self.add(file, &[Slot::Step]);
     }
     fn norm(&mut self) {
+        if let Some(features) = self.spec.rotates_features() {
+            self.feature_map(features);
+            return self.add("norm/features.wgsl", &[]);
+        }
         let Some(norm) = self.spec.norm else { return self.add("norm/none.wgsl", &[]) };
         self.add(if norm.after_rotation { "norm/after.wgsl" } else { "norm/before.wgsl" }, &[]);
         self.add("common/norm.wgsl", &[]);
@@ -571,7 +633,7 @@ fn wgsl_f32(x: f64) -> String {
 }
 
 /// An i32 literal; the least one has no literal of its own in WGSL.
-fn wgsl_i32(x: i32) -> String {
+pub(crate) fn wgsl_i32(x: i32) -> String {
     if x == i32::MIN { "(-2147483647 - 1)".into() } else { format!("{x}") }
 }
 
@@ -614,6 +676,9 @@ pub(crate) fn preamble(kernel: Kernel, spec: &Spec, tile_k: u32, bindings: &[Bin
     for (name, start) in TableLayout::new(spec).constants() {
         let _ = writeln!(text, "const {name}: u32 = {start}u;");
     }
+    if let Some(linear) = &spec.linear {
+        linear_constants(&mut text, spec, linear, tile_k);
+    }
     text.push_str("const SCORE_FLOOR: f32 = -1e30; // scores below this are taken as this\n");
     text.push_str("const LSE_EMPTY: f32 = -3e38;   // lse of a row that sees no key; -inf on the host\n");
     text.push_str("const LOG2_E: f32 = 1.44269504;\n\n");
@@ -625,6 +690,33 @@ pub(crate) fn preamble(kernel: Kernel, spec: &Spec, tile_k: u32, bindings: &[Bin
         text.push_str(glue);
     }
     text
+}
+
+/// Constants of linear attention.
+fn linear_constants(text: &mut String, spec: &Spec, linear: &Linear, tile: u32) {
+    let features = spec.features();
+    for (name, value) in [
+        ("FEATURES", features),
+        ("FEATURE_CHUNKS", features.div_ceil(4)),
+        ("TILE_T", tile),
+        ("V_TILES", crate::linear::v_tiles(spec)),
+    ] {
+        let _ = writeln!(text, "const {name}: u32 = {value}u;");
+    }
+    let normalizer = linear.normalizer.unwrap_or(crate::Normalizer::new(0.0, 0.0));
+    let eps = match linear.features {
+        FeatureMap::Softmax { eps, .. } => eps,
+        FeatureMap::Identity | FeatureMap::Elu => 0.0,
+    };
+    for (name, value) in [
+        ("EPS", normalizer.eps),
+        ("EPS_FEATURE", normalizer.eps_feature),
+        ("FEATURE_EPS", eps),
+        ("FEATURE_SCALE", (spec.head_dim as f64).powf(-0.25)),
+        ("FEATURE_RATIO", (features as f64).powf(-0.5)),
+    ] {
+        let _ = writeln!(text, "const {name}: f32 = {};", wgsl_f32(value));
+    }
 }
 
 /// Spells a plan: kernel, storage, head, terms, tiles.

@@ -25,3 +25,11 @@ fn mul_high(a: u32, b: u32) -> u32 {
     let mid2 = a0 * b1 + (mid & 0xffffu);
     return a1 * b1 + (mid >> 16u) + (mid2 >> 16u);
 }
+
+// position * inc mod 2^64 in turns, its upper word; inc = (upper, lower) word. A negative position is its two's complement
+// less 2^32, hence the borrow.
+fn exact_phase(position: i32, inc: vec2<u32>) -> u32 {
+    let p = bitcast<u32>(position);
+    let product = p * inc.x + mul_high(p, inc.y);
+    return select(product, product - inc.y, position < 0);
+}

@@ -2,9 +2,9 @@
 
 use super::Op;
 use crate::{
-    AlibiForm, Alignment, Angle, AngleTable, Bias, Data, Dense, Dtype, Frequencies, IndexMap, Inputs, KerpleKind, Mask,
-    MaskMod, Norm, NormKind, Outside, Pairing, Positions, Relative, RelativeSide, Result, Rotary, ScoreAt, ScoreMod,
-    Sink, Spec, Strides, Temperature, Tensor, XPos,
+    AlibiForm, Alignment, Angle, AngleTable, Bias, Data, Decay, Dense, Dtype, FeatureMap, Frequencies, IndexMap,
+    Inputs, KerpleKind, Linear, Mask, MaskMod, Norm, NormKind, Normalizer, Outside, Pairing, Positions, Relative,
+    RelativeSide, Result, Rotary, ScoreAt, ScoreMod, Sink, Spec, Strides, Temperature, Tensor, XPos,
 };
 use std::f64::consts::{FRAC_PI_4, TAU};
 
@@ -113,14 +113,26 @@ pub(super) enum Group {
     Norm,
     Factor,
     Sink,
+    Linear,
 }
 
 impl Group {
     /// Whether the group can change what the operation computes or how.
     pub(super) fn matters_to(self, op: Op) -> bool {
         match op {
-            Op::Attention => true,
-            Op::Scores => !matches!(self, Group::Values | Group::Sink),
+            Op::Attention => self != Group::Linear,
+            Op::Scores => !matches!(self, Group::Values | Group::Sink | Group::Linear),
+            Op::Linear => matches!(
+                self,
+                Group::Heads
+                    | Group::Dims
+                    | Group::Rotary
+                    | Group::Angle
+                    | Group::Positions
+                    | Group::Length
+                    | Group::Layout
+                    | Group::Linear
+            ),
             Op::Rotate => matches!(
                 self,
                 Group::Heads
@@ -140,9 +152,9 @@ impl Group {
 
 pub(super) const DEVIATIONS: &[Deviation] = {
     use Group::{
-        Angle as A, Bias as B, Cap, Dense as D, Dims, Factor, Heads, Layout as L, Length, Mask as M, Model, Norm as N,
-        OwnMask as OM, OwnScore as O, Positions as P, Relative as E, Rotary as R, RotatedValues as RV, Scale,
-        Sink as SK, Streams as S, Values as V, Window as W, XPos as X,
+        Angle as A, Bias as B, Cap, Dense as D, Dims, Factor, Heads, Layout as L, Length, Linear as LI, Mask as M,
+        Model, Norm as N, OwnMask as OM, OwnScore as O, Positions as P, Relative as E, Rotary as R,
+        RotatedValues as RV, Scale, Sink as SK, Streams as S, Values as V, Window as W, XPos as X,
     };
     const fn d(group: Group, name: &'static str, apply: fn(&mut Draft)) -> Deviation {
         Deviation { group, name, apply }
@@ -423,6 +435,35 @@ pub(super) const DEVIATIONS: &[Deviation] = {
         //
         d(SK, "sink-zero", |c| c.spec.sink = Some(Sink::Zero)),
         d(SK, "sink", |c| c.spec.sink = Some(Sink::Learned)),
+        d(LI, "linear-bidirectional", |c| {
+            c.roformer();
+            c.spec.mask.causal = false;
+        }),
+        d(LI, "linear-plain", |c| {
+            c.linear(FeatureMap::Identity);
+        }),
+        d(LI, "linear-normalized", |c| {
+            c.linear(FeatureMap::Elu).normalizer = Some(Normalizer::new(1e-6, 1e-3));
+        }),
+        d(LI, "linear-performer", |c| {
+            let normalizer = Some(Normalizer::new(0.0, 1e-6));
+            c.linear(FeatureMap::Softmax { count: 37, eps: 1e-4 }).normalizer = normalizer;
+        }),
+        d(LI, "linear-performer-bidirectional", |c| {
+            let normalizer = Some(Normalizer::new(0.0, 0.0));
+            c.linear(FeatureMap::Softmax { count: 64, eps: 1e-4 }).normalizer = normalizer;
+            c.spec.mask.causal = false;
+        }),
+        d(LI, "linear-retention", |c| c.linear(FeatureMap::Identity).decay = Some(Decay::Retention)),
+        d(LI, "linear-token", |c| c.linear(FeatureMap::Identity).decay = Some(Decay::Token)),
+        d(LI, "linear-feature", |c| {
+            let linear = c.linear(FeatureMap::Elu);
+            (linear.decay, linear.initial_state) = (Some(Decay::Feature), true);
+        }),
+        d(LI, "linear-state", |c| {
+            c.roformer();
+            c.spec.linear.iter_mut().for_each(|l| l.initial_state = true);
+        }),
     ]
 };
 
@@ -528,6 +569,16 @@ impl Draft {
         self.mask_mod = Some(MaskMod::new(|at| {
             (at.i + 2 * at.j + at.head + 3 * at.batch) % 5 != 1 && (at.q_index != 7 || at.k_pos != at.q_pos)
         }));
+    }
+    /// Linear attention with a feature map.
+    fn linear(&mut self, features: FeatureMap) -> &mut Linear {
+        self.spec.linear.insert(Linear::new(features))
+    }
+    /// Elu features, rotated behind the map, with a denominator.
+    pub(super) fn roformer(&mut self) {
+        let rotate = self.spec.rotary.is_some();
+        let linear = self.linear(FeatureMap::Elu);
+        (linear.rotate_features, linear.normalizer) = (rotate, Some(Normalizer::new(0.0, 0.0)));
     }
 
     fn unrotated(&mut self, heads: u32, kv_heads: u32, head_dim: u32) -> &mut Spec {
@@ -694,6 +745,7 @@ impl Draft {
             let rows = self.batch * self.spec.num_heads * self.q_len;
             inputs.gates = Some((0..rows).map(|_| 1.0 + random.noise() as f64).collect());
         }
+        self.linear_inputs(&mut inputs);
         if self.spec.dense_bias {
             inputs.attn_bias = Some(self.attn_bias()?);
         }
@@ -701,6 +753,28 @@ impl Draft {
             inputs.mask = Some(self.visible()?);
         }
         Ok(inputs)
+    }
+
+    /// States, positive denominators, and gates from exp(-0.35) to 1.
+    fn linear_inputs(&self, inputs: &mut Inputs) {
+        let Some(linear) = &self.spec.linear else { return };
+        let mut random = self.random(Stream::Linear);
+        let (rows, features) = (self.batch * self.spec.num_kv_heads, self.spec.features());
+        if linear.initial_state {
+            inputs.initial_state = Some((0..rows * features * self.spec.v_head_dim).map(|_| random.noise()).collect());
+            if linear.normalizer.is_some() {
+                inputs.initial_normalizer = Some((0..rows * features).map(|_| random.noise() + 4.0).collect());
+            }
+        }
+        let width = match linear.decay {
+            Some(Decay::Token) => 1,
+            Some(Decay::Feature) => features,
+            _ => 0,
+        };
+        if width > 0 {
+            let g = |random: &mut Random| -0.1 * random.noise().abs();
+            inputs.decay = Some((0..rows * self.capacity * width).map(|_| g(&mut random)).collect());
+        }
     }
 
     fn broadcast(&self, full: [bool; 4]) -> [u32; 4] {
@@ -822,6 +896,7 @@ pub(super) enum Stream {
     Tail,
     Segments,
     Gates,
+    Linear,
 }
 
 /// splitmix64 (Steele, Lea, Flood 2014).

@@ -7,7 +7,9 @@
 mod bias;
 mod compare;
 mod device;
+mod embed;
 mod factors;
+mod linear;
 mod model;
 mod operator;
 mod packed;
@@ -26,7 +28,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use work::{Probe, Stage, Unfit, Work};
+use work::{EmbedProbe, Expect, Probe, Stage, Unfit, Work};
 
 /// Run golden cases through the reference and the GPU and compare every listed value.
 #[derive(Debug, clap::Args)]
@@ -128,7 +130,9 @@ fn one(file: &Path, devices: &[Device], dump: Option<&Path>) -> Result<Report> {
         }
         Err(Unfit::Bad(e)) => return Err(in_file(file, e)),
     };
-    report.terms = work.probes.first().map_or(vec!["host tables".into()], |p| p.spec.terms());
+    let embeds = || work.embeds.first().map(|p| p.embed.terms());
+    let terms = work.probes.first().map(|p| p.spec.terms()).or_else(embeds);
+    report.terms = terms.unwrap_or_else(|| vec!["host tables".into()]);
     report.compared = compared(&work);
     let mut dumped = Dump::default();
     let mut wrong = Vec::new();
@@ -142,16 +146,30 @@ fn one(file: &Path, devices: &[Device], dump: Option<&Path>) -> Result<Report> {
         worst = worst.max(compare::against_listed("reference", probe, &found, |_, _| 0.0));
         dumped.add(probe, "reference", &found, Dtype::F64);
     }
+    for probe in &work.embeds {
+        let found = compare::embed_by_reference(probe).map_err(|e| in_file(file, e))?;
+        worst = worst.max(compare::expected("reference", &probe.expects, &found, |_, _| 0.0));
+        dumped.add_embed(probe, "reference", &found, Dtype::F64);
+    }
     (report.reference, wrong) = (worst.ratio, wrong.into_iter().chain(worst.wrong).collect());
 
-    for device in devices.iter().filter(|_| !work.probes.is_empty()) {
+    for device in devices.iter().filter(|_| !work.probes.is_empty() || !work.embeds.is_empty()) {
         let mut worst = Worst::default();
+        let engine = if devices.len() == 1 { "gpu" } else { device.name.as_str() };
         for probe in &work.probes {
             match device.run(probe) {
                 Ok(run) => {
-                    worst = worst.max(on_device(probe, &run));
-                    let engine = if devices.len() == 1 { "gpu" } else { device.name.as_str() };
+                    worst = worst.max(on_device(&probe.expects, &run));
                     dumped.add(probe, engine, &run.device, Dtype::F32);
+                }
+                Err(e) => worst = worst.max(Worst { ratio: f64::INFINITY, wrong: Some(e.to_string()) }),
+            }
+        }
+        for probe in &work.embeds {
+            match device.run_embed(probe) {
+                Ok(run) => {
+                    worst = worst.max(on_device(&probe.expects, &run));
+                    dumped.add_embed(probe, engine, &run.device, Dtype::F32);
                 }
                 Err(e) => worst = worst.max(Worst { ratio: f64::INFINITY, wrong: Some(e.to_string()) }),
             }
@@ -179,9 +197,9 @@ fn in_file(file: &Path, e: Error) -> Error {
 }
 
 /// The GPU against the reference within the bound, and against the case within bound and tolerance.
-fn on_device(probe: &Probe, run: &device::Run) -> Worst {
+fn on_device(expects: &[Expect], run: &device::Run) -> Worst {
     let bound = |stage: Stage, i: usize| run.bound.get(&stage).and_then(|b| b.get(i)).copied().unwrap_or(0.0);
-    let mut worst = compare::against_listed("gpu", probe, &run.device, bound);
+    let mut worst = compare::expected("gpu", expects, &run.device, bound);
     for (stage, got) in &run.device {
         let value = run.value.get(stage).map_or(&[][..], Vec::as_slice);
         let what = format!("gpu {} against the reference", stage.name());
@@ -199,8 +217,9 @@ fn compared(work: &Work) -> Vec<String> {
     let main = |p: &&Probe| p.label.is_empty();
     let stages = work.probes.iter().filter(main).flat_map(|p| p.expects.iter().map(|e| e.stage.name().to_string()));
     let others = work.probes.iter().filter(|p| !main(p)).flat_map(|p| p.expects.iter().map(|e| e.name.clone()));
+    let embeds = work.embeds.iter().flat_map(|p| p.expects.iter().map(|e| e.name.clone()));
     let tables = work.tables.iter().map(|t| t.name.clone());
-    for name in stages.chain(others).chain(tables) {
+    for name in stages.chain(others).chain(embeds).chain(tables) {
         if !names.contains(&name) {
             names.push(name);
         }
@@ -261,13 +280,24 @@ impl Dump {
                 Stage::Scores | Stage::Probs => vec![batch, heads, q_len, kv_len],
                 Stage::Out => vec![batch, q_len, heads, probe.spec.v_head_dim as usize],
                 Stage::Lse => vec![batch, heads, q_len],
+                Stage::Embed | Stage::State | Stage::Normalizer => vec![values.len()],
             };
-            let bytes = match dtype {
-                Dtype::F64 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
-                _ => values.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
-            };
-            self.tensors.push((format!("{label}{engine}.{}", stage.name()), dtype, shape, bytes));
+            self.push(format!("{label}{engine}.{}", stage.name()), dtype, shape, values);
         }
+    }
+    fn add_embed(&mut self, probe: &EmbedProbe, engine: &str, found: &Stages, dtype: Dtype) {
+        let [batch, len, _, dim] = probe.inputs.x.shape().map(|n| n as usize);
+        let label = if probe.label.is_empty() { String::new() } else { format!("{}.", probe.label) };
+        for (stage, values) in found {
+            self.push(format!("{label}{engine}.{}", stage.name()), dtype, vec![batch, len, dim], values);
+        }
+    }
+    fn push(&mut self, name: String, dtype: Dtype, shape: Vec<usize>, values: &[f64]) {
+        let bytes = match dtype {
+            Dtype::F64 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            _ => values.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
+        };
+        self.tensors.push((name, dtype, shape, bytes));
     }
     /// Writes beside the target first, so that no half-written file stays.
     fn write(&self, path: &Path) -> Result<()> {

@@ -133,6 +133,10 @@ fn expected(case: &Case) -> Result<Vec<(&'static str, check::Bounded)>> {
             let (q, k) = check::rotate(spec, inputs)?;
             vec![("q", q), ("k", k)]
         }
+        Op::Linear => {
+            let all = check::linear(spec, inputs)?;
+            vec![("out", all.out), ("state", all.state), ("normalizer", all.normalizer)]
+        }
         _ => {
             let (out, lse) = check::attention(spec, inputs)?;
             vec![("out", out), ("lse", lse)]
@@ -148,6 +152,10 @@ fn computed(gpu: &Gpu, case: &Case) -> Result<Vec<Vec<f32>>> {
         Op::Rotate => {
             let (q, k) = gpu.rotate(spec, inputs)?;
             vec![q, k]
+        }
+        Op::Linear => {
+            let result = gpu.linear(spec, inputs)?;
+            vec![result.out, result.state, result.normalizer]
         }
         _ => {
             let result = gpu.attention(spec, inputs)?;

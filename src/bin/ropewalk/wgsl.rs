@@ -50,6 +50,7 @@ pub struct Args {
 enum KernelName {
     Attention,
     Scores,
+    Linear,
     RotateQ,
     RotateK,
     RotateQInPlace,
@@ -61,6 +62,7 @@ impl From<KernelName> for Kernel {
         match name {
             KernelName::Attention => Kernel::Attention,
             KernelName::Scores => Kernel::Scores,
+            KernelName::Linear => Kernel::Linear,
             KernelName::RotateQ => Kernel::RotateQ { in_place: false },
             KernelName::RotateK => Kernel::RotateK { in_place: false },
             KernelName::RotateQInPlace => Kernel::RotateQ { in_place: true },

@@ -1,6 +1,6 @@
 //! Running a call and comparing what came out.
 
-use super::work::{Probe, Stage, Tolerance};
+use super::work::{EmbedProbe, Expect, Probe, Stage, Tolerance};
 use ropewalk::{Result, reference};
 use std::collections::BTreeMap;
 
@@ -31,12 +31,22 @@ pub fn by_reference(probe: &Probe) -> Result<Stages> {
     if wanted.contains(&Stage::Scores) {
         found.insert(Stage::Scores, reference::scores(&probe.spec, &probe.inputs)?);
     }
+    if probe.spec.linear.is_some() {
+        let result = reference::linear(&probe.spec, &probe.inputs)?;
+        found.extend([(Stage::Out, result.out), (Stage::State, result.state), (Stage::Normalizer, result.normalizer)]);
+        return Ok(found);
+    }
     if wanted.contains(&Stage::Out) {
         let result = reference::attention(&probe.spec, &probe.inputs)?;
         found.extend([(Stage::Out, result.out), (Stage::Lse, result.lse)]);
     }
     add_probs(&wanted, &mut found);
     Ok(found)
+}
+
+/// The reference's result of `embed`.
+pub fn embed_by_reference(probe: &EmbedProbe) -> Result<Stages> {
+    Ok(Stages::from([(Stage::Embed, reference::embed(&probe.embed, &probe.inputs)?)]))
 }
 
 /// exp(scores - lse), where it is wanted.
@@ -101,7 +111,12 @@ fn ratio(got: f64, want: f64, allowed: f64) -> f64 {
 
 /// The results of an engine against what the case lists; `bound` widens the tolerance (0 for the reference).
 pub fn against_listed(engine: &str, probe: &Probe, found: &Stages, bound: impl Fn(Stage, usize) -> f64) -> Worst {
-    probe.expects.iter().fold(Worst::default(), |worst, expect| {
+    expected(engine, &probe.expects, found, bound)
+}
+
+/// Any engine's results against what is listed; `bound` widens the tolerance.
+pub fn expected(engine: &str, expects: &[Expect], found: &Stages, bound: impl Fn(Stage, usize) -> f64) -> Worst {
+    expects.iter().fold(Worst::default(), |worst, expect| {
         let what = format!("{engine} {} of {}", expect.stage.name(), expect.name);
         let got = found.get(&expect.stage).map_or(&[][..], Vec::as_slice);
         if got.len() != expect.listed.len() {

@@ -1,7 +1,7 @@
 //! The GPU side of a comparison: the reference's stages on a device, with the permitted difference of every element.
 
 use super::compare::{Stages, add_probs, stages};
-use super::work::{Probe, Stage};
+use super::work::{EmbedProbe, Probe, Stage};
 use ropewalk::{Error, Gpu, GpuOptions, Result, check};
 
 /// An adapter under test.
@@ -54,6 +54,14 @@ impl Device {
         }
     }
 
+    /// Runs `embed` on the device and bounds it.
+    pub fn run_embed(&self, probe: &EmbedProbe) -> Result<Run> {
+        let mut run = Run { value: Stages::new(), bound: Stages::new(), device: Stages::new() };
+        let bounded = check::embed(&probe.embed, &probe.inputs)?;
+        run.add(Stage::Embed, &self.gpu.embed(&probe.embed, &probe.inputs)?, bounded);
+        Ok(run)
+    }
+
     /// Runs the probe's stages on the device and bounds them.
     pub fn run(&self, probe: &Probe) -> Result<Run> {
         let (spec, inputs, wanted) = (&probe.spec, &probe.inputs, stages(probe));
@@ -62,6 +70,13 @@ impl Device {
             let ((q, k), (q_bounded, k_bounded)) = (self.gpu.rotate(spec, inputs)?, check::rotate(spec, inputs)?);
             run.add(Stage::QRot, &q, q_bounded);
             run.add(Stage::KRot, &k, k_bounded);
+        }
+        if spec.linear.is_some() {
+            let (result, bounds) = (self.gpu.linear(spec, inputs)?, check::linear(spec, inputs)?);
+            run.add(Stage::Out, &result.out, bounds.out);
+            run.add(Stage::State, &result.state, bounds.state);
+            run.add(Stage::Normalizer, &result.normalizer, bounds.normalizer);
+            return Ok(run);
         }
         if wanted.contains(&Stage::Scores) {
             run.add(Stage::Scores, &self.gpu.scores(spec, inputs)?, check::scores(spec, inputs)?);

@@ -1,7 +1,7 @@
 //! Cases of models: the parameters and tensors of a case become the spec that a user of that model would write.
 
 use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, finish, needs, values_of};
-use super::{bias as terms, factors, operator, packed, relative, rotation};
+use super::{bias as terms, embed, factors, linear, operator, packed, relative, rotation};
 use crate::golden::{Entry, Golden, Parameters, Tensors};
 use ropewalk::{
     AlibiForm, Alignment, Bias, Dense, Error, Inputs, MAX_HEAD_DIM, Mask, Positions, Problem, Spec, Tensor,
@@ -18,10 +18,13 @@ pub fn build(golden: Golden) -> Build<Work> {
     match golden.parameters.str("op") {
         Some("Attention" | "FlexAttention") => operator::onnx_attention(golden),
         Some("RotaryEmbedding") => operator::onnx_rotary(golden),
+        Some("LinearAttention") => linear::onnx(golden),
         Some(op) => needs(format!("the operator {op}")),
         None if has("x") && has("cos") => operator::ort_rotary(golden),
         None if has("cu_seqlens_q") || has("cu_seqlens_k") => packed::attention(golden),
         None if rank("q") == Some(3) && rank("k") == Some(3) => operator::ort_attention(golden),
+        None if has("embeddings") => embed::absolute(golden),
+        None if has("q") && linear::is_linear(&golden) => linear::attention(golden),
         None if has("q") => attention(golden),
         None if has("relative_position") => buckets(golden),
         None if has("inv_freq") && has("positions") => rotation::scaling(golden),
@@ -33,16 +36,13 @@ pub fn build(golden: Golden) -> Build<Work> {
 /// Terms of the equation that `Spec` does not have yet, by what gives them away: a tensor, a parameter that is set,
 /// or (where a convention is named nowhere else) the system.
 fn missing_term(golden: &Golden) -> Option<&'static str> {
-    const TENSORS: &[(&str, &str)] =
-        &[("embeddings", "absolute embeddings"), ("phi_q", "linear attention"), ("initial_state", "linear attention")];
+    const TENSORS: &[(&str, &str)] = &[];
     const PARAMETERS: &[(&str, &str)] = &[("max_pos", "CoPE")];
-    let system = golden.system.to_lowercase();
-    let linear = ["linear attention", "retention"].iter().any(|s| system.contains(s));
     let tensor = TENSORS.iter().find(|(name, _)| golden.tensors.has(name));
     let window = terms::is_window(golden);
     let grid = |name: &str| name == "grid" && (window || golden.tensors.has("rel_pos_h")); // no rotation's
     let parameter = PARAMETERS.iter().find(|(name, _)| golden.parameters.set(name) && !grid(name));
-    tensor.or(parameter).map(|(_, what)| *what).or(linear.then_some("linear attention"))
+    tensor.or(parameter).map(|(_, what)| *what)
 }
 
 /// T5's bucket function over a range of distances.

@@ -11,7 +11,7 @@ use ropewalk::{
 };
 
 /// The attributes of the operator; one that is not known here is a term that would be left out.
-fn attributes(p: &Parameters, known: &[&str]) -> Build<Parameters> {
+pub(super) fn attributes(p: &Parameters, known: &[&str]) -> Build<Parameters> {
     let attributes = p.object("attributes").unwrap_or_default();
     match attributes.0.keys().find(|k| !known.contains(&k.as_str())) {
         Some(name) => needs(format!("the attribute {name}")),
@@ -100,11 +100,11 @@ impl Rows {
 }
 
 /// The operator's input or output in a slot: tensors are called `input_3_attn_mask`, `expected_0_Y`.
-fn slot(t: &mut Tensors, kind: &str, slot: u32) -> Option<Entry> {
+pub(super) fn slot(t: &mut Tensors, kind: &str, slot: u32) -> Option<Entry> {
     t.take_prefix(&format!("{kind}_{slot}_"))
 }
 
-fn need_slot(t: &mut Tensors, number: u32, name: &str) -> Build<Entry> {
+pub(super) fn need_slot(t: &mut Tensors, number: u32, name: &str) -> Build<Entry> {
     let missing = || Error::input(name, format!("input slot {number} is missing"), "add the tensor to the file");
     Ok(slot(t, "input", number).ok_or_else(missing)?)
 }
@@ -283,7 +283,7 @@ impl CachedRotation {
             _ => Expect::heads_first(name, stage, listed, [batch, heads, len, dim], tolerance),
         };
         let expects = vec![expect(Stage::QRot)?, expect(Stage::KRot)?];
-        finish(t, Work { probes: vec![Probe { label: "", spec, inputs, expects }], tables: Vec::new() })
+        finish(t, Work { probes: vec![Probe { label: "", spec, inputs, expects }], ..Work::default() })
     }
 }
 

@@ -1,15 +1,30 @@
 //! What a case asks for: calls of the library with what they should give, and tables built on the host.
 
 use crate::golden::{Entry, Tensors};
-use ropewalk::{Error, Inputs, Spec};
+use ropewalk::{Embed, EmbedInputs, Error, Inputs, Spec};
 
 /// A case as work to be done.
 #[derive(Debug, Clone, Default)]
 pub struct Work {
     /// Calls; the first one's terms stand in the report.
     pub probes: Vec<Probe>,
+    /// Absolute positions added to embeddings.
+    pub embeds: Vec<EmbedProbe>,
     /// Values that the host computes: buckets, slopes, frequencies.
     pub tables: Vec<Table>,
+}
+
+/// One call of `embed`, and what the case lists of its result.
+#[derive(Debug, Clone)]
+pub struct EmbedProbe {
+    /// As of [`Probe`].
+    pub label: &'static str,
+    /// As a user would write it.
+    pub embed: Embed,
+    /// Never anything that the case lists for comparison.
+    pub inputs: EmbedInputs,
+    /// What the case lists, of [`Stage::Embed`].
+    pub expects: Vec<Expect>,
 }
 
 /// One spec with its inputs, and what the case lists of its result.
@@ -40,6 +55,12 @@ pub enum Stage {
     Out,
     /// `[batch, num_heads, q_len]`.
     Lse,
+    /// `[batch, len, dim]`, of `embed`.
+    Embed,
+    /// `[batch, num_kv_heads, features, v_head_dim]`, of linear attention.
+    State,
+    /// `[batch, num_kv_heads, features]`, of linear attention.
+    Normalizer,
 }
 
 impl Stage {
@@ -52,6 +73,9 @@ impl Stage {
             Stage::Probs => "probs",
             Stage::Out => "out",
             Stage::Lse => "lse",
+            Stage::Embed => "embed",
+            Stage::State => "state",
+            Stage::Normalizer => "normalizer",
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use super::validate;
 use ropewalk::{
-    AlibiForm, Alignment, Angle, Bias, Dtype, Error, IndexMap, Kernel, KerpleKind, Limits, Mask, Norm, NormKind,
-    Outside, Pairing, Plan, Positions, Relative, RelativeSide, Result, Rotary, Shape, Sink, Spec, Target, Temperature,
-    XPos,
+    Absolute, AlibiForm, Alignment, Angle, Bias, Columns, Decay, Denominator, Dtype, Embed, EmbedShape, Error,
+    FeatureMap, IndexMap, Kernel, KerpleKind, Limits, Linear, Mask, Norm, NormKind, Normalizer, Outside, Pairing, Plan,
+    Positions, Relative, RelativeSide, Result, Rotary, Shape, Sink, Spec, Target, Temperature, XPos,
 };
 use std::collections::HashMap;
 use std::fs;
@@ -33,6 +33,7 @@ pub fn write(folder: &Path, target: Target) -> Result<usize> {
     fs::create_dir_all(folder).map_err(|e| bad(folder, e))?;
     let mut names: HashMap<String, usize> = HashMap::new();
     let mut texts = std::collections::HashSet::new();
+    let mut plans = Vec::new();
     for v in all() {
         let mut shape = match v.spec.packed {
             true => Shape::packed(&v.spec, 3, 40, 72),
@@ -45,15 +46,19 @@ pub fn write(folder: &Path, target: Target) -> Result<usize> {
             limits.max_loop_rounds = 1;
         }
         let plan = Plan::new(v.kernel, &v.spec, &shape, &limits)?;
+        let positions = if v.spec.positions == Positions::Ids { ".ids" } else { "" };
+        let loops = if v.rolled_loops { ".rolled" } else { "" };
+        let carry = if v.carry { ".carry" } else { "" };
+        plans.push((plan, format!("{positions}{loops}{carry}")));
+    }
+    plans.extend(embeds()?.into_iter().map(|plan| (plan, String::new())));
+    for (plan, suffix) in plans {
         if !texts.insert(plan.wgsl(target).to_string()) {
             continue;
         }
         validate(&plan, target)?;
-        let positions = if v.spec.positions == Positions::Ids { ".ids" } else { "" };
-        let loops = if v.rolled_loops { ".rolled" } else { "" };
-        let carry = if v.carry { ".carry" } else { "" };
         let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
-        let mut name: String = format!("{}{positions}{loops}{carry}", plan.label()).chars().map(safe).collect();
+        let mut name: String = format!("{}{suffix}", plan.label()).chars().map(safe).collect();
         let same = names.entry(name.clone()).or_default();
         *same += 1;
         if *same > 1 {
@@ -71,6 +76,7 @@ fn all() -> Vec<Variant> {
     all.extend(scores());
     all.extend(sizes());
     all.extend(packed());
+    all.extend(linear());
     all.extend(relative());
     all.extend(own());
     all.extend(norms());
@@ -253,6 +259,61 @@ fn own() -> Vec<Variant> {
         }
     }
     all
+}
+
+/// Linear attention: feature maps, rotations, denominators, decays, states, storage.
+fn linear() -> Vec<Variant> {
+    let softmax = FeatureMap::Softmax { count: 37, eps: 1e-4 };
+    let decays = [None, Some(Decay::Retention), Some(Decay::Token), Some(Decay::Feature)];
+    let mut all = Vec::new();
+    for features in [FeatureMap::Identity, FeatureMap::Elu, softmax] {
+        for rotate_features in [false, true] {
+            for (i, decay) in decays.iter().enumerate() {
+                for both in [false, true] {
+                    let mut spec = Spec::new(4, 2, if both { 64 } else { 33 });
+                    spec.dtype = [Dtype::F32, Dtype::F16, Dtype::Bf16][i % 3];
+                    spec.rotary = Some(Rotary::new(Pairing::Half, 32, 10_000.0));
+                    (spec.mask.causal, spec.kv_lens) = (both, i % 2 == 1);
+                    let mut linear = Linear::new(features);
+                    linear.rotate_features = rotate_features && features != softmax;
+                    linear.normalizer = decay.is_none().then(|| Normalizer::new(1e-6, 1e-6));
+                    (linear.decay, linear.initial_state) = (decay.clone(), both);
+                    spec.linear = Some(linear);
+                    let kernels = if i == 0 { &[Kernel::Linear, ROTATE[0], ROTATE[1]][..] } else { &[Kernel::Linear] };
+                    for kernel in kernels {
+                        for rolled_loops in [true, false] {
+                            let (kernel, spec) = (*kernel, spec.clone());
+                            all.push(Variant { kernel, spec, aligned: both, rolled_loops, carry: false });
+                        }
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Every form of `embed`.
+fn embeds() -> Result<Vec<Plan>> {
+    let mut all = Vec::new();
+    for (dim, dtype) in [(64, Dtype::F32), (64, Dtype::Bf16), (7, Dtype::F32), (7, Dtype::F16)] {
+        let mut forms = vec![Embed::learned(dim, 40)];
+        for columns in [Columns::Halves, Columns::Interleaved] {
+            forms.push(Embed::sinusoidal(dim, columns, Denominator::Half));
+            let mut padded = Embed::sinusoidal(dim, columns, Denominator::HalfLessOne);
+            if let Absolute::Sinusoidal { padding_row, .. } = &mut padded.positions {
+                *padding_row = Some(1);
+            }
+            forms.push(padded);
+        }
+        for mut embed in forms {
+            embed.dtype = dtype;
+            for in_place in [false, true] {
+                all.push(Plan::embed(&embed, &EmbedShape::new(&embed, 2, 40), in_place, &Limits::default())?);
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// Heads of every kind of size: the least, odd, the largest, v different from k.

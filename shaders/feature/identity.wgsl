@@ -1,0 +1,2 @@
+// phi(x) = x.
+fn feature_row(row: ptr<function, Row>) {}

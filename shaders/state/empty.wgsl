@@ -1,0 +1,2 @@
+// The first dispatch starts from nothing.
+fn starts_empty() -> bool { return true; }
