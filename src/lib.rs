@@ -130,6 +130,7 @@ mod scaling;
 #[cfg(feature = "wgpu")]
 mod slice;
 mod spec;
+pub mod systems;
 mod tensor;
 mod tuning;
 mod variant;
