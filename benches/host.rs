@@ -46,7 +46,7 @@ fn tables(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("tables");
     for case in cases().into_iter().filter(|case| !case.spec.bias.is_empty()) {
         let plan = plan(&case);
-        let table = vec![vec![0.5; 32 * case.spec.num_heads as usize]];
+        let table = [("bias_table".to_string(), vec![0.5; 32 * case.spec.num_heads as usize])].into();
         group.bench_function(BenchmarkId::from_parameter(case.name), |bencher| {
             bencher.iter(|| plan.pack_tables(black_box(&table), None).expect("a table of 32 buckets"))
         });

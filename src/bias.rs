@@ -1,68 +1,144 @@
 //! C: relative biases. Whatever is discontinuous in position (T5's buckets) becomes a table here, on the host.
 
+use crate::terms::{IndexMap, Parameter};
 use crate::{AlibiForm, Bias, Error, Result, Spec};
+use std::collections::BTreeMap;
 
-/// A bias term ready to be evaluated: tables over distances, slopes scaled.
+/// A bias term ready to be evaluated: tables over rows of an index map, slopes scaled.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum TermData {
     /// `values[head][clamp(n - m, min, max) - min]`.
-    Table { min: i32, max: i32, values: Vec<f32> },
+    Table { min: i32, max: i32, values: Vec<f64> },
+    /// `values[head][r(m, n)]`.
+    Indexed { index: IndexMap, values: Vec<f64> },
     /// One slope for each head.
     Alibi { form: AlibiForm, slopes: Vec<f64> },
 }
 
+/// Where a score stands, as terms of the reference ask.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) batch: u32,
+    pub(crate) head: u32,
+    /// Query row.
+    pub(crate) i: u32,
+    /// m and n of every stream.
+    pub(crate) m: [i32; 3],
+    pub(crate) n: [i32; 3],
+    pub(crate) same_segment: bool,
+    /// kv_len - 1.
+    pub(crate) last: i64,
+}
+
+/// A term's value and a bound of the device's error beyond 4 u |value|.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct TermValue {
+    pub(crate) value: f64,
+    pub(crate) slack: f64,
+}
+
+impl From<f64> for TermValue {
+    fn from(value: f64) -> Self {
+        TermValue { value, slack: 0.0 }
+    }
+}
+
 impl TermData {
-    /// C_h at positions m and n; `last` is kv_len - 1.
-    pub(crate) fn value(&self, head: u32, m: i32, n: i32, last: i64) -> f64 {
+    /// C_h.
+    pub(crate) fn value(&self, at: &Place) -> TermValue {
         // saturated to 32 bits, as the shaders do
         let saturate = |distance: i64| distance.clamp(-(i32::MAX as i64), i32::MAX as i64);
+        let (m, n) = (at.m[0], at.n[0]);
         let distance = saturate(n as i64 - m as i64);
         match self {
             TermData::Table { min, max, values } => {
                 let rows = (max - min + 1) as usize;
                 let row = distance.clamp(*min as i64, *max as i64) - *min as i64;
-                values[head as usize * rows + row as usize] as f64
+                values[at.head as usize * rows + row as usize].into()
+            }
+            TermData::Indexed { index, values } => {
+                let row = index.row(at.m, at.n, at.same_segment);
+                row.map_or(0.0, |row| values[at.head as usize * index.rows() as usize + row as usize]).into()
             }
             TermData::Alibi { form, slopes } => {
                 let x = match form {
                     AlibiForm::Relative => distance,
                     AlibiForm::Symmetric => -distance.abs(),
                     AlibiForm::KeyPosition => n as i64,
-                    AlibiForm::KeyFromEnd => saturate(n as i64 - last),
+                    AlibiForm::KeyFromEnd => saturate(n as i64 - at.last),
                 };
-                slopes[head as usize] * x as f64
+                (slopes[at.head as usize] * x as f64).into()
             }
+        }
+    }
+
+    /// What stands in `tables`, `[num_heads, rows]`; nothing for closed forms.
+    pub(crate) fn packed(&self) -> Vec<f32> {
+        match self {
+            TermData::Table { values, .. } | TermData::Indexed { values, .. } => {
+                values.iter().map(|x| *x as f32).collect()
+            }
+            TermData::Alibi { .. } => Vec::new(),
         }
     }
 }
 
-/// Expands the spec's bias terms with the caller's tables.
-pub(crate) fn resolve(spec: &Spec, tables: &[Vec<f32>]) -> Result<Vec<TermData>> {
+/// The parameters of the bias terms, in the spec's order: `bias_table`, `bias_table_1`, ...
+pub(crate) fn parameters(spec: &Spec) -> Vec<Parameter> {
+    let heads = spec.num_heads;
+    let mut tables = 0;
+    let mut table = |shape: [u32; 2], axis: usize| {
+        let name = if tables == 0 { "bias_table".into() } else { format!("bias_table_{tables}") };
+        tables += 1;
+        Parameter::new(name, shape, Some(axis))
+    };
+    spec.bias
+        .iter()
+        .filter_map(|bias| match bias {
+            Bias::Table { min, max } => Some(table([heads, (*max as i64 - *min as i64 + 1) as u32], 0)),
+            Bias::T5 { num_buckets, .. } => Some(table([*num_buckets, heads], 1)),
+            Bias::Indexed { index } => Some(table([index.rows() as u32, heads], 1)),
+            Bias::Alibi { .. } => None,
+        })
+        .collect()
+}
+
+/// Expands the spec's bias terms with the caller's parameters.
+pub(crate) fn resolve(spec: &Spec, given: &BTreeMap<String, Vec<f32>>) -> Result<Vec<TermData>> {
     let heads = spec.num_heads as usize;
-    let mut tables = tables.iter().enumerate();
-    let mut table = |what: &str, rows: usize| match tables.next() {
-        Some((_, t)) if t.len() == rows * heads => Ok(t),
-        Some((i, t)) => Err(Error::input(
-            if i == 0 { "bias_table".into() } else { format!("bias_table_{i}") },
-            format!("{} values", t.len()),
-            format!("give {what}: {rows} rows for {heads} heads"),
-        )),
-        None => Err(Error::input("bias_table", "is missing", format!("give {what}: {rows} rows for {heads} heads"))),
+    let wanted = parameters(spec);
+    let mut wanted = wanted.iter();
+    let mut table = || -> Result<&Vec<f32>> {
+        let parameter = wanted.next();
+        let found = parameter.and_then(|p| given.get(&p.name).filter(|t| t.len() as u64 == p.len()));
+        found.ok_or_else(|| {
+            let (name, shape) = parameter.map_or(("bias_table", &[][..]), |p| (&p.name, &p.shape));
+            let problem = match given.get(name) {
+                Some(t) => format!("{} values", t.len()),
+                None => "is missing".into(),
+            };
+            Error::input(name, problem, format!("give {shape:?} of them"))
+        })
     };
     spec.bias
         .iter()
         .map(|bias| match bias {
             Bias::Table { min, max } => {
-                let rows = (max - min + 1) as usize;
-                let values = table("[num_heads, max - min + 1]", rows)?.clone();
+                let values = table()?.iter().map(|x| *x as f64).collect();
                 Ok(TermData::Table { min: *min, max: *max, values })
             }
             Bias::T5 { num_buckets, max_distance, bidirectional } => {
-                let t = table("[num_buckets, num_heads]", *num_buckets as usize)?;
+                let t = table()?;
                 let (min, max) = distances(bias);
                 let bucket = |d: i32| t5_bucket(d, *num_buckets, *max_distance, *bidirectional) as usize;
-                let values = (0..heads).flat_map(|h| (min..=max).map(move |d| t[bucket(d) * heads + h])).collect();
+                let values =
+                    (0..heads).flat_map(|h| (min..=max).map(move |d| t[bucket(d) * heads + h] as f64)).collect();
                 Ok(TermData::Table { min, max, values })
+            }
+            Bias::Indexed { index } => {
+                let t = table()?;
+                let values = (0..heads).flat_map(|h| t.chunks_exact(heads).map(move |row| row[h] as f64)).collect();
+                Ok(TermData::Indexed { index: *index, values })
             }
             Bias::Alibi { form, .. } => Ok(TermData::Alibi { form: *form, slopes: slopes(bias, spec.num_heads) }),
         })
@@ -77,7 +153,7 @@ pub(crate) fn distances(bias: &Bias) -> (i32, i32) {
             let far = *max_distance as i32;
             (-far, if *bidirectional { far } else { 0 })
         }
-        Bias::Alibi { .. } => (0, 0),
+        Bias::Indexed { .. } | Bias::Alibi { .. } => (0, 0),
     }
 }
 
@@ -86,7 +162,7 @@ pub(crate) fn slopes(bias: &Bias, num_heads: u32) -> Vec<f64> {
     match bias {
         Bias::Alibi { slopes: Some(s), scale, .. } => s.iter().map(|s| *s as f64 * scale).collect(),
         Bias::Alibi { slopes: None, scale, .. } => alibi_slopes(num_heads).iter().map(|s| s * scale).collect(),
-        Bias::Table { .. } | Bias::T5 { .. } => Vec::new(),
+        Bias::Table { .. } | Bias::T5 { .. } | Bias::Indexed { .. } => Vec::new(),
     }
 }
 

@@ -384,7 +384,7 @@ mod tests {
         words.extend(inputs.kv_len.map(u64::from));
         words.extend(inputs.kv_lens.iter().flatten().map(|n| *n as u64));
         words.extend([&inputs.q_positions, &inputs.k_positions].into_iter().flatten().flatten().map(|p| *p as u64));
-        inputs.bias_tables.iter().for_each(|t| words.extend(floats(t)));
+        inputs.parameters.values().for_each(|t| words.extend(floats(t)));
         inputs.angle_table.iter().for_each(|t| words.extend(floats(&t.cos).into_iter().chain(floats(&t.sin))));
         if let Some(dense) = &inputs.attn_bias {
             words.extend(dense.shape.map(u64::from));

@@ -11,7 +11,8 @@
 //! rotated element errs by e h, e = sqrt(2) (2e-7 + 2u) + 2u.
 //!
 //! **Score.** With A = sum h_q h_k: |t^ - t| <= scale A (e_q + e_k + g(d/4 + 3)), e_q = e + 2u for the scale's roundings.
-//! The cap is a contraction and errs by 21 u |cap| + 2 u |t| itself; ALiBi by 4 u |C|; each further term by one rounding.
+//! The cap is a contraction and errs by 21 u |cap| + 2 u |t| itself; ALiBi by 4 u |C|; each further term by one rounding. A and
+//! B, with S = scale sum (|q| + |v|)|e| or scale sum |k||e|: (3 u + g(d/4 + 3)) S, and what q and k lose by flushing.
 //!
 //! **Weight.** exp2 errs by (3 + 2|x|) 2^-23 (WGSL), its argument by 3 u (m - s). After r later changes of the running
 //! maximum: p^ = p (1 + n_j), n_j = expm1(E_s + u (8.8 (m - s_j) + 6 + 7 r)).
@@ -23,13 +24,15 @@
 //! |o^ - o|     <= sum p_j n_j |v_j| + g(o) sum p |v| + |o| (N + g(l) + 6 u) + rounding to storage
 //! ```
 //!
+//! where E_V counts as one more value of its key.
+//!
 //! Subnormal elements may be read as 0 and results below 2^-126 flushed to 0: their sizes are added. Everything is
 //! multiplied by 1.01 for products of errors. Where numbers near the end of f32 make a bound meaningless,
 //! the element counts as `unbounded`, and the report says so.
 
 use crate::reference::{Prepared, Rotated, log_sum_exp, rows_of};
 use crate::tuning::{TILE_Q, tile_k};
-use crate::{Angle, Dtype, Inputs, Output, Problem, Result, Spec, Tensor};
+use crate::{Angle, Dtype, Inputs, Output, Problem, Relative, RelativeSide, Result, Spec, Tensor};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -292,7 +295,7 @@ pub fn scores(spec: &Spec, inputs: &Inputs) -> Result<Bounded> {
 /// Every element of the rotated q and k, rounded to the storage type; rows of k from kv_len on are unbounded.
 pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
     let problem = Problem::new(spec, inputs)?;
-    let bounds = Bounds::new(&problem);
+    let bounds = Bounds::of(&problem, Prepared::without_content_bias(&problem));
     let one = |x: &Rotated, t: &Tensor, used: &dyn Fn(u32) -> u32, flushed: &[f64]| {
         let [batch, len, heads, dim] = t.shape();
         let mut all = Bounded::default();
@@ -355,10 +358,25 @@ struct Bounds<'a> {
     k_flushed: Vec<f64>,
     /// The largest element of k, for products that flush to 0.
     k_largest: f64,
+    /// The largest |scale * element| of the tables of A and B together.
+    relative_largest: f64,
+}
+
+fn relative_largest(problem: &Problem) -> f64 {
+    let largest = |(i, r): (usize, &Relative)| {
+        let table = problem.parameter(&format!("relative_{i}"));
+        let scale = r.scale.unwrap_or(problem.spec.scale()).abs();
+        scale * table.iter().filter(|x| x.is_finite()).fold(0.0f32, |m, x| m.max(x.abs())) as f64
+    };
+    let relative = problem.spec.relative.iter().enumerate();
+    relative.filter(|(_, r)| r.side != RelativeSide::Value).map(largest).sum()
 }
 
 impl<'a> Bounds<'a> {
     fn new(problem: &'a Problem<'a>) -> Self {
+        Self::of(problem, Prepared::new(problem))
+    }
+    fn of(problem: &'a Problem<'a>, prepared: Prepared<'a>) -> Self {
         let trig = problem.spec.rotary.as_ref().map(|r| if r.angle == Angle::Table { 0.0 } else { TRIG });
         let rotation = trig.map_or(0.0, |trig| 2f64.sqrt() * (trig + 2.0 * U) + 2.0 * U);
         Bounds {
@@ -370,7 +388,8 @@ impl<'a> Bounds<'a> {
                 .map(|i| problem.inputs.k.data().get(i).abs())
                 .filter(|x| x.is_finite())
                 .fold(0.0f32, f32::max) as f64,
-            prepared: Prepared::new(problem),
+            relative_largest: relative_largest(problem),
+            prepared,
         }
     }
 
@@ -385,7 +404,8 @@ impl<'a> Bounds<'a> {
         let (q_largest, scale) = (largest(q_size), spec.scale().abs());
         let additions = spec.head_dim.div_ceil(4) as f64 + 3.0;
         let relative = 2.0 * self.rotation + 2.0 * U + g(additions);
-        let terms = (problem.terms.len() + problem.inputs.attn_bias.is_some() as usize) as f64;
+        let terms = problem.terms.len() + problem.inputs.attn_bias.is_some() as usize + spec.relative.len();
+        let terms = terms as f64;
         let one = |j: u32| {
             let score = self.prepared.score(b, h, i, j);
             if score.s == f64::NEG_INFINITY {
@@ -402,8 +422,12 @@ impl<'a> Bounds<'a> {
             if spec.logits_soft_cap.is_some() {
                 error += U * (2.0 * score.t.abs() + 21.0 * score.capped.abs());
             }
-            error += U * ((4.0 + terms) * score.bias + terms * score.capped.abs());
-            match sizes + score.bias > HUGE {
+            if score.relative > 0.0 {
+                error += score.relative * (3.0 * U + g(additions));
+                error += 2.0 * self.relative_largest * (q_flushed + k_flushed + UNDERFLOW * spec.head_dim as f64);
+            }
+            error += U * ((4.0 + terms) * (score.bias + score.relative) + terms * score.capped.abs()) + score.slack;
+            match sizes + score.bias + score.relative > HUGE {
                 true => (score.s, f64::INFINITY),
                 false => (score.s, SECOND_ORDER * error + TINY),
             }
@@ -441,6 +465,7 @@ impl<'a> Bounds<'a> {
         let g_head = self.prepared.kv_head(h);
         let least = least_normal(spec.dtype);
         let mut weights = 0.0; // N
+        let mut additions = keys + 1.0 + rescales;
         let (mut o, mut sizes, mut errors) = (vec![0.0; dim], vec![0.0; dim], vec![0.0; dim]);
         for (j, (s, error)) in scores.iter().enumerate().filter(|(_, s)| s.0 != f64::NEG_INFINITY) {
             let p = (s - lse).exp();
@@ -459,11 +484,19 @@ impl<'a> Bounds<'a> {
                     errors[c] += p * v[c].abs();
                 }
             }
+            for row in self.prepared.value_rows(b, h, i, j as u32) {
+                additions += 1.0;
+                for (c, e) in row.iter().enumerate().take(dim) {
+                    let e = *e as f64;
+                    o[c] += p * e;
+                    sizes[c] += p * e.abs();
+                    errors[c] += (wrong + UNDERFLOW) * e.abs();
+                }
+            }
         }
         let l_error = g(self.tile_k as f64 + tiles + rescales);
         let out = (0..dim).map(|c| {
-            let bound =
-                errors[c] + g(keys + 1.0 + rescales) * sizes[c] + o[c].abs() * (weights + l_error + 6.0 * U) + TINY;
+            let bound = errors[c] + g(additions) * sizes[c] + o[c].abs() * (weights + l_error + 6.0 * U) + TINY;
             let bound = if sizes[c] > HUGE || bound.is_nan() { f64::INFINITY } else { bound };
             (o[c], if o[c].is_nan() { 0.0 } else { stored(spec.dtype, o[c], bound) })
         });

@@ -399,11 +399,13 @@ impl Gpu {
                 kv_lens: &lens,
                 q_positions: inputs.q_positions.as_deref().unwrap_or_default(),
                 k_positions: inputs.k_positions.as_deref().unwrap_or_default(),
+                q_segments: inputs.q_segments.as_deref().unwrap_or_default(),
+                k_segments: inputs.k_segments.as_deref().unwrap_or_default(),
                 mask: inputs.mask.as_ref(),
             },
             &mut step,
         )?;
-        let tables = plan.pack_tables(&inputs.bias_tables, inputs.angle_table.as_ref())?;
+        let tables = plan.pack_tables(&inputs.parameters, inputs.angle_table.as_ref())?;
         let dense = inputs.attn_bias.as_ref().map_or(&[][..], |d| &d.data);
         let contents: [(Slot, &[u8]); 6] = [
             (Slot::Q, source.data().bytes()),

@@ -1,7 +1,8 @@
 //! The arguments of one call, and their check against the spec: done once, for GPU and reference alike.
 
-use crate::bias::{self, TermData};
-use crate::{Alignment, Angle, Bias, Error, Positions, Result, Spec, Strides, Tensor};
+use crate::bias::{self, Place, TermData};
+use crate::{Alignment, Angle, Error, Positions, Result, Spec, Strides, Tensor};
+use std::collections::BTreeMap;
 
 /// D or a boolean mask: `[batch, num_heads, q_len, kv_len]`, where every dimension may be 1 and is then broadcast.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,13 +68,20 @@ pub struct Inputs {
     pub kv_len: Option<u32>,
     /// `[batch]`: keys in use of every sequence, where `spec.kv_lens`.
     pub kv_lens: Option<Vec<u32>>,
-    /// `[batch, q_len]`, where `spec.positions` is `Ids`.
+    /// `[streams, batch, q_len]`, where `spec.positions` is `Ids`; `spec.position_streams()` says how many streams.
     pub q_positions: Option<Vec<i32>>,
-    /// `[batch, capacity]`, where `spec.positions` is `Ids`.
+    /// `[streams, batch, capacity]`, where `spec.positions` is `Ids`.
     pub k_positions: Option<Vec<i32>>,
-    /// One for each `Bias::Table` (`[num_heads, max - min + 1]`) and `Bias::T5` (`[num_buckets, num_heads]`) of the
-    /// spec, in its order.
-    pub bias_tables: Vec<Vec<f32>>,
+    /// `[batch, q_len]`: the segment of every query, where a term reads it (`spec.segments()`).
+    pub q_segments: Option<Vec<i32>>,
+    /// `[batch, capacity]`: the segment of every key.
+    pub k_segments: Option<Vec<i32>>,
+    /// The first token of every sequence in q and one past the last, `[sequences + 1]`, where `spec.packed`.
+    pub cu_seqlens_q: Option<Vec<u32>>,
+    /// The same in k and v.
+    pub cu_seqlens_k: Option<Vec<u32>>,
+    /// What the model has learned, by name: the tensors that [`Spec::parameters`] lists.
+    pub parameters: BTreeMap<String, Vec<f32>>,
     /// D, where `spec.dense_bias`.
     pub attn_bias: Option<Dense<f32>>,
     /// true: attend; where `spec.mask.dense`.
@@ -93,7 +101,11 @@ impl Inputs {
             kv_lens: None,
             q_positions: None,
             k_positions: None,
-            bias_tables: Vec::new(),
+            q_segments: None,
+            k_segments: None,
+            cu_seqlens_q: None,
+            cu_seqlens_k: None,
+            parameters: BTreeMap::new(),
             attn_bias: None,
             mask: None,
             angle_table: None,
@@ -163,6 +175,7 @@ impl<'a> Problem<'a> {
     /// Checks inputs against the spec; the error names the tensor.
     pub fn new(spec: &'a Spec, inputs: &'a Inputs) -> Result<Self> {
         spec.validate()?;
+        spec.unfinished()?;
         let [batch, q_len, heads, head_dim] = inputs.q.shape();
         let kv_capacity = inputs.k.shape()[1];
         let expect = |name: &str, t: &Tensor, want: [u32; 4]| {
@@ -193,35 +206,61 @@ impl<'a> Problem<'a> {
         }
 
         Self::check_lengths(spec, inputs, batch, kv_capacity)?;
-        let rows = |name: &str, ids: &Option<Vec<i32>>, len: u32| match ids {
-            Some(ids) if spec.positions != Positions::Ids => Err(Error::input(
+        let streams = spec.position_streams();
+        if streams > 1 && spec.positions == Positions::Index {
+            return Err(Error::spec(
+                "positions",
+                format!("is index, but the terms read {streams} streams"),
+                "set it to ids and give positions [streams, batch, len]",
+            ));
+        }
+        let rows = |name: &str, ids: &Option<Vec<i32>>, wanted: bool, field: &str, streams: u32, len: u32| match ids {
+            Some(ids) if !wanted => Err(Error::input(
                 name,
-                format!("{} positions given", ids.len()),
-                "set spec.positions to ids, or leave them out",
+                format!("{} values given", ids.len()),
+                format!("the spec does not read them ({field}): set it, or leave them out"),
             )),
-            Some(ids) if ids.len() as u64 != batch as u64 * len as u64 => Err(Error::input(
+            Some(ids) if ids.len() as u64 != streams as u64 * batch as u64 * len as u64 => Err(Error::input(
                 name,
-                format!("{} positions", ids.len()),
-                format!("give [batch, len] = [{batch}, {len}] of them"),
+                format!("{} values", ids.len()),
+                format!("give [streams, batch, len] = [{streams}, {batch}, {len}] of them"),
             )),
-            None if spec.positions == Positions::Ids => {
-                Err(Error::input(name, "is missing", format!("give [batch, len] = [{batch}, {len}] i32 positions")))
+            None if wanted => {
+                let help = format!("give [streams, batch, len] = [{streams}, {batch}, {len}] i32 values");
+                Err(Error::input(name, "is missing", help))
             }
             _ => Ok(()),
         };
-        rows("q_positions", &inputs.q_positions, q_len)?;
-        rows("k_positions", &inputs.k_positions, kv_capacity)?;
+        let ids = spec.positions == Positions::Ids;
+        rows("q_positions", &inputs.q_positions, ids, "spec.positions ids", streams, q_len)?;
+        rows("k_positions", &inputs.k_positions, ids, "spec.positions ids", streams, kv_capacity)?;
+        let segments = spec.segments();
+        rows("q_segments", &inputs.q_segments, segments, "an index map over segments", 1, q_len)?;
+        rows("k_segments", &inputs.k_segments, segments, "an index map over segments", 1, kv_capacity)?;
         Self::check_angle_table(spec, inputs, q_len, kv_capacity)?;
 
-        let tables = spec.bias.iter().filter(|b| matches!(b, Bias::Table { .. } | Bias::T5 { .. })).count();
-        if inputs.bias_tables.len() != tables {
+        let wanted = spec.parameters();
+        for p in &wanted {
+            match inputs.parameters.get(&p.name) {
+                Some(values) if values.len() as u64 == p.len() => {}
+                Some(values) => {
+                    return Err(Error::input(
+                        p.name.clone(),
+                        format!("{} values", values.len()),
+                        format!("give {:?} of them", p.shape),
+                    ));
+                }
+                None => return Err(Error::input(p.name.clone(), "is missing", format!("give {:?} values", p.shape))),
+            }
+        }
+        if let Some(name) = inputs.parameters.keys().find(|name| wanted.iter().all(|p| p.name != **name)) {
             return Err(Error::input(
-                "bias_table",
-                format!("{} tables for {tables} table terms", inputs.bias_tables.len()),
-                "give one for each `table` and `t5` of spec.bias, in its order",
+                name.clone(),
+                "is given, but the spec does not use it",
+                "set the term in the spec, or leave it out",
             ));
         }
-        let terms = bias::resolve(spec, &inputs.bias_tables)?;
+        let terms = bias::resolve(spec, &inputs.parameters)?;
 
         let full = [batch, spec.num_heads, q_len, kv_capacity];
         let dense = |name: &str, wanted: bool, shape: Option<[u32; 4]>| match shape {
@@ -366,19 +405,53 @@ impl<'a> Problem<'a> {
             Alignment::TopLeft => i as i64,
         }
     }
-    /// m: the position of query row i.
+    /// m: the position of query row i, in the first stream.
     pub fn q_position(&self, b: u32, i: u32) -> i32 {
+        self.q_positions(b, i)[0]
+    }
+    /// n: the position of key row j, in the first stream.
+    pub fn k_position(&self, b: u32, j: u32) -> i32 {
+        self.k_positions(b, j)[0]
+    }
+    /// The position of query row i in every stream.
+    pub(crate) fn q_positions(&self, b: u32, i: u32) -> [i32; 3] {
         match &self.inputs.q_positions {
-            Some(ids) => ids[b as usize * self.shape.q_len as usize + i as usize],
-            None => self.q_index(b, i) as i32,
+            Some(ids) => self.streams(ids, b, i, self.shape.q_len),
+            None => [self.q_index(b, i) as i32; 3],
         }
     }
-    /// n: the position of key row j.
-    pub fn k_position(&self, b: u32, j: u32) -> i32 {
+    /// The position of key row j in every stream.
+    pub(crate) fn k_positions(&self, b: u32, j: u32) -> [i32; 3] {
         match &self.inputs.k_positions {
-            Some(ids) => ids[b as usize * self.shape.kv_len as usize + j as usize],
-            None => j as i32,
+            Some(ids) => self.streams(ids, b, j, self.shape.kv_len),
+            None => [j as i32; 3],
         }
+    }
+    fn streams(&self, ids: &[i32], b: u32, token: u32, len: u32) -> [i32; 3] {
+        let plane = self.shape.batch as usize * len as usize;
+        let at = b as usize * len as usize + token as usize;
+        std::array::from_fn(|s| ids.get(s * plane + at).copied().unwrap_or(0))
+    }
+    /// Where a score stands, for its terms.
+    pub(crate) fn place(&self, b: u32, h: u32, i: u32, j: u32) -> Place {
+        let segment = |ids: &Option<Vec<i32>>, token: u32, len: u32| {
+            ids.as_ref().map(|ids| ids[b as usize * len as usize + token as usize])
+        };
+        let of_q = segment(&self.inputs.q_segments, i, self.shape.q_len);
+        let of_k = segment(&self.inputs.k_segments, j, self.shape.kv_len);
+        Place {
+            batch: b,
+            head: h,
+            i,
+            m: self.q_positions(b, i),
+            n: self.k_positions(b, j),
+            same_segment: of_q == of_k,
+            last: self.kv_len(b) as i64 - 1,
+        }
+    }
+    /// The values of a parameter of the spec; their number was checked.
+    pub(crate) fn parameter(&self, name: &str) -> &[f32] {
+        self.inputs.parameters.get(name).map_or(&[], |v| v)
     }
     /// Whether query row i of head h sees key row j.
     pub fn visible(&self, b: u32, h: u32, i: u32, j: u32) -> bool {
@@ -387,6 +460,7 @@ impl<'a> Problem<'a> {
         j < self.kv_len(b)
             && mask.right().is_none_or(|right| j64 <= at + right as i64)
             && mask.window_left.is_none_or(|left| at - left as i64 <= j64)
+            && mask.chunk.is_none_or(|chunk| at.div_euclid(chunk as i64) == j64 / chunk as i64)
             && self.inputs.mask.as_ref().is_none_or(|m| m.get([b, h, i, j]))
             && self.inputs.attn_bias.as_ref().is_none_or(|d| d.get([b, h, i, j]) != f32::NEG_INFINITY)
     }

@@ -174,5 +174,11 @@ pub(crate) struct Params {
     pub(crate) pairs: u32,
     pub(crate) head_padded: u32,
     pub(crate) v_padded: u32,
-    pub(crate) unused_u: [u32; 3],
+    pub(crate) step_q_segments: u32,
+    pub(crate) step_k_segments: u32,
+    pub(crate) batches: u32,
+    pub(crate) step_cu_q: u32,
+    pub(crate) step_cu_k: u32,
+    pub(crate) gate_offset: u32,
+    pub(crate) unused_u: u32,
 }

@@ -103,6 +103,11 @@
 //! 7.8e-3 rad at position 131 072 (theta 10 000). No use is made of the driver's sin, cos, pow or tanh. [`check`] derives
 //! a bound for every element of a result, and says with which probability a right kernel stays within it.
 //!
+//! # Systems
+//!
+//! [`systems`] lists every positional system with its terms, source and traps; [`guide`] derives the equation and reads RoPE
+//! as a number in base beta.
+//!
 //! # Features
 //!
 //! - `wgpu` (default): pipelines, dispatches, `Gpu`. Without it: spec, plan, composed WGSL, bindings, reference.
@@ -117,6 +122,8 @@ pub mod check;
 mod compose;
 mod config;
 mod error;
+#[doc = include_str!("../docs/equation.md")]
+pub mod guide {}
 #[cfg(feature = "wgpu")]
 mod gpu;
 mod inputs;
@@ -131,7 +138,9 @@ mod scaling;
 mod slice;
 mod spec;
 pub mod systems;
+mod tables;
 mod tensor;
+mod terms;
 mod tuning;
 mod variant;
 
@@ -149,6 +158,9 @@ pub use spec::{
     SCHEMA, Spec,
 };
 pub use tensor::{Data, Strides, Tensor};
+pub use terms::{
+    IndexMap, Norm, NormKind, Outside, Parameter, Relative, RelativeSide, Sink, Temperature, XPos, log_bucket,
+};
 
 /// Scores below this are taken as this, so that no exponent overflows: a key with such a score has weight 0 beside
 /// any key above it. (`-inf` in a dense bias is a mask.)

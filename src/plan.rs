@@ -2,11 +2,13 @@
 
 use crate::compose::{Composed, Target};
 use crate::layout::{Binding, CHUNK_STRIDE, HEAD_ENTRIES, Params, ROTARY_ENTRIES, Slot};
+use crate::tables::TableLayout;
 use crate::tuning::{CPU_FLOP_PER_DISPATCH, CPU_LOOP_ROUNDS, GPU_FLOP_PER_DISPATCH, TILE_Q, tile_k};
 use crate::variant::{Files, label, preamble};
 use crate::{
     Angle, AngleTable, Bias, Dense, Dtype, Error, Positions, Problem, Result, Shape, Spec, Strides, bias, phase,
 };
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// What a plan computes.
@@ -106,14 +108,20 @@ impl Limits {
 pub struct StepLayout {
     /// Words in all.
     pub words: u32,
-    /// `[batch, q_capacity]` i32.
+    /// `[streams, batch, q_capacity]` i32.
     pub q_positions: Option<Range<u32>>,
-    /// `[batch, kv_capacity]` i32.
+    /// `[streams, batch, kv_capacity]` i32.
     pub k_positions: Option<Range<u32>>,
+    /// `[batch, q_capacity]` i32.
+    pub q_segments: Option<Range<u32>>,
+    /// `[batch, kv_capacity]` i32.
+    pub k_segments: Option<Range<u32>>,
     /// `[batch]` u32.
     pub kv_lens: Option<Range<u32>>,
     /// `[batch or 1, heads or 1, q_capacity or 1, ceil(kv_capacity / 32)]`.
     pub mask: Option<Range<u32>>,
+    #[serde(skip)]
+    streams: u32,
     #[serde(skip)]
     mask_shape: [u32; 4],
     #[serde(skip)]
@@ -129,10 +137,14 @@ pub struct Step<'a> {
     pub kv_len: u32,
     /// Keys in use of every sequence, where `spec.kv_lens`.
     pub kv_lens: &'a [u32],
-    /// `[batch, len]` with len from `q_len` to the capacity, where `spec.positions` is `Ids`.
+    /// `[streams, batch, len]` with len from `q_len` to the capacity, where `spec.positions` is `Ids`.
     pub q_positions: &'a [i32],
-    /// `[batch, len]` with len from `kv_len` to the capacity, where `spec.positions` is `Ids`.
+    /// `[streams, batch, len]` with len from `kv_len` to the capacity, where `spec.positions` is `Ids`.
     pub k_positions: &'a [i32],
+    /// `[batch, len]` with len from `q_len` to the capacity, where a term reads segments.
+    pub q_segments: &'a [i32],
+    /// `[batch, len]` with len from `kv_len` to the capacity, where a term reads segments.
+    pub k_segments: &'a [i32],
     /// true: attend, where `spec.mask.dense`; the shape that the plan was made for.
     pub mask: Option<&'a Dense<bool>>,
 }
@@ -161,17 +173,20 @@ impl StepLayout {
             words[at.start as usize..at.end as usize].copy_from_slice(step.kv_lens);
         }
         let rows = [
-            ("q_positions", &self.q_positions, step.q_positions, step.q_len, q_capacity),
-            ("k_positions", &self.k_positions, step.k_positions, step.kv_len, kv_capacity),
+            ("q_positions", &self.q_positions, step.q_positions, self.streams, step.q_len, q_capacity),
+            ("k_positions", &self.k_positions, step.k_positions, self.streams, step.kv_len, kv_capacity),
+            ("q_segments", &self.q_segments, step.q_segments, 1, step.q_len, q_capacity),
+            ("k_segments", &self.k_segments, step.k_segments, 1, step.kv_len, kv_capacity),
         ];
-        for (name, at, ids, least, capacity) in rows {
+        for (name, at, ids, streams, least, capacity) in rows {
             let Some(at) = at else { continue };
-            let len = ids.len() / batch as usize;
-            if ids.len() != len * batch as usize || len < least as usize || len > capacity as usize {
+            let rows = streams as usize * batch as usize;
+            let len = ids.len() / rows;
+            if ids.len() != len * rows || len < least as usize || len > capacity as usize {
                 return Err(Error::input(
                     name,
-                    format!("{} positions for {batch} sequences", ids.len()),
-                    format!("give [batch, len] with len from {least} to {capacity}"),
+                    format!("{} values for {streams} streams of {batch} sequences", ids.len()),
+                    format!("give [streams, batch, len] with len from {least} to {capacity}"),
                 ));
             }
             for (b, row) in ids.chunks_exact(len.max(1)).enumerate() {
@@ -254,6 +269,7 @@ impl Plan {
     /// Plans `kernel`. Errors name the field of the spec or shape, or the limit that is too small.
     pub fn new(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits) -> Result<Self> {
         spec.validate()?;
+        spec.unfinished()?;
         let source = match kernel {
             Kernel::RotateK { .. } => shape.k,
             _ => shape.q,
@@ -393,19 +409,14 @@ impl Plan {
         self.kernel
     }
 
-    /// The contents of the `tables` buffer: the bias tables of the spec in its order (as [`Inputs`](crate::Inputs)
-    /// takes them), expanded over distances, then cos and sin.
-    pub fn pack_tables(&self, bias_tables: &[Vec<f32>], angles: Option<&AngleTable>) -> Result<Vec<f32>> {
-        let mut packed = Vec::new();
-        for term in bias::resolve(&self.spec, bias_tables)? {
-            if let bias::TermData::Table { values, .. } = term {
-                packed.extend(values);
-            }
-        }
-        if let Some(table) = angles {
-            packed.extend(&table.cos);
-            packed.extend(&table.sin);
-        }
+    /// The contents of the `tables` buffer: the parameters of the spec's terms (as [`Inputs`](crate::Inputs) takes
+    /// them), bias tables expanded over distances, then cos and sin.
+    pub fn pack_tables(
+        &self,
+        parameters: &BTreeMap<String, Vec<f32>>,
+        angles: Option<&AngleTable>,
+    ) -> Result<Vec<f32>> {
+        let packed = TableLayout::new(&self.spec).pack(&self.spec, parameters, angles)?;
         let want = self.binding(Slot::Tables).map_or(0, |b| b.size as usize / 4);
         if packed.len() < want {
             return Err(Error::input(
@@ -482,8 +493,12 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         }
     };
     let ids = spec.positions == Positions::Ids;
-    let q_positions = take(ids, batch as u64 * q_len as u64)?;
-    let k_positions = take(ids, batch as u64 * kv_len as u64)?;
+    let streams = spec.position_streams();
+    let (q_words, k_words) = (batch as u64 * q_len as u64, batch as u64 * kv_len as u64);
+    let q_positions = take(ids, streams as u64 * q_words)?;
+    let k_positions = take(ids, streams as u64 * k_words)?;
+    let q_segments = take(spec.segments(), q_words)?;
+    let k_segments = take(spec.segments(), k_words)?;
     let kv_lens = take(spec.kv_lens, batch as u64)?;
     let row_words = kv_len.div_ceil(32);
     let [mask_b, mask_h, mask_i, _] = shape.mask;
@@ -501,7 +516,7 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
     };
     let (dense, bits) = (spec.dense_bias, spec.mask.dense);
     let [dense_b, dense_h, dense_i, dense_j] = shape.dense;
-    let table_words: u64 = spec.bias.iter().map(|b| table_rows(b) * spec.num_heads as u64).sum();
+    let table_words = TableLayout::new(spec).words;
     let angle_words = angle_words(spec, shape);
     let (Ok(angle_cos), Ok(angle_sin)) = (u32::try_from(table_words), u32::try_from(table_words + angle_words)) else {
         return Err(Error::limit("tables", "more than 2^32 words", "use smaller bias or angle tables"));
@@ -553,11 +568,29 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         pairs: spec.rotary.as_ref().map_or(0, |r| r.rotary_dim / 2),
         head_padded: padded(spec.head_dim),
         v_padded: padded(spec.v_head_dim),
-        unused_u: [0; 3],
+        step_q_segments: start(&q_segments),
+        step_k_segments: start(&k_segments),
+        batches: batch,
+        step_cu_q: 0,
+        step_cu_k: 0,
+        gate_offset: 0,
+        unused_u: 0,
     };
     let words = next as u32;
     let shape3 = [batch, q_len, kv_len];
-    Ok((params, StepLayout { words, q_positions, k_positions, kv_lens, mask, mask_shape: shape.mask, shape: shape3 }))
+    let layout = StepLayout {
+        words,
+        q_positions,
+        k_positions,
+        q_segments,
+        k_segments,
+        kv_lens,
+        mask,
+        streams,
+        mask_shape: shape.mask,
+        shape: shape3,
+    };
+    Ok((params, layout))
 }
 
 /// Words of cos, and of sin, in `tables`.
@@ -573,6 +606,7 @@ pub(crate) fn table_rows(bias: &Bias) -> u64 {
             let (min, max) = bias::distances(bias);
             (max as i64 - min as i64 + 1) as u64
         }
+        Bias::Indexed { index } => index.rows(),
         Bias::Alibi { .. } => 0,
     }
 }
@@ -612,7 +646,7 @@ fn binding_bytes(
         }
         Slot::Tables => {
             let angles = 2 * angle_words(spec, shape);
-            4 * (spec.bias.iter().map(|b| table_rows(b) * spec.num_heads as u64).sum::<u64>() + angles)
+            4 * (TableLayout::new(spec).words + angles)
         }
         Slot::Dense => 4 * matrix(shape.dense),
         Slot::Step => 4 * step_words as u64,
@@ -640,14 +674,17 @@ fn lse_words(spec: &Spec, shape: &Shape) -> u64 {
 fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits, tile_k: u32) -> u32 {
     let (q, v) = (spec.head_dim.div_ceil(4), spec.v_head_dim.div_ceil(4));
     let pairs = spec.rotary.as_ref().map_or(0, |r| r.rotary_dim / 2);
-    // rounds of the loops in kernel/, common/k_tile, carry/: once a dispatch, a tile, a key
+    let relative = spec.relative.len() as u32;
+    let (rows, products) = (2 * q * relative, q.max(v) * relative);
+    // rounds of the loops in kernel/, common/k_tile, carry/, relative/, value_term/: once a dispatch, a tile, a key
     let (once, tile, key) = match kernel {
-        Kernel::Attention => (q + pairs + 4 * v, 2 * q + pairs + v / 4 + 3, q / 4 + v / 4 + 4),
-        Kernel::Scores => (q + pairs, 2 * q + pairs + 2, q / 4 + 2),
+        Kernel::Attention => (3 * q + pairs + 4 * v + rows, 2 * q + pairs + v / 4 + 3, q / 4 + v / 4 + 4 + products),
+        Kernel::Scores => (3 * q + pairs + rows, 2 * q + pairs + 2, q / 4 + 2 + products),
         Kernel::RotateQ { .. } | Kernel::RotateK { .. } => return shape.kv_len,
     };
     let by_rounds = limits.max_loop_rounds.saturating_sub(once) / (tile + tile_k * key);
-    let flop_per_tile = 2.0 * (TILE_Q * tile_k) as f64 * (spec.head_dim + spec.v_head_dim) as f64;
+    let dims = spec.head_dim * (1 + relative) + spec.v_head_dim;
+    let flop_per_tile = 2.0 * (TILE_Q * tile_k) as f64 * dims as f64;
     let by_flop = (limits.max_flop_per_dispatch / flop_per_tile) as u32;
     by_rounds.min(by_flop).max(1).saturating_mul(tile_k).min(shape.kv_len)
 }

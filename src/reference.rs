@@ -1,13 +1,15 @@
 //! The equation in f64, straight: the twin of the GPU call, with the same arguments and the same result.
 //!
 //! ```text
-//! s(i,j) = cap( softmax_scale * < R(m) q_i , R(n) k_j > ) + C_h[r(m,n)] + D[b,h,i,j]     where visible, else -inf
-//! lse_i  = log sum_j exp(s(i,j))
-//! o_i    = sum_j exp(s(i,j) - lse_i) v_j
+//! s(i,j) = cap( softmax_scale * scale_h * tau_i * < R(m)(N q_i + u_h) , R(n) N k_j > )
+//!        + A_i[h,r] + B_j[h,r] + C_h[r] + D[b,h,i,j]           r = r(m,n); where visible, else -inf
+//! lse_i  = log( exp(sink_h) + sum_j exp(s(i,j)) )
+//! o_i    = sum_j exp(s(i,j) - lse_i) ( R_v(n) v_j + E_V[r] )
 //! ```
 
+use crate::bias::Place;
 use crate::phase::ExactAngle;
-use crate::{Angle, Inputs, Pairing, Problem, Result, Rotary, SCORE_FLOOR, Spec, Tensor};
+use crate::{Angle, Inputs, Pairing, Problem, RelativeSide, Result, Rotary, SCORE_FLOOR, Spec, Tensor};
 use rayon::prelude::*;
 
 /// The result of attention. `T` is f32 from a GPU (values of the storage type, widened) and f64 from the reference.
@@ -57,7 +59,7 @@ pub fn scores(spec: &Spec, inputs: &Inputs) -> Result<Vec<f64>> {
 /// The rotated q (`[batch, q_len, num_heads, head_dim]`) and k (`[batch, capacity, num_kv_heads, head_dim]`).
 pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Vec<f64>, Vec<f64>)> {
     let problem = Problem::new(spec, inputs)?;
-    let prepared = Prepared::new(&problem);
+    let prepared = Prepared::without_content_bias(&problem);
     Ok((prepared.q.rows, prepared.k.rows))
 }
 
@@ -120,7 +122,13 @@ pub(crate) struct Rotated {
 }
 
 impl Rotated {
-    fn new(t: &Tensor, rotation: Option<(&Rotary, &Angles)>, position: impl Fn(u32, u32) -> i32 + Sync) -> Self {
+    /// `bias`, `[heads, dim]`, is added before the rotation.
+    fn new(
+        t: &Tensor,
+        bias: Option<&[f32]>,
+        rotation: Option<(&Rotary, &Angles)>,
+        positions: impl Fn(u32, u32) -> [i32; 3] + Sync,
+    ) -> Self {
         let [batch, len, heads, dim] = t.shape();
         let tokens: Vec<[u32; 2]> = (0..batch).flat_map(|b| (0..len).map(move |j| [b, j])).collect();
         let width = (heads * dim) as usize;
@@ -131,11 +139,15 @@ impl Rotated {
             let angles: Vec<(f64, f64)> = match rotation {
                 None => Vec::new(),
                 Some((r, angles)) => {
-                    (0..r.rotary_dim as usize / 2).map(|p| angles.cos_sin(position(*b, *j), p)).collect()
+                    let at = positions(*b, *j);
+                    (0..r.rotary_dim as usize / 2).map(|p| angles.cos_sin(at[r.stream(p)], p)).collect()
                 }
             };
             for h in 0..heads {
-                let x: Vec<f64> = t.row(*b, *j, h).collect();
+                let mut x: Vec<f64> = t.row(*b, *j, h).collect();
+                if let Some(bias) = bias {
+                    x.iter_mut().zip(&bias[(h * dim) as usize..]).for_each(|(x, u)| *x += *u as f64);
+                }
                 let at = (h * dim) as usize..((h + 1) * dim) as usize;
                 let (y, size) = (&mut rows[at.clone()], &mut size[at]);
                 y.copy_from_slice(&x);
@@ -167,6 +179,10 @@ pub(crate) struct Score {
     pub(crate) capped: f64,
     /// sum |C| + sum |D|.
     pub(crate) bias: f64,
+    /// The sizes of the products in A and B, sum |x| |table| times scale.
+    pub(crate) relative: f64,
+    /// What closed forms of C may be off by, beyond roundings of their value.
+    pub(crate) slack: f64,
 }
 
 /// One query row's result.
@@ -185,11 +201,19 @@ pub(crate) struct Prepared<'a> {
 
 impl<'a> Prepared<'a> {
     pub(crate) fn new(problem: &'a Problem<'a>) -> Self {
+        let bias = problem.spec.content_bias.then(|| problem.parameter("content_bias"));
+        Self::with_content_bias(problem, bias)
+    }
+    /// What `rotate` gives: u belongs to the score.
+    pub(crate) fn without_content_bias(problem: &'a Problem<'a>) -> Self {
+        Self::with_content_bias(problem, None)
+    }
+    fn with_content_bias(problem: &'a Problem<'a>, bias: Option<&[f32]>) -> Self {
         let (spec, inputs) = (problem.spec, problem.inputs);
         let angles = spec.rotary.as_ref().map(|r| Angles::new(r, inputs));
         let rotation = spec.rotary.as_ref().zip(angles.as_ref());
-        let q = Rotated::new(&inputs.q, rotation, |b, i| problem.q_position(b, i));
-        let k = Rotated::new(&inputs.k, rotation, |b, j| problem.k_position(b, j));
+        let q = Rotated::new(&inputs.q, bias, rotation, |b, i| problem.q_positions(b, i));
+        let k = Rotated::new(&inputs.k, None, rotation, |b, j| problem.k_positions(b, j));
         let [batch, len, heads, _] = inputs.v.shape();
         let tokens: Vec<[u32; 2]> = (0..batch).flat_map(|b| (0..len).map(move |j| [b, j])).collect();
         let v = tokens.par_iter().flat_map_iter(|[b, j]| (0..heads).flat_map(|g| inputs.v.row(*b, *j, g))).collect();
@@ -218,7 +242,7 @@ impl<'a> Prepared<'a> {
     pub(crate) fn score(&self, b: u32, h: u32, i: u32, j: u32) -> Score {
         let (problem, spec) = (self.problem, self.problem.spec);
         if !problem.visible(b, h, i, j) {
-            return Score { s: f64::NEG_INFINITY, t: 0.0, capped: 0.0, bias: 0.0 };
+            return Score { s: f64::NEG_INFINITY, t: 0.0, capped: 0.0, bias: 0.0, relative: 0.0, slack: 0.0 };
         }
         let (q, k) = (self.q_row(b, h, i).0, self.k_row(b, self.kv_head(h), j).0);
         let t = spec.scale() * dot(q, k);
@@ -226,12 +250,19 @@ impl<'a> Prepared<'a> {
             Some(c) => c * (t / c).tanh(),
             None => t,
         };
-        let (m, n, last) = (problem.q_position(b, i), problem.k_position(b, j), problem.kv_len(b) as i64 - 1);
-        let (mut s, mut bias) = (capped, 0.0);
-        for term in &problem.terms {
-            let c = term.value(h, m, n, last);
-            s += c;
-            bias += c.abs();
+        let (mut s, mut bias, mut slack, mut relative) = (capped, 0.0, 0.0, 0.0);
+        if !(problem.terms.is_empty() && spec.relative.is_empty()) {
+            let place = problem.place(b, h, i, j);
+            for (value, size) in self.relative(&place, j) {
+                s += value;
+                relative += size;
+            }
+            for term in &problem.terms {
+                let c = term.value(&place);
+                s += c.value;
+                bias += c.value.abs();
+                slack += c.slack;
+            }
         }
         if let Some(dense) = &problem.inputs.attn_bias {
             let d = dense.get([b, h, i, j]) as f64;
@@ -241,7 +272,60 @@ impl<'a> Prepared<'a> {
         if s < SCORE_FLOOR {
             s = SCORE_FLOOR;
         }
-        Score { s, t, capped, bias }
+        Score { s, t, capped, bias, relative, slack }
+    }
+
+    /// A and B of a score, each with the sum of the sizes of its products.
+    fn relative(&self, at: &Place, j: u32) -> Vec<(f64, f64)> {
+        let (problem, spec) = (self.problem, self.problem.spec);
+        let mut terms = Vec::new();
+        for (i, relative) in spec.relative.iter().enumerate() {
+            let Some(row) = self.relative_row(i, at) else { continue };
+            let scale = relative.scale.unwrap_or(spec.scale());
+            let bias = match relative.query_bias {
+                true => problem.parameter(&format!("relative_bias_{i}")),
+                false => &[],
+            };
+            let v = bias.iter().skip((at.head * spec.head_dim) as usize).copied().chain(std::iter::repeat(0.0));
+            let (inputs, kv_head) = (problem.inputs, self.kv_head(at.head));
+            let product = |x: &mut dyn Iterator<Item = f64>| {
+                let (mut sum, mut size) = (0.0, 0.0);
+                for ((x, e), v) in x.zip(row).zip(v) {
+                    sum += (x + v as f64) * *e as f64;
+                    size += (x.abs() + v.abs() as f64) * e.abs() as f64;
+                }
+                (scale * sum, scale.abs() * size)
+            };
+            match relative.side {
+                RelativeSide::Key => terms.push(product(&mut inputs.q.row(at.batch, at.i, at.head))),
+                RelativeSide::Query => terms.push(product(&mut inputs.k.row(at.batch, j, kv_head))),
+                RelativeSide::Value => {}
+            }
+        }
+        terms
+    }
+
+    /// The row of the i-th relative table at a place; none outside of it.
+    fn relative_row(&self, i: usize, at: &Place) -> Option<&'a [f32]> {
+        let spec = self.problem.spec;
+        let relative = spec.relative.get(i)?;
+        let dim = match relative.side {
+            RelativeSide::Value => spec.v_head_dim,
+            RelativeSide::Key | RelativeSide::Query => spec.head_dim,
+        } as usize;
+        let (heads, head) = if relative.per_head { (spec.num_heads as usize, at.head as usize) } else { (1, 0) };
+        let row = relative.index.row(at.m, at.n, at.same_segment)? as usize;
+        self.problem.parameter(&format!("relative_{i}")).get((row * heads + head) * dim..(row * heads + head + 1) * dim)
+    }
+
+    /// The embeddings that join the value of key j.
+    pub(crate) fn value_rows(&self, b: u32, h: u32, i: u32, j: u32) -> Vec<&'a [f32]> {
+        let relative = self.problem.spec.relative.iter().enumerate();
+        let values = relative.filter(|(_, r)| r.side == RelativeSide::Value);
+        let mut place = None;
+        values
+            .filter_map(|(n, _)| self.relative_row(n, place.get_or_insert_with(|| self.problem.place(b, h, i, j))))
+            .collect()
     }
 
     /// s(i, .) over the whole capacity.
@@ -257,6 +341,9 @@ impl<'a> Prepared<'a> {
         for (j, s) in s.iter().enumerate().filter(|(_, s)| **s != f64::NEG_INFINITY) {
             let p = (s - lse).exp();
             out.iter_mut().zip(self.v_row(b, self.kv_head(h), j as u32)).for_each(|(o, v)| *o += p * v);
+            for row in self.value_rows(b, h, i, j as u32) {
+                out.iter_mut().zip(row).for_each(|(o, e)| *o += p * *e as f64);
+            }
         }
         Row { out, lse }
     }

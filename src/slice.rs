@@ -91,8 +91,14 @@ pub(crate) fn part(problem: &Problem, part: &Part) -> Result<(Spec, Inputs)> {
     );
     let rows = |ids: &Option<Vec<i32>>, len: u32| {
         let span = part.batch.start as usize * len as usize..part.batch.end as usize * len as usize;
-        ids.as_ref().map(|ids| ids[span].to_vec())
+        let stream = problem.shape.batch as usize * len as usize;
+        let of_stream = |ids: &[i32]| ids[span.clone()].to_vec();
+        ids.as_ref().map(|ids| ids.chunks_exact(stream.max(1)).flat_map(of_stream).collect())
     };
+    out.q_segments = rows(&inputs.q_segments, q_len);
+    out.k_segments = rows(&inputs.k_segments, kv_len);
+    out.cu_seqlens_q = inputs.cu_seqlens_q.clone();
+    out.cu_seqlens_k = inputs.cu_seqlens_k.clone();
     out.kv_len = inputs.kv_len;
     out.kv_lens = inputs.kv_lens.as_ref().map(|l| l[part.batch.start as usize..part.batch.end as usize].to_vec());
     out.q_positions = rows(&inputs.q_positions, q_len);
@@ -100,21 +106,10 @@ pub(crate) fn part(problem: &Problem, part: &Part) -> Result<(Spec, Inputs)> {
     out.angle_table = inputs.angle_table.clone();
     out.attn_bias = inputs.attn_bias.as_ref().map(|d| dense_part(d, &part.batch, &heads));
     out.mask = inputs.mask.as_ref().map(|d| dense_part(d, &part.batch, &heads));
-    let tables = spec.bias.iter().filter(|b| !matches!(b, Bias::Alibi { .. }));
-    out.bias_tables = tables
-        .zip(&inputs.bias_tables)
-        .map(|(bias, t)| match bias {
-            // [num_buckets, num_heads]
-            Bias::T5 { .. } => t
-                .chunks_exact(spec.num_heads as usize)
-                .flat_map(|row| row[heads.start as usize..heads.end as usize].iter().copied())
-                .collect(),
-            // [num_heads, rows]
-            Bias::Table { .. } | Bias::Alibi { .. } => {
-                let rows = t.len() / spec.num_heads as usize;
-                t[heads.start as usize * rows..heads.end as usize * rows].to_vec()
-            }
-        })
+    out.parameters = spec
+        .parameters()
+        .iter()
+        .filter_map(|p| inputs.parameters.get(&p.name).map(|values| (p.name.clone(), p.of_heads(values, &heads))))
         .collect();
     Ok((sub, out))
 }

@@ -1,5 +1,6 @@
 //! What is computed: the terms of the equation that a model uses. No shapes of a call, no device.
 
+use crate::terms::{IndexMap, Norm, NormKind, Relative, Sink, Temperature, XPos};
 use crate::{Error, Result, bias};
 use serde::{Deserialize, Serialize};
 
@@ -110,6 +111,15 @@ pub struct Rotary {
     /// Where angles come from.
     #[serde(default)]
     pub angle: Angle,
+    /// The position stream that each pair turns by (m-RoPE's sections, 2-D), 0 to 2; empty: stream 0 for all.
+    #[serde(default)]
+    pub streams: Vec<u8>,
+    /// A magnitude that decays with distance.
+    #[serde(default)]
+    pub xpos: Option<XPos>,
+    /// R_v: values rotate too, by their key's position (RoFormer's `rotary_value`).
+    #[serde(default)]
+    pub values: bool,
 }
 
 fn one() -> f64 {
@@ -120,13 +130,30 @@ impl Rotary {
     /// Rotation of the first `rotary_dim` elements with frequencies `theta^(-2p/rotary_dim)`.
     pub fn new(pairing: Pairing, rotary_dim: u32, theta: f64) -> Self {
         let frequencies = Frequencies::Theta(theta);
-        Rotary { pairing, rotary_dim, offset: 0, frequencies, attention_factor: 1.0, angle: Angle::Exact }
+        Self::plain(pairing, rotary_dim, frequencies)
     }
     /// Rotation with explicit frequencies, one for each pair.
     pub fn with_inv_freq(pairing: Pairing, inv_freq: Vec<f64>) -> Self {
         let rotary_dim = 2 * inv_freq.len() as u32;
         let frequencies = Frequencies::InvFreq(inv_freq);
-        Rotary { pairing, rotary_dim, offset: 0, frequencies, attention_factor: 1.0, angle: Angle::Exact }
+        Self::plain(pairing, rotary_dim, frequencies)
+    }
+    fn plain(pairing: Pairing, rotary_dim: u32, frequencies: Frequencies) -> Self {
+        Rotary {
+            pairing,
+            rotary_dim,
+            offset: 0,
+            frequencies,
+            attention_factor: 1.0,
+            angle: Angle::Exact,
+            streams: Vec::new(),
+            xpos: None,
+            values: false,
+        }
+    }
+    /// The position stream of a pair.
+    pub fn stream(&self, pair: usize) -> usize {
+        self.streams.get(pair).map_or(0, |s| *s as usize)
     }
     /// The frequencies, one for each pair, in radians per position.
     pub fn inv_freq(&self) -> Vec<f64> {
@@ -158,6 +185,25 @@ impl Rotary {
                 "rotary.attention_factor",
                 format!("is {}", self.attention_factor),
                 "give a number from 1e-30 to 1e30 in size (1 for plain RoPE)",
+            ));
+        }
+        if !self.streams.is_empty() && self.streams.len() != (r / 2) as usize {
+            return Err(Error::spec(
+                "rotary.streams",
+                format!("holds {} streams", self.streams.len()),
+                format!("give one for each of the {} pairs, or none", r / 2),
+            ));
+        }
+        if let Some(stream) = self.streams.iter().find(|s| **s > 2) {
+            return Err(Error::spec("rotary.streams", format!("stream {stream}"), "there are at most three, 0 to 2"));
+        }
+        if let Some(xpos) = &self.xpos
+            && !(xpos.scale_base.is_finite() && xpos.scale_base.abs() >= 1e-3)
+        {
+            return Err(Error::spec(
+                "rotary.xpos.scale_base",
+                format!("is {}", xpos.scale_base),
+                "give positions, 512 in the paper",
             ));
         }
         if self.angle == Angle::Table {
@@ -252,6 +298,21 @@ pub enum Bias {
         #[serde(default = "one")]
         scale: f64,
     },
+    /// A table over an index map: `table[r(m, n), head]` (Swin, BEiT; segments).
+    Indexed {
+        /// Which row.
+        index: IndexMap,
+    },
+}
+
+impl Bias {
+    /// The index map of a term that has one.
+    pub fn index(&self) -> Option<IndexMap> {
+        match self {
+            Bias::Indexed { index } => Some(*index),
+            Bias::Table { .. } | Bias::T5 { .. } | Bias::Alibi { .. } => None,
+        }
+    }
 }
 
 /// How query row i is placed among the keys: i' = i + kv_len - q_len, or i' = i.
@@ -283,6 +344,9 @@ pub struct Mask {
     /// j <= i' + right.
     #[serde(default)]
     pub window_right: Option<u32>,
+    /// floor(j / chunk) = floor(i' / chunk) (Llama 4).
+    #[serde(default)]
+    pub chunk: Option<u32>,
     /// A boolean tensor `mask` (true: attend) is among the inputs.
     #[serde(default)]
     pub dense: bool,
@@ -360,6 +424,27 @@ pub struct Spec {
     /// Every sequence has a kv_len of its own (`kv_lens`).
     #[serde(default)]
     pub kv_lens: bool,
+    /// N: a norm of every row of q and k.
+    #[serde(default)]
+    pub norm: Option<Norm>,
+    /// tau: a temperature of the query's position.
+    #[serde(default)]
+    pub temperature: Option<Temperature>,
+    /// scale_h: the parameter `head_scale`, `[num_heads]`, multiplies the softmax scale.
+    #[serde(default)]
+    pub head_scale: bool,
+    /// u: the parameter `content_bias`, `[num_heads, head_dim]`, is added to q before the rotation.
+    #[serde(default)]
+    pub content_bias: bool,
+    /// A, B and E_V, in this order; at most 8.
+    #[serde(default)]
+    pub relative: Vec<Relative>,
+    /// One more logit in the softmax's denominator.
+    #[serde(default)]
+    pub sink: Option<Sink>,
+    /// Sequences of different lengths lie one after the other in one batch entry: `cu_seqlens_q` and `cu_seqlens_k`.
+    #[serde(default)]
+    pub packed: bool,
 }
 
 fn f32_storage() -> Dtype {
@@ -384,6 +469,13 @@ impl Spec {
             dense_bias: false,
             mask: Mask::none(),
             kv_lens: false,
+            norm: None,
+            temperature: None,
+            head_scale: false,
+            content_bias: false,
+            relative: Vec::new(),
+            sink: None,
+            packed: false,
         }
     }
 
@@ -461,7 +553,10 @@ impl Spec {
         if self.bias.iter().filter(|b| matches!(b, Bias::Alibi { .. })).count() > 1 {
             return Err(Error::spec("bias", "holds alibi twice", "add the slopes into one term"));
         }
-        Ok(())
+        if self.mask.chunk == Some(0) {
+            return Err(Error::spec("mask.chunk", "is 0", "give the keys of a chunk, or leave it out"));
+        }
+        self.validate_terms()
     }
 
     fn validate_bias(&self, i: usize, bias: &Bias) -> Result<()> {
@@ -519,6 +614,7 @@ impl Spec {
                     return Err(Error::spec(field("alibi.scale"), format!("is {scale}"), help));
                 }
             }
+            Bias::Indexed { .. } => {}
         }
         Ok(())
     }
@@ -537,13 +633,40 @@ impl Spec {
                 Angle::Float32 => "float32",
                 Angle::Table => "table",
             };
-            terms.push(format!("R({pairing} {}/{} {angle})", r.rotary_dim, self.head_dim));
+            let streams = match self.position_streams() {
+                1 => String::new(),
+                n => format!(" {n} streams"),
+            };
+            let xpos = if r.xpos.is_some() { " xpos" } else { "" };
+            terms.push(format!("R({pairing} {}/{} {angle}{streams}{xpos})", r.rotary_dim, self.head_dim));
+            if r.values {
+                terms.push("R_v".into());
+            }
+        }
+        if let Some(norm) = &self.norm {
+            let kind = match norm.kind {
+                NormKind::Rms => "rms",
+                NormKind::L2 => "l2",
+            };
+            terms.push(format!("N({kind}{})", if norm.after_rotation { " after rotation" } else { "" }));
+        }
+        for (given, name) in
+            [(self.temperature.is_some(), "tau"), (self.head_scale, "scale_h"), (self.content_bias, "u")]
+        {
+            if given {
+                terms.push(name.into());
+            }
         }
         if self.logits_soft_cap.is_some() {
             terms.push("cap".into());
         }
+        for relative in &self.relative {
+            let bias = if relative.query_bias { "+v" } else { "" };
+            terms.push(format!("{}({}{bias})", relative.name(), relative.index.name()));
+        }
         for bias in &self.bias {
             terms.push(match bias {
+                Bias::Indexed { index } => format!("C({})", index.name()),
                 Bias::Table { .. } => "C(table)".into(),
                 Bias::T5 { .. } => "C(t5)".into(),
                 Bias::Alibi { form, .. } => match form {
@@ -569,11 +692,20 @@ impl Spec {
         if self.mask.window_left.is_some() || (self.mask.window_right.is_some() && !self.mask.causal) {
             terms.push("window".into());
         }
+        if self.mask.chunk.is_some() {
+            terms.push("chunk".into());
+        }
         if self.mask.dense {
             terms.push("mask".into());
         }
+        if self.sink.is_some() {
+            terms.push("sink".into());
+        }
         if self.kv_lens {
             terms.push("kv_lens".into());
+        }
+        if self.packed {
+            terms.push("packed".into());
         }
         terms
     }

@@ -1,7 +1,10 @@
 //! One table that maps a positional system to the terms of the equation, its source, the case that holds it and its traps.
 //! `ropewalk systems`, the README's table and the page [`guide`](crate::guide) print from it.
 
-use crate::{AlibiForm, Bias, LongRope, Mask, Pairing, RopeScaling, Rotary, Spec, Yarn};
+use crate::{
+    AlibiForm, Bias, IndexMap, LongRope, Mask, Norm, NormKind, Outside, Pairing, Positions, Relative, RelativeSide, RopeScaling,
+    Rotary, Sink, Spec, Temperature, XPos, Yarn,
+};
 use serde::Serialize;
 
 /// A term of the equation.
@@ -107,7 +110,7 @@ pub struct System {
     pub golden: &'static [&'static str],
     /// Where implementations of it differ.
     pub traps: &'static str,
-    /// Why it is not supported; `None`: it is.
+    /// What to say of it while it is not supported; `None`: it is.
     pub missing: Option<&'static str>,
     #[serde(skip)]
     spec: Option<fn() -> Spec>,
@@ -152,31 +155,31 @@ pub fn system(name: &str) -> Option<&'static System> {
 pub fn markdown_table() -> String {
     let mut text = "| system | terms | variants | from |\n|---|---|---|---|".to_string();
     for s in SYSTEMS {
-        let variants = s.missing.map_or_else(|| s.variants.to_string(), |why| format!("not supported: {why}"));
-        let paper = s.paper.split_once(" et al.").map_or(s.paper, |(author, _)| author);
-        let from = if paper.len() < s.paper.len() { format!("{paper} et al. {}", s.year) } else { s.year.to_string() };
-        text += &format!("\n| {} | {} | {} | {} |", s.title, s.symbols(), variants, from);
+        let variants = s.missing.unwrap_or(s.variants);
+        let author = s.paper.split(',').next().unwrap_or_default();
+        text += &format!("\n| {} | {} | {variants} | {author} {} |", s.title, s.symbols(), s.year);
     }
     text
 }
 
 /// The part of docs/equation.md that describes each system.
 pub fn markdown_page() -> String {
-    let mut text = String::new();
+    let mut text = "| system | of the four products | terms |\n|---|---|---|\n".to_string();
+    for s in SYSTEMS {
+        text += &format!("| {} | {} | {} |\n", s.title, s.place, s.symbols());
+    }
     for s in SYSTEMS {
         let golden = s.golden.iter().map(|g| format!("`{g}`")).collect::<Vec<_>>().join(", ");
-        let terms = if s.terms.is_empty() { "none" } else { &s.symbols() };
-        text += &format!("### {}\n\n    {}\n\n", s.title, s.formula);
-        text += &format!("- **Terms**: {terms}. Of the four products: {}.\n", s.place);
-        match s.missing {
-            None => text += &format!("- **Covered**: {}.\n", s.variants),
-            Some(why) => text += &format!("- **Not supported**: {why}.\n"),
-        }
-        text += &format!("- **From**: {} ({}).\n- **Held by**: {golden}.\n- **Traps**: {}\n\n", s.paper, s.year, s.traps);
+        text += &format!("\n### {} ({})\n\n```text\n{}\n```\n\n", s.title, s.year, s.formula);
+        text += &format!("- **Covered**: {}.\n- **From**: {}, {}.\n", s.missing.unwrap_or(s.variants), s.paper, s.year);
+        text += &format!("- **Held by**: {golden}.\n- **Traps**: {}\n", s.traps);
     }
     text.truncate(text.trim_end().len());
     text
 }
+
+/// The term has no kernel yet.
+const NOT_YET: Option<&str> = Some("to come");
 
 /// What rows leave out.
 const ROW: System = System {
@@ -212,6 +215,44 @@ fn stretched(make: fn(Stretch) -> RopeScaling) -> Spec {
     })
 }
 
+/// Rows and columns of the demonstrations' windows.
+const WINDOW: u32 = 7;
+
+/// A window of patches.
+fn window(class: bool) -> IndexMap {
+    IndexMap::Grid { height: WINDOW, width: WINDOW, class }
+}
+
+/// One table for all heads.
+fn table(side: RelativeSide, index: IndexMap) -> Relative {
+    Relative::new(side, index)
+}
+
+/// A table for each head, read by q + v.
+fn transformer_xl(index: IndexMap) -> Relative {
+    let mut relative = table(RelativeSide::Key, index);
+    (relative.per_head, relative.query_bias) = (true, true);
+    relative
+}
+
+/// Content to position and position to content, scaled for three products.
+fn deberta(index: IndexMap) -> Spec {
+    small(|spec| {
+        spec.softmax_scale = Some(1.0 / (3.0 * spec.head_dim as f64).sqrt());
+        spec.relative = [RelativeSide::Key, RelativeSide::Query].map(|side| table(side, index)).to_vec();
+        spec.relative.iter_mut().for_each(|r| r.per_head = true);
+    })
+}
+
+/// Rotation by several positions: the stream of each of 16 pairs.
+fn streamed(streams: &[u8]) -> Spec {
+    small(|spec| {
+        let mut rotary = Rotary::new(Pairing::Half, 32, 10_000.0);
+        rotary.streams = streams.to_vec();
+        (spec.rotary, spec.positions) = (Some(rotary), Positions::Ids);
+    })
+}
+
 static SYSTEMS: &[System] = &[
     System {
         name: "sinusoidal",
@@ -226,6 +267,7 @@ static SYSTEMS: &[System] = &[
         golden: &["01_sinusoidal/marian_halves", "01_sinusoidal/speecht5_interleaved", "01_sinusoidal/m2m100_t2t_padding"],
         traps: "Marian writes all sines, then all cosines, with exponent 2p / d; M2M100, XGLM and Whisper do with \
                 p / (d/2 - 1); SpeechT5 interleaves. XGLM starts at position 2, M2M100 counts only what is no padding.",
+        missing: NOT_YET,
         ..ROW
     },
     System {
@@ -241,6 +283,7 @@ static SYSTEMS: &[System] = &[
         golden: &["02_learned/bert", "02_learned/gpt2_past", "02_learned/roberta_padding", "02_learned/opt_left_padding"],
         traps: "RoBERTa counts what is no padding from padding_idx + 1; OPT adds 2. A position beyond the table is an \
                 error, not a clamp.",
+        missing: NOT_YET,
         ..ROW
     },
     System {
@@ -259,8 +302,14 @@ static SYSTEMS: &[System] = &[
             "03_shaw/vits_windowed_key_value",
             "03_shaw/wav2vec2_bert_relative_key",
         ],
-        traps: "The index is m - n in SpeechT5, n - m in Wav2Vec2-BERT, OpenNMT and VITS. SpeechT5 clips to [-c, c - 1]; \
+        traps: "The index is m - n in SpeechT5, n - m in Wav2Vec2-BERT, OpenNMT and VITS. SpeechT5 clips to -c .. c - 1; \
                 VITS gives zero outside the window; OpenNMT has one table for keys and values.",
+        spec: Some(|| {
+            small(|spec| {
+                let index = IndexMap::distance(-16, 16);
+                spec.relative = vec![table(RelativeSide::Key, index), table(RelativeSide::Value, index)];
+            })
+        }),
         ..ROW
     },
     System {
@@ -275,6 +324,12 @@ static SYSTEMS: &[System] = &[
         year: 2020,
         golden: &["03_shaw/bert_relative_key", "03_shaw/bert_relative_key_query"],
         traps: "The distance is never clipped; A and B are added before the division by sqrt(d).",
+        spec: Some(|| {
+            small(|spec| {
+                let index = IndexMap::reversed(-63, 63);
+                spec.relative = vec![table(RelativeSide::Key, index), table(RelativeSide::Query, index)];
+            })
+        }),
         ..ROW
     },
     System {
@@ -290,6 +345,13 @@ static SYSTEMS: &[System] = &[
         golden: &["04_transformer_xl/transfo_xl_memory", "04_transformer_xl/transfo_xl_no_memory"],
         traps: "u goes with content, v with position. The row of r is kv_len - 1 - distance; clamp_len clamps the \
                 distance inside the sinusoid, not the index. A mask of 1 hides.",
+        spec: Some(|| {
+            small(|spec| {
+                spec.content_bias = true;
+                spec.relative = vec![transformer_xl(IndexMap::reversed(0, 127))];
+                spec.mask = Mask::causal();
+            })
+        }),
         ..ROW
     },
     System {
@@ -305,6 +367,12 @@ static SYSTEMS: &[System] = &[
         golden: &["04_transformer_xl/xlnet_bi_memory_segments", "04_transformer_xl/xlnet_uni_memory"],
         traps: "The row of r is kv_len - distance, of kv_len + q_len rows; S has all sines, then all cosines. A mask of 1 \
                 hides.",
+        spec: Some(|| {
+            small(|spec| {
+                spec.content_bias = true;
+                spec.relative = vec![transformer_xl(IndexMap::reversed(-64, 64)), transformer_xl(IndexMap::Segment)];
+            })
+        }),
         ..ROW
     },
     System {
@@ -319,6 +387,12 @@ static SYSTEMS: &[System] = &[
         year: 2020,
         golden: &["04_transformer_xl/fastspeech2_conformer", "04_transformer_xl/wav2vec2_conformer_relative"],
         traps: "The row of r is len - 1 - distance, of 2 len - 1 rows; sines and cosines interleave.",
+        spec: Some(|| {
+            small(|spec| {
+                spec.content_bias = true;
+                spec.relative = vec![transformer_xl(IndexMap::reversed(-63, 63))];
+            })
+        }),
         ..ROW
     },
     System {
@@ -372,6 +446,7 @@ static SYSTEMS: &[System] = &[
         golden: &["06_deberta/v1_c2p_p2c", "06_deberta/v1_c2p_only"],
         traps: "The scale is 1 / sqrt(d (1 + terms)). The code reads the same row for c2p and p2c, where the paper writes \
                 delta(j, i). span = min(len, max_relative_positions), and the middle rows of the table are used.",
+        spec: Some(|| deberta(IndexMap::reversed(-32, 31))),
         ..ROW
     },
     System {
@@ -387,6 +462,7 @@ static SYSTEMS: &[System] = &[
         golden: &["06_deberta/v2_separate_proj_buckets_padding", "06_deberta/v3_share_key_buckets"],
         traps: "The bucket is the identity up to half the buckets, then a logarithm rounded up (T5's is cut off). v3 \
                 projects the table with the content's projections.",
+        spec: Some(|| deberta(IndexMap::LogBucket { buckets: 16, max_position: 64 })),
         ..ROW
     },
     System {
@@ -422,6 +498,7 @@ static SYSTEMS: &[System] = &[
         year: 2022,
         golden: &["10_other/kerple_log", "10_other/kerple_power"],
         traps: "a and p are clamped to 0.01 from below, p of the power kernel to 2 from above, before use.",
+        missing: NOT_YET,
         ..ROW
     },
     System {
@@ -436,6 +513,12 @@ static SYSTEMS: &[System] = &[
         year: 2021,
         golden: &["10_other/swin_window7", "10_other/swin_window4_shifted"],
         traps: "A shifted window's mask is a finite -100.",
+        spec: Some(|| {
+            small(|spec| {
+                spec.bias = vec![Bias::Indexed { index: window(false) }];
+                (spec.positions, spec.dense_bias) = (Positions::Ids, true);
+            })
+        }),
         ..ROW
     },
     System {
@@ -450,6 +533,14 @@ static SYSTEMS: &[System] = &[
         year: 2022,
         golden: &["10_other/swinv2_window5", "10_other/swinv2_window4_shifted"],
         traps: "No 1 / sqrt(d). The code adds a shifted window's -100 twice.",
+        spec: Some(|| {
+            small(|spec| {
+                (spec.norm, spec.head_scale, spec.softmax_scale) = (Some(Norm::new(NormKind::L2, 1e-12)), true, Some(1.0));
+                spec.bias = vec![Bias::Indexed { index: window(false) }];
+                (spec.positions, spec.dense_bias) = (Positions::Ids, true);
+            })
+        }),
+        missing: NOT_YET,
         ..ROW
     },
     System {
@@ -464,6 +555,12 @@ static SYSTEMS: &[System] = &[
         year: 2022,
         golden: &["10_other/beit_5x5"],
         traps: "The last three rows are class to patch, patch to class, class to class, in this order.",
+        spec: Some(|| {
+            small(|spec| {
+                spec.bias = vec![Bias::Indexed { index: window(true) }];
+                spec.positions = Positions::Ids;
+            })
+        }),
         ..ROW
     },
     System {
@@ -478,6 +575,17 @@ static SYSTEMS: &[System] = &[
         year: 2022,
         golden: &["10_other/sam_decomposed_6x6", "10_other/vitdet_decomposed_5x8"],
         traps: "The relative terms take q without 1 / sqrt(d).",
+        spec: Some(|| {
+            small(|spec| {
+                let along = |stream| {
+                    let (min, max) = (1 - WINDOW as i32, WINDOW as i32 - 1);
+                    IndexMap::Distance { min, max, outside: Outside::Clip, stream, reversed: true }
+                };
+                spec.relative = vec![table(RelativeSide::Key, along(0)), table(RelativeSide::Key, along(1))];
+                spec.relative.iter_mut().for_each(|r| r.scale = Some(1.0));
+                spec.positions = Positions::Ids;
+            })
+        }),
         ..ROW
     },
     System {
@@ -492,6 +600,7 @@ static SYSTEMS: &[System] = &[
         year: 2022,
         golden: &["10_other/wavlm_gated_bias"],
         traps: "T5's buckets with 1 / sqrt(d); the gate multiplies the bias, not the score.",
+        missing: NOT_YET,
         ..ROW
     },
     System {
@@ -529,6 +638,14 @@ static SYSTEMS: &[System] = &[
         golden: &["10_other/xpos_torchscale", "10_other/xpos_x_transformers_decode"],
         traps: "Positions count from a centre, which scores do not show; causal only, since the factor grows without end \
                 for keys after the query.",
+        spec: Some(|| {
+            small(|spec| {
+                let mut rotary = Rotary::new(Pairing::Interleaved, 32, 10_000.0);
+                rotary.xpos = Some(XPos::new(512.0, 0));
+                (spec.rotary, spec.mask) = (Some(rotary), Mask::causal());
+            })
+        }),
+        missing: NOT_YET,
         ..ROW
     },
     System {
@@ -544,6 +661,8 @@ static SYSTEMS: &[System] = &[
         golden: &["07_rope/qwen2_vl_mrope", "07_rope/qwen3_vl_interleaved_mrope", "07_rope/ernie4_5_vl_mrope_interleaved"],
         traps: "Causality goes by index while positions repeat. Qwen3-VL repeats t, h, w and leaves the tail to t; Ernie \
                 alternates h and w, then t.",
+        spec: Some(|| streamed(&[0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2])),
+        missing: NOT_YET,
         ..ROW
     },
     System {
@@ -559,7 +678,9 @@ static SYSTEMS: &[System] = &[
         golden: &["07_rope/pixtral_2d", "07_rope/qwen2_vl_vision_2d", "10_other/eva02_5x6", "10_other/dinov3_6x6"],
         traps: "Pixtral gives rows the even and columns the odd frequencies; Qwen2-VL gives both the same; Gemma 4 turns \
                 each half of the head by itself; Llama 4 counts from 1, columns first, and leaves the class token; DINOv3's \
-                coordinates lie in [-1, 1].",
+                coordinates lie between -1 and 1.",
+        spec: Some(|| streamed(&[0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1])),
+        missing: NOT_YET,
         ..ROW
     },
     System {
@@ -687,6 +808,17 @@ static SYSTEMS: &[System] = &[
         year: 2025,
         golden: &["07_rope/llama4_text_nope_temperature", "07_rope/llama4_text_chunked"],
         traps: "Layers that rotate have the norm and the chunks, layers that do not have the temperature.",
+        spec: Some(|| {
+            small(|spec| {
+                let mut norm = Norm::new(NormKind::Rms, 1e-6);
+                norm.after_rotation = true;
+                spec.norm = Some(norm);
+                spec.temperature = Some(Temperature::new(0.1, 8192));
+                spec.rotary = Some(Rotary::new(Pairing::Interleaved, 32, 500_000.0));
+                spec.mask = Mask::causal();
+            })
+        }),
+        missing: NOT_YET,
         ..ROW
     },
     System {
@@ -701,6 +833,16 @@ static SYSTEMS: &[System] = &[
         year: 2020,
         golden: &["07_rope/gemma3_local_layer", "07_rope/gemma3_global_layer"],
         traps: "Gemma 3's weights are 1 + w; Gemma scales by query_pre_attn_scalar^(-1/2).",
+        spec: Some(|| {
+            small(|spec| {
+                let mut norm = Norm::new(NormKind::Rms, 1e-6);
+                norm.weights = true;
+                spec.norm = Some(norm);
+                spec.rotary = Some(Rotary::new(Pairing::Half, 32, 1_000_000.0));
+                spec.mask = Mask::causal();
+            })
+        }),
+        missing: NOT_YET,
         ..ROW
     },
     System {
@@ -715,6 +857,13 @@ static SYSTEMS: &[System] = &[
         year: 2025,
         golden: &["07_rope/gpt_oss_sinks_full", "07_rope/gpt_oss_sinks_sliding", "12_ort/gqa_smooth_softmax"],
         traps: "The sink is neither scaled nor rotated, and counts once however the keys are split.",
+        spec: Some(|| {
+            small(|spec| {
+                spec.rotary = Some(Rotary::new(Pairing::Half, 32, 150_000.0));
+                (spec.sink, spec.mask) = (Some(Sink::Learned), Mask::causal());
+            })
+        }),
+        missing: NOT_YET,
         ..ROW
     },
     System {
@@ -729,6 +878,7 @@ static SYSTEMS: &[System] = &[
         year: 2021,
         golden: &["11_linear_attention/roformer_linear", "11_linear_attention/roformer_linear_causal"],
         traps: "The denominator is not rotated, so weights may be negative and need not add up to 1.",
+        missing: NOT_YET,
         ..ROW
     },
     System {
@@ -743,6 +893,7 @@ static SYSTEMS: &[System] = &[
         year: 2021,
         golden: &["11_linear_attention/performer_rotary", "11_linear_attention/performer_rotary_causal"],
         traps: "It rotates before the feature map, RoFormer after it.",
+        missing: NOT_YET,
         ..ROW
     },
     System {
@@ -757,6 +908,7 @@ static SYSTEMS: &[System] = &[
         year: 2023,
         golden: &["11_linear_attention/retention"],
         traps: "gamma_h = 1 - 2^(-5 - h) with h from 0. There is no denominator.",
+        missing: NOT_YET,
         ..ROW
     },
     System {
@@ -767,7 +919,7 @@ static SYSTEMS: &[System] = &[
         formula: "cap(<q_i, k_j> scale) + D[b, h, i, j]",
         place: "content-content; the rest is the caller's",
         variants: "broadcast over batch, heads, queries; soft cap before it",
-        paper: "ONNX operator Attention; torch scaled_dot_product_attention",
+        paper: "ONNX and torch, operators Attention and scaled_dot_product_attention",
         year: 2025,
         golden: &["12_sdpa/bias_and_random_mask", "12_onnx/attention_4d_attn_mask_4d_causal"],
         traps: "The cap stands before the bias. torch's is_causal aligns top-left, caches bottom-right.",
@@ -791,6 +943,7 @@ static SYSTEMS: &[System] = &[
         year: 2024,
         golden: &["12_sdpa/softcap_causal"],
         traps: "Loops need constant bounds; it runs after every built-in term.",
+        missing: NOT_YET,
         ..ROW
     },
     System {
@@ -805,7 +958,7 @@ static SYSTEMS: &[System] = &[
         year: 2024,
         golden: &["10_other/cope_causal"],
         traps: "Masked keys count 0.",
-        missing: Some("its position is a sum over the row's other scores, so no key can be scored by itself"),
+        missing: Some("no: its position is a sum over the row's other scores, so no key can be scored by itself"),
         ..ROW
     },
 ];

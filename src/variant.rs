@@ -2,6 +2,8 @@
 
 use crate::layout::{Binding, Slot};
 use crate::plan::{Kernel, padded, table_rows};
+use crate::tables::{TableLayout, bias_name, lookup_name};
+use crate::terms::{IndexMap, Outside, RelativeSide};
 use crate::tuning::TILE_Q;
 use crate::{AlibiForm, Alignment, Angle, Bias, Dtype, Pairing, Positions, Spec, bias};
 use std::fmt::Write;
@@ -13,11 +15,13 @@ pub(crate) struct Files<'a> {
     pub(crate) slots: Vec<Slot>,
     /// Functions that combine several files of one slot: `score_terms`, `visible`, `key_range`.
     pub(crate) glue: String,
+    tables: TableLayout,
 }
 
 impl<'a> Files<'a> {
     pub(crate) fn new(spec: &'a Spec, kernel: Kernel, aligned: bool, rolled_loops: bool, carry: bool) -> Self {
-        let mut files = Files { spec, files: Vec::new(), slots: Vec::new(), glue: String::new() };
+        let tables = TableLayout::new(spec);
+        let mut files = Files { spec, files: Vec::new(), slots: Vec::new(), glue: String::new(), tables };
         files.choose(kernel, aligned);
         if kernel == Kernel::Attention {
             files.add("common/online_softmax.wgsl", &[]);
@@ -42,6 +46,8 @@ impl<'a> Files<'a> {
                 self.add("kernel/attention.wgsl", &[Slot::Work]);
                 self.scores(aligned);
                 self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
+                self.values();
+                self.sink();
                 self.out(aligned);
             }
             Kernel::Scores => {
@@ -51,12 +57,16 @@ impl<'a> Files<'a> {
             Kernel::RotateQ { in_place } => {
                 self.add("kernel/rotate.wgsl", &[]);
                 self.add("token/query.wgsl", &[]);
+                self.sequence();
+                self.norm();
                 self.q_position();
                 self.rotate_source(aligned, in_place);
             }
             Kernel::RotateK { in_place } => {
                 self.add("kernel/rotate.wgsl", &[]);
                 self.add("token/key.wgsl", &[]);
+                self.sequence();
+                self.norm();
                 self.k_position();
                 self.kv_length();
                 self.rotate_source(aligned, in_place);
@@ -73,10 +83,15 @@ impl<'a> Files<'a> {
         self.add("cache/contiguous.wgsl", &[]);
         self.add(if aligned { "tensor/q_aligned.wgsl" } else { "tensor/q_unaligned.wgsl" }, &[Slot::Q]);
         self.add(if aligned { "tensor/k_aligned.wgsl" } else { "tensor/k_unaligned.wgsl" }, &[Slot::K]);
+        self.sequence();
+        self.norm();
+        self.content_bias();
+        self.scale();
         self.rotation();
         self.q_position();
         self.k_position();
         self.kv_length();
+        self.relative();
         self.add(if self.spec.logits_soft_cap.is_some() { "cap/tanh.wgsl" } else { "cap/none.wgsl" }, &[]);
         self.terms();
         self.mask();
@@ -116,10 +131,12 @@ impl<'a> Files<'a> {
 
     fn rotation(&mut self) {
         self.add("common/row.wgsl", &[]);
+        self.add("stream/one.wgsl", &[]);
         let Some(rotary) = &self.spec.rotary else {
             return self.add("rotary/none.wgsl", &[]);
         };
         let (pairing, angle) = (rotary.pairing, rotary.angle);
+        self.add("magnitude/none.wgsl", &[]);
         match pairing {
             Pairing::Half => self.add("rotary/half.wgsl", &[]),
             Pairing::Interleaved => self.add("rotary/interleaved.wgsl", &[]),
@@ -131,6 +148,147 @@ impl<'a> Files<'a> {
             Angle::Table => return self.add("angle/table.wgsl", &[Slot::Rotary, Slot::Tables]),
         }
         self.add("angle/sincos.wgsl", &[]);
+    }
+
+    fn sequence(&mut self) {
+        self.add("sequence/batched.wgsl", &[Slot::Step]);
+    }
+    fn norm(&mut self) {
+        self.add("norm/none.wgsl", &[]);
+    }
+    fn content_bias(&mut self) {
+        match self.spec.content_bias {
+            true => {
+                self.add("content/bias.wgsl", &[Slot::Tables]);
+                self.table4();
+            }
+            false => self.add("content/none.wgsl", &[]),
+        }
+    }
+    fn scale(&mut self) {
+        self.add("scale/none.wgsl", &[]);
+    }
+    fn values(&mut self) {
+        self.add("value/direct.wgsl", &[]);
+    }
+    fn sink(&mut self) {
+        self.add("sink/none.wgsl", &[]);
+    }
+    /// Rows of `tables`, four elements at a time.
+    fn table4(&mut self) {
+        let aligned = self.spec.head_dim.is_multiple_of(4) && self.spec.v_head_dim.is_multiple_of(4);
+        self.add(if aligned { "common/table4_aligned.wgsl" } else { "common/table4.wgsl" }, &[Slot::Tables]);
+    }
+
+    /// An expression for the row that an index map gives at `at`; below 0: none.
+    fn index(&mut self, map: &IndexMap) -> String {
+        match *map {
+            IndexMap::Distance { min, max, outside, stream, reversed } => {
+                self.add("index/distance.wgsl", &[]);
+                self.add("term/distance.wgsl", &[]);
+                let sign = if reversed { "-" } else { "" };
+                let distance = match stream {
+                    0 => "distance(at)".to_string(),
+                    stream => {
+                        self.add("index/streams.wgsl", &[Slot::Step]);
+                        format!("stream_distance(at, {stream}u)")
+                    }
+                };
+                let of = match outside {
+                    Outside::Clip => "index_clipped",
+                    Outside::Zero => "index_inside",
+                };
+                format!("{of}({sign}{distance}, {}, {})", wgsl_i32(min), wgsl_i32(max))
+            }
+            IndexMap::LogBucket { max_position, .. } => {
+                self.add("index/lookup.wgsl", &[Slot::Tables]);
+                self.add("term/distance.wgsl", &[]);
+                let first = self.tables.start(&lookup_name(map));
+                format!("index_lookup(-distance(at), {first}u, {max_position})")
+            }
+            IndexMap::Grid { height, width, class } => {
+                self.add("index/grid.wgsl", &[]);
+                self.add("index/streams.wgsl", &[Slot::Step]);
+                self.add("term/distance.wgsl", &[]);
+                let of = if class { "index_grid_class" } else { "index_grid" };
+                format!("{of}(at, {height}, {width})")
+            }
+            IndexMap::Segment => {
+                self.add("index/segment.wgsl", &[Slot::Step]);
+                "index_segment(at)".to_string()
+            }
+        }
+    }
+
+    /// `relative_terms` is the sum of A and B, `add_value_terms` adds E_V.
+    fn relative(&mut self) {
+        let (mut loads, mut terms, mut values) = (String::new(), String::new(), String::new());
+        let mut plain = None; // the query row without a bias
+        let mut query_rows = 0;
+        for (i, relative) in self.spec.relative.iter().enumerate() {
+            let index = self.index(&relative.index);
+            let table = format!("TABLE_RELATIVE_{i}");
+            let dim = if relative.side == RelativeSide::Value { "V_HEAD_DIM" } else { "HEAD_DIM" };
+            let row = match relative.per_head {
+                true => format!("{table} + (u32(row_{i}) * params.num_heads + at.head) * {dim}"),
+                false => format!("{table} + u32(row_{i}) * {dim}"),
+            };
+            let scale = wgsl_f32(relative.scale.unwrap_or(self.spec.scale()));
+            let open = format!("    let row_{i} = {index};\n    if (row_{i} >= 0) {{ ");
+            match relative.side {
+                RelativeSide::Key => {
+                    let which = match plain.filter(|_| !relative.query_bias) {
+                        Some(which) => which,
+                        None => {
+                            let which = query_rows;
+                            query_rows += 1;
+                            let _ = writeln!(loads, "    load_query_row(rows, {which}u, start);");
+                            if relative.query_bias {
+                                let bias = format!("TABLE_RELATIVE_BIAS_{i} + head * HEAD_DIM");
+                                let _ = writeln!(loads, "    add_query_bias(rows, {which}u, {bias});");
+                            } else {
+                                plain = Some(which);
+                            }
+                            which
+                        }
+                    };
+                    let _ = writeln!(terms, "{open}sum += {scale} * query_dot(rows, {which}u, {row}); }}");
+                }
+                RelativeSide::Query => {
+                    let _ = writeln!(terms, "{open}sum += {scale} * key_dot(at, {row}); }}");
+                }
+                RelativeSide::Value => {
+                    let _ = writeln!(values, "{open}add_value_row(o, p, {row}); }}");
+                }
+            }
+        }
+        if terms.is_empty() {
+            self.add("relative/none.wgsl", &[]);
+        } else {
+            self.add("relative/rows.wgsl", &[Slot::Tables]);
+            self.table4();
+            let _ = write!(
+                self.glue,
+                "const QUERY_ROWS: u32 = {}u;\n\
+                 fn load_query_rows(rows: ptr<function, QueryRows>, start: u32, head: u32) {{\n{loads}}}\n\
+                 fn relative_terms(rows: ptr<function, QueryRows>, at: ScoreAt) -> f32 {{\n    \
+                     var sum = 0.0;\n{terms}    return sum;\n}}\n",
+                query_rows.max(1)
+            );
+        }
+        if self.files.contains(&"kernel/attention.wgsl") {
+            if values.is_empty() {
+                self.add("value_term/none.wgsl", &[]);
+            } else {
+                self.add("value_term/rows.wgsl", &[Slot::Tables]);
+                self.table4();
+                let _ = write!(
+                    self.glue,
+                    "fn add_value_terms(o: ptr<function, OutRow>, p: f32, place: ScoreAt) {{\n    \
+                         var at = place;\n    at.k_pos = k_position(at.batch, at.j);\n{values}}}\n"
+                );
+            }
+        }
     }
 
     fn kv_length(&mut self) {
@@ -164,16 +322,20 @@ impl<'a> Files<'a> {
     /// `score_terms` is the sum of the chosen terms.
     fn terms(&mut self) {
         let mut calls = Vec::new();
-        let mut first = 0u64;
-        for bias in &self.spec.bias {
+        for (i, bias) in self.spec.bias.iter().enumerate() {
             let rows = table_rows(bias);
+            let first = self.tables.start(&bias_name(i));
             match bias {
                 Bias::Table { .. } | Bias::T5 { .. } => {
                     let (min, max) = bias::distances(bias);
                     self.add("term/table.wgsl", &[Slot::Tables]);
                     self.add("term/distance.wgsl", &[]);
                     calls.push(format!("term_table(at, {first}u, {}, {})", wgsl_i32(min), wgsl_i32(max)));
-                    first += rows * self.spec.num_heads as u64;
+                }
+                Bias::Indexed { index } => {
+                    let row = self.index(index);
+                    self.add("term/indexed.wgsl", &[Slot::Tables]);
+                    calls.push(format!("term_indexed(at, {first}u, {rows}u, {row})"));
                 }
                 Bias::Alibi { form, .. } => {
                     let (file, call) = match form {
@@ -241,6 +403,11 @@ impl<'a> Files<'a> {
     }
 }
 
+/// An f32 literal.
+fn wgsl_f32(x: f64) -> String {
+    format!("{:e}f", x as f32)
+}
+
 /// An i32 literal; the least one has no literal of its own in WGSL.
 fn wgsl_i32(x: i32) -> String {
     if x == i32::MIN { "(-2147483647 - 1)".into() } else { format!("{x}") }
@@ -270,6 +437,9 @@ pub(crate) fn preamble(kernel: Kernel, spec: &Spec, tile_k: u32, bindings: &[Bin
     }
     let _ = writeln!(text, "const WINDOW_LEFT: i32 = {};", window(spec.mask.window_left));
     let _ = writeln!(text, "const WINDOW_RIGHT: i32 = {};", window(spec.mask.right()));
+    for (name, start) in TableLayout::new(spec).constants() {
+        let _ = writeln!(text, "const {name}: u32 = {start}u;");
+    }
     text.push_str("const SCORE_FLOOR: f32 = -1e30; // scores below this are taken as this\n");
     text.push_str("const LSE_EMPTY: f32 = -3e38;   // lse of a row that sees no key; -inf on the host\n");
     text.push_str("const LOG2_E: f32 = 1.44269504;\n\n");

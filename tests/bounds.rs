@@ -23,7 +23,7 @@ fn problem(dtype: Dtype, kv_len: u32, seed: u64) -> (Spec, Inputs) {
     let mut inputs = inputs(&spec, 1, q_len, kv_len, seed);
     inputs.q_positions = Some((kv_len as i32 - q_len as i32..kv_len as i32).collect());
     inputs.k_positions = Some((0..kv_len as i32).collect());
-    inputs.bias_tables = vec![noise(4 * 41, seed + 1000)];
+    inputs.parameters.insert("bias_table".into(), noise(4 * 41, seed + 1000));
     (spec, inputs)
 }
 
@@ -69,7 +69,7 @@ const MUTATIONS: [(&str, Mutation); 10] = [
         inputs.k_positions.as_mut().unwrap().iter_mut().for_each(|p| *p += 1);
     }),
     ("wrong pairing", |spec, _, _| spec.rotary.as_mut().unwrap().pairing = Pairing::Interleaved),
-    ("bias row off by one", |_, inputs, _| inputs.bias_tables[0].rotate_left(1)),
+    ("bias row off by one", |_, inputs, _| inputs.parameters.values_mut().for_each(|t| t.rotate_left(1))),
     ("scale off by 1 %", |spec, _, _| spec.softmax_scale = Some(1.01 * spec.scale())),
     ("cap left out", |spec, _, _| spec.logits_soft_cap = None),
     ("window off by one", |spec, _, _| spec.mask.window_left = spec.mask.window_left.map(|w| w - 1)),

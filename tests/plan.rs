@@ -85,6 +85,7 @@ fn the_step_buffer_holds_what_its_layout_says() {
         q_positions: &[-5, 6, 7, 8],
         k_positions: &(0..80).collect::<Vec<_>>(),
         mask: Some(&mask),
+        ..Step::default()
     };
     let mut words = vec![0xdead; layout.words as usize];
     layout.write(&step, &mut words).unwrap();
@@ -126,11 +127,14 @@ fn tables_are_expanded_over_distances() {
     let plan = Plan::new(Kernel::Attention, &spec, &Shape::new(&spec, 1, 4, 4), &Limits::default()).unwrap();
     let buckets = vec![0.0, 10.0, 1.0, 11.0, 2.0, 12.0, 3.0, 13.0]; // [num_buckets, num_heads]
     let table = vec![20.0, 21.0, 22.0, 30.0, 31.0, 32.0]; // [num_heads, distances]
-    let packed = plan.pack_tables(&[buckets.clone(), table.clone()], None).unwrap();
+    let named = |a: &[f32], b: &[f32]| {
+        [("bias_table".to_string(), a.to_vec()), ("bias_table_1".to_string(), b.to_vec())].into()
+    };
+    let packed = plan.pack_tables(&named(&buckets, &table), None).unwrap();
     // distances -3, -2, -1, 0 fall into buckets 3, 2, 1, 0
     assert_eq!(packed, [3.0, 2.0, 1.0, 0.0, 13.0, 12.0, 11.0, 10.0, 20.0, 21.0, 22.0, 30.0, 31.0, 32.0]);
     assert!(plan.wgsl(Target::Native).contains("term_table(at, 0u, -3, 0) + term_table(at, 8u, -1, 1)"));
-    assert!(plan.pack_tables(&[table, buckets], None).unwrap_err().to_string().contains("bias_table"));
+    assert!(plan.pack_tables(&named(&table, &buckets), None).unwrap_err().to_string().contains("bias_table"));
 }
 
 #[test]

@@ -193,7 +193,8 @@ fn a_problem_above_the_binding_limit_is_cut() {
     spec.dense_bias = true;
     spec.kv_lens = true;
     let mut inputs = inputs(&spec, 3, 7, 30, 5);
-    inputs.bias_tables = vec![noise(8 * 6, 6), noise(6 * 8, 7)];
+    inputs.parameters.insert("bias_table".into(), noise(8 * 6, 6));
+    inputs.parameters.insert("bias_table_1".into(), noise(6 * 8, 7));
     inputs.attn_bias = Some(Dense::new([1, 6, 7, 30], noise(6 * 7 * 30, 8)).unwrap());
     inputs.kv_lens = Some(vec![30, 11, 1]);
     for gpu in gpus() {

@@ -1,7 +1,7 @@
 // k and v are strided tensors: the first element of key row j.
 fn k_row(batch: u32, j: u32, kv_head: u32) -> u32 {
-    return params.k_offset + batch * params.k_batch + j * params.k_token + kv_head * params.k_head;
+    return params.k_offset + tensor_batch(batch) * params.k_batch + k_token(batch, j) * params.k_token + kv_head * params.k_head;
 }
 fn v_row(batch: u32, j: u32, kv_head: u32) -> u32 {
-    return params.v_offset + batch * params.v_batch + j * params.v_token + kv_head * params.v_head;
+    return params.v_offset + tensor_batch(batch) * params.v_batch + k_token(batch, j) * params.v_token + kv_head * params.v_head;
 }

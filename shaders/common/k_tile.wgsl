@@ -9,7 +9,9 @@ fn stage_k(batch: u32, kv_head: u32, first: u32, end: u32, lane: u32) {
     var row: Row;
     let k_start = k_row(batch, j, kv_head);
     for (var c = 0u; c < head_chunks(); c++) { row[c] = k4(k_start, c); }
-    rotate_row(&row, k_position(batch, j));
+    norm_before(&row, true);
+    rotate_row(&row, k_positions(batch, j), -1.0);
+    norm_after(&row, true);
     for (var c = 0u; c < head_padded(); c += 4u) {
         let at = lane * HEAD_PADDED + c;
         k_tile[at] = row[c];
@@ -19,18 +21,23 @@ fn stage_k(batch: u32, kv_head: u32, first: u32, end: u32, lane: u32) {
     }
 }
 
-// softmax_scale * R(m) q.
-fn load_q(row: ptr<function, Row>, start: u32, position: i32) {
-    for (var c = 0u; c < head_chunks(); c++) { (*row)[c] = q4(start, c) * params.softmax_scale; }
-    rotate_row(row, position);
+// softmax_scale * scale_h * tau * R(m)(N q + u).
+fn load_q(row: ptr<function, Row>, start: u32, at: ScoreAt) {
+    for (var c = 0u; c < head_chunks(); c++) { (*row)[c] = q4(start, c); }
+    norm_before(row, false);
+    add_content_bias(row, at.head);
+    rotate_row(row, q_positions(at.batch, at.i), 1.0);
+    norm_after(row, false);
+    let scale = params.softmax_scale * query_scale(at.head, at.q_pos);
+    for (var c = 0u; c < head_chunks(); c++) { (*row)[c] *= scale; }
 }
 
 fn q_row(batch: u32, i: u32, head: u32) -> u32 {
-    return params.q_offset + batch * params.q_batch + i * params.q_token + head * params.q_head;
+    return params.q_offset + tensor_batch(batch) * params.q_batch + q_token(batch, i) * params.q_token + head * params.q_head;
 }
 
 // s = cap(q . k) + terms, for the key in row `slot` of the tile; HEAD_CHUNKS additions deep, then two.
-fn score(q_rotated: ptr<function, Row>, slot: u32, at: ScoreAt) -> f32 {
+fn score(q_rotated: ptr<function, Row>, q_rows: ptr<function, QueryRows>, slot: u32, at: ScoreAt) -> f32 {
     var sum = vec4<f32>(0.0);
     for (var c = 0u; c < head_padded(); c += 4u) {
         let at = slot * HEAD_PADDED + c;
@@ -41,7 +48,7 @@ fn score(q_rotated: ptr<function, Row>, slot: u32, at: ScoreAt) -> f32 {
     }
     let t = (sum.x + sum.y) + (sum.z + sum.w);
     if (is_nan(t)) { return t; }                             // a driver's comparisons in cap may lose it
-    let s = cap(t) + score_terms(at);
+    let s = cap(t) + relative_terms(q_rows, at) + score_terms(at);
     if (is_nan(s)) { return s; }
     return max(s, SCORE_FLOOR);                              // finite, so that no exponent overflows
 }

@@ -11,7 +11,9 @@ struct Params {
     dense_offset: u32, angle_cos: u32, angle_sin: u32, state_offset: u32,            // words in `dense`, `tables`, `work`
     softmax_scale: f32, soft_cap: f32, inv_soft_cap: f32, unused_f: f32,
     head_chunks: u32, v_chunks: u32, pairs: u32, head_padded: u32,
-    v_padded: u32, unused_a: u32, unused_b: u32, unused_c: u32,    // what the constants of these names are
+    v_padded: u32,                                                 // what the constants of these names are
+    step_q_segments: u32, step_k_segments: u32, batches: u32,      // words in `step`; sequences of the tensors
+    step_cu_q: u32, step_cu_k: u32, gate_offset: u32, unused_u: u32,
 }
 
 // Which part of the grid this dispatch covers.
@@ -24,5 +26,4 @@ fn chunk_keys(range: vec2<u32>) -> vec2<u32> {
 }
 
 // `step` begins with these words, written by the caller for every step.
-fn q_length() -> u32 { return min(step[0], params.q_capacity); }
 fn shared_kv_length() -> u32 { return min(step[1], params.kv_capacity); }

@@ -12,7 +12,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let batch = chunk.batch + workgroup.z;
     let kv_head = chunk.kv_head + workgroup.y;
     let first_row = (chunk.tile + workgroup.x) * TILE_Q;
-    let rows = q_length() * params.group;
+    let rows = q_length(batch) * params.group;
     if (first_row >= rows) { return; }                                     // the same for the whole workgroup
     let last_row = min(first_row + TILE_Q, rows) - 1u;
     let keys = key_range(batch, first_row / params.group, last_row / params.group);
@@ -23,7 +23,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let head = kv_head * params.group + row % params.group;
     var at = ScoreAt(batch, head, i, 0u, q_index(batch, i), q_position(batch, i), 0);
     var q_rotated: Row;
-    load_q(&q_rotated, q_row(batch, i, head), at.q_pos);
+    load_q(&q_rotated, q_row(batch, i, head), at);
+    var q_rows: QueryRows;
+    load_query_rows(&q_rows, q_row(batch, i, head), head);
     let out_start = params.out_offset + ((batch * params.num_heads + head) * params.q_capacity + i) * params.kv_capacity;
 
     for (var first = chunk.first_key; first < chunk.end_key; first += TILE_K) {
@@ -35,7 +37,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             var bits = 0xff800000u;
             if (stored && at.j < keys.y && visible(at)) {
                 at.k_pos = k_position(batch, at.j);
-                bits = bitcast<u32>(score(&q_rotated, t, at));
+                bits = bitcast<u32>(score(&q_rotated, &q_rows, t, at));
             }
             if (stored) { out[out_start + at.j] = bits; }
         }

@@ -1,8 +1,9 @@
 // Pair p is elements 2p and 2p + 1 of the rotary window:
 //   (a, b) -> (a cos - b sin, a sin + b cos)
-fn rotate_row(row: ptr<function, Row>, position: i32) {
+fn rotate_row(row: ptr<function, Row>, position: Position, side: f32) {
     for (var p = 0u; p < pairs(); p++) {
-        let cs = angle(position, p);
+        let of_pair = pair_position(position, p);
+        let cs = angle(of_pair, p) * magnitude(of_pair, p, side);
         let i = ROTARY_OFFSET + 2u * p;
         let j = i + 1u;
         let a = (*row)[i >> 2u][i & 3u];

@@ -1,2 +1,2 @@
 // Nothing rotates.
-fn rotate_row(row: ptr<function, Row>, position: i32) {}
+fn rotate_row(row: ptr<function, Row>, position: Position, side: f32) {}

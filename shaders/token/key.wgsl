@@ -1,3 +1,6 @@
 // The rotated tensor is k; rows from kv_len on stay as they are.
 fn token_count(batch: u32) -> u32 { return kv_length(batch); }
-fn token_position(batch: u32, i: u32) -> i32 { return k_position(batch, i); }
+fn token_position(batch: u32, i: u32) -> Position { return k_positions(batch, i); }
+fn token_row(batch: u32, i: u32) -> u32 { return k_token(batch, i); }
+const TOKEN_IS_KEY: bool = true;
+const TOKEN_SIDE: f32 = -1.0;

@@ -1,3 +1,6 @@
 // The rotated tensor is q.
-fn token_count(batch: u32) -> u32 { return q_length(); }
-fn token_position(batch: u32, i: u32) -> i32 { return q_position(batch, i); }
+fn token_count(batch: u32) -> u32 { return q_length(batch); }
+fn token_position(batch: u32, i: u32) -> Position { return q_positions(batch, i); }
+fn token_row(batch: u32, i: u32) -> u32 { return q_token(batch, i); }
+const TOKEN_IS_KEY: bool = false;
+const TOKEN_SIDE: f32 = 1.0;

@@ -422,13 +422,9 @@ impl Draft {
             inputs.angle_table = Some(AngleTable { cos: values(), sin: values() });
         }
         let mut random = self.random(Stream::Tables);
-        let tables = self.spec.bias.iter().filter_map(|bias| match bias {
-            Bias::Table { min, max } => Some((*max as i64 - *min as i64 + 1) as usize),
-            Bias::T5 { num_buckets, .. } => Some(*num_buckets as usize),
-            Bias::Alibi { .. } => None,
-        });
-        let sizes: Vec<usize> = tables.map(|rows| rows * self.spec.num_heads as usize).collect();
-        inputs.bias_tables = sizes.iter().map(|n| (0..*n).map(|_| random.noise()).collect()).collect();
+        for p in self.spec.parameters() {
+            inputs.parameters.insert(p.name.clone(), (0..p.len()).map(|_| random.noise()).collect());
+        }
         if self.spec.dense_bias {
             inputs.attn_bias = Some(self.attn_bias()?);
         }

@@ -1,7 +1,8 @@
 //! The published table of tensor names, and the reading of [`Inputs`] by it.
 
 use crate::files::TensorFile;
-use ropewalk::{Angle, AngleTable, Bias, Dense, Error, Inputs, Positions, Result, Spec, Tensor};
+use ropewalk::{Angle, AngleTable, Dense, Error, Inputs, Parameter, Positions, Result, Spec, Tensor};
+use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
 /// A tensor that `run` reads.
@@ -141,7 +142,7 @@ pub fn read<R: Read + Seek>(file: &TensorFile<R>, spec: &mut Spec, layout: Layou
     } else if file.has("kv_len") {
         inputs.kv_len = lengths(file, "kv_len", 1)?.first().copied();
     }
-    inputs.bias_tables = bias_tables(file, spec)?;
+    inputs.parameters = parameters(file, spec)?;
     let wanted = "it broadcasts to [batch, heads, q_len, kv_len]";
     if spec.dense_bias {
         let (shape, data) = file.floats("attn_bias", wanted)?;
@@ -246,23 +247,15 @@ fn lengths<R: Read + Seek>(file: &TensorFile<R>, name: &str, n: usize) -> Result
     values.iter().map(length).collect()
 }
 
-/// One table for each term of the spec that has one; dimensions are checked here, since only files have them.
-fn bias_tables<R: Read + Seek>(file: &TensorFile<R>, spec: &Spec) -> Result<Vec<Vec<f32>>> {
-    let heads = spec.num_heads as usize;
-    let wanted = spec.bias.iter().filter_map(|bias| match bias {
-        Bias::T5 { num_buckets, .. } => Some(([*num_buckets as usize, heads], "[num_buckets, heads]")),
-        Bias::Table { min, max } => Some(([heads, (*max as i64 - *min as i64 + 1) as usize], "[heads, max - min + 1]")),
-        _ => None,
-    });
-    wanted
-        .enumerate()
-        .map(|(i, (want, what))| {
-            let name = if i == 0 { "bias_table".to_string() } else { format!("bias_table_{i}") };
-            let help = format!("give {what} = {want:?} for table {i} of spec.bias (from 0)");
-            let (shape, data) = file.floats(&name, &help)?;
-            if shape == want { Ok(data.to_f32()) } else { Err(wrong_shape(&name, &shape, &help)) }
-        })
-        .collect()
+/// What the spec's terms have learned; dimensions are checked here, since only files have them.
+fn parameters<R: Read + Seek>(file: &TensorFile<R>, spec: &Spec) -> Result<BTreeMap<String, Vec<f32>>> {
+    let read = |p: Parameter| {
+        let want: Vec<usize> = p.shape.iter().map(|n| *n as usize).collect();
+        let help = format!("give {want:?} for the spec's terms");
+        let (shape, data) = file.floats(&p.name, &help)?;
+        if shape == want { Ok((p.name, data.to_f32())) } else { Err(wrong_shape(&p.name, &shape, &help)) }
+    };
+    spec.parameters().into_iter().map(read).collect()
 }
 
 /// A tensor of 2 to 4 dimensions, ones in front.

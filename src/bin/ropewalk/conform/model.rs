@@ -219,7 +219,7 @@ fn bias(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs) -
         }
         let bidirectional = p.set("bidirectional");
         spec.bias.push(Bias::T5 { num_buckets, max_distance, bidirectional });
-        inputs.bias_tables.push(table.f32s("bias_table")?);
+        inputs.parameters.insert("bias_table".into(), table.f32s("bias_table")?);
     } else if t.has("slopes") {
         let form = match () {
             _ if p.set("two_sided") => AlibiForm::Symmetric,
@@ -405,7 +405,7 @@ fn derived_tables(t: &mut Tensors, spec: &Spec, inputs: &Inputs, sizes: Sizes, t
                 let listed = values_of("buckets", &listed, &[q_len, kv_len])?;
                 tables.push(Table { name: "buckets".into(), computed, listed, tolerance: Tolerance::Zero });
             }
-            if let (Some(listed), Some(table)) = (t.take("expected_bias"), inputs.bias_tables.first()) {
+            if let (Some(listed), Some(table)) = (t.take("expected_bias"), inputs.parameters.get("bias_table")) {
                 let row = |at, h: u32| table[(bucket(at) * sizes.heads + h) as usize] as f64;
                 let computed = (0..sizes.heads).flat_map(|h| pairs().map(move |at| (at, h))).map(|(at, h)| row(at, h));
                 let computed = computed.collect();

@@ -3,7 +3,8 @@
 use clap::ValueEnum;
 use ropewalk::systems::{Stretch, System, Term, systems};
 use ropewalk::{
-    Angle, Bias, Error, Inputs, Pairing, Positions, Result, Rotary, Spec, Tensor, phase, reference,
+    Angle, Bias, Error, IndexMap, Inputs, Pairing, Positions, RelativeSide, Result, Rotary, Spec, Tensor, phase,
+    reference,
 };
 use serde::Serialize;
 use std::f64::consts::PI;
@@ -106,16 +107,22 @@ pub fn kinds(system: &System) -> Vec<Kind> {
     let Some(spec) = system.spec() else {
         return kinds;
     };
-    if !spec.bias.is_empty() {
+    let rows = spec.relative.iter().any(|r| r.side != RelativeSide::Value);
+    if rows || !spec.bias.is_empty() {
         kinds.push(Kind::Bias);
     }
-    if spec.rotary.is_some() {
-        kinds.extend([Kind::Encoding, Kind::Similarity]);
-        if system.scaling(Stretch { rotary_dim: 32, trained: 256, factor: 4.0 }).is_some() {
-            let first = if system.name == "rope" { kinds.len() } else { 0 };
-            kinds.insert(first, Kind::Decay);
-            kinds.push(Kind::Phase);
-        }
+    // where a rotation is all, it is worth a picture
+    let Some(rotary) = spec.rotary.filter(|_| system.terms == [Term::Rotation]) else {
+        return kinds;
+    };
+    match rotary.streams.is_empty() {
+        true => kinds.extend([Kind::Encoding, Kind::Similarity]),
+        false => kinds.push(Kind::Similarity),
+    }
+    if system.scaling(Stretch { rotary_dim: 32, trained: 256, factor: 4.0 }).is_some() {
+        let first = if system.name == "rope" { kinds.len() } else { 0 };
+        kinds.insert(first, Kind::Decay);
+        kinds.push(Kind::Phase);
     }
     kinds
 }
@@ -203,13 +210,14 @@ fn rotary(system: &System, dims: u32, options: &Options) -> Result<Rotary> {
         (None, Some(mut own)) => {
             let plain = Rotary::new(own.pairing, dims, options.theta);
             (own.rotary_dim, own.offset, own.frequencies) = (dims, 0, plain.frequencies);
+            own.streams = own.streams.iter().copied().cycle().take(dims as usize / 2).collect();
             Ok(own)
         }
         (None, None) => Err(no_picture(system, &kinds(system), None)),
     }
 }
 
-/// cos and sin of every pair at some positions, `[position][pair]`: what the reference makes of (1, 0).
+/// cos and sin of every pair at some positions, `[position][pair]`: what the reference makes of queries of (1, 0).
 fn turned(rotary: &Rotary, positions: &[i32]) -> Result<Vec<(f64, f64)>> {
     let dim = rotary.rotary_dim;
     let mut spec = Spec::new(1, 1, dim);
@@ -222,7 +230,7 @@ fn turned(rotary: &Rotary, positions: &[i32]) -> Result<Vec<(f64, f64)>> {
     let mut inputs = Inputs::new(k.clone(), k.clone(), k);
     inputs.q_positions = Some(positions.to_vec());
     inputs.k_positions = Some(positions.to_vec());
-    let (_, rotated) = reference::rotate(&spec, &inputs)?;
+    let (rotated, _) = reference::rotate(&spec, &inputs)?;
     let half = (dim / 2) as usize;
     let pairs = rotated.chunks(dim as usize).flat_map(|row| {
         let (near, far) = row.split_at(half);
@@ -271,7 +279,8 @@ pub fn encoding(system: &System, options: &Options) -> Result<Heat> {
 
 /// The encodings' inner products, 1 on the diagonal.
 pub fn similarity(system: &System, options: &Options) -> Result<Heat> {
-    let (positions, dims) = (options.positions.unwrap_or(96), options.dims.unwrap_or(64));
+    let (mut positions, dims) = (options.positions.unwrap_or(96), options.dims.unwrap_or(64));
+    let mut place = Placement { tokens: positions, label: "position (tokens)", positions: Vec::new() };
     let values = match system.terms.contains(&Term::Embed) {
         true => {
             let encoding = sinusoidal(positions, dims, options)?;
@@ -280,18 +289,21 @@ pub fn similarity(system: &System, options: &Options) -> Result<Heat> {
             rows.iter().flat_map(|a| rows.iter().map(|b| dot(a, b)).collect::<Vec<_>>()).collect()
         }
         false => {
+            let mut spec = Spec::new(1, 1, dims);
             let mut rotary = rotary(system, dims, options)?;
             rotary.attention_factor = 1.0;
-            let mut spec = Spec::new(1, 1, dims);
             (spec.rotary, spec.softmax_scale) = (Some(rotary), Some(1.0 / dims as f64));
+            place = Placement::new(&spec, positions);
+            positions = place.tokens;
             let ones = Tensor::bshd(vec![1.0; (positions * dims) as usize], [1, positions, 1, dims])?;
-            reference::scores(&spec, &Inputs::new(ones.clone(), ones.clone(), ones))?
+            let inputs = place.inputs(&mut spec, ones.clone(), ones)?;
+            reference::scores(&spec, &inputs)?
         }
     };
     Ok(Heat {
         title: format!("{}: similarity of positions", system.title),
-        x: axis("position (tokens)"),
-        y: axis("position (tokens)"),
+        x: axis(place.label),
+        y: axis(place.label),
         value: "similarity (1: the same position)".into(),
         columns: positions as usize,
         rows: positions as usize,
@@ -300,44 +312,113 @@ pub fn similarity(system: &System, options: &Options) -> Result<Heat> {
     })
 }
 
-/// Scores of q = k = 0, so what the bias terms add. Learned tables hold the number of the row, for which there is no
-/// value before training: the picture is then the index map r(m, n).
+/// What the terms of position add to the scores of a head. Learned tables have no values before training: they hold the
+/// number of each row, so that the picture is the index map r(m, n).
 pub fn bias(system: &System, options: &Options) -> Result<Heat> {
-    let n = options.positions.unwrap_or(64);
-    let mut spec = system.spec().ok_or_else(|| no_picture(system, &kinds(system), None))?;
-    if options.head >= spec.num_heads {
-        let heads = spec.num_heads - 1;
-        return Err(Error::input("--head", format!("is {}", options.head), format!("give 0 to {heads}")));
+    let own = system.spec().ok_or_else(|| no_picture(system, &kinds(system), None))?;
+    if options.head >= own.num_heads {
+        let help = format!("give 0 to {}", own.num_heads - 1);
+        return Err(Error::input("--head", format!("is {}", options.head), help));
     }
-    spec.rotary = None;
-    spec.logits_soft_cap = None;
-    (spec.dense_bias, spec.mask.dense) = (false, false);
-    let zeros = Tensor::bshd(vec![0.0; (n * spec.num_heads * spec.head_dim) as usize], [1, n, spec.num_heads, spec.head_dim])?;
-    let mut inputs = Inputs::new(zeros.clone(), zeros.clone(), zeros);
-    let mut learned = false;
-    for bias in &spec.bias {
-        let heads = spec.num_heads as usize;
-        if let Bias::T5 { num_buckets, .. } = bias {
-            let rows = (0..*num_buckets).flat_map(|row| vec![row as f32; heads]);
-            inputs.bias_tables.push(rows.collect());
-            learned = true;
-        }
+    // the terms of position alone; of several relative tables the first
+    let mut spec = Spec::new(own.num_heads, own.num_heads, own.head_dim);
+    (spec.bias, spec.mask, spec.softmax_scale) = (own.bias, own.mask, Some(1.0));
+    spec.mask.dense = false;
+    let mut tables = own.relative.iter().filter(|r| r.side != RelativeSide::Value);
+    let table = tables.next().copied();
+    spec.relative.extend(table.map(|mut t| {
+        (t.per_head, t.query_bias, t.scale) = (false, false, Some(1.0));
+        t
+    }));
+    let place = Placement::new(&spec, options.positions.unwrap_or(if spec.position_streams() > 1 { 50 } else { 64 }));
+    let n = place.tokens;
+    // (1, 0, ..) on the side that reads the relative table, 0 on the other
+    let rows = |one: bool| -> Result<Tensor> {
+        let row: Vec<f32> = (0..spec.head_dim).map(|e| f32::from(one && e == 0)).collect();
+        Tensor::bshd(row.repeat((n * spec.num_heads) as usize), [1, n, spec.num_heads, spec.head_dim])
+    };
+    let side = table.map(|t| t.side);
+    let (q, k) = (rows(side == Some(RelativeSide::Key))?, rows(side == Some(RelativeSide::Query))?);
+    let mut inputs = place.inputs(&mut spec, q, k)?;
+    let parameters = spec.parameters();
+    for parameter in &parameters {
+        let (rows, width) = (parameter.shape.first().copied().unwrap_or_default(), parameter.shape.iter().skip(1));
+        let width = width.product::<u32>() as usize;
+        let row = |r: u32| -> Vec<f32> {
+            match parameter.name.starts_with("relative") {
+                true => (0..width).map(|e| if e == 0 { r as f32 } else { 0.0 }).collect(),
+                false => vec![r as f32; width],
+            }
+        };
+        inputs.parameters.insert(parameter.name.clone(), (0..rows).flat_map(row).collect());
     }
     let scores = reference::scores(&spec, &inputs)?;
     let head = scores.chunks((n * n) as usize).nth(options.head as usize).unwrap_or_default();
+    let learned = !parameters.is_empty();
+    let first = if tables.next().is_some() { "first " } else { "" };
     Ok(Heat {
         title: match learned {
-            true => format!("{}: row of the table", system.title),
+            true => format!("{}: rows of the {first}table", system.title),
             false => format!("{}: bias of head {}", system.title, options.head),
         },
-        x: axis("key position n (tokens)"),
-        y: axis("query position m (tokens)"),
+        x: axis(&format!("key {}", place.label)),
+        y: axis(&format!("query {}", place.label)),
         value: if learned { "row r(m, n) of the learned table" } else { "added to the score" }.into(),
         columns: n as usize,
         rows: n as usize,
         values: head.iter().map(|s| if s.is_finite() { *s } else { f64::NAN }).collect(),
         signed: false,
     })
+}
+
+/// Where the tokens of a picture stand: one after the other, on a grid, or text around an image.
+struct Placement {
+    tokens: u32,
+    label: &'static str,
+    /// `[stream][token]`; empty: by index.
+    positions: Vec<Vec<i32>>,
+}
+
+impl Placement {
+    /// About so many tokens, in as many streams as the spec reads.
+    fn new(spec: &Spec, tokens: u32) -> Self {
+        let side = |n: u32| (n as f64).sqrt() as i32;
+        let cells = |side: i32| (0..side * side).map(move |c| (c / side, c % side));
+        let class = spec.bias.iter().any(|b| matches!(b, Bias::Indexed { index: IndexMap::Grid { class: true, .. } }));
+        match spec.position_streams() {
+            1 => Placement { tokens, label: "position (tokens)", positions: Vec::new() },
+            2 => {
+                let first = class.then_some((-1, -1));
+                // the windows of the table
+                let most = if spec.rotary.is_some() { i32::MAX } else { 7 };
+                let all: Vec<(i32, i32)> = first.into_iter().chain(cells(side(tokens - class as u32).min(most))).collect();
+                let positions = vec![all.iter().map(|c| c.0).collect(), all.iter().map(|c| c.1).collect()];
+                let label = if class { "patch (row by row; 0: class token)" } else { "patch (row by row)" };
+                Placement { tokens: all.len() as u32, label, positions }
+            }
+            _ => {
+                // a third each: text, an image that is nearly square, text
+                let (text, side) = (tokens as i32 / 3, side(tokens / 3));
+                let before = (0..text).map(|p| [p, p, p]);
+                let image = cells(side).map(|(row, column)| [text, text + row, text + column]);
+                let after = (0..text).map(|p| [text + side + p; 3]);
+                let all: Vec<[i32; 3]> = before.chain(image).chain(after).collect();
+                let positions = (0..3).map(|s| all.iter().map(|p| p[s]).collect()).collect();
+                Placement { tokens: all.len() as u32, label: "token (text, image, text)", positions }
+            }
+        }
+    }
+
+    /// Inputs of these tokens; v is k.
+    fn inputs(&self, spec: &mut Spec, q: Tensor, k: Tensor) -> Result<Inputs> {
+        let mut inputs = Inputs::new(q, k.clone(), k);
+        if !self.positions.is_empty() {
+            spec.positions = Positions::Ids;
+            inputs.q_positions = Some(self.positions.concat());
+            inputs.k_positions = inputs.q_positions.clone();
+        }
+        Ok(inputs)
+    }
 }
 
 /// RoFormer's bound on the score of two tokens at a distance (section 3.4.3): the mean over i of |sum_(p < i) e^(i f_p
