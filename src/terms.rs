@@ -206,8 +206,8 @@ impl IndexMap {
                 }
             }
             IndexMap::LogBucket { buckets, max_position } => {
-                if !(2..=1 << 16).contains(&buckets) || !buckets.is_multiple_of(2) {
-                    return wrong(format!("{buckets} buckets"), "give an even number from 2 to 65536");
+                if !(2..=1 << 16).contains(&buckets) {
+                    return wrong(format!("{buckets} buckets"), "give 2 to 65536");
                 }
                 if max_position as u64 <= buckets as u64 / 2 + 1 || max_position > 1 << 20 {
                     return wrong(

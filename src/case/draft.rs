@@ -2,8 +2,8 @@
 
 use super::Op;
 use crate::{
-    AlibiForm, Alignment, Angle, AngleTable, Bias, Data, Dense, Dtype, Frequencies, Inputs, Mask, Pairing, Positions,
-    Result, Rotary, Spec, Strides, Tensor,
+    AlibiForm, Alignment, Angle, AngleTable, Bias, Data, Dense, Dtype, Frequencies, IndexMap, Inputs, Mask, Outside,
+    Pairing, Positions, Relative, RelativeSide, Result, Rotary, Spec, Strides, Tensor,
 };
 use std::f64::consts::{FRAC_PI_4, TAU};
 
@@ -96,6 +96,7 @@ pub(super) enum Group {
     Length,
     Layout,
     Values,
+    Relative,
 }
 
 impl Group {
@@ -121,7 +122,7 @@ impl Group {
 pub(super) const DEVIATIONS: &[Deviation] = {
     use Group::{
         Angle as A, Bias as B, Cap, Dense as D, Dims, Heads, Layout as L, Length, Mask as M, Model, Positions as P,
-        Rotary as R, Scale, Values as V, Window as W,
+        Relative as E, Rotary as R, Scale, Values as V, Window as W,
     };
     const fn d(group: Group, name: &'static str, apply: fn(&mut Draft)) -> Deviation {
         Deviation { group, name, apply }
@@ -270,6 +271,51 @@ pub(super) const DEVIATIONS: &[Deviation] = {
             c.values = Values::Unit;
             c.portable_frequencies();
         }),
+        //
+        d(E, "content-bias", |c| c.spec.content_bias = true),
+        d(E, "shaw", |c| c.relative(&[(RelativeSide::Key, IndexMap::distance(-9, 9), false)])),
+        d(E, "shaw-values", |c| {
+            let map = IndexMap::distance(-5, 8);
+            c.relative(&[(RelativeSide::Key, map, false), (RelativeSide::Value, map, false)]);
+        }),
+        d(E, "shaw-outside-zero", |c| {
+            let map = IndexMap::Distance { min: -4, max: 4, outside: Outside::Zero, stream: 0, reversed: false };
+            c.relative(&[(RelativeSide::Key, map, false), (RelativeSide::Value, map, true)]);
+        }),
+        d(E, "bert-key-query", |c| {
+            let map = IndexMap::reversed(-100, 100);
+            c.relative(&[(RelativeSide::Key, map, false), (RelativeSide::Query, map, false)]);
+        }),
+        d(E, "deberta", |c| {
+            let map = IndexMap::LogBucket { buckets: 8, max_position: 30 };
+            c.relative(&[(RelativeSide::Key, map, true), (RelativeSide::Query, map, true)]);
+        }),
+        d(E, "transformer-xl", |c| {
+            c.relative(&[(RelativeSide::Key, IndexMap::distance(-700, 300), true)]);
+            c.spec.content_bias = true;
+            c.spec.relative[0].query_bias = true;
+        }),
+        d(E, "xlnet-segments", |c| {
+            let map = IndexMap::distance(-40, 40);
+            c.relative(&[(RelativeSide::Key, map, true), (RelativeSide::Key, IndexMap::Segment, true)]);
+            c.spec.relative.iter_mut().for_each(|r| r.query_bias = true);
+        }),
+        d(E, "decomposed", |c| {
+            let map = |stream| IndexMap::Distance { min: -6, max: 6, outside: Outside::Clip, stream, reversed: true };
+            c.relative(&[(RelativeSide::Key, map(0), false), (RelativeSide::Key, map(1), false)]);
+            c.spec.relative.iter_mut().for_each(|r| r.scale = Some(1.0));
+            c.spec.positions = Positions::Ids;
+        }),
+        d(E, "several-tables", |c| {
+            let grid = IndexMap::Grid { height: 9, width: 5, class: true };
+            c.relative(&[
+                (RelativeSide::Key, grid, true),
+                (RelativeSide::Query, IndexMap::Segment, false),
+                (RelativeSide::Value, IndexMap::reversed(-3, 2), true),
+                (RelativeSide::Value, IndexMap::Segment, false),
+            ]);
+            c.spec.positions = Positions::Ids;
+        }),
     ]
 };
 
@@ -382,6 +428,13 @@ impl Draft {
     fn window(&mut self, alignment: Alignment, left: Option<u32>, right: Option<u32>) {
         self.spec.mask = Mask { alignment, window_left: left, window_right: right, ..Mask::none() };
     }
+    fn relative(&mut self, terms: &[(RelativeSide, IndexMap, bool)]) {
+        let term = |(side, index, per_head): &(RelativeSide, IndexMap, bool)| Relative {
+            per_head: *per_head,
+            ..Relative::new(*side, *index)
+        };
+        self.spec.relative = terms.iter().map(term).collect();
+    }
     fn dense(&mut self, batch: bool, heads: bool, rows: bool, keys: bool) {
         self.spec.dense_bias = true;
         self.dense = [batch, heads, rows, keys];
@@ -413,8 +466,15 @@ impl Draft {
         (inputs.kv_len, inputs.kv_lens) = (self.kv_len, self.kv_lens.clone());
         if self.spec.positions == Positions::Ids {
             let table_rows = table.map(|_| rows);
-            inputs.q_positions = Some(self.ids(Stream::QPositions, self.batch * self.q_len, table_rows));
-            inputs.k_positions = Some(self.ids(Stream::KPositions, self.batch * self.capacity, table_rows));
+            let batch = self.spec.position_streams() * self.batch;
+            inputs.q_positions = Some(self.ids(Stream::QPositions, batch * self.q_len, table_rows));
+            inputs.k_positions = Some(self.ids(Stream::KPositions, batch * self.capacity, table_rows));
+        }
+        if self.spec.segments() {
+            let mut random = self.random(Stream::Segments);
+            let mut ids = |n: u32| Some((0..n).map(|_| random.below(3) as i32).collect());
+            inputs.q_segments = ids(self.batch * self.q_len);
+            inputs.k_segments = ids(self.batch * self.capacity);
         }
         if let Some(pairs) = table {
             let mut random = self.random(Stream::Angles);
@@ -550,6 +610,7 @@ pub(super) enum Stream {
     Dense,
     Mask,
     Tail,
+    Segments,
 }
 
 /// splitmix64 (Steele, Lea, Flood 2014).

@@ -1,7 +1,7 @@
 //! Cases of models: the parameters and tensors of a case become the spec that a user of that model would write.
 
 use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, finish, needs, values_of};
-use super::{operator, rotation};
+use super::{operator, relative, rotation};
 use crate::golden::{Entry, Golden, Parameters, Tensors};
 use ropewalk::{
     AlibiForm, Alignment, Bias, Dense, Error, Inputs, MAX_HEAD_DIM, Mask, Positions, Problem, Spec, Tensor,
@@ -37,15 +37,9 @@ fn missing_term(golden: &Golden) -> Option<&'static str> {
         ("cu_seqlens_q", "packed sequences"),
         ("c_kv", "latent attention (MLA)"),
         ("zeta", "xPos"),
-        ("distance_embedding", "relative key embeddings"),
-        ("emb_rel_k", "relative key embeddings"),
-        ("r_proj", "Transformer-XL's terms"),
-        ("pos_key", "DeBERTa's terms"),
-        ("rel_pos_h", "decomposed relative terms"),
         ("logit_scale", "cosine attention"),
         ("relative_position_index", "a 2-D relative bias"),
         ("bias_a", "KERPLE"),
-        ("pos_emb", "CoPE"),
         ("gate_weight", "a gated bias"),
         ("embeddings", "absolute embeddings"),
         ("expected_v_rot", "rotated values"),
@@ -62,11 +56,13 @@ fn missing_term(golden: &Golden) -> Option<&'static str> {
         ("grid", "2-D positions"),
         ("rotary_value", "rotated values"),
         ("scale_base", "xPos"),
+        ("max_pos", "CoPE"),
     ];
     let system = golden.system.to_lowercase();
     let linear = ["linear attention", "retention"].iter().any(|s| system.contains(s));
     let tensor = TENSORS.iter().find(|(name, _)| golden.tensors.has(name));
-    let parameter = PARAMETERS.iter().find(|(name, _)| golden.parameters.set(name));
+    let grid = |name: &str| name == "grid" && golden.tensors.has("rel_pos_h");
+    let parameter = PARAMETERS.iter().find(|(name, _)| golden.parameters.set(name) && !grid(name));
     tensor.or(parameter).map(|(_, what)| *what).or(linear.then_some("linear attention"))
 }
 
@@ -154,7 +150,7 @@ pub fn plain(q: Tensor, k: Tensor, v: Tensor) -> Build<(Spec, Inputs, Sizes)> {
 
 /// Attention of a model, tensors `[batch, heads, len, dim]`.
 fn attention(golden: Golden) -> Build<Work> {
-    let (p, mut t) = (golden.parameters, golden.tensors);
+    let (p, mut t, system) = (golden.parameters, golden.tensors, golden.system);
     let ((q, q_shape), (k, k_shape)) = (heads_first(&mut t, "q")?, heads_first(&mut t, "k")?);
     let (v, v_shape) = heads_first(&mut t, "v")?;
     let (mut spec, mut inputs, sizes) = plain(q, k, v)?;
@@ -163,6 +159,7 @@ fn attention(golden: Golden) -> Build<Work> {
     spec.logits_soft_cap = p.f64("softcap");
 
     spec.rotary = rotation::rotary(&p, &mut t, spec.head_dim, &mut work.tables)?;
+    relative::relative(&system, &p, &mut t, &mut spec, &mut inputs, sizes, &mut work.tables)?;
     bias(&p, &mut t, &mut spec, &mut inputs)?;
     positions(&p, &mut t, &mut spec, &mut inputs, sizes)?;
     let given = t.take("mask").map(|m| dense(&m, "mask", |e| Ok(e.bools("mask")?.to_vec()))).transpose()?;
@@ -174,6 +171,7 @@ fn attention(golden: Golden) -> Build<Work> {
         Problem::new(&spec, &inputs)?;
     }
     derived_tables(&mut t, &spec, &inputs, sizes, &mut work.tables)?;
+    work.tables.extend(relative::distances(&p, &mut t, &spec, &inputs, sizes)?);
 
     // Rows that see nothing: what the packages compute there means nothing.
     let shown = |at| given.as_ref().is_none_or(|m| m.get(at));
@@ -268,7 +266,7 @@ fn positions(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inpu
         q_ids = (q_len <= kv_len).then(|| k.chunks(kv_len).flat_map(last).collect());
         k_ids = Some(k);
     }
-    if spec.rotary.is_none() && spec.bias.is_empty() {
+    if spec.rotary.is_none() && spec.bias.is_empty() && spec.relative.is_empty() {
         return Ok(());
     }
     match (q_ids, k_ids) {
@@ -276,6 +274,7 @@ fn positions(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inpu
             spec.positions = Positions::Ids;
             (inputs.q_positions, inputs.k_positions) = (Some(q), Some(k));
         }
+        (None, None) if inputs.q_positions.is_some() => {}
         (None, None) if p.set("positions") || t.has("positions") => return needs("2-D positions"),
         (None, None) => {}
         _ => return Err(Error::input("q_positions", "without k_positions", "give both or neither").into()),

@@ -2,8 +2,8 @@
 
 use super::validate;
 use ropewalk::{
-    AlibiForm, Alignment, Angle, Bias, Dtype, Error, Kernel, Limits, Mask, Pairing, Plan, Positions, Result, Rotary,
-    Shape, Spec, Target,
+    AlibiForm, Alignment, Angle, Bias, Dtype, Error, IndexMap, Kernel, Limits, Mask, Outside, Pairing, Plan, Positions,
+    Relative, RelativeSide, Result, Rotary, Shape, Spec, Target,
 };
 use std::collections::HashMap;
 use std::fs;
@@ -66,6 +66,7 @@ fn all() -> Vec<Variant> {
     all.extend(rotations());
     all.extend(scores());
     all.extend(sizes());
+    all.extend(relative());
     all
 }
 
@@ -164,6 +165,42 @@ fn scores() -> Vec<Variant> {
                 if both {
                     all.push(Variant { kernel: SCORES, spec, aligned: true, rolled_loops, carry: false });
                 }
+            }
+        }
+    }
+    all
+}
+
+/// Embeddings of relative positions: every side, index map and query bias.
+fn relative() -> Vec<Variant> {
+    let maps = [
+        IndexMap::distance(-8, 8),
+        IndexMap::Distance { min: i32::MIN, max: i32::MIN + 6, outside: Outside::Zero, stream: 2, reversed: true },
+        IndexMap::LogBucket { buckets: 16, max_position: 64 },
+        IndexMap::Grid { height: 4, width: 7, class: false },
+        IndexMap::Grid { height: 4, width: 7, class: true },
+        IndexMap::Segment,
+    ];
+    let term = |side, index, rest: bool| {
+        let mut term = Relative::new(side, index);
+        (term.per_head, term.query_bias) = (rest, rest && side == RelativeSide::Key);
+        term
+    };
+    let sides = [RelativeSide::Key, RelativeSide::Query, RelativeSide::Value];
+    let mut all = Vec::new();
+    for (n, map) in maps.into_iter().enumerate() {
+        let mut sets: Vec<Vec<Relative>> = sides.iter().map(|side| vec![term(*side, map, n % 2 == 0)]).collect();
+        sets.push(sides.into_iter().flat_map(|side| [term(side, map, true), term(side, map, false)]).collect());
+        for relative in sets {
+            for (kernel, rolled_loops, aligned) in
+                [(ATTENTION, true, true), (ATTENTION, false, false), (SCORES, true, false)]
+            {
+                let mut spec = rich();
+                (spec.relative, spec.content_bias) = (relative.clone(), rolled_loops);
+                spec.bias = vec![Bias::Indexed { index: map }];
+                (spec.head_dim, spec.v_head_dim) = if aligned { (64, 64) } else { (64, 33) };
+                spec.positions = if spec.position_streams() > 1 { Positions::Ids } else { Positions::Index };
+                all.push(Variant { kernel, spec, aligned, rolled_loops, carry: false });
             }
         }
     }
