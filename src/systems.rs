@@ -2,8 +2,8 @@
 //! `ropewalk systems`, the README's table and the page [`guide`](crate::guide) print from it.
 
 use crate::{
-    AlibiForm, Bias, IndexMap, LongRope, Mask, Norm, NormKind, Outside, Pairing, Positions, Relative, RelativeSide, RopeScaling,
-    Rotary, Sink, Spec, Temperature, XPos, Yarn,
+    AlibiForm, Bias, IndexMap, LongRope, Mask, Norm, NormKind, Outside, Pairing, Positions, Relative, RelativeSide,
+    RopeScaling, Rotary, Sink, Spec, Temperature, XPos, Yarn,
 };
 use serde::Serialize;
 
@@ -264,7 +264,11 @@ static SYSTEMS: &[System] = &[
         variants: "halves, interleaved; exponent 2p / d or p / (d/2 - 1); offsets, padding-aware positions",
         paper: "Vaswani et al., Attention Is All You Need",
         year: 2017,
-        golden: &["01_sinusoidal/marian_halves", "01_sinusoidal/speecht5_interleaved", "01_sinusoidal/m2m100_t2t_padding"],
+        golden: &[
+            "01_sinusoidal/marian_halves",
+            "01_sinusoidal/speecht5_interleaved",
+            "01_sinusoidal/m2m100_t2t_padding",
+        ],
         traps: "Marian writes all sines, then all cosines, with exponent 2p / d; M2M100, XGLM and Whisper do with \
                 p / (d/2 - 1); SpeechT5 interleaves. XGLM starts at position 2, M2M100 counts only what is no padding.",
         missing: NOT_YET,
@@ -280,7 +284,12 @@ static SYSTEMS: &[System] = &[
         variants: "offsets and padding-aware positions of BERT, GPT-2, RoBERTa, OPT",
         paper: "Gehring et al., Convolutional Sequence to Sequence Learning",
         year: 2017,
-        golden: &["02_learned/bert", "02_learned/gpt2_past", "02_learned/roberta_padding", "02_learned/opt_left_padding"],
+        golden: &[
+            "02_learned/bert",
+            "02_learned/gpt2_past",
+            "02_learned/roberta_padding",
+            "02_learned/opt_left_padding",
+        ],
         traps: "RoBERTa counts what is no padding from padding_idx + 1; OPT adds 2. A position beyond the table is an \
                 error, not a clamp.",
         missing: NOT_YET,
@@ -535,7 +544,8 @@ static SYSTEMS: &[System] = &[
         traps: "No 1 / sqrt(d). The code adds a shifted window's -100 twice.",
         spec: Some(|| {
             small(|spec| {
-                (spec.norm, spec.head_scale, spec.softmax_scale) = (Some(Norm::new(NormKind::L2, 1e-12)), true, Some(1.0));
+                (spec.norm, spec.head_scale, spec.softmax_scale) =
+                    (Some(Norm::new(NormKind::L2, 1e-12)), true, Some(1.0));
                 spec.bias = vec![Bias::Indexed { index: window(false) }];
                 (spec.positions, spec.dense_bias) = (Positions::Ids, true);
             })
@@ -658,7 +668,11 @@ static SYSTEMS: &[System] = &[
         variants: "contiguous (Qwen2-VL, GLM-4V) and interleaved sections (Qwen3-VL, Ernie 4.5 VL)",
         paper: "Wang et al., Qwen2-VL: Enhancing Vision-Language Model's Perception of the World at Any Resolution",
         year: 2024,
-        golden: &["07_rope/qwen2_vl_mrope", "07_rope/qwen3_vl_interleaved_mrope", "07_rope/ernie4_5_vl_mrope_interleaved"],
+        golden: &[
+            "07_rope/qwen2_vl_mrope",
+            "07_rope/qwen3_vl_interleaved_mrope",
+            "07_rope/ernie4_5_vl_mrope_interleaved",
+        ],
         traps: "Causality goes by index while positions repeat. Qwen3-VL repeats t, h, w and leaves the tail to t; Ernie \
                 alternates h and w, then t.",
         spec: Some(|| streamed(&[0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2])),
@@ -702,7 +716,7 @@ static SYSTEMS: &[System] = &[
     System {
         name: "ntk",
         title: "NTK-aware",
-        aliases: &["ntk-aware"],
+        aliases: &[],
         terms: &[Term::Rotation],
         formula: "as RoPE, theta' = theta s^(d / (d - 2))",
         place: "as RoPE",
@@ -725,7 +739,10 @@ static SYSTEMS: &[System] = &[
         variants: "any factor and length",
         paper: "emozilla, Dynamically Scaled RoPE (r/LocalLLaMA)",
         year: 2023,
-        golden: &["08_rope_scaling/dynamic_ntk_factor2_d128_seq4097", "08_rope_scaling/dynamic_ntk_factor2_d128_seq16384"],
+        golden: &[
+            "08_rope_scaling/dynamic_ntk_factor2_d128_seq4097",
+            "08_rope_scaling/dynamic_ntk_factor2_d128_seq16384",
+        ],
         traps: "The frequencies change with the length, so keys cached at another length are rotated wrongly.",
         spec: Some(|| stretched(dynamic)),
         scaling: Some(dynamic),
@@ -741,7 +758,11 @@ static SYSTEMS: &[System] = &[
         variants: "truncate, mscale, attention factor; DeepSeek's softmax scale",
         paper: "Peng et al., YaRN: Efficient Context Window Extension of Large Language Models",
         year: 2023,
-        golden: &["08_rope_scaling/yarn_qwen2_5", "08_rope_scaling/yarn_deepseek_v3", "08_rope_scaling/yarn_gpt_oss_no_truncate"],
+        golden: &[
+            "08_rope_scaling/yarn_qwen2_5",
+            "08_rope_scaling/yarn_deepseek_v3",
+            "08_rope_scaling/yarn_gpt_oss_no_truncate",
+        ],
         traps: "It does not depend on the current length. DeepSeek (mscale = mscale_all_dim) has a factor of 1 and \
                 multiplies the softmax scale by mscale^2 instead; GPT-OSS does not round the ramp's ends.",
         spec: Some(|| stretched(|s| RopeScaling::Yarn(Yarn::new(s.factor, s.trained)))),

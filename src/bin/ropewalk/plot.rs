@@ -4,6 +4,7 @@ mod data;
 mod draw;
 mod theme;
 
+use crate::systems::unknown;
 use crate::{files, report};
 use data::{Kind, Options, Panel};
 use ropewalk::systems::{System, system, systems};
@@ -121,7 +122,7 @@ fn chosen(names: &[String]) -> Result<Vec<&'static System>> {
     for name in names {
         let found: Vec<&System> = match name.as_str() {
             EXTENSIONS => systems().iter().filter(|s| data::kinds(s).contains(&Kind::Decay)).collect(),
-            name => vec![system(name).ok_or_else(|| unknown(name))?],
+            name => vec![system(name).ok_or_else(|| unknown(name, data::drawable().into_iter()))?],
         };
         for system in found {
             if !chosen.iter().any(|c| c.name == system.name) {
@@ -130,37 +131,4 @@ fn chosen(names: &[String]) -> Result<Vec<&'static System>> {
         }
     }
     Ok(chosen)
-}
-
-/// An unknown name, with the nearest one.
-fn unknown(name: &str) -> Error {
-    let names: Vec<&str> = data::drawable().iter().map(|s| s.name).collect();
-    let all = systems().iter().flat_map(|s| std::iter::once(&s.name).chain(s.aliases).map(move |n| (*n, s.name)));
-    let nearest = all.min_by_key(|(n, _)| distance(&name.to_lowercase(), n));
-    let help = match nearest {
-        Some((n, own)) if distance(&name.to_lowercase(), n) <= 2 => format!("did you mean {own}? "),
-        _ => String::new(),
-    };
-    Error::input(
-        format!("SYSTEM {name}"),
-        "is no system of the table",
-        format!("{help}Systems with a picture: {}, {EXTENSIONS}", names.join(", ")),
-    )
-}
-
-/// How many letters must be put in, taken out or changed to make one word of another.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut last = i + 1;
-        let mut next = vec![last];
-        for (y, pair) in b.iter().zip(row.windows(2)) {
-            let [diagonal, above] = [pair.first(), pair.last()].map(|n| n.copied().unwrap_or_default());
-            last = (diagonal + usize::from(x != *y)).min(above + 1).min(last + 1);
-            next.push(last);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }

@@ -104,7 +104,7 @@ pub fn kinds(system: &System) -> Vec<Kind> {
     if system.name == "sinusoidal" {
         kinds.extend([Kind::Encoding, Kind::Similarity]);
     }
-    let Some(spec) = system.spec() else {
+    let Some(spec) = system.spec().filter(|_| system.supported()) else {
         return kinds;
     };
     let rows = spec.relative.iter().any(|r| r.side != RelativeSide::Value);
@@ -261,7 +261,8 @@ pub fn encoding(system: &System, options: &Options) -> Result<Heat> {
         false => {
             let turned = turned(&rotary(system, dims, options)?, &count(positions))?;
             let rows = turned.chunks(dims as usize / 2);
-            let values = rows.flat_map(|row| row.iter().map(|p| p.0).chain(row.iter().map(|p| p.1)).collect::<Vec<_>>());
+            let values =
+                rows.flat_map(|row| row.iter().map(|p| p.0).chain(row.iter().map(|p| p.1)).collect::<Vec<_>>());
             (values.collect(), "pair: cosines, then sines")
         }
     };
@@ -293,7 +294,7 @@ pub fn similarity(system: &System, options: &Options) -> Result<Heat> {
             let mut rotary = rotary(system, dims, options)?;
             rotary.attention_factor = 1.0;
             (spec.rotary, spec.softmax_scale) = (Some(rotary), Some(1.0 / dims as f64));
-            place = Placement::new(&spec, positions);
+            place = Placement::new(&spec, spec.position_streams(), positions);
             positions = place.tokens;
             let ones = Tensor::bshd(vec![1.0; (positions * dims) as usize], [1, positions, 1, dims])?;
             let inputs = place.inputs(&mut spec, ones.clone(), ones)?;
@@ -330,7 +331,8 @@ pub fn bias(system: &System, options: &Options) -> Result<Heat> {
         (t.per_head, t.query_bias, t.scale) = (false, false, Some(1.0));
         t
     }));
-    let place = Placement::new(&spec, options.positions.unwrap_or(if spec.position_streams() > 1 { 50 } else { 64 }));
+    let streams = system.spec().map_or(1, |own| own.position_streams());
+    let place = Placement::new(&spec, streams, options.positions.unwrap_or(if streams > 1 { 50 } else { 64 }));
     let n = place.tokens;
     // (1, 0, ..) on the side that reads the relative table, 0 on the other
     let rows = |one: bool| -> Result<Tensor> {
@@ -380,18 +382,19 @@ struct Placement {
 }
 
 impl Placement {
-    /// About so many tokens, in as many streams as the spec reads.
-    fn new(spec: &Spec, tokens: u32) -> Self {
+    /// About so many tokens.
+    fn new(spec: &Spec, streams: u32, tokens: u32) -> Self {
         let side = |n: u32| (n as f64).sqrt() as i32;
         let cells = |side: i32| (0..side * side).map(move |c| (c / side, c % side));
         let class = spec.bias.iter().any(|b| matches!(b, Bias::Indexed { index: IndexMap::Grid { class: true, .. } }));
-        match spec.position_streams() {
+        match streams {
             1 => Placement { tokens, label: "position (tokens)", positions: Vec::new() },
             2 => {
                 let first = class.then_some((-1, -1));
                 // the windows of the table
                 let most = if spec.rotary.is_some() { i32::MAX } else { 7 };
-                let all: Vec<(i32, i32)> = first.into_iter().chain(cells(side(tokens - class as u32).min(most))).collect();
+                let all: Vec<(i32, i32)> =
+                    first.into_iter().chain(cells(side(tokens - class as u32).min(most))).collect();
                 let positions = vec![all.iter().map(|c| c.0).collect(), all.iter().map(|c| c.1).collect()];
                 let label = if class { "patch (row by row; 0: class token)" } else { "patch (row by row)" };
                 Placement { tokens: all.len() as u32, label, positions }
@@ -414,7 +417,8 @@ impl Placement {
         let mut inputs = Inputs::new(q, k.clone(), k);
         if !self.positions.is_empty() {
             spec.positions = Positions::Ids;
-            inputs.q_positions = Some(self.positions.concat());
+            let read = self.positions.iter().take(spec.position_streams() as usize);
+            inputs.q_positions = Some(read.flatten().copied().collect());
             inputs.k_positions = inputs.q_positions.clone();
         }
         Ok(inputs)
@@ -434,23 +438,27 @@ pub fn decay_bound(inv_freq: &[f64], distance: f64) -> f64 {
     sum / (pairs * (pairs + 1.0) / 2.0)
 }
 
-/// Long-term decay up to twice the extended length; each point is the mean over the distances up to the next one, since
-/// the bound of single distances flickers.
+/// Long-term decay up to twice the extended length. The bound flickers from one distance to the next: a point is the mean
+/// over its neighbourhood, a quarter of the distance to either side.
 pub fn decay(systems: &[&System], options: &Options) -> Result<Curves> {
     let dims = options.dims.unwrap_or(128);
     let end = options.trained as f64 * options.factor * 2.0;
-    const STEPS: i32 = 160;
+    const STEPS: i32 = 72;
     let mut distances: Vec<f64> = (0..=STEPS).map(|i| end.powf(i as f64 / STEPS as f64).round()).collect();
     distances.dedup();
     let line = |system: &&System| -> Result<Line> {
         let inv_freq = rotary(system, dims, options)?.inv_freq();
-        let mean = |from: f64, to: f64| -> f64 {
-            let count = (to - from).clamp(1.0, 256.0).round() as u32;
-            let at = |i: u32| (from + (to - from) * i as f64 / count as f64).floor();
+        let mean = |distance: f64| -> f64 {
+            let (from, to) = ((distance * 0.75).ceil(), (distance * 1.25).floor());
+            let all = to - from + 1.0;
+            let count = all.min(400.0) as u32;
+            // all of them; of many, some that are spread evenly but keep no beat with a frequency
+            let at = |i: u32| {
+                if all <= 400.0 { from + i as f64 } else { (from + all * (i as f64 * 0.618_034).fract()).floor() }
+            };
             (0..count).map(|i| decay_bound(&inv_freq, at(i))).sum::<f64>() / count as f64
         };
-        let ends = distances.iter().skip(1);
-        let windows = distances.iter().zip(ends).map(|(from, to)| (*from, mean(*from, *to)));
+        let windows = distances.iter().map(|d| (*d, mean(*d)));
         let points = std::iter::once((0.0, decay_bound(&inv_freq, 0.0))).chain(windows).collect();
         let label = if system.name == "rope" { "RoPE, no extension" } else { system.title };
         Ok(Line { label: label.into(), points })
@@ -510,7 +518,7 @@ pub fn phase_error(systems: &[&System], options: &Options) -> Result<Curves> {
         x: Axis { label: "position (tokens)".into(), log: true },
         y: Axis { label: "largest error of a pair (rad)".into(), log: true },
         lines,
-        marks: vec![Mark { label: "what WGSL allows sin and cos".into(), x: None, y: Some(2f64.powi(-11)) }],
+        marks: vec![Mark { label: "WGSL's sin and cos: 2⁻¹¹".into(), x: None, y: Some(2f64.powi(-11)) }],
     })
 }
 
@@ -581,11 +589,16 @@ mod tests {
             assert!(line.points.iter().all(|p| p.1 <= 1.0 + 1e-12 && p.1 > 0.0), "{}", line.label);
             assert!(line.points.last().unwrap().1 < 0.5, "{}", line.label);
         }
-        // interpolation by 8 is the plain curve at an eighth of the distance; windows of one distance are that distance
+        // interpolation by 8 is the plain curve at an eighth of the distance
         let plain = Rotary::new(Pairing::Half, 32, 1e4).inv_freq();
-        let at = |d: f64| curves.lines[1].points.iter().find(|p| p.0 == d).unwrap().1;
-        assert!((at(8.0) - decay_bound(&plain, 1.0)).abs() < 1e-12);
-        assert!((at(8.0) - curves.lines[0].points.iter().find(|p| p.0 == 1.0).unwrap().1).abs() < 1e-12);
+        let divided: Vec<f64> = plain.iter().map(|f| f / 8.0).collect();
+        assert!((decay_bound(&divided, 65536.0) - decay_bound(&plain, 8192.0)).abs() < 1e-12);
+        for (line, inv_freq) in [(0, &plain), (1, &divided)] {
+            assert_eq!(curves.lines[line].points[1], (1.0, decay_bound(inv_freq, 1.0)));
+            let near = (3..=5).map(|d| decay_bound(inv_freq, d as f64)).sum::<f64>() / 3.0;
+            let four = curves.lines[line].points.iter().find(|p| p.0 == 4.0).unwrap();
+            assert!((four.1 - near).abs() < 1e-12, "mean over 3 to 5");
+        }
         // two pairs, by hand: (|1| + |1 + e^i|) / 3 with frequencies 0 and 1
         let two = decay_bound(&[0.0, 1.0], 1.0);
         assert!((two - (1.0 + 2.0 * 0.5f64.cos()) / 3.0).abs() < 1e-12, "{two}");
@@ -600,7 +613,9 @@ mod tests {
         assert!((2e-3..1.2e-2).contains(&at(0, 131072.0)), "{}", at(0, 131072.0));
         assert!((1e-2..7e-2).contains(&at(0, 1048576.0)), "{}", at(0, 1048576.0));
         for (x, e) in &curves.lines[1].points {
-            assert!(*e <= 1.6e-9, "exact phase at {x}: {e}");
+            // cut to 32 bits of a turn, from an increment rounded to 64
+            let bound = 2.0 * PI * (2f64.powi(-32) + x * 2f64.powi(-65));
+            assert!(*e <= bound * (1.0 + 1e-6), "exact phase at {x}: {e}");
         }
         assert!(curves.lines[0].points.last().unwrap().1 > 1.0);
     }
@@ -617,7 +632,7 @@ mod tests {
                             let (low, high) = seen.fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
                             assert!(low < high, "{} {kind:?} is flat", system.name);
                         }
-                        Panel::Curves(c) => assert!(c.lines.iter().all(|l| l.points.len() > 100), "{}", system.name),
+                        Panel::Curves(c) => assert!(c.lines.iter().all(|l| l.points.len() > 50), "{}", system.name),
                     }
                 }
             }

@@ -3,8 +3,8 @@
 use super::data::{Axis, Curves, Heat, Panel};
 use super::theme::{Colours, Theme};
 use plotters::coord::Shift;
-use plotters::element::DashedPathElement;
 use plotters::coord::ranged1d::{KeyPointHint, Ranged, ValueFormatter};
+use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontTransform, register_font};
@@ -12,6 +12,12 @@ use std::ops::Range;
 
 /// Width and height of a panel, in units that are pixels of an SVG.
 const PANEL: (u32, u32) = (680, 460);
+/// The width of a panel with a square matrix.
+const SQUARE: u32 = 560;
+/// Around a plot: title, labels of the axes, and the plot's top, right and bottom margins.
+const TITLE: u32 = 48;
+const LABELS: (u32, u32) = (60, 44);
+const MARGINS: (u32, u32, u32, u32) = (16, 4, 8, 12);
 /// The room beside a plot for the colour bar.
 const BAR: u32 = 120;
 /// Pixels of a PNG for one unit.
@@ -23,9 +29,11 @@ const FONT: &str = "sans-serif";
 type Area<'a, B> = DrawingArea<B, Shift>;
 
 /// The size of a page in units: panels side by side, at most three in a row.
-fn page(panels: usize) -> (u32, u32) {
-    let columns = panels.clamp(1, 3);
-    (PANEL.0 * columns as u32, PANEL.1 * panels.div_ceil(columns).max(1) as u32)
+fn page(panels: &[Panel]) -> (u32, u32) {
+    let square = |panel: &Panel| matches!(panel, Panel::Heat(heat) if heat.rows == heat.columns);
+    let width = if panels.iter().all(square) { SQUARE } else { PANEL.0 };
+    let columns = panels.len().clamp(1, 3);
+    (width * columns as u32, PANEL.1 * panels.len().div_ceil(columns).max(1) as u32)
 }
 
 /// A picture as SVG.
@@ -33,17 +41,19 @@ pub fn svg(panels: &[Panel], theme: Theme) -> Result<String, String> {
     fonts()?;
     let mut text = String::new();
     {
-        let area = SVGBackend::with_string(&mut text, page(panels.len())).into_drawing_area();
+        let area = SVGBackend::with_string(&mut text, page(panels)).into_drawing_area();
         Pen { scale: 1, colours: theme.colours() }.draw(&area, panels)?;
     }
-    // cells of a matrix keep their edges sharp at any zoom, so that no seams show between them
+    // what SVG takes for granted goes: there are many cells
+    let text = text.replace(" opacity=\"1\"", "").replace(" stroke=\"none\"", "");
+    // cells keep their edges sharp at any zoom, so that no seams show between them
     Ok(text.replacen(">\n", ">\n<style>rect{shape-rendering:crispEdges}</style>\n", 1))
 }
 
 /// A picture as PNG.
 pub fn png(panels: &[Panel], theme: Theme) -> Result<Vec<u8>, String> {
     fonts()?;
-    let (width, height) = page(panels.len());
+    let (width, height) = page(panels);
     let (width, height) = (width * PNG_SCALE, height * PNG_SCALE);
     let mut pixels = vec![0; (width * height * 3) as usize];
     {
@@ -179,7 +189,7 @@ impl Pen {
     ) -> Result<(Area<'a, B>, Area<'a, B>), String> {
         let style = self.text(19, self.colours.text, Pos::new(HPos::Left, VPos::Top));
         area.draw_text(title, &style, self.at(20, 14)).map_err(words)?;
-        let (_, below) = area.split_vertically(self.px(48));
+        let (_, below) = area.split_vertically(self.px(TITLE));
         let width = below.dim_in_pixel().0;
         Ok(below.split_horizontally(width.saturating_sub(side)))
     }
@@ -191,12 +201,12 @@ impl Pen {
         y: Scale,
     ) -> Result<ChartContext<'a, B, Cartesian2d<Scale, Scale>>, String> {
         ChartBuilder::on(area)
-            .margin_left(self.px(16))
-            .margin_right(self.px(8))
-            .margin_bottom(self.px(12))
-            .margin_top(self.px(4))
-            .x_label_area_size(self.px(44))
-            .y_label_area_size(self.px(60))
+            .margin_left(self.px(MARGINS.0))
+            .margin_top(self.px(MARGINS.1))
+            .margin_right(self.px(MARGINS.2))
+            .margin_bottom(self.px(MARGINS.3))
+            .x_label_area_size(self.px(LABELS.1))
+            .y_label_area_size(self.px(LABELS.0))
             .build_cartesian_2d(x, y)
             .map_err(words)
     }
@@ -226,7 +236,16 @@ impl Pen {
     }
 
     fn heat<B: DrawingBackend>(&self, area: &Area<B>, heat: &Heat) -> Result<(), String> {
-        let (plot, side) = self.frame(area, &heat.title, self.px(BAR))?;
+        let (width, height) = area.dim_in_pixel();
+        let side = match heat.rows == heat.columns {
+            // cells as wide as they are high
+            true => {
+                let plot = height.saturating_sub(self.px(TITLE + LABELS.1 + MARGINS.1 + MARGINS.3));
+                width.saturating_sub(plot + self.px(LABELS.0 + MARGINS.0 + MARGINS.2))
+            }
+            false => self.px(BAR),
+        };
+        let (plot, side) = self.frame(area, &heat.title, side)?;
         let (low, high) = limits(heat.values.iter().copied());
         // 0 in the middle of a signed map
         let (low, high) = if heat.signed { (-high.max(-low), high.max(-low)) } else { (low, high) };
@@ -256,8 +275,8 @@ impl Pen {
         high: f64,
         colour: &dyn Fn(f64) -> RGBColor,
     ) -> Result<(), String> {
-        let (left, right, top) = (self.px(14) as i32, self.px(32) as i32, self.px(4) as i32);
-        let bottom = side.dim_in_pixel().1 as i32 - self.px(56) as i32;
+        let (left, right, top) = (self.px(14) as i32, self.px(32) as i32, self.px(MARGINS.1) as i32);
+        let bottom = side.dim_in_pixel().1 as i32 - self.px(LABELS.1 + MARGINS.3) as i32;
         let y = |share: f64| bottom - ((bottom - top) as f64 * share).round() as i32;
         for step in 0..LEVELS as i32 {
             let edge = |s: i32| y(s as f64 / LEVELS);
@@ -299,8 +318,12 @@ impl Pen {
         let quiet = self.colours.quiet.stroke_width(self.scale);
         for mark in &curves.marks {
             let (from, to, place, at) = match (mark.x, mark.y) {
-                (Some(v), _) => ((v, y.range.start), (v, y.range.end), Pos::new(HPos::Right, VPos::Bottom), (v, y.range.end)),
-                (_, Some(v)) => ((x.range.start, v), (x.range.end, v), Pos::new(HPos::Right, VPos::Top), (x.range.end, v)),
+                (Some(v), _) => {
+                    ((v, y.range.start), (v, y.range.end), Pos::new(HPos::Right, VPos::Bottom), (v, y.range.end))
+                }
+                (_, Some(v)) => {
+                    ((x.range.start, v), (x.range.end, v), Pos::new(HPos::Right, VPos::Top), (x.range.end, v))
+                }
                 (None, None) => continue,
             };
             let dash = DashedLineSeries::new([from, to], self.px(3), self.px(4), quiet);
@@ -443,7 +466,15 @@ mod tests {
 
     #[test]
     fn ticks_are_short() {
-        let cases = [(0.0, "0"), (0.25, "0.25"), (-3.0, "-3"), (4096.0, "4096"), (65536.0, "65 536"), (1e6, "10⁶"), (2.5e7, "2.5 × 10⁷")];
+        let cases = [
+            (0.0, "0"),
+            (0.25, "0.25"),
+            (-3.0, "-3"),
+            (4096.0, "4096"),
+            (65536.0, "65 536"),
+            (1e6, "10⁶"),
+            (2.5e7, "2.5 × 10⁷"),
+        ];
         for (value, text) in cases {
             assert_eq!(tick(value), text);
         }

@@ -18,7 +18,7 @@ pub struct Colours {
     pub quiet: RGBColor,
     pub grid: RGBColor,
     /// Of curves, told apart by lightness too; dashes repeat them.
-    pub lines: [RGBColor; 7],
+    pub lines: [RGBColor; 8],
     signed: &'static [RGBColor],
 }
 
@@ -76,7 +76,7 @@ impl Theme {
                 quiet: rgb(0x59636e),
                 grid: rgb(0xdde3e9),
                 // Okabe and Ito's, the light ones darkened
-                lines: [0x1f2328, 0xd55e00, 0x0072b2, 0x009e73, 0xb5478c, 0x3aa0e0, 0xc28a00].map(rgb),
+                lines: [0x1f2328, 0xd55e00, 0x0072b2, 0x009e73, 0xb5478c, 0x3aa0e0, 0xc28a00, 0x7a5c3e].map(rgb),
                 signed: &SIGNED_LIGHT,
             },
             Theme::Dark => Colours {
@@ -84,7 +84,7 @@ impl Theme {
                 text: rgb(0xe6edf3),
                 quiet: rgb(0x9198a1),
                 grid: rgb(0x262c36),
-                lines: [0xe6edf3, 0xff8a3d, 0x56b4e9, 0x2fc79a, 0xe58fc4, 0x8fb0ff, 0xf0d442].map(rgb),
+                lines: [0xe6edf3, 0xff8a3d, 0x56b4e9, 0x2fc79a, 0xe58fc4, 0x8fb0ff, 0xf0d442, 0xb99b7c].map(rgb),
                 signed: &SIGNED_DARK,
             },
         }
