@@ -90,7 +90,7 @@ fn pictures_of_the_readme_are_up_to_date() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let readme = fs::read_to_string(root.join("README.md")).unwrap();
     for (name, command) in
-        [("bias", "t5 alibi swin --positions 30"), ("decay", "extensions"), ("phase", "rope --kind phase")]
+        [("bias", "t5 alibi --positions 32"), ("decay", "extensions"), ("phase", "rope --kind phase")]
     {
         for theme in ["light", "dark"] {
             let file = folder.join(format!("{name}-{theme}.svg"));

@@ -223,7 +223,7 @@ fn turned(rotary: &Rotary, positions: &[i32]) -> Result<Vec<(f64, f64)>> {
     let mut spec = Spec::new(1, 1, dim);
     spec.rotary = Some(rotary.clone());
     spec.positions = Positions::Ids;
-    let first = |e: u32| if rotary.pairing == Pairing::Half { e < dim / 2 } else { e % 2 == 0 };
+    let first = |e: u32| if rotary.pairing == Pairing::Half { e < dim / 2 } else { e.is_multiple_of(2) };
     let n = positions.len() as u32;
     let row: Vec<f32> = (0..dim).map(|e| f32::from(first(e))).collect();
     let k = Tensor::bshd(row.repeat(positions.len()), [1, n, 1, dim])?;

@@ -11,15 +11,15 @@ use plotters::style::{FontTransform, register_font};
 use std::ops::Range;
 
 /// Width and height of a panel, in units that are pixels of an SVG.
-const PANEL: (u32, u32) = (680, 460);
+const PANEL: (u32, u32) = (680, 430);
 /// The width of a panel with a square matrix.
-const SQUARE: u32 = 560;
+const SQUARE: u32 = 530;
 /// Around a plot: title, labels of the axes, and the plot's top, right and bottom margins.
 const TITLE: u32 = 48;
-const LABELS: (u32, u32) = (60, 44);
+const LABELS: (u32, u32) = (66, 48);
 const MARGINS: (u32, u32, u32, u32) = (16, 4, 8, 12);
 /// The room beside a plot for the colour bar.
-const BAR: u32 = 120;
+const BAR: u32 = 124;
 /// Pixels of a PNG for one unit.
 const PNG_SCALE: u32 = 2;
 /// The most colours of a map; neighbours of one colour share a rectangle.
@@ -125,7 +125,7 @@ fn tick(value: f64) -> String {
     let size = value.abs();
     match size {
         0.0 => "0".into(),
-        s if s >= 1e5 || s < 2e-3 => {
+        s if !(2e-3..1e5).contains(&s) => {
             let power = (s.log10() + 1e-9).floor();
             let times = value / 10f64.powf(power);
             let raised: String = power.to_string().chars().map(superscript).collect();
@@ -187,7 +187,7 @@ impl Pen {
         title: &str,
         side: u32,
     ) -> Result<(Area<'a, B>, Area<'a, B>), String> {
-        let style = self.text(19, self.colours.text, Pos::new(HPos::Left, VPos::Top));
+        let style = self.text(22, self.colours.text, Pos::new(HPos::Left, VPos::Top));
         area.draw_text(title, &style, self.at(20, 14)).map_err(words)?;
         let (_, below) = area.split_vertically(self.px(TITLE));
         let width = below.dim_in_pixel().0;
@@ -227,8 +227,8 @@ impl Pen {
             .bold_line_style(grid)
             .light_line_style(TRANSPARENT)
             .axis_style(self.colours.quiet.stroke_width(self.scale))
-            .label_style(self.text(13, self.colours.quiet, Pos::default()))
-            .axis_desc_style(self.text(14, self.colours.text, Pos::default()))
+            .label_style(self.text(15, self.colours.quiet, Pos::default()))
+            .axis_desc_style(self.text(16, self.colours.text, Pos::default()))
             .x_desc(&x.label)
             .y_desc(&y.label)
             .draw()
@@ -285,20 +285,20 @@ impl Pen {
         }
         let scale = Scale { range: low..high, log: false };
         let quiet = self.colours.quiet.stroke_width(self.scale);
-        let style = self.text(13, self.colours.quiet, Pos::new(HPos::Left, VPos::Center));
+        let style = self.text(15, self.colours.quiet, Pos::new(HPos::Left, VPos::Center));
         for value in scale.key_points(7) {
             let at = y(scale.share(value));
             side.draw(&PathElement::new([(right, at), (right + self.px(5) as i32, at)], quiet)).map_err(words)?;
             side.draw_text(&tick(value), &style, (right + self.px(9) as i32, at)).map_err(words)?;
         }
-        let style = TextStyle::from((FONT, self.px(14)).into_font().transform(FontTransform::Rotate270))
+        let style = TextStyle::from((FONT, self.px(16)).into_font().transform(FontTransform::Rotate270))
             .color(&self.colours.text)
             .pos(Pos::new(HPos::Center, VPos::Top));
-        side.draw_text(label, &style, (self.px(88) as i32, (top + bottom) / 2)).map_err(words)
+        side.draw_text(label, &style, (self.px(92) as i32, (top + bottom) / 2)).map_err(words)
     }
 
     fn curves<B: DrawingBackend>(&self, area: &Area<B>, curves: &Curves) -> Result<(), String> {
-        let style = self.text(14, self.colours.text, Pos::new(HPos::Left, VPos::Center));
+        let style = self.text(16, self.colours.text, Pos::new(HPos::Left, VPos::Center));
         let width = |label: &str| area.estimate_text_size(label, &style).map(|(width, _)| width).unwrap_or_default();
         let legend = curves.lines.iter().map(|l| width(&l.label)).max().unwrap_or_default() + self.px(60);
         let (plot, side) = self.frame(area, &curves.title, legend)?;
@@ -329,7 +329,7 @@ impl Pen {
             let dash = DashedLineSeries::new([from, to], self.px(3), self.px(4), quiet);
             chart.draw_series(dash).map_err(words)?;
             // beside its line: along a vertical one, below the end of a horizontal one
-            let font = (FONT, self.px(12)).into_font();
+            let font = (FONT, self.px(14)).into_font();
             let (font, shift) = match mark.x {
                 Some(_) => (font.transform(FontTransform::Rotate270), (-(self.px(3) as i32), self.px(4) as i32)),
                 None => (font, (-(self.px(6) as i32), self.px(5) as i32)),
