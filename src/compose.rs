@@ -25,7 +25,7 @@ const FILES: &[(&str, &str)] = shaders! {
     "mask/bits.wgsl" "mask/left.wgsl" "mask/right.wgsl"
     "norm/none.wgsl"
     "position/ids_k.wgsl" "position/ids_q.wgsl" "position/index_k.wgsl" "position/index_q.wgsl"
-    "relative/none.wgsl" "relative/rows.wgsl"
+    "relative/gathered.wgsl" "relative/none.wgsl" "relative/rows.wgsl"
     "rotary/half.wgsl" "rotary/interleaved.wgsl" "rotary/interleaved_in_half_out.wgsl" "rotary/none.wgsl"
     "scale/none.wgsl"
     "sequence/batched.wgsl"

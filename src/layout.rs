@@ -181,4 +181,7 @@ pub(crate) struct Params {
     pub(crate) step_cu_k: u32,
     pub(crate) gate_offset: u32,
     pub(crate) unused_u: u32,
+    pub(crate) query_products: u32,
+    pub(crate) key_products: u32,
+    pub(crate) unused_end: [u32; 2],
 }

@@ -2,13 +2,17 @@
 //! pass, on any GPU that wgpu reaches; and the same equation in f64, which checks every result against a derived bound.
 //!
 //! ```text
-//! s(i,j) = cap( softmax_scale * < R(m) q_i , R(n) k_j > ) + C_h[r(m,n)] + D[b,h,i,j]    where visible, else -inf
-//! lse_i  = log sum_j exp s(i,j)                                                         natural logarithm
-//! o_i    = sum_j exp(s(i,j) - lse_i) v_j
+//! s(i,j) = cap( softmax_scale * scale_h * tau_i * < R(m)(N q_i + u_h) , R(n) N k_j > )
+//!        + A_i[h,r] + B_j[h,r] + C_h[r] + D[b,h,i,j]             r = r(m,n); where visible, else -inf
+//! lse_i  = log( exp(sink_h) + sum_j exp s(i,j) )                natural logarithm
+//! o_i    = sum_j exp(s(i,j) - lse_i) ( R_v(n) v_j + E_V[r] )
 //! ```
 //!
-//! For query row i at position m, key row j at position n, query head h: R is the rotation ([`Rotary`]), cap(x) =
-//! c tanh(x / c) or x, C a relative bias ([`Bias`]), D a dense bias. Masks ([`Mask`]) go by **index**, rotation and bias by
+//! For query row i at position m, key row j at position n, query head h: R is the rotation ([`Rotary`]), N a norm ([`Norm`]), u and
+//! v content and position biases, tau a temperature ([`Temperature`]), cap(x) = c tanh(x / c) or x; A = < q + v, E_K[r] >,
+//! B = < k, E_Q[r] > and E_V embeddings of relative positions ([`Relative`]), C a relative bias ([`Bias`]), r an index map
+//! ([`IndexMap`]), D a dense bias, sink one more logit ([`Sink`]). A spec names those that a model uses; the others cost nothing.
+//! Masks ([`Mask`]) go by **index**, rotation and bias by
 //! **position**. The cap stands before every bias. A row that sees no key gives o = 0 and lse = -inf.
 //!
 //! Shapes are `[batch, len, heads, d]` with any strides and d contiguous; storage is f32, f16 or bf16, arithmetic f32.
@@ -132,6 +136,7 @@ pub mod phase;
 #[cfg(feature = "wgpu")]
 mod pipeline;
 mod plan;
+mod products;
 pub mod reference;
 mod scaling;
 #[cfg(feature = "wgpu")]

@@ -10,7 +10,8 @@ use crate::{ChunkDispatch, Error, Kernel, Plan, Result};
 #[derive(Debug, Clone)]
 pub struct Pipeline {
     plan: Plan,
-    pipeline: wgpu::ComputePipeline,
+    /// One for each entry point that the plan dispatches.
+    pipelines: Vec<(&'static str, wgpu::ComputePipeline)>,
     layout: wgpu::BindGroupLayout,
 }
 
@@ -48,7 +49,7 @@ impl<'a> Buffers<'a> {
 /// A pipeline bound to buffers: encoding it cannot fail, allocate, map, poll or submit.
 #[derive(Debug, Clone)]
 pub struct Dispatch {
-    pipeline: wgpu::ComputePipeline,
+    pipelines: Vec<(&'static str, wgpu::ComputePipeline)>,
     group: wgpu::BindGroup,
     chunks: Vec<ChunkDispatch>,
 }
@@ -66,8 +67,9 @@ impl Dispatch {
     }
     /// Encodes one of them (counted from 0; others do nothing), for callers that spread long work over submissions.
     pub fn encode_chunk(&self, pass: &mut wgpu::ComputePass, chunk: usize) {
-        let Some(ChunkDispatch { workgroups: [x, y, z], .. }) = self.chunks.get(chunk) else { return };
-        pass.set_pipeline(&self.pipeline);
+        let Some(ChunkDispatch { workgroups: [x, y, z], entry, .. }) = self.chunks.get(chunk) else { return };
+        let Some((_, pipeline)) = self.pipelines.iter().find(|(name, _)| name == entry) else { return };
+        pass.set_pipeline(pipeline);
         pass.set_bind_group(0, &self.group, &[chunk as u32 * CHUNK_STRIDE as u32]);
         pass.dispatch_workgroups(*x, *y, *z);
     }
@@ -123,22 +125,24 @@ impl Pipeline {
                 bind_group_layouts: &[Some(&layout)],
                 immediate_size: 0,
             });
-            let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label,
-                layout: Some(&pipeline_layout),
-                module: &module,
-                entry_point: Some("main"),
-                // every tile is written before it is read, and zeroing it takes some drivers seconds to compile
-                compilation_options: wgpu::PipelineCompilationOptions {
-                    zero_initialize_workgroup_memory: false,
-                    ..Default::default()
-                },
-                cache: None,
-            });
-            (pipeline, layout)
+            let compile = |entry: &'static str| {
+                device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                    label,
+                    layout: Some(&pipeline_layout),
+                    module: &module,
+                    entry_point: Some(entry),
+                    // every tile is written before it is read, and zeroing it takes some drivers seconds to compile
+                    compilation_options: wgpu::PipelineCompilationOptions {
+                        zero_initialize_workgroup_memory: false,
+                        ..Default::default()
+                    },
+                    cache: None,
+                })
+            };
+            (plan.entries().into_iter().map(|entry| (entry, compile(entry))).collect(), layout)
         });
-        let (pipeline, layout) = made.await?;
-        Ok(Pipeline { plan: plan.clone(), pipeline, layout })
+        let (pipelines, layout) = made.await?;
+        Ok(Pipeline { plan: plan.clone(), pipelines, layout })
     }
 
     /// The same compiled shader for a plan of another shape; an error if its text differs.
@@ -223,7 +227,7 @@ impl Pipeline {
         let Some(group) = made.await? else {
             return Err(Error::device(context, "a uniform buffer could not be mapped"));
         };
-        Ok(Dispatch { pipeline: self.pipeline.clone(), group, chunks: self.plan.chunks().to_vec() })
+        Ok(Dispatch { pipelines: self.pipelines.clone(), group, chunks: self.plan.chunks().to_vec() })
     }
 
     fn check_size(&self, binding: &crate::Binding, given: &wgpu::BufferBinding) -> Result<()> {
@@ -289,6 +293,8 @@ impl Pipeline {
             Slot::Work => {
                 params.lse_offset += elements;
                 params.state_offset += elements;
+                params.query_products += elements;
+                params.key_products += elements;
             }
             _ => {}
         }

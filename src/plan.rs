@@ -2,8 +2,9 @@
 
 use crate::compose::{Composed, Target};
 use crate::layout::{Binding, CHUNK_STRIDE, HEAD_ENTRIES, Params, ROTARY_ENTRIES, Slot};
+use crate::products::Products;
 use crate::tables::TableLayout;
-use crate::tuning::{CPU_FLOP_PER_DISPATCH, CPU_LOOP_ROUNDS, GPU_FLOP_PER_DISPATCH, TILE_Q, tile_k};
+use crate::tuning::{CPU_FLOP_PER_DISPATCH, CPU_LOOP_ROUNDS, GPU_FLOP_PER_DISPATCH, PRODUCT_BYTES, TILE_Q, tile_k};
 use crate::variant::{Files, label, preamble};
 use crate::{
     Angle, AngleTable, Bias, Dense, Dtype, Error, Positions, Problem, Result, Shape, Spec, Strides, bias, phase,
@@ -231,6 +232,10 @@ pub struct ChunkDispatch {
     pub keys: [u32; 2],
     /// Workgroups in x (row tiles), y (kv heads) and z (batch).
     pub workgroups: [u32; 3],
+    /// The entry point: `main`, or one that makes products of A or B for the dispatches of `main` behind it.
+    pub entry: &'static str,
+    /// Row tiles of the part that this dispatch and its products belong to.
+    tiles: u32,
 }
 
 /// A kernel chosen and laid out for a spec, a shape and a device's limits.
@@ -288,10 +293,11 @@ impl Plan {
                 return Err(Error::limit(name, format!("is {have}, the kernels take {need}"), help));
             }
         }
-        let (params, step) = place(kernel, spec, shape, source, target)?;
-        let chunks = split(kernel, spec, shape, limits, tile_k)?;
+        let (mut params, step) = place(kernel, spec, shape, source, target)?;
+        let products = Products::new(kernel, spec, shape, limits);
+        let (chunks, product_words) = split(kernel, spec, shape, limits, tile_k, &products)?;
         let carry = chunks.iter().any(|c| c.keys[1] < shape.kv_len);
-        let files = Files::new(spec, kernel, aligned, limits.rolled_loops, carry);
+        let files = Files::new(spec, kernel, aligned, limits.rolled_loops, carry, products.gathered.clone());
         let element = match (kernel, aligned) {
             (_, true) => "Raw4",
             (_, false) => "Raw1",
@@ -299,6 +305,7 @@ impl Plan {
         let mut bindings = Vec::new();
         for slot in &files.slots {
             let size = binding_bytes(*slot, kernel, spec, shape, source, target, step.words, chunks.len(), carry);
+            let size = if *slot == Slot::Work { size + 4 * (product_words[0] + product_words[1]) } else { size };
             let element = match (*slot, kernel, spec.dtype, aligned) {
                 (Slot::Out, Kernel::Scores, ..) => "u32",
                 (Slot::Out, _, Dtype::F16 | Dtype::Bf16, false) => "atomic<u32>",
@@ -316,9 +323,17 @@ impl Plan {
         }
 
         let composed = Composed::new(&preamble(kernel, spec, tile_k, &bindings, &files.glue), &files.files);
+        // products stand behind lse and carried state
+        let Ok(query_products) = u32::try_from(base_words(kernel, spec, shape, carry)) else {
+            return Err(Error::limit("work", "more than 2^32 words", "call for fewer sequences at a time"));
+        };
+        (params.query_products, params.key_products) = (query_products, query_products + product_words[0] as u32);
         let rotary = rotary_entries(spec);
         let heads = head_entries(spec);
-        let label = label(kernel, spec, aligned, tile_k);
+        let mut label = label(kernel, spec, aligned, tile_k);
+        if products.gathered.contains(&true) {
+            label.push_str(".gathered");
+        }
         Ok(Plan {
             kernel,
             aligned,
@@ -350,11 +365,18 @@ impl Plan {
         Self::new(kernel, problem.spec, &shape, limits)
     }
 
-    /// The composed shader; its entry point is `main`.
+    /// The composed shader; its entry point is `main`, before which some plans run others: [`ChunkDispatch::entry`].
     pub fn wgsl(&self, target: Target) -> &str {
         match target {
             Target::Native | Target::Web => &self.composed.source,
         }
+    }
+    /// The entry points that its dispatches use, `main` among them.
+    pub fn entries(&self) -> Vec<&'static str> {
+        let mut entries: Vec<_> = self.chunks.iter().map(|c| c.entry).collect();
+        entries.sort();
+        entries.dedup();
+        entries
     }
     /// The file below `shaders/` and the line in it that a line (from 1) of [`Plan::wgsl`] came from.
     pub fn locate(&self, line: usize) -> (&'static str, usize) {
@@ -440,6 +462,7 @@ impl Plan {
                 for (entry, chunk) in bytes.chunks_exact_mut(CHUNK_STRIDE as usize).zip(&self.chunks) {
                     entry[..12].copy_from_slice(bytemuck::cast_slice(&chunk.first));
                     entry[12..20].copy_from_slice(bytemuck::cast_slice(&chunk.keys));
+                    entry[20..28].copy_from_slice(bytemuck::cast_slice(&[chunk.tiles, chunk.workgroups[1]]));
                 }
                 Some(bytes)
             }
@@ -575,6 +598,9 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         step_cu_k: 0,
         gate_offset: 0,
         unused_u: 0,
+        query_products: 0,
+        key_products: 0,
+        unused_end: [0; 2],
     };
     let words = next as u32;
     let shape3 = [batch, q_len, kv_len];
@@ -640,10 +666,7 @@ fn binding_bytes(
             Kernel::Scores => 4 * matrix([batch, spec.num_heads, q_len, kv_len]),
             Kernel::RotateQ { .. } | Kernel::RotateK { .. } => bytes(target, tokens, heads, spec.head_dim),
         },
-        Slot::Work => {
-            let state = if carry { 4 * spec.v_head_dim.div_ceil(4) as u64 + 4 } else { 0 };
-            4 * lse_words(spec, shape) * (1 + state)
-        }
+        Slot::Work => 4 * base_words(kernel, spec, shape, carry),
         Slot::Tables => {
             let angles = 2 * angle_words(spec, shape);
             4 * (TableLayout::new(spec).words + angles)
@@ -660,6 +683,12 @@ fn binding_bytes(
 /// Chunks of four elements in a row, rounded up to the four that a loop takes in a round.
 pub(crate) fn padded(dim: u32) -> u32 {
     dim.div_ceil(16) * 4
+}
+
+/// Words of `work` before products: lse, and the carried state of every row.
+fn base_words(kernel: Kernel, spec: &Spec, shape: &Shape, carry: bool) -> u64 {
+    let state = if carry { 4 * spec.v_head_dim.div_ceil(4) as u64 + 4 } else { 0 };
+    if kernel == Kernel::Attention { lse_words(spec, shape) * (1 + state) } else { 0 }
 }
 
 /// The most dispatches of a plan: their uniforms take 256 bytes each.
@@ -691,8 +720,22 @@ fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits
 
 /// The grid, cut into dispatches that respect the limits of grid, work and loops. Those of the same rows follow each other
 /// in the order of keys.
-fn split(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits, tile_k: u32) -> Result<Vec<ChunkDispatch>> {
-    let keys = keys_per_dispatch(kernel, spec, shape, limits, tile_k);
+///
+/// Products of A and B are made in front of the dispatches that gather them, a part of the grid at a time; also returns the
+/// words that the largest part takes.
+fn split(
+    kernel: Kernel,
+    spec: &Spec,
+    shape: &Shape,
+    limits: &Limits,
+    tile_k: u32,
+    products: &Products,
+) -> Result<(Vec<ChunkDispatch>, [u64; 2])> {
+    let mut keys = keys_per_dispatch(kernel, spec, shape, limits, tile_k);
+    if products.key > 0 {
+        let fit = (PRODUCT_BYTES / 8 / products.key) as u32 / tile_k * tile_k;
+        keys = keys.min(fit.max(tile_k));
+    }
     let (rows, heads, flop_per_row) = match kernel {
         Kernel::Attention | Kernel::Scores => (
             shape.q_len as u64 * spec.group() as u64,
@@ -705,9 +748,15 @@ fn split(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits, tile_k: u3
     let grid = [rows.div_ceil(TILE_Q as u64), heads as u64, shape.batch as u64];
     let budget = ((limits.max_flop_per_dispatch / (flop_per_row * TILE_Q as f64)) as u64).max(1);
     let cap = limits.max_workgroups as u64;
-    let x = grid[0].min(budget).min(cap);
-    let y = grid[1].min((budget / x).max(1)).min(cap);
-    let z = grid[2].min((budget / (x * y)).max(1)).min(cap);
+    let mut x = grid[0].min(budget).min(cap);
+    let mut y = grid[1].min((budget / x).max(1)).min(cap);
+    let mut z = grid[2].min((budget / (x * y)).max(1)).min(cap);
+    let bytes = |x: u64, y: u64, z: u64| 4 * products.words([x, y, z], keys as u64).iter().sum::<u64>();
+    if products.query > 0 {
+        x = x.min((PRODUCT_BYTES / 2 / bytes(1, 1, 1).saturating_sub(bytes(0, 1, 1)).max(1)).max(1));
+    }
+    y = y.min((PRODUCT_BYTES / bytes(x, 1, 1).max(1)).max(1));
+    z = z.min((PRODUCT_BYTES / bytes(x, y, 1).max(1)).max(1));
     let steps = |n: u64, by: u64| (0..n.div_ceil(by)).map(move |i| (i * by, by.min(n - i * by)));
     let by = [x, y, z, keys as u64];
     let whole = [grid[0], grid[1], grid[2], shape.kv_len as u64];
@@ -724,14 +773,24 @@ fn split(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits, tile_k: u3
         for (y0, yn) in steps(grid[1], y) {
             for (x0, xn) in steps(grid[0], x) {
                 for (k0, kn) in steps(shape.kv_len as u64, keys as u64) {
-                    let first = [x0 as u32, y0 as u32, z0 as u32];
-                    let workgroups = [xn as u32, yn as u32, zn as u32];
-                    chunks.push(ChunkDispatch { first, keys: [k0 as u32, (k0 + kn) as u32], workgroups });
+                    let mut add = |entry: &'static str, tiles: u64| {
+                        let first = [x0 as u32, y0 as u32, z0 as u32];
+                        let workgroups = [tiles as u32, yn as u32, zn as u32];
+                        let keys = [k0 as u32, (k0 + kn) as u32];
+                        chunks.push(ChunkDispatch { first, keys, workgroups, entry, tiles: xn as u32 });
+                    };
+                    if products.query > 0 && k0 == 0 {
+                        add("relative_queries", xn);
+                    }
+                    if products.key > 0 {
+                        add("relative_keys", kn.div_ceil(TILE_Q as u64));
+                    }
+                    add("main", xn);
                 }
             }
         }
     }
-    Ok(chunks)
+    Ok((chunks, products.words([x, y, z], keys as u64)))
 }
 
 fn rotary_entries(spec: &Spec) -> Vec<[u32; 4]> {

@@ -22,3 +22,8 @@ pub(crate) const CPU_LOOP_ROUNDS: u32 = 60_000;
 pub(crate) fn tile_k(head_dim: u32, workgroup_storage: u32) -> u32 {
     MAX_TILE_K.min(workgroup_storage / (64 * head_dim.div_ceil(16)))
 }
+
+/// The most rows of a relative table whose products are made beforehand.
+pub(crate) const MAX_PRODUCT_ROWS: u64 = 1024;
+/// The share of `work` for such products: a part of the grid at a time.
+pub(crate) const PRODUCT_BYTES: u64 = 16 << 20;

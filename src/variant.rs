@@ -16,12 +16,20 @@ pub(crate) struct Files<'a> {
     /// Functions that combine several files of one slot: `score_terms`, `visible`, `key_range`.
     pub(crate) glue: String,
     tables: TableLayout,
+    gathered: Vec<bool>,
 }
 
 impl<'a> Files<'a> {
-    pub(crate) fn new(spec: &'a Spec, kernel: Kernel, aligned: bool, rolled_loops: bool, carry: bool) -> Self {
+    pub(crate) fn new(
+        spec: &'a Spec,
+        kernel: Kernel,
+        aligned: bool,
+        rolled_loops: bool,
+        carry: bool,
+        gathered: Vec<bool>,
+    ) -> Self {
         let tables = TableLayout::new(spec);
-        let mut files = Files { spec, files: Vec::new(), slots: Vec::new(), glue: String::new(), tables };
+        let mut files = Files { spec, files: Vec::new(), slots: Vec::new(), glue: String::new(), tables, gathered };
         files.choose(kernel, aligned);
         if kernel == Kernel::Attention {
             files.add("common/online_softmax.wgsl", &[]);
@@ -223,8 +231,11 @@ impl<'a> Files<'a> {
     /// `relative_terms` is the sum of A and B, `add_value_terms` adds E_V.
     fn relative(&mut self) {
         let (mut loads, mut terms, mut values) = (String::new(), String::new(), String::new());
-        let mut plain = None; // the query row without a bias
-        let mut query_rows = 0;
+        let (mut product_loads, mut query_stores, mut key_stores) = (String::new(), String::new(), String::new());
+        let (mut query_products, mut key_products) = (0, 0);
+        // the query row without a bias, for the products of `main` and for those made beforehand
+        let mut plain = [None; 2];
+        let mut query_rows = [0; 2];
         for (i, relative) in self.spec.relative.iter().enumerate() {
             let index = self.index(&relative.index);
             let table = format!("TABLE_RELATIVE_{i}");
@@ -234,34 +245,78 @@ impl<'a> Files<'a> {
                 false => format!("{table} + u32(row_{i}) * {dim}"),
             };
             let scale = wgsl_f32(relative.scale.unwrap_or(self.spec.scale()));
+            let gathered = self.gathered.get(i).copied().unwrap_or(false);
+            let rows = relative.index.rows();
             let open = format!("    let row_{i} = {index};\n    if (row_{i} >= 0) {{ ");
             match relative.side {
                 RelativeSide::Key => {
-                    let which = match plain.filter(|_| !relative.query_bias) {
+                    let (group, loads) = match gathered {
+                        true => (1, &mut product_loads),
+                        false => (0, &mut loads),
+                    };
+                    let which = match plain[group].filter(|_| !relative.query_bias) {
                         Some(which) => which,
                         None => {
-                            let which = query_rows;
-                            query_rows += 1;
+                            let which = query_rows[group];
+                            query_rows[group] += 1;
                             let _ = writeln!(loads, "    load_query_row(rows, {which}u, start);");
                             if relative.query_bias {
                                 let bias = format!("TABLE_RELATIVE_BIAS_{i} + head * HEAD_DIM");
                                 let _ = writeln!(loads, "    add_query_bias(rows, {which}u, {bias});");
                             } else {
-                                plain = Some(which);
+                                plain[group] = Some(which);
                             }
                             which
                         }
                     };
-                    let _ = writeln!(terms, "{open}sum += {scale} * query_dot(rows, {which}u, {row}); }}");
+                    if gathered {
+                        let _ = writeln!(
+                            terms,
+                            "{open}sum += work[(*rows).products + {query_products}u + u32(row_{i})]; }}"
+                        );
+                        let _ = write!(
+                            query_stores,
+                            "    for (var r = 0u; r < {rows}u; r++) {{\n        let at = start + {query_products}u + r;\n        \
+                                 work[at] = {scale} * query_dot(rows, {which}u, {});\n    }}\n",
+                            row.replace(&format!("u32(row_{i})"), "r").replace("at.head", "head")
+                        );
+                        query_products += rows;
+                    } else {
+                        let _ = writeln!(terms, "{open}sum += {scale} * query_dot(rows, {which}u, {row}); }}");
+                    }
                 }
                 RelativeSide::Query => {
-                    let _ = writeln!(terms, "{open}sum += {scale} * key_dot(at, {row}); }}");
+                    if gathered {
+                        // of every query head that shares the kv head, where heads have tables of their own
+                        let heads = if relative.per_head { self.spec.group() as u64 } else { 1 };
+                        let of_head = format!("(at.head % params.group % {heads}u) * {rows}u");
+                        let _ = writeln!(
+                            terms,
+                            "{open}sum += work[key_products(at.batch, at.head / params.group, at.j) + \
+                             {key_products}u + {of_head} + u32(row_{i})]; }}"
+                        );
+                        let _ = write!(
+                            key_stores,
+                            "    for (var n = 0u; n < {}u; n++) {{\n        let head = kv_head * params.group + n / {rows}u;\n        \
+                                 let r = n % {rows}u;\n        \
+                                 work[start + {key_products}u + n] = {scale} * query_dot(rows, 0u, {});\n    }}\n",
+                            heads * rows,
+                            row.replace(&format!("u32(row_{i})"), "r").replace("at.head", "head")
+                        );
+                        key_products += heads * rows;
+                    } else {
+                        let _ = writeln!(terms, "{open}sum += {scale} * key_dot(at, {row}); }}");
+                    }
                 }
                 RelativeSide::Value => {
                     let _ = writeln!(values, "{open}add_value_row(o, p, {row}); }}");
                 }
             }
         }
+        let products = match query_products > 0 {
+            true => "    (*rows).products = query_products(at.batch, head / params.group, packed);\n",
+            false => "",
+        };
         if terms.is_empty() {
             self.add("relative/none.wgsl", &[]);
         } else {
@@ -270,10 +325,21 @@ impl<'a> Files<'a> {
             let _ = write!(
                 self.glue,
                 "const QUERY_ROWS: u32 = {}u;\n\
-                 fn load_query_rows(rows: ptr<function, QueryRows>, start: u32, head: u32) {{\n{loads}}}\n\
+                 fn load_query_rows(rows: ptr<function, QueryRows>, start: u32, at: ScoreAt, packed: u32) {{\n    \
+                     let head = at.head;\n{loads}{products}}}\n\
                  fn relative_terms(rows: ptr<function, QueryRows>, at: ScoreAt) -> f32 {{\n    \
                      var sum = 0.0;\n{terms}    return sum;\n}}\n",
-                query_rows.max(1)
+                query_rows[0].max(query_rows[1]).max(1)
+            );
+        }
+        if query_products + key_products > 0 {
+            self.add("relative/gathered.wgsl", &[Slot::Work]);
+            let _ = write!(
+                self.glue,
+                "const QUERY_PRODUCTS: u32 = {query_products}u;\nconst KEY_PRODUCTS: u32 = {key_products}u;\n\
+                 fn load_product_rows(rows: ptr<function, QueryRows>, start: u32, head: u32) {{\n{product_loads}}}\n\
+                 fn store_query_products(rows: ptr<function, QueryRows>, head: u32, start: u32) {{\n{query_stores}}}\n\
+                 fn store_key_products(rows: ptr<function, QueryRows>, kv_head: u32, start: u32) {{\n{key_stores}}}\n"
             );
         }
         if self.files.contains(&"kernel/attention.wgsl") {

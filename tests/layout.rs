@@ -21,6 +21,9 @@ fn axes() -> Vec<Vec<Change>> {
         (rotary.angle, rotary.offset) = (angle, spec.head_dim - rotary_dim.max(2));
         spec.rotary = Some(rotary);
     }
+    fn relative(spec: &mut Spec, sides: &[RelativeSide], index: IndexMap) {
+        spec.relative.extend(sides.iter().map(|side| Relative::new(*side, index)));
+    }
     fn alibi(spec: &mut Spec, form: AlibiForm) {
         spec.bias.push(Bias::Alibi { form, slopes: None, scale: 1.0 });
     }
@@ -78,6 +81,23 @@ fn axes() -> Vec<Vec<Change>> {
         ],
         vec![|_, _, _| (), |s, _, _| s.mask.dense = true],
         vec![|_, _, _| (), |s, _, _| s.kv_lens = true],
+        vec![|_, _, _| (), |s, _, _| s.content_bias = true],
+        vec![
+            |_, _, _| (),
+            |s, _, _| relative(s, &[RelativeSide::Key], IndexMap::distance(-7, 7)),
+            |s, _, _| relative(s, &[RelativeSide::Query], IndexMap::LogBucket { buckets: 8, max_position: 20 }),
+            |s, _, _| relative(s, &[RelativeSide::Value], IndexMap::reversed(-3, 2)),
+            |s, _, _| relative(s, &[RelativeSide::Key, RelativeSide::Value], IndexMap::Segment),
+            |s, _, _| {
+                let grid = IndexMap::Grid { height: 3, width: 5, class: true };
+                relative(s, &[RelativeSide::Key, RelativeSide::Query], grid);
+                (s.relative[0].query_bias, s.positions) = (true, Positions::Ids);
+            },
+        ],
+        vec![|_, _, _| (), |s, _, _| s.bias.push(Bias::Indexed { index: IndexMap::Segment }), |s, _, _| {
+            s.bias.push(Bias::Indexed { index: IndexMap::Grid { height: 4, width: 4, class: false } });
+            s.positions = Positions::Ids;
+        }],
     ]
 }
 
@@ -134,7 +154,9 @@ fn reflect(plan: &Plan) -> (Module, Vec<GlobalUse>) {
     });
     let mut validator = Validator::new(ValidationFlags::all(), CORE);
     let info = validator.validate(&module).unwrap_or_else(|e| panic!("{}: {}", plan.label(), e.emit_to_string(source)));
-    let used = module.global_variables.iter().map(|(handle, _)| info.get_entry_point(0)[handle]).collect();
+    let entries = 0..module.entry_points.len();
+    let of = |handle| entries.clone().fold(GlobalUse::empty(), |used, entry| used | info.get_entry_point(entry)[handle]);
+    let used = module.global_variables.iter().map(|(handle, _)| of(handle)).collect();
     (module, used)
 }
 
@@ -150,8 +172,9 @@ fn modules_are_valid_and_bind_what_the_plan_says() {
     plans.par_iter().for_each(|plan| {
         let label = plan.label();
         let (module, used) = reflect(plan);
-        assert_eq!(module.entry_points.len(), 1, "{label}");
-        let entry = &module.entry_points[0];
+        let names: BTreeSet<&str> = module.entry_points.iter().map(|e| e.name.as_str()).collect();
+        assert!(plan.entries().iter().all(|e| names.contains(e)) && plan.entries().contains(&"main"), "{label}");
+        let entry = module.entry_points.iter().find(|e| e.name == "main").expect("main");
         let [x, y, z] = entry.workgroup_size;
         assert!(entry.name == "main" && x * y * z <= 256 && x == plan.tile()[0], "{label}");
 
@@ -253,7 +276,7 @@ fn uniforms_are_laid_out_as_the_host_writes_them() {
                 }
                 Slot::Chunk => {
                     let names: Vec<_> = members.iter().map(|(at, (name, _))| (*at, name.as_str())).collect();
-                    let told = ["tile", "kv_head", "batch", "first_key", "end_key"];
+                    let told = ["tile", "kv_head", "batch", "first_key", "end_key", "tiles", "kv_heads"];
                     assert_eq!(names, (0..).step_by(4).zip(told).collect::<Vec<_>>(), "{label}");
                     for (entry, chunk) in contents.chunks_exact(CHUNK_STRIDE as usize).zip(plan.chunks()) {
                         let words = [chunk.first.as_slice(), &chunk.keys].concat();

@@ -14,10 +14,11 @@ struct Params {
     v_padded: u32,                                                 // what the constants of these names are
     step_q_segments: u32, step_k_segments: u32, batches: u32,      // words in `step`; sequences of the tensors
     step_cu_q: u32, step_cu_k: u32, gate_offset: u32, unused_u: u32,
+    query_products: u32, key_products: u32, unused_a: u32, unused_b: u32,  // words in `work`
 }
 
 // Which part of the grid this dispatch covers.
-struct Chunk { tile: u32, kv_head: u32, batch: u32, first_key: u32, end_key: u32 }
+struct Chunk { tile: u32, kv_head: u32, batch: u32, first_key: u32, end_key: u32, tiles: u32, kv_heads: u32 }
 
 // The keys of a range that this dispatch covers.
 fn chunk_keys(range: vec2<u32>) -> vec2<u32> {

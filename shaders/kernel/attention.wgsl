@@ -37,7 +37,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var q_rotated: Row;
     load_q(&q_rotated, q_row(batch, i, head), at);
     var q_rows: QueryRows;
-    load_query_rows(&q_rows, q_row(batch, i, head), head);
+    load_query_rows(&q_rows, q_row(batch, i, head), at, packed);
 
     var o: OutRow;
     var state = first_state(head);

@@ -25,7 +25,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var q_rotated: Row;
     load_q(&q_rotated, q_row(batch, i, head), at);
     var q_rows: QueryRows;
-    load_query_rows(&q_rows, q_row(batch, i, head), head);
+    load_query_rows(&q_rows, q_row(batch, i, head), at, row);
     let out_start = params.out_offset + ((batch * params.num_heads + head) * params.q_capacity + i) * params.kv_capacity;
 
     for (var first = chunk.first_key; first < chunk.end_key; first += TILE_K) {

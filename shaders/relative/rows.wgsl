@@ -1,8 +1,11 @@
 // Embeddings of relative positions against queries and keys as they come:
 //   A = < q_i + v_h, table[r] >,  B = < k_j, table[r] >
-// The query rows (QUERY_ROWS of them, q alone and q with each v) stay in registers; table rows and keys are read where they are
-// used, so that no product is stored. HEAD_CHUNKS additions deep, then two.
-struct QueryRows { row: array<Row, QUERY_ROWS> }
+// The query rows (QUERY_ROWS of them, q alone and q with each v) stay in registers; rows of a large table are read where they
+// are used, products with a small one are gathered (see gathered.wgsl). HEAD_CHUNKS additions deep, then two.
+struct QueryRows {
+    row: array<Row, QUERY_ROWS>,
+    products: u32,      // where those made beforehand start in `work`
+}
 
 fn load_query_row(rows: ptr<function, QueryRows>, which: u32, start: u32) {
     for (var c = 0u; c < head_chunks(); c++) { (*rows).row[which][c] = q4(start, c); }
