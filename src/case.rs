@@ -87,6 +87,8 @@ pub struct CaseId {
 
 /// The cases of [`all`] that are drawn at random; [`random`] goes on.
 pub const TAIL: u64 = 48;
+/// Names that say little of scores.
+const ONLY_ROTATED: [&str; 2] = ["unit", "xpos-far"];
 /// The most of batch x q_len x capacity, so that every tensor of a case fits a small device.
 const MAX_PLANE: u64 = 1 << 24;
 
@@ -216,7 +218,7 @@ fn fixed() -> Vec<CaseId> {
     for op in OPS {
         for d in DEVIATIONS.iter().filter(|d| d.group.matters_to(op) && d.group != Group::Model) {
             // rows of 1 and 0 are for rotations
-            if d.name != "unit" {
+            if !ONLY_ROTATED.contains(&d.name) {
                 add(op, &[d.name], 37, 75, Dtype::F32);
             }
         }
@@ -231,6 +233,27 @@ fn fixed() -> Vec<CaseId> {
     for name in ["table", "alibi", "alibi-symmetric", "alibi-key-from-end"] {
         add(Op::Scores, &["ids-far", name, "no-mask"], 37, 75, Dtype::F32);
     }
+    // xPos at both ends of i32, and where its powers are cut
+    for names in [&["ids", "xpos-far"][..], &["ids-far", "xpos-far"], &["ids-far", "xpos-far", "unit"]] {
+        add(Op::Rotate, names, 75, 75, Dtype::F32);
+    }
+    // values that are staged beside keys: tiles of other sizes, values wider and narrower than keys, keys in parts
+    for names in [
+        &["d256", "rotated-values"][..],
+        &["d64v80", "rotated-values"],
+        &["d64v7", "one-pair", "rotated-values"],
+        &["d33", "offset-interleaved", "rotated-values"],
+        &["half-of-halves", "two-streams", "rotated-values"],
+        &["float32", "three-streams", "xpos", "rotated-values"],
+        &["angle-table", "three-streams", "rotated-values"],
+        &["unseen-nan", "gaps", "rotated-values"],
+        &["kv-lens", "xpos"],
+    ] {
+        for dtype in [Dtype::F32, Dtype::F16] {
+            add(Op::Attention, names, 37, 75, dtype);
+        }
+    }
+    add(Op::Attention, &["rotated-values"], 5, 4000, Dtype::F32);
     // storage: every path of loads and stores
     for dtype in NARROW {
         for name in
@@ -302,7 +325,7 @@ fn drawn(seed: u64) -> Option<CaseId> {
     groups.dedup();
     let mut names = Vec::new();
     for group in groups {
-        let of_group: Vec<&Deviation> = DEVIATIONS.iter().filter(|d| d.group == group && d.name != "unit").collect();
+        let of_group: Vec<&Deviation> = DEVIATIONS.iter().filter(|d| d.group == group && !ONLY_ROTATED.contains(&d.name)).collect();
         if pick(3) == 0 {
             names.push(of_group[pick(of_group.len())].name);
         }

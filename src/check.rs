@@ -8,7 +8,9 @@
 //! with probability at most 2 n exp(-L^2 / 2). L = 7: below 5e-11 n for each sum. It is used from 50 additions on.
 //!
 //! **Rotation.** |cos, sin| err by at most 2e-7 (tested at every scale of position), so with h the length of a pair each
-//! rotated element errs by e h, e = sqrt(2) (2e-7 + 2u) + 2u.
+//! rotated element errs by e h, e = sqrt(2) (2e-7 + 2u) + 2u. xPos: h holds the magnitude 2^x; its exponent is exact to
+//! 2^-31, its fraction (at most 1/2) loses u / 2 in f32, exp2 errs by 8 u, the product by u: 10 u more within the root. Powers are cut
+//! at 2^100 and 2^-100, in shader and reference.
 //!
 //! **Score.** With A = sum h_q h_k: |t^ - t| <= scale A (e_q + e_k + g(d/4 + 3)), e_q = e + 2u for the scale's roundings.
 //! The cap is a contraction and errs by 21 u |cap| + 2 u |t| itself; ALiBi by 4 u |C|; each further term by one rounding. A and
@@ -24,9 +26,10 @@
 //! |o^ - o|     <= sum p_j n_j |v_j| + g(o) sum p |v| + |o| (N + g(l) + 6 u) + rounding to storage
 //! ```
 //!
-//! where E_V counts as one more value of its key.
+//! where E_V counts as one more value of its key, and R_v adds sum p e h_v.
 //!
-//! Subnormal elements may be read as 0 and results below 2^-126 flushed to 0: their sizes are added. Everything is
+//! Subnormal elements may be read as 0 and results below 2^-126 flushed to 0: their sizes are added, as long as rotation makes
+//! them. Everything is
 //! multiplied by 1.01 for products of errors. Where numbers near the end of f32 make a bound meaningless,
 //! the element counts as `unbounded`, and the report says so.
 
@@ -42,6 +45,8 @@ const U: f64 = 1.0 / (1u64 << 24) as f64;
 const LAMBDA: f64 = 7.0;
 /// |cos, sin| error of every angle source that computes.
 const TRIG: f64 = 2e-7;
+/// Relative error of xPos' magnitude.
+const MAGNITUDE: f64 = 10.0 * U;
 /// Products of errors.
 const SECOND_ORDER: f64 = 1.01;
 /// What a number that flushes to 0 is off by, shrinking by a later maximum included.
@@ -304,8 +309,9 @@ pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
                 for h in 0..heads {
                     let row = ((b * len + j) * heads + h) as usize;
                     let at = row * dim as usize..(row + 1) * dim as usize;
+                    let lost = 2.0 * flushed[row];
                     for (value, size) in x.rows[at.clone()].iter().zip(&x.size[at]) {
-                        let bound = bounds.rotation * *size as f64 + 2.0 * flushed[row];
+                        let bound = bounds.rotation * *size as f64 + lost;
                         let bound = if j < used(b) { stored(spec.dtype, *value, bound) } else { f64::INFINITY };
                         all.push((*value, bound));
                     }
@@ -331,13 +337,14 @@ fn stored(dtype: Dtype, value: f64, bound: f64) -> f64 {
     if size > most { f64::INFINITY } else { SECOND_ORDER * bound + dtype.unit_roundoff() * size + least }
 }
 
-/// The sum of the sizes of a row's subnormals, which a device may read as 0.
-fn flushed(t: &Tensor) -> Vec<f64> {
+/// The sum of the sizes of a row's subnormals, which a device may read as 0, as long as rotation makes them.
+fn flushed(t: &Tensor, rotated: &Rotated) -> Vec<f64> {
     let [batch, len, heads, dim] = t.shape();
     let least = least_normal(t.dtype()) as f32;
     let sum = |[b, j, h]: [u32; 3]| {
         let start = t.row_start(b, j, h);
-        (start..start + dim as usize).map(|i| t.data().get(i).abs()).filter(|x| *x < least).map(|x| x as f64).sum()
+        let lost = (start..start + dim as usize).map(|i| t.data().get(i).abs()).filter(|x| *x < least);
+        lost.map(|x| x as f64).sum::<f64>() * rotated.gain[(b * len + j) as usize]
     };
     rows_of(batch, len, heads).into_par_iter().map(sum).collect()
 }
@@ -356,7 +363,8 @@ struct Bounds<'a> {
     rotation: f64,
     q_flushed: Vec<f64>,
     k_flushed: Vec<f64>,
-    /// The largest element of k, for products that flush to 0.
+    v_flushed: Vec<f64>,
+    /// The largest element of rotated k, for products that flush to 0.
     k_largest: f64,
     /// The largest |scale * element| of the tables of A and B together.
     relative_largest: f64,
@@ -377,17 +385,18 @@ impl<'a> Bounds<'a> {
         Self::of(problem, Prepared::new(problem))
     }
     fn of(problem: &'a Problem<'a>, prepared: Prepared<'a>) -> Self {
-        let trig = problem.spec.rotary.as_ref().map(|r| if r.angle == Angle::Table { 0.0 } else { TRIG });
+        let trig = problem.spec.rotary.as_ref().map(|r| {
+            let magnitude = if r.xpos.is_some() { MAGNITUDE } else { 0.0 };
+            magnitude + if r.angle == Angle::Table { 0.0 } else { TRIG }
+        });
         let rotation = trig.map_or(0.0, |trig| 2f64.sqrt() * (trig + 2.0 * U) + 2.0 * U);
         Bounds {
-            tile_k: tile_k(problem.spec.head_dim, crate::Limits::default().max_workgroup_storage) as usize,
+            tile_k: tile_k(problem.spec, crate::Limits::default().max_workgroup_storage) as usize,
             rotation,
-            q_flushed: flushed(&problem.inputs.q),
-            k_flushed: flushed(&problem.inputs.k),
-            k_largest: (0..problem.inputs.k.data().len())
-                .map(|i| problem.inputs.k.data().get(i).abs())
-                .filter(|x| x.is_finite())
-                .fold(0.0f32, f32::max) as f64,
+            q_flushed: flushed(&problem.inputs.q, &prepared.q),
+            k_flushed: flushed(&problem.inputs.k, &prepared.k),
+            v_flushed: flushed(&problem.inputs.v, &prepared.v),
+            k_largest: prepared.k.size.iter().filter(|x| x.is_finite()).fold(0.0f32, |m, x| m.max(*x)) as f64,
             relative_largest: relative_largest(problem),
             prepared,
         }
@@ -464,16 +473,21 @@ impl<'a> Bounds<'a> {
 
         let g_head = self.prepared.kv_head(h);
         let least = least_normal(spec.dtype);
+        let (turned, kv_len) = (spec.rotates_values(), self.prepared.problem.shape.kv_len);
         let mut weights = 0.0; // N
         let mut additions = keys + 1.0 + rescales;
         let (mut o, mut sizes, mut errors) = (vec![0.0; dim], vec![0.0; dim], vec![0.0; dim]);
         for (j, (s, error)) in scores.iter().enumerate().filter(|(_, s)| s.0 != f64::NEG_INFINITY) {
             let p = (s - lse).exp();
             let relative = (error + U * (8.8 * (max - s) + 6.0 + 7.0 * rescales)).exp_m1();
-            // a weight of 0 stays 0 however far it is relatively off
-            let wrong = if p == 0.0 { 0.0 } else { p * relative };
+            // a weight of 0 stays 0 however far it is relatively off; a score that may be anything may be NaN
+            let wrong = if p == 0.0 && error.is_finite() { 0.0 } else { p.max(f64::MIN_POSITIVE) * relative };
             weights += wrong;
-            let v = self.prepared.v_row(b, g_head, j as u32);
+            let (v, v_size) = self.prepared.v_row(b, g_head, j as u32);
+            let v_flushed = match turned {
+                true => 2.0 * self.v_flushed[((b * kv_len + j as u32) * spec.num_kv_heads + g_head) as usize],
+                false => 0.0,
+            };
             for c in 0..dim {
                 o[c] += p * v[c];
                 sizes[c] += p * v[c].abs();
@@ -482,6 +496,9 @@ impl<'a> Bounds<'a> {
                 errors[c] += UNDERFLOW * v[c].abs();
                 if v[c].abs() < least {
                     errors[c] += p * v[c].abs();
+                }
+                if turned {
+                    errors[c] += p * (self.rotation * v_size[c] as f64 + v_flushed);
                 }
             }
             for row in self.prepared.value_rows(b, h, i, j as u32) {

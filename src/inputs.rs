@@ -206,14 +206,8 @@ impl<'a> Problem<'a> {
         }
 
         Self::check_lengths(spec, inputs, batch, kv_capacity)?;
+        spec.check_streams()?;
         let streams = spec.position_streams();
-        if streams > 1 && spec.positions == Positions::Index {
-            return Err(Error::spec(
-                "positions",
-                format!("is index, but the terms read {streams} streams"),
-                "set it to ids and give positions [streams, batch, len]",
-            ));
-        }
         let rows = |name: &str, ids: &Option<Vec<i32>>, wanted: bool, field: &str, streams: u32, len: u32| match ids {
             Some(ids) if !wanted => Err(Error::input(
                 name,

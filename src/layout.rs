@@ -31,7 +31,7 @@ pub enum Slot {
     Params = 8,
     /// Which part of the grid a dispatch covers; a dynamic offset.
     Chunk = 9,
-    /// For each pair: the phase increment, inv_freq, the attention factor.
+    /// For each pair: the phase increment, inv_freq, the attention factor; from entry 128 on: the position stream, xPos.
     Rotary = 10,
     /// For each head: slopes.
     Heads = 11,
@@ -72,8 +72,10 @@ pub struct Binding {
 
 /// Bytes between the [`Slot::Chunk`] entries of two dispatches: the default alignment of dynamic offsets.
 pub const CHUNK_STRIDE: u64 = 256;
-/// Entries of the `rotary` uniform, 16 bytes each: one for each pair of the largest head.
-pub(crate) const ROTARY_ENTRIES: usize = 128;
+/// Pairs of the largest head.
+pub(crate) const MAX_PAIRS: usize = crate::MAX_HEAD_DIM as usize / 2;
+/// Entries of the `rotary` uniform, 16 bytes each: the angle of every pair, then stream and magnitude of every pair.
+pub(crate) const ROTARY_ENTRIES: usize = 2 * MAX_PAIRS;
 /// Entries of the `heads` uniform, 16 bytes each.
 pub(crate) const HEAD_ENTRIES: usize = crate::MAX_HEADS as usize;
 

@@ -142,6 +142,7 @@ mod scaling;
 #[cfg(feature = "wgpu")]
 mod slice;
 mod spec;
+mod streams;
 pub mod systems;
 mod tables;
 mod tensor;
@@ -162,6 +163,7 @@ pub use spec::{
     AlibiForm, Alignment, Angle, Bias, Dtype, Frequencies, MAX_HEAD_DIM, MAX_HEADS, Mask, Pairing, Positions, Rotary,
     SCHEMA, Spec,
 };
+pub use streams::{PatchPositions, Sections};
 pub use tensor::{Data, Strides, Tensor};
 pub use terms::{
     IndexMap, Norm, NormKind, Outside, Parameter, Relative, RelativeSide, Sink, Temperature, XPos, log_bucket,

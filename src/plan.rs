@@ -1,7 +1,7 @@
 //! How it is computed: which kernel from which files, tiles, dispatches, workspace. Pure: no device, no shader compiler.
 
 use crate::compose::{Composed, Target};
-use crate::layout::{Binding, CHUNK_STRIDE, HEAD_ENTRIES, Params, ROTARY_ENTRIES, Slot};
+use crate::layout::{Binding, CHUNK_STRIDE, HEAD_ENTRIES, MAX_PAIRS, Params, ROTARY_ENTRIES, Slot};
 use crate::products::Products;
 use crate::tables::TableLayout;
 use crate::tuning::{CPU_FLOP_PER_DISPATCH, CPU_LOOP_ROUNDS, GPU_FLOP_PER_DISPATCH, PRODUCT_BYTES, TILE_Q, tile_k};
@@ -275,13 +275,14 @@ impl Plan {
     pub fn new(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits) -> Result<Self> {
         spec.validate()?;
         spec.unfinished()?;
+        spec.check_streams()?;
         let source = match kernel {
             Kernel::RotateK { .. } => shape.k,
             _ => shape.q,
         };
         let target = if kernel.in_place() { source } else { shape.out };
         let aligned = aligned(kernel, spec, shape, source, target);
-        let tile_k = tile_k(spec.head_dim, limits.max_workgroup_storage);
+        let tile_k = tile_k(spec, limits.max_workgroup_storage);
         for (name, have, need) in [
             ("max_compute_workgroup_storage_size", limits.max_workgroup_storage, 16_384),
             ("max_compute_invocations_per_workgroup", limits.max_invocations, TILE_Q),
@@ -704,10 +705,11 @@ fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits
     let (q, v) = (spec.head_dim.div_ceil(4), spec.v_head_dim.div_ceil(4));
     let pairs = spec.rotary.as_ref().map_or(0, |r| r.rotary_dim / 2);
     let relative = spec.relative.len() as u32;
+    let staged = if spec.rotates_values() { 3 * v + pairs } else { 0 };
     let (rows, products) = (2 * q * relative, q.max(v) * relative);
     // rounds of the loops in kernel/, common/k_tile, carry/, relative/, value_term/: once a dispatch, a tile, a key
     let (once, tile, key) = match kernel {
-        Kernel::Attention => (3 * q + pairs + 4 * v + rows, 2 * q + pairs + v / 4 + 3, q / 4 + v / 4 + 4 + products),
+        Kernel::Attention => (3 * q + pairs + 4 * v + rows, 2 * q + pairs + v / 4 + 3 + staged, q / 4 + v / 4 + 4 + products),
         Kernel::Scores => (3 * q + pairs + rows, 2 * q + pairs + 2, q / 4 + 2 + products),
         Kernel::RotateQ { .. } | Kernel::RotateK { .. } => return shape.kv_len,
     };
@@ -804,6 +806,16 @@ fn rotary_entries(spec: &Spec) -> Vec<[u32; 4]> {
         for (entry, f) in entries.iter_mut().zip(frequencies) {
             let inc = phase::increment(f);
             *entry = [(inc >> 32) as u32, inc as u32, (f as f32).to_bits(), factor];
+        }
+        for (pair, entry) in entries.iter_mut().skip(MAX_PAIRS).take(rotary.rotary_dim as usize / 2).enumerate() {
+            // the stream, its highest bit set where xPos grows; |log2 decay| as a 64-bit fraction; the centre
+            entry[0] = rotary.stream(pair) as u32;
+            if let Some(xpos) = &rotary.xpos {
+                let power = xpos.log2_decay(pair, rotary.rotary_dim);
+                let inc = (power.abs() * 2f64.powi(64)) as u64;
+                entry[0] |= ((power > 0.0) as u32) << 31;
+                [entry[1], entry[2], entry[3]] = [(inc >> 32) as u32, inc as u32, xpos.centre as u32];
+            }
         }
     }
     entries

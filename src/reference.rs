@@ -68,7 +68,8 @@ pub(crate) fn rows_of(batch: u32, heads: u32, q_len: u32) -> Vec<[u32; 3]> {
     (0..batch).flat_map(|b| (0..heads).flat_map(move |h| (0..q_len).map(move |i| [b, h, i]))).collect()
 }
 
-/// cos and sin of pair p at a position, attention factor included.
+/// cos and sin of pair p at a position, attention factor included, and xPos' magnitude of a query (side 1), a key (-1) or a
+/// value (0: none).
 pub(crate) struct Angles<'a> {
     rotary: &'a Rotary,
     inv_freq: Vec<f64>,
@@ -82,7 +83,7 @@ impl<'a> Angles<'a> {
         let exact = inv_freq.iter().map(|f| ExactAngle::new(*f)).collect();
         Angles { rotary, inv_freq, exact, table: inputs.angle_table.as_ref() }
     }
-    pub(crate) fn cos_sin(&self, position: i32, p: usize) -> (f64, f64) {
+    pub(crate) fn cos_sin(&self, position: i32, p: usize, side: f64) -> (f64, f64) {
         let (c, s) = match (self.rotary.angle, self.table) {
             (Angle::Table, Some(table)) => {
                 let at = position as usize * (self.rotary.rotary_dim / 2) as usize + p;
@@ -94,7 +95,8 @@ impl<'a> Angles<'a> {
             }
             _ => self.exact[p].cos_sin(position),
         };
-        (c * self.rotary.attention_factor, s * self.rotary.attention_factor)
+        let magnitude = self.rotary.xpos.map_or(1.0, |x| x.magnitude(position, p, self.rotary.rotary_dim, side));
+        (c * self.rotary.attention_factor * magnitude, s * self.rotary.attention_factor * magnitude)
     }
 }
 
@@ -107,26 +109,34 @@ impl Rotary {
             Pairing::Half => (apart, apart),
             Pairing::Interleaved => (beside, beside),
             Pairing::InterleavedInHalfOut => (beside, apart),
+            Pairing::HalfOfHalves => {
+                let quarter = half / 2;
+                let first = o + p + if p < quarter { 0 } else { quarter };
+                ([first, first + quarter], [first, first + quarter])
+            }
         }
     }
 }
 
-/// Rows of q or k, rotated, and for the check the length of each element's pair (the element itself where nothing
+/// Rows of q, k or v, rotated, and for the check the length of each element's pair (the element itself where nothing
 /// rotates): no rotation error exceeds a multiple of it.
 pub(crate) struct Rotated {
     pub(crate) rows: Vec<f64>,
     pub(crate) size: Vec<f32>,
+    /// How much longer a token's pairs may become, 1 or more.
+    pub(crate) gain: Vec<f64>,
     heads: usize,
     len: usize,
     dim: usize,
 }
 
 impl Rotated {
-    /// `bias`, `[heads, dim]`, is added before the rotation.
+    /// `bias`, `[heads, dim]`, is added before the rotation; `side` is 1 for q, -1 for k, 0 for v.
     fn new(
         t: &Tensor,
         bias: Option<&[f32]>,
         rotation: Option<(&Rotary, &Angles)>,
+        side: f64,
         positions: impl Fn(u32, u32) -> [i32; 3] + Sync,
     ) -> Self {
         let [batch, len, heads, dim] = t.shape();
@@ -134,15 +144,17 @@ impl Rotated {
         let width = (heads * dim) as usize;
         let mut rows = vec![0.0; tokens.len() * width];
         let mut size = vec![0f32; tokens.len() * width];
-        let chunks = rows.par_chunks_mut(width).zip(size.par_chunks_mut(width)).zip(&tokens);
-        chunks.for_each(|((rows, size), [b, j])| {
+        let mut gain = vec![1f64; tokens.len()];
+        let chunks = rows.par_chunks_mut(width).zip(size.par_chunks_mut(width)).zip(&mut gain).zip(&tokens);
+        chunks.for_each(|(((rows, size), gain), [b, j])| {
             let angles: Vec<(f64, f64)> = match rotation {
                 None => Vec::new(),
                 Some((r, angles)) => {
                     let at = positions(*b, *j);
-                    (0..r.rotary_dim as usize / 2).map(|p| angles.cos_sin(at[r.stream(p)], p)).collect()
+                    (0..r.rotary_dim as usize / 2).map(|p| angles.cos_sin(at[r.stream(p)], p, side)).collect()
                 }
             };
+            *gain = angles.iter().fold(1.0, |gain, (c, s)| c.hypot(*s).max(gain));
             for h in 0..heads {
                 let mut x: Vec<f64> = t.row(*b, *j, h).collect();
                 if let Some(bias) = bias {
@@ -161,7 +173,7 @@ impl Rotated {
                 }
             }
         });
-        Rotated { rows, size, heads: heads as usize, len: len as usize, dim: dim as usize }
+        Rotated { rows, size, gain, heads: heads as usize, len: len as usize, dim: dim as usize }
     }
     fn at(&self, b: u32, token: u32, head: u32) -> std::ops::Range<usize> {
         let start = ((b as usize * self.len + token as usize) * self.heads + head as usize) * self.dim;
@@ -191,12 +203,12 @@ pub(crate) struct Row {
     pub(crate) lse: f64,
 }
 
-/// A problem with q and k rotated.
+/// A problem with q and k, and where they rotate v, rotated.
 pub(crate) struct Prepared<'a> {
     pub(crate) problem: &'a Problem<'a>,
     pub(crate) q: Rotated,
     pub(crate) k: Rotated,
-    v: Vec<f64>,
+    pub(crate) v: Rotated,
 }
 
 impl<'a> Prepared<'a> {
@@ -212,11 +224,10 @@ impl<'a> Prepared<'a> {
         let (spec, inputs) = (problem.spec, problem.inputs);
         let angles = spec.rotary.as_ref().map(|r| Angles::new(r, inputs));
         let rotation = spec.rotary.as_ref().zip(angles.as_ref());
-        let q = Rotated::new(&inputs.q, bias, rotation, |b, i| problem.q_positions(b, i));
-        let k = Rotated::new(&inputs.k, None, rotation, |b, j| problem.k_positions(b, j));
-        let [batch, len, heads, _] = inputs.v.shape();
-        let tokens: Vec<[u32; 2]> = (0..batch).flat_map(|b| (0..len).map(move |j| [b, j])).collect();
-        let v = tokens.par_iter().flat_map_iter(|[b, j]| (0..heads).flat_map(|g| inputs.v.row(*b, *j, g))).collect();
+        let q = Rotated::new(&inputs.q, bias, rotation, 1.0, |b, i| problem.q_positions(b, i));
+        let k = Rotated::new(&inputs.k, None, rotation, -1.0, |b, j| problem.k_positions(b, j));
+        let of_values = rotation.filter(|(r, _)| r.values);
+        let v = Rotated::new(&inputs.v, None, of_values, 0.0, |b, j| problem.k_positions(b, j));
         Prepared { problem, q, k, v }
     }
 
@@ -232,10 +243,9 @@ impl<'a> Prepared<'a> {
         let at = self.k.at(b, j, g);
         (&self.k.rows[at.clone()], &self.k.size[at])
     }
-    pub(crate) fn v_row(&self, b: u32, g: u32, j: u32) -> &[f64] {
-        let (heads, d) = (self.problem.spec.num_kv_heads as usize, self.problem.spec.v_head_dim as usize);
-        let start = ((b as usize * self.problem.shape.kv_len as usize + j as usize) * heads + g as usize) * d;
-        &self.v[start..start + d]
+    pub(crate) fn v_row(&self, b: u32, g: u32, j: u32) -> (&[f64], &[f32]) {
+        let at = self.v.at(b, j, g);
+        (&self.v.rows[at.clone()], &self.v.size[at])
     }
 
     /// s(i,j).
@@ -340,7 +350,7 @@ impl<'a> Prepared<'a> {
         let mut out = vec![0.0; self.problem.spec.v_head_dim as usize];
         for (j, s) in s.iter().enumerate().filter(|(_, s)| **s != f64::NEG_INFINITY) {
             let p = (s - lse).exp();
-            out.iter_mut().zip(self.v_row(b, self.kv_head(h), j as u32)).for_each(|(o, v)| *o += p * v);
+            out.iter_mut().zip(self.v_row(b, self.kv_head(h), j as u32).0).for_each(|(o, v)| *o += p * v);
             for row in self.value_rows(b, h, i, j as u32) {
                 out.iter_mut().zip(row).for_each(|(o, e)| *o += p * *e as f64);
             }

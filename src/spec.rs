@@ -62,6 +62,9 @@ pub enum Pairing {
     /// Pair `p` is read at `2p` and `2p + 1` and written at `p` and `p + rotary_dim/2` (DeepSeek-V3). Scores
     /// equal those of `Interleaved`, rotated tensors do not.
     InterleavedInHalfOut,
+    /// Each half of the window by itself: with h = rotary_dim/2, pairs p below h/2 are elements `p` and `p + h/2`, the others
+    /// the same elements of the second half (Gemma 4's vision tower). rotary_dim is a multiple of 4.
+    HalfOfHalves,
 }
 
 /// Where the angle of a position and a pair comes from.
@@ -111,13 +114,15 @@ pub struct Rotary {
     /// Where angles come from.
     #[serde(default)]
     pub angle: Angle,
-    /// The position stream that each pair turns by (m-RoPE's sections, 2-D), 0 to 2; empty: stream 0 for all.
+    /// The position stream that each pair turns by, 0 to 2; empty: stream 0 for all. [`Rotary::with_sections`] sets them for
+    /// m-RoPE, [`Rotary::pixtral`] and its neighbours for pictures.
     #[serde(default)]
     pub streams: Vec<u8>,
     /// A magnitude that decays with distance.
     #[serde(default)]
     pub xpos: Option<XPos>,
-    /// R_v: values rotate too, by their key's position (RoFormer's `rotary_value`).
+    /// R_v: values rotate too, by their key's position, in the same window, without xPos' magnitude (RoFormer's
+    /// `rotary_value`).
     #[serde(default)]
     pub values: bool,
 }
@@ -173,6 +178,13 @@ impl Rotary {
                 "give an even number of elements, 2 or more: rotation acts on pairs",
             ));
         }
+        if self.pairing == Pairing::HalfOfHalves && r % 4 != 0 {
+            return Err(Error::spec(
+                "rotary.rotary_dim",
+                format!("is {r}"),
+                "give a multiple of 4: each half of the window is cut into pairs by itself",
+            ));
+        }
         if self.offset.checked_add(r).is_none_or(|end| end > head_dim) {
             return Err(Error::spec(
                 "rotary.rotary_dim",
@@ -198,12 +210,12 @@ impl Rotary {
             return Err(Error::spec("rotary.streams", format!("stream {stream}"), "there are at most three, 0 to 2"));
         }
         if let Some(xpos) = &self.xpos
-            && !(xpos.scale_base.is_finite() && xpos.scale_base.abs() >= 1e-3)
+            && !(2.0..=1e9).contains(&xpos.scale_base.abs())
         {
             return Err(Error::spec(
                 "rotary.xpos.scale_base",
                 format!("is {}", xpos.scale_base),
-                "give positions, 512 in the paper",
+                "give 2 to 1e9 positions (512 in the paper), below 0 for a growth",
             ));
         }
         if self.angle == Angle::Table {
@@ -530,6 +542,18 @@ impl Spec {
         }
         if let Some(rotary) = &self.rotary {
             rotary.validate(self.head_dim)?;
+            if rotary.values && rotary.offset + rotary.rotary_dim > self.v_head_dim {
+                return Err(Error::spec(
+                    "rotary.values",
+                    format!(
+                        "is set, but elements {}..{} leave a value of {}",
+                        rotary.offset,
+                        rotary.offset + rotary.rotary_dim,
+                        self.v_head_dim
+                    ),
+                    "let offset + rotary_dim be at most v_head_dim, or leave values unrotated",
+                ));
+            }
         }
         if !self.scale().is_finite() || self.scale().abs() > 1e30 {
             return Err(Error::spec(
@@ -627,15 +651,16 @@ impl Spec {
                 Pairing::Half => "half",
                 Pairing::Interleaved => "interleaved",
                 Pairing::InterleavedInHalfOut => "interleaved_in_half_out",
+                Pairing::HalfOfHalves => "half_of_halves",
             };
             let angle = match r.angle {
                 Angle::Exact => "exact",
                 Angle::Float32 => "float32",
                 Angle::Table => "table",
             };
-            let streams = match self.position_streams() {
-                1 => String::new(),
-                n => format!(" {n} streams"),
+            let streams = match r.streams.iter().max() {
+                None | Some(0) => String::new(),
+                Some(last) => format!(" {} streams", last + 1),
             };
             let xpos = if r.xpos.is_some() { " xpos" } else { "" };
             terms.push(format!("R({pairing} {}/{} {angle}{streams}{xpos})", r.rotary_dim, self.head_dim));

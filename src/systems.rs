@@ -655,7 +655,6 @@ static SYSTEMS: &[System] = &[
                 (spec.rotary, spec.mask) = (Some(rotary), Mask::causal());
             })
         }),
-        missing: NOT_YET,
         ..ROW
     },
     System {
@@ -676,7 +675,6 @@ static SYSTEMS: &[System] = &[
         traps: "Causality goes by index while positions repeat. Qwen3-VL repeats t, h, w and leaves the tail to t; Ernie \
                 alternates h and w, then t.",
         spec: Some(|| streamed(&[0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2])),
-        missing: NOT_YET,
         ..ROW
     },
     System {
@@ -694,7 +692,6 @@ static SYSTEMS: &[System] = &[
                 each half of the head by itself; Llama 4 counts from 1, columns first, and leaves the class token; DINOv3's \
                 coordinates lie between -1 and 1.",
         spec: Some(|| streamed(&[0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1])),
-        missing: NOT_YET,
         ..ROW
     },
     System {

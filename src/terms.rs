@@ -1,7 +1,7 @@
 //! The terms of the equation beyond rotation, scale and mask: norms, temperature, sinks, relative rows and their index
 //! maps. Each is data of a [`Spec`](crate::Spec); what a model has learned for it is a [`Parameter`].
 
-use crate::{Error, MAX_HEADS, Result, Spec};
+use crate::{Error, MAX_HEADS, Positions, Result, Spec};
 use serde::{Deserialize, Serialize};
 
 /// N: a norm of every head's row of q and of k.
@@ -302,25 +302,41 @@ impl Relative {
 
 /// xPos (Sun et al. 2022): pair p of a query at m is multiplied by zeta_p^((m - centre) / scale_base), of a key by the inverse;
 /// zeta_p = (2p + 0.4 rotary_dim) / (1.4 rotary_dim).
+///
+/// Powers are limited to 2^-100 and 2^100, so that no magnitude leaves f32: with a scale_base of 512 positions up to 28 000
+/// from the centre are exact, farther ones keep the limit. Choose a centre near the middle of the positions of a call (torchscale,
+/// x-transformers and rotary-embedding-torch: half of the sequence).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct XPos {
-    /// Positions over which a pair decays by its zeta (512).
+    /// Positions over which a pair decays by its zeta (512); 2 or more in size.
     pub scale_base: f64,
     /// The position of magnitude 1; scores depend on differences only.
     #[serde(default)]
     pub centre: i32,
 }
 
+/// The largest power of 2 that xPos multiplies by.
+pub(crate) const XPOS_LIMIT: f64 = 100.0;
+
 impl XPos {
     /// A decay over `scale_base` positions, 1 at `centre`.
     pub fn new(scale_base: f64, centre: i32) -> Self {
         XPos { scale_base, centre }
     }
-    /// zeta of a pair.
-    pub(crate) fn zeta(pair: usize, rotary_dim: u32) -> f64 {
+    /// zeta of a pair, 2/7 to 1.
+    pub fn zeta(pair: usize, rotary_dim: u32) -> f64 {
         (2.0 * pair as f64 + 0.4 * rotary_dim as f64) / (1.4 * rotary_dim as f64)
+    }
+    /// log2 of a pair's decay over one position.
+    pub(crate) fn log2_decay(&self, pair: usize, rotary_dim: u32) -> f64 {
+        Self::zeta(pair, rotary_dim).log2() / self.scale_base
+    }
+    /// The magnitude of a pair at a position: of a query for `side` 1, of a key for -1.
+    pub(crate) fn magnitude(&self, position: i32, pair: usize, rotary_dim: u32, side: f64) -> f64 {
+        let power = (position as f64 - self.centre as f64) * self.log2_decay(pair, rotary_dim);
+        (side * power.clamp(-XPOS_LIMIT, XPOS_LIMIT)).exp2()
     }
 }
 
@@ -411,9 +427,20 @@ impl Spec {
         self.rotary.as_ref().is_some_and(|r| r.values)
     }
 
+    /// Several position streams have no indices that could stand for them.
+    pub(crate) fn check_streams(&self) -> Result<()> {
+        match (self.position_streams(), self.positions) {
+            (1, _) | (_, Positions::Ids) => Ok(()),
+            (streams, Positions::Index) => Err(Error::spec(
+                "positions",
+                format!("is index, but the terms read {streams} streams"),
+                "set it to ids and give positions [streams, batch, len]",
+            )),
+        }
+    }
+
     /// Terms that this version of the kernels does not compute yet, by field.
     pub(crate) fn unfinished(&self) -> Result<()> {
-        let rotary = self.rotary.as_ref();
         let missing = [
             ("norm", self.norm.is_some()),
             ("temperature", self.temperature.is_some()),
@@ -421,9 +448,6 @@ impl Spec {
             ("sink", self.sink.is_some()),
             ("packed", self.packed),
             ("mask.chunk", self.mask.chunk.is_some()),
-            ("rotary.streams", rotary.is_some_and(|r| r.streams.iter().any(|s| *s > 0))),
-            ("rotary.xpos", rotary.is_some_and(|r| r.xpos.is_some())),
-            ("rotary.values", rotary.is_some_and(|r| r.values)),
         ];
         match missing.iter().find(|(_, set)| *set) {
             Some((field, _)) => Err(Error::spec(*field, "is not computed by this version", "leave it out")),

@@ -1,5 +1,7 @@
 //! The tuned numbers, all of them, each with where it comes from.
 
+use crate::Spec;
+
 /// Rows (and lanes) of a workgroup of `attention`, `scores` and `rotate`. 64 is a multiple of every subgroup size from
 /// 4 to 64 and half of the largest; not yet measured on a GPU.
 pub(crate) const TILE_Q: u32 = 64;
@@ -18,9 +20,10 @@ pub(crate) const CPU_FLOP_PER_DISPATCH: f64 = 5e8;
 /// loop, silently, after 65 535 of them in all (seen with 22.3.6: 896 keys of head_dim 128; Mesa 25 and 26 do not).
 pub(crate) const CPU_LOOP_ROUNDS: u32 = 60_000;
 
-/// Keys of a tile for rows of `head_dim` elements of 4 bytes each, padded to 16.
-pub(crate) fn tile_k(head_dim: u32, workgroup_storage: u32) -> u32 {
-    MAX_TILE_K.min(workgroup_storage / (64 * head_dim.div_ceil(16)))
+/// Keys of a tile for rows of 4 bytes an element, padded to 16 elements: a key's, and its value's where that is staged too.
+pub(crate) fn tile_k(spec: &Spec, workgroup_storage: u32) -> u32 {
+    let value = if spec.rotates_values() { spec.v_head_dim.div_ceil(16) } else { 0 };
+    MAX_TILE_K.min(workgroup_storage / (64 * (spec.head_dim.div_ceil(16) + value)))
 }
 
 /// The most rows of a relative table whose products are made beforehand.

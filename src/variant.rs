@@ -1,6 +1,6 @@
 //! Which files make up a kernel: every variant is one file in one slot, and one `match` chooses it.
 
-use crate::layout::{Binding, Slot};
+use crate::layout::{Binding, MAX_PAIRS, Slot};
 use crate::plan::{Kernel, padded, table_rows};
 use crate::tables::{TableLayout, bias_name, lookup_name};
 use crate::terms::{IndexMap, Outside, RelativeSide};
@@ -139,13 +139,20 @@ impl<'a> Files<'a> {
 
     fn rotation(&mut self) {
         self.add("common/row.wgsl", &[]);
-        self.add("stream/one.wgsl", &[]);
+        self.add(if self.several_streams() { "stream/several.wgsl" } else { "stream/one.wgsl" }, &[]);
         let Some(rotary) = &self.spec.rotary else {
             return self.add("rotary/none.wgsl", &[]);
         };
         let (pairing, angle) = (rotary.pairing, rotary.angle);
-        self.add("magnitude/none.wgsl", &[]);
+        match rotary.xpos {
+            Some(_) => self.add("magnitude/xpos.wgsl", &[]),
+            None => self.add("magnitude/none.wgsl", &[]),
+        }
+        if rotary.xpos.is_some() {
+            self.add("angle/sincos.wgsl", &[]); // its `mul_high`
+        }
         match pairing {
+            Pairing::HalfOfHalves => self.add("rotary/half_of_halves.wgsl", &[]),
             Pairing::Half => self.add("rotary/half.wgsl", &[]),
             Pairing::Interleaved => self.add("rotary/interleaved.wgsl", &[]),
             Pairing::InterleavedInHalfOut => self.add("rotary/interleaved_in_half_out.wgsl", &[]),
@@ -158,6 +165,10 @@ impl<'a> Files<'a> {
         self.add("angle/sincos.wgsl", &[]);
     }
 
+    /// Whether pairs turn by different positions.
+    fn several_streams(&self) -> bool {
+        self.spec.rotary.as_ref().is_some_and(|r| r.streams.iter().any(|s| *s > 0))
+    }
     fn sequence(&mut self) {
         self.add("sequence/batched.wgsl", &[Slot::Step]);
     }
@@ -177,7 +188,7 @@ impl<'a> Files<'a> {
         self.add("scale/none.wgsl", &[]);
     }
     fn values(&mut self) {
-        self.add("value/direct.wgsl", &[]);
+        self.add(if self.spec.rotates_values() { "value/rotated.wgsl" } else { "value/direct.wgsl" }, &[]);
     }
     fn sink(&mut self) {
         self.add("sink/none.wgsl", &[]);
@@ -366,6 +377,7 @@ impl<'a> Files<'a> {
                 self.alignment();
                 self.add("position/index_q.wgsl", &[]);
             }
+            Positions::Ids if self.several_streams() => self.add("position/ids_q_several.wgsl", &[]),
             Positions::Ids => self.add("position/ids_q.wgsl", &[]),
         }
     }
@@ -381,6 +393,7 @@ impl<'a> Files<'a> {
     fn k_position(&mut self) {
         match self.spec.positions {
             Positions::Index => self.add("position/index_k.wgsl", &[]),
+            Positions::Ids if self.several_streams() => self.add("position/ids_k_several.wgsl", &[]),
             Positions::Ids => self.add("position/ids_k.wgsl", &[]),
         }
     }
@@ -496,6 +509,8 @@ pub(crate) fn preamble(kernel: Kernel, spec: &Spec, tile_k: u32, bindings: &[Bin
         ("OUT_DIM", out_dim),
         ("PAIRS", pairs),
         ("ROTARY_OFFSET", offset),
+        ("PAIR_ENTRIES", MAX_PAIRS as u32),
+        ("POSITION_STREAMS", spec.position_streams()),
         ("TILE_Q", TILE_Q),
         ("TILE_K", tile_k),
     ] {

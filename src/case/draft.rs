@@ -3,7 +3,7 @@
 use super::Op;
 use crate::{
     AlibiForm, Alignment, Angle, AngleTable, Bias, Data, Dense, Dtype, Frequencies, IndexMap, Inputs, Mask, Outside,
-    Pairing, Positions, Relative, RelativeSide, Result, Rotary, Spec, Strides, Tensor,
+    Pairing, Positions, Relative, RelativeSide, Result, Rotary, Spec, Strides, Tensor, XPos,
 };
 use std::f64::consts::{FRAC_PI_4, TAU};
 
@@ -97,6 +97,9 @@ pub(super) enum Group {
     Layout,
     Values,
     Relative,
+    Streams,
+    XPos,
+    RotatedValues,
 }
 
 impl Group {
@@ -114,6 +117,8 @@ impl Group {
                     | Group::Positions
                     | Group::Length
                     | Group::Layout
+                    | Group::Streams
+                    | Group::XPos
             ),
         }
     }
@@ -122,7 +127,7 @@ impl Group {
 pub(super) const DEVIATIONS: &[Deviation] = {
     use Group::{
         Angle as A, Bias as B, Cap, Dense as D, Dims, Heads, Layout as L, Length, Mask as M, Model, Positions as P,
-        Relative as E, Rotary as R, Scale, Values as V, Window as W,
+        Relative as E, RotatedValues as RV, Rotary as R, Scale, Streams as S, Values as V, Window as W, XPos as X,
     };
     const fn d(group: Group, name: &'static str, apply: fn(&mut Draft)) -> Deviation {
         Deviation { group, name, apply }
@@ -185,6 +190,8 @@ pub(super) const DEVIATIONS: &[Deviation] = {
         d(R, "offset-odd", |c| c.rotary(Pairing::Half, 14, 7)),
         d(R, "offset-interleaved", |c| c.rotary(Pairing::Interleaved, 14, 5)),
         d(R, "offset-in-half-out", |c| c.rotary(Pairing::InterleavedInHalfOut, 22, 3)),
+        d(R, "half-of-halves", |c| c.rotary(Pairing::HalfOfHalves, c.spec.head_dim / 4 * 4, 0)),
+        d(R, "offset-half-of-halves", |c| c.rotary(Pairing::HalfOfHalves, 20.min(c.spec.head_dim / 4 * 4), 7)),
         //
         d(A, "theta1e6", |c| c.spec.theta(1e6)),
         d(A, "inv-freq", |c| c.inv_freq()),
@@ -316,6 +323,16 @@ pub(super) const DEVIATIONS: &[Deviation] = {
             ]);
             c.spec.positions = Positions::Ids;
         }),
+        //
+        d(S, "three-streams", |c| c.streams(|p, _| (p % 3) as u8)),
+        d(S, "two-streams", |c| c.streams(|p, pairs| (2 * p < pairs) as u8)),
+        //
+        d(X, "xpos", |c| c.xpos(512.0, 40)),
+        d(X, "xpos-growing", |c| c.xpos(-300.0, -7)),
+        // whose powers are cut, with positions far off
+        d(X, "xpos-far", |c| c.spec.xpos(XPos::new(64.0, 3))),
+        //
+        d(RV, "rotated-values", |c| c.rotate_values()),
     ]
 };
 
@@ -333,6 +350,11 @@ impl Spec {
     fn offset(&mut self, offset: u32) {
         if let Some(rotary) = &mut self.rotary {
             rotary.offset = offset;
+        }
+    }
+    fn xpos(&mut self, xpos: XPos) {
+        if let Some(rotary) = &mut self.rotary {
+            rotary.xpos = Some(xpos);
         }
     }
     fn angle(&mut self, angle: Angle) {
@@ -427,6 +449,25 @@ impl Draft {
     }
     fn window(&mut self, alignment: Alignment, left: Option<u32>, right: Option<u32>) {
         self.spec.mask = Mask { alignment, window_left: left, window_right: right, ..Mask::none() };
+    }
+    /// The stream of pair p of so many.
+    fn streams(&mut self, of: fn(usize, usize) -> u8) {
+        if let Some(rotary) = &mut self.spec.rotary {
+            let pairs = rotary.rotary_dim as usize / 2;
+            rotary.streams = (0..pairs).map(|p| of(p, pairs)).collect();
+            self.spec.positions = Positions::Ids;
+        }
+    }
+    /// With positions that leave scores within f32.
+    fn xpos(&mut self, scale_base: f64, centre: i32) {
+        self.spec.xpos(XPos::new(scale_base, centre));
+        self.positions = Ids::Near;
+    }
+    /// Where the window fits the values.
+    fn rotate_values(&mut self) {
+        if let Some(rotary) = &mut self.spec.rotary {
+            rotary.values = rotary.offset + rotary.rotary_dim <= self.spec.v_head_dim;
+        }
     }
     fn relative(&mut self, terms: &[(RelativeSide, IndexMap, bool)]) {
         let term = |(side, index, per_head): &(RelativeSide, IndexMap, bool)| Relative {

@@ -30,6 +30,10 @@ impl<'a> Dict<'a> {
     pub(super) fn has(&self, key: &str) -> bool {
         self.map.contains_key(key)
     }
+    /// The value, without noting that it was read.
+    pub(super) fn peek(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key)
+    }
     pub(super) fn get(&self, key: &'static str) -> Option<&'a Value> {
         self.read.borrow_mut().push(key);
         self.map.get(key).filter(|value| !value.is_null())
@@ -67,6 +71,11 @@ impl<'a> Dict<'a> {
     }
     pub(super) fn numbers(&self, key: &'static str) -> Result<Option<Vec<f64>>> {
         self.typed(key, "a list of numbers", |value| value.as_array()?.iter().map(Value::as_f64).collect())
+    }
+    pub(super) fn counts(&self, key: &'static str) -> Result<Option<Vec<u32>>> {
+        self.typed(key, "a list of whole numbers", |value| {
+            value.as_array()?.iter().map(|n| u32::try_from(n.as_u64()?).ok()).collect()
+        })
     }
     pub(super) fn texts(&self, key: &'static str) -> Result<Option<Vec<&'a str>>> {
         self.typed(key, "a list of strings", |value| value.as_array()?.iter().map(Value::as_str).collect())

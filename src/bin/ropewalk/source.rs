@@ -17,10 +17,10 @@ pub struct Source {
     /// The layer of the model, from 0, where layers differ
     #[arg(long, value_name = "N", requires = "config")]
     layer: Option<u32>,
-    /// Which attention of the model [default: the encoder of T5 and RoFormer, the decoder of all others]
+    /// Which attention of the model [default: the encoder's where there is one]
     #[arg(long, value_enum, requires = "config")]
     stack: Option<StackName>,
-    /// q and k already carry the model's q/k norm (Qwen 3, Gemma 3)
+    /// q and k already carry the model's q/k norm
     #[arg(long, requires = "config")]
     normalized: bool,
 }

@@ -35,14 +35,11 @@ fn missing_term(golden: &Golden) -> Option<&'static str> {
     const TENSORS: &[(&str, &str)] = &[
         ("sinks", "sinks"),
         ("cu_seqlens_q", "packed sequences"),
-        ("c_kv", "latent attention (MLA)"),
-        ("zeta", "xPos"),
         ("logit_scale", "cosine attention"),
         ("relative_position_index", "a 2-D relative bias"),
         ("bias_a", "KERPLE"),
         ("gate_weight", "a gated bias"),
         ("embeddings", "absolute embeddings"),
-        ("expected_v_rot", "rotated values"),
         ("phi_q", "linear attention"),
         ("initial_state", "linear attention"),
     ];
@@ -52,10 +49,6 @@ fn missing_term(golden: &Golden) -> Option<&'static str> {
         ("attention_chunk_size", "a chunk mask"),
         ("attn_temperature_tuning", "a temperature of the position"),
         ("qk_l2norm_eps", "a norm of q and k"),
-        ("mrope_section", "several position streams"),
-        ("grid", "2-D positions"),
-        ("rotary_value", "rotated values"),
-        ("scale_base", "xPos"),
         ("max_pos", "CoPE"),
     ];
     let system = golden.system.to_lowercase();
@@ -150,15 +143,16 @@ pub fn plain(q: Tensor, k: Tensor, v: Tensor) -> Build<(Spec, Inputs, Sizes)> {
 
 /// Attention of a model, tensors `[batch, heads, len, dim]`.
 fn attention(golden: Golden) -> Build<Work> {
-    let (p, mut t, system) = (golden.parameters, golden.tensors, golden.system);
+    let mut work = Work::default();
+    let golden = rotation::expand_latent(golden, &mut work.tables)?;
+    let (system, p, mut t) = (golden.system, golden.parameters, golden.tensors);
     let ((q, q_shape), (k, k_shape)) = (heads_first(&mut t, "q")?, heads_first(&mut t, "k")?);
     let (v, v_shape) = heads_first(&mut t, "v")?;
     let (mut spec, mut inputs, sizes) = plain(q, k, v)?;
-    let mut work = Work::default();
     spec.softmax_scale = p.f64("scale");
     spec.logits_soft_cap = p.f64("softcap");
 
-    spec.rotary = rotation::rotary(&p, &mut t, spec.head_dim, &mut work.tables)?;
+    spec.rotary = rotation::rotary(&system, &p, &mut t, spec.head_dim, sizes, &mut work.tables)?;
     relative::relative(&system, &p, &mut t, &mut spec, &mut inputs, sizes, &mut work.tables)?;
     bias(&p, &mut t, &mut spec, &mut inputs)?;
     positions(&p, &mut t, &mut spec, &mut inputs, sizes)?;
@@ -202,9 +196,11 @@ fn attention(golden: Golden) -> Build<Work> {
         let shape = [sizes.batch, sizes.heads, sizes.q_len];
         expects.push(Expect::as_is("expected_lse", Stage::Lse, &listed, &shape, tolerance)?.without(1, of_lse));
     }
-    let angles = rotation::angles(&mut t, &spec, &inputs, sizes)?;
+    let values = rotation::values(&mut t, &spec, &inputs, v_shape)?;
+    let angles = rotation::angles(&p, &mut t, &spec, &inputs, sizes)?;
     work.probes.push(Probe { label: "", spec, inputs, expects });
     work.probes.extend(angles);
+    work.probes.extend(values);
     finish(t, work)
 }
 
@@ -238,6 +234,11 @@ fn bias(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs) -
 
 /// `q_positions` and `k_positions`, where a term reads them. Padding does not advance BLOOM's and Falcon's.
 fn positions(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs, sizes: Sizes) -> Build<()> {
+    if let Some([q, k]) = rotation::positions(p, t, spec, sizes)? {
+        spec.positions = Positions::Ids;
+        (inputs.q_positions, inputs.k_positions) = (Some(q), Some(k));
+        return Ok(());
+    }
     let mut listed = |name: &str, len: u32| -> Build<Option<Vec<i32>>> {
         let Some(entry) = t.take(name) else { return Ok(None) };
         let ids = entry.i32s(name)?;

@@ -2,9 +2,10 @@
 
 use super::model::Sizes;
 use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, finish, needs, values_of};
-use crate::golden::{Golden, Parameters, Tensors};
+use crate::golden::{Entry, Golden, Parameters, Tensors, Values};
 use ropewalk::{
-    Angle, Error, Frequencies, Inputs, MAX_HEAD_DIM, Pairing, Positions, RopeParameters, Rotary, Spec, Tensor,
+    Angle, Error, Frequencies, Inputs, MAX_HEAD_DIM, Pairing, PatchPositions, Positions, RopeParameters, Rotary,
+    Sections, Spec, Tensor, XPos,
 };
 
 /// The length extension that the parameters describe, with theta. `longest` is the longest sequence of the call.
@@ -28,7 +29,14 @@ fn scaled(p: &Parameters, pairing: Pairing, rotary_dim: u32, longest: Option<u32
 }
 
 /// R, if the case rotates; its listed frequencies join the tables.
-pub fn rotary(p: &Parameters, t: &mut Tensors, head_dim: u32, tables: &mut Vec<Table>) -> Build<Option<Rotary>> {
+pub fn rotary(
+    system: &str,
+    p: &Parameters,
+    t: &mut Tensors,
+    head_dim: u32,
+    sizes: Sizes,
+    tables: &mut Vec<Table>,
+) -> Build<Option<Rotary>> {
     let pairing = match p.str("pairing") {
         None => return Ok(None),
         Some(_) if p.u32("rotary_dim") == Some(0) => return Ok(None),
@@ -37,8 +45,280 @@ pub fn rotary(p: &Parameters, t: &mut Tensors, head_dim: u32, tables: &mut Vec<T
         Some("interleaved_in_half_out") => Pairing::InterleavedInHalfOut,
         Some(other) => return needs(format!("pairing `{other}`")),
     };
-    let rotary_dim = p.u32("rotary_dim").unwrap_or(head_dim);
-    Ok(Some(build(p, t, pairing, rotary_dim, tables)?))
+    let rotary_dim = p.u32("rotary_dim").or_else(|| p.u32("rope_dim")).unwrap_or(head_dim);
+    let sections = sections(p)?;
+    if sections.is_none() && (p.set("grid") || t.0.get("positions").is_some_and(|e| e.shape.last() == Some(&2))) {
+        return picture(system, p, t, pairing, [head_dim, rotary_dim], tables).map(Some);
+    }
+    let mut rotary = build(p, t, pairing, rotary_dim, tables)?;
+    match p.str("rotary_part") {
+        Some("last") => rotary.offset = head_dim.saturating_sub(rotary_dim),
+        Some("first") | None => {}
+        Some(other) => return needs(format!("rotary_part `{other}`")),
+    }
+    if let Some((order, sections)) = sections {
+        rotary = rotary.with_sections(order, sections)?;
+    }
+    rotary.xpos = xpos(p, t, rotary_dim, sizes, tables)?;
+    rotary.values = p.set("rotary_value");
+    Ok(Some(rotary))
+}
+
+/// Numbers of a list of the parameters.
+fn numbers<const N: usize>(p: &Parameters, name: &str) -> Build<Option<[u32; N]>> {
+    if !p.set(name) {
+        return Ok(None);
+    }
+    let list: Option<Vec<u32>> = p.list(name).iter().map(|n| u32::try_from(n.as_u64()?).ok()).collect();
+    match list.and_then(|list| <[u32; N]>::try_from(list).ok()) {
+        Some(list) => Ok(Some(list)),
+        None => Err(Error::input(name, "cannot be read", format!("give {N} whole numbers")).into()),
+    }
+}
+
+/// m-RoPE: `mrope_layout` says in words how the sections lie, or else the model's name does.
+fn sections(p: &Parameters) -> Build<Option<(Sections, [u32; 3])>> {
+    let Some(sections) = numbers(p, "mrope_section")? else { return Ok(None) };
+    let words = p.str("mrope_layout").unwrap_or_default().to_lowercase();
+    let model = p.str("model").unwrap_or_default().to_lowercase();
+    let starts = |names: &[&str]| names.iter().any(|name| model.starts_with(name));
+    let order = match () {
+        _ if words.contains("contiguous") => Sections::Contiguous,
+        _ if words.contains("alternat") => Sections::Alternating,
+        _ if words.contains("interleaved") => Sections::Interleaved,
+        _ if !words.is_empty() => return needs(format!("the m-RoPE layout `{words}`")),
+        _ if starts(&["qwen2_vl", "qwen2_5_vl", "glm4v", "glm_4v"]) => Sections::Contiguous,
+        _ if starts(&["qwen3_vl", "qwen3_5"]) => Sections::Interleaved,
+        _ if starts(&["ernie4_5_vl"]) => Sections::Alternating,
+        _ => return needs(format!("the m-RoPE layout of `{model}`")),
+    };
+    Ok(Some((order, sections)))
+}
+
+/// The rotation of a picture's patches, by the system that the model or else `system` names.
+fn picture(
+    system: &str,
+    p: &Parameters,
+    t: &mut Tensors,
+    pairing: Pairing,
+    [head_dim, rotary_dim]: [u32; 2],
+    tables: &mut Vec<Table>,
+) -> Build<Rotary> {
+    if rotary_dim != head_dim {
+        return needs("2-D rotation of a part of a head");
+    }
+    let Some(theta) = p.f64("theta") else {
+        return Err(Error::input("theta", "is missing from `parameters`", "give the base of the frequencies").into());
+    };
+    let name = format!("{} {system}", p.str("model").unwrap_or_default()).to_lowercase().replace([' ', '-'], "_");
+    let grid = || -> Build<[u32; 2]> {
+        let missing = || Error::input("grid", "is missing from `parameters`", "give rows and columns of patches");
+        Ok(numbers(p, "grid")?.ok_or_else(missing)?)
+    };
+    let mut rotary = match () {
+        _ if name.contains("pixtral") => Rotary::pixtral(head_dim, theta)?,
+        _ if name.contains("qwen2_vl") || name.contains("qwen2_5_vl") => Rotary::qwen2_vl_vision(head_dim, theta)?,
+        _ if name.contains("gemma4") || name.contains("gemma_4") => Rotary::gemma4_vision(head_dim, theta)?,
+        _ if name.contains("llama4") || name.contains("llama_4") => Rotary::llama4_vision(head_dim, theta)?,
+        _ if p.set("ref_grid") || name.contains("eva") => {
+            Rotary::eva02(head_dim, theta, numbers(p, "ref_grid")?)?
+        }
+        _ if p.0.contains_key("prefix_tokens") || name.contains("dino") => Rotary::dinov3(head_dim, theta, grid()?)?,
+        _ => return needs(format!("2-D rotation of the system {system}")),
+    };
+    // the half pairing of Gemma 4 is one inside each half
+    if rotary.pairing != Pairing::HalfOfHalves || pairing != Pairing::Half {
+        rotary.pairing = pairing;
+    }
+    if let Some(listed) = t.take("inv_freq") {
+        // one for each pair, or those of rows alone, of which columns have the same
+        let pairs = head_dim as usize / 2;
+        let computed = match listed.shape.as_slice() {
+            [n] if *n == pairs => rotary.inv_freq(),
+            _ => (0..pairs / 2).map(|i| theta.powf(-4.0 * i as f64 / head_dim as f64)).collect(),
+        };
+        let listed = values_of("inv_freq", &listed, &[computed.len() as u32])?;
+        let tolerance = Tolerance::Relative(2f64.powi(-23));
+        tables.push(Table { name: "inv_freq".into(), computed, listed, tolerance });
+    }
+    if let Some(listed) = p.f64("attention_factor") {
+        let (name, tolerance) = ("attention_factor".into(), Tolerance::Zero);
+        tables.push(Table { name, computed: vec![1.0], listed: vec![listed], tolerance });
+    }
+    Ok(rotary)
+}
+
+/// xPos: the position of magnitude 1 is `centre`, or -`min_pos` (torchscale: the sequence runs from min_pos on).
+fn xpos(p: &Parameters, t: &mut Tensors, dim: u32, sizes: Sizes, tables: &mut Vec<Table>) -> Build<Option<XPos>> {
+    let zeta = t.take("zeta");
+    let Some(scale_base) = p.f64("scale_base") else {
+        return match zeta {
+            Some(_) => Err(Error::input("scale_base", "is missing from `parameters`", "give it beside zeta").into()),
+            None => Ok(None),
+        };
+    };
+    if let Some(listed) = zeta {
+        let computed = (0..dim as usize / 2).map(|pair| XPos::zeta(pair, dim)).collect();
+        let listed = values_of("zeta", &listed, &[dim / 2])?;
+        tables.push(Table { name: "zeta".into(), computed, listed, tolerance: Tolerance::Relative(2f64.powi(-23)) });
+    }
+    for name in ["centre", "min_pos", "offset"] {
+        if p.set(name) && p.i64(name).is_none() {
+            return needs(format!("{name} between two positions"));
+        }
+    }
+    let length = sizes.kv_len as i64 + key_offset(p, sizes);
+    let centre = match (p.i64("centre"), p.i64("min_pos").and_then(i64::checked_neg)) {
+        (Some(a), Some(b)) if a != b => {
+            return Err(Error::input("centre", format!("is {a}, but min_pos is {}", -b), "let the two agree").into());
+        }
+        (Some(centre), _) | (None, Some(centre)) => centre,
+        // -floor(-length / 2)
+        (None, None) => (length + 1).div_euclid(2),
+    };
+    match i32::try_from(centre) {
+        Ok(centre) => Ok(Some(XPos::new(scale_base, centre))),
+        Err(_) => Err(Error::input("centre", format!("is {centre}"), "give a position of 32 bits").into()),
+    }
+}
+
+/// The position of the first key. Where there are fewer queries than keys, and `offset` says how many, it is the queries'.
+fn key_offset(p: &Parameters, sizes: Sizes) -> i64 {
+    let offset = p.i64("offset").unwrap_or(0).clamp(-(1 << 31), 1 << 31);
+    if offset == sizes.kv_len as i64 - sizes.q_len as i64 { 0 } else { offset }
+}
+
+/// The positions of queries and keys where they are not one listed row each: several streams, a picture's patches, a
+/// sequence that does not begin at 0.
+pub fn positions(p: &Parameters, t: &mut Tensors, spec: &Spec, sizes: Sizes) -> Build<Option<[Vec<i32>; 2]>> {
+    let Some(rotary) = &spec.rotary else { return Ok(None) };
+    let (batch, q_len, kv_len) = (sizes.batch as usize, sizes.q_len as usize, sizes.kv_len as usize);
+    let index = |offset: i64, len: usize| -> Vec<i32> { (0..len as i64).map(|i| (offset + i) as i32).collect() };
+    let late = kv_len as i64 - q_len as i64;
+    if p.set("mrope_section") {
+        let streams = spec.position_streams() as usize;
+        let mut rows = |name: &str, offset: i64, len: usize| -> Build<Vec<i32>> {
+            let Some(entry) = t.take(name) else { return Ok(index(offset, len).repeat(batch * streams)) };
+            let ids = entry.i32s(name)?;
+            match entry.shape.as_slice() {
+                [n, b, l] if *n >= streams && *b == batch && *l == len => Ok(ids[..streams * batch * len].to_vec()),
+                [n, 1, l] if *n >= streams && *l == len => {
+                    Ok(ids.chunks(len.max(1)).take(streams).flat_map(|row| row.repeat(batch)).collect())
+                }
+                [b, l] if *b == batch && *l == len => Ok(ids.repeat(streams)),
+                _ => Err(entry.wrong(name, &format!("[3, {batch}, {len}]")).into()),
+            }
+        };
+        return Ok(Some([rows("q_positions", late, q_len)?, rows("k_positions", 0, kv_len)?]));
+    }
+    if rotary.streams.iter().any(|s| *s > 0) {
+        let streams = patches(p, t, sizes)?;
+        let last = |row: &Vec<i32>| row.get(kv_len.saturating_sub(q_len)..).unwrap_or_default().repeat(batch);
+        let all = |row: &Vec<i32>| row.repeat(batch);
+        return Ok(Some([streams.iter().flat_map(last).collect(), streams.iter().flat_map(all).collect()]));
+    }
+    let offset = key_offset(p, sizes);
+    if rotary.xpos.is_some() && offset != 0 && !t.has("q_positions") {
+        return Ok(Some([index(offset + late, q_len).repeat(batch), index(offset, kv_len).repeat(batch)]));
+    }
+    Ok(None)
+}
+
+/// Row and column of every token: listed, or those of the grid behind the tokens that do not rotate.
+fn patches(p: &Parameters, t: &mut Tensors, sizes: Sizes) -> Build<[Vec<i32>; 2]> {
+    let tokens = sizes.kv_len as usize;
+    if let Some(entry) = t.take("positions") {
+        let ids = entry.i32s("positions")?;
+        if entry.shape != [tokens, 2] {
+            return Err(entry.wrong("positions", &format!("[{tokens}, 2]")).into());
+        }
+        return Ok([0, 1].map(|s| ids.iter().skip(s).step_by(2).copied().collect()));
+    }
+    let grid: [u32; 2] = numbers(p, "grid")?.unwrap_or_default();
+    let prefix = p.u32("prefix_tokens");
+    let patches = grid.iter().map(|n| *n as u64).product::<u64>();
+    let front = prefix.map_or((tokens as u64).checked_sub(patches), |n| Some(n as u64));
+    let Some(front) = front.filter(|front| front + patches == tokens as u64) else {
+        let problem = format!("of {grid:?} patches with {} tokens in front", prefix.unwrap_or(0));
+        return Err(Error::input("grid", problem, format!("the case has {tokens} tokens")).into());
+    };
+    let positions = match p.set("ref_grid") || p.str("pairing") == Some("interleaved") {
+        true => PatchPositions::eva02(grid, numbers(p, "ref_grid")?)?,
+        false => PatchPositions::dinov3(grid)?,
+    };
+    let positions = positions.with_prefix(front as u32);
+    Ok([positions.rows, positions.columns])
+}
+
+/// R_v: listed values as the kernels stage them. `rotate` turns q and k alone, so the values stand in for k.
+pub fn values(t: &mut Tensors, spec: &Spec, inputs: &Inputs, v_shape: [u32; 4]) -> Build<Option<Probe>> {
+    let Some(listed) = t.take("expected_v_rot") else { return Ok(None) };
+    let mut spec_of_v = Spec::new(spec.num_kv_heads, spec.num_kv_heads, spec.v_head_dim);
+    (spec_of_v.rotary, spec_of_v.positions) = (spec.rotary.clone().filter(|r| r.values), spec.positions);
+    if let Some(rotary) = &mut spec_of_v.rotary {
+        rotary.xpos = None;
+    }
+    let v = inputs.v.clone();
+    let mut of_v = Inputs::new(v.clone(), v.clone(), v);
+    if spec.positions == Positions::Ids {
+        (of_v.q_positions, of_v.k_positions) = (inputs.k_positions.clone(), inputs.k_positions.clone());
+    }
+    let expects = vec![Expect::heads_first("expected_v_rot", Stage::KRot, &listed, v_shape, Tolerance::DOUBLE)?];
+    Ok(Some(Probe { label: "values", spec: spec_of_v, inputs: of_v, expects }))
+}
+
+/// DeepSeek's latent attention: k and v from what the cache holds, in f64, rounded to f32 once. Keys end with the rotary part that all heads
+/// share. The listed v joins the tables.
+pub fn expand_latent(mut golden: Golden, tables: &mut Vec<Table>) -> Build<Golden> {
+    let (p, t) = (&golden.parameters, &mut golden.tensors);
+    let Some(latent) = t.take("c_kv") else { return Ok(golden) };
+    let (up, shared) = (t.need("w_kv_b")?, t.need("k_pe")?);
+    let [_, heads, _, q_dim] = match t.0.get("q") {
+        Some(q) if q.shape.len() == 4 => q.shape4("q")?.map(|n| n as usize),
+        _ => return Err(Error::input("q", "is no [batch, heads, len, dim]", "give queries").into()),
+    };
+    let ([batch, len, rank], [pe_batch, pe_len, rope]) = match (latent.shape.as_slice(), shared.shape.as_slice()) {
+        ([b, n, r], [pb, pn, d]) => ([*b, *n, *r], [*pb, *pn, *d]),
+        _ => return Err(latent.wrong("c_kv", "[batch, kv_len, rank], beside k_pe [batch, kv_len, rope_dim]").into()),
+    };
+    let nope = q_dim.checked_sub(rope).filter(|nope| p.u32("nope_dim").is_none_or(|n| n as usize == *nope));
+    let (Some(nope), true) = (nope, [pe_batch, pe_len] == [batch, len]) else {
+        return Err(shared.wrong("k_pe", "[batch, kv_len, rope_dim], with nope_dim + rope_dim elements in q").into());
+    };
+    let of_head = up.shape.first().copied().unwrap_or(0) / heads.max(1);
+    let Some(v_dim) = of_head.checked_sub(nope).filter(|n| *n > 0 && up.shape == [heads * of_head, rank]) else {
+        return Err(up.wrong("w_kv_b", "[heads * (nope_dim + v_head_dim), kv_lora_rank]").into());
+    };
+    let (c, w, pe) = (latent.f64s("c_kv")?, up.f64s("w_kv_b")?, shared.f64s("k_pe")?);
+    let (mut k, mut v) = (Vec::new(), Vec::new());
+    for b in 0..batch {
+        for h in 0..heads {
+            for j in 0..len {
+                let token = b * len + j;
+                let row = &c[token * rank..(token + 1) * rank];
+                let product = |r: usize| -> f64 {
+                    let of_row = &w[(h * of_head + r) * rank..(h * of_head + r + 1) * rank];
+                    row.iter().zip(of_row).map(|(c, w)| c * w).sum()
+                };
+                k.extend((0..nope).map(product));
+                k.extend_from_slice(&pe[token * rope..(token + 1) * rope]);
+                v.extend((nope..of_head).map(product));
+            }
+        }
+    }
+    let shape = [batch, heads, len, v_dim].map(|n| n as u32);
+    if let Some(listed) = t.take("expected_v") {
+        let listed = values_of("expected_v", &listed, &shape)?;
+        let (name, tolerance) = ("expected_v".into(), Tolerance::DOUBLE);
+        tables.push(Table { name, computed: v.clone(), listed, tolerance });
+    }
+    let entry = |values: Vec<f64>, dim: usize| Entry {
+        shape: vec![batch, heads, len, dim],
+        values: Values::Float(values.iter().map(|x| *x as f32).collect::<Vec<f32>>().into()),
+    };
+    t.0.insert("k".into(), entry(k, nope + rope));
+    t.0.insert("v".into(), entry(v, v_dim));
+    Ok(golden)
 }
 
 fn build(p: &Parameters, t: &mut Tensors, pairing: Pairing, dim: u32, tables: &mut Vec<Table>) -> Build<Rotary> {
@@ -53,7 +333,14 @@ fn build(p: &Parameters, t: &mut Tensors, pairing: Pairing, dim: u32, tables: &m
         // Rounded to f32 once; the scaling cases keep f64.
         let tolerance = Tolerance::Relative(if listed.is_double() { 1e-12 } else { 2f64.powi(-23) });
         let listed = values_of("inv_freq", &listed, &[dim / 2])?;
-        tables.push(Table { name: "inv_freq".into(), computed: rotary.inv_freq(), listed, tolerance });
+        let mut computed = rotary.inv_freq();
+        if let Some((Sections::Alternating, [h, w, _])) = sections(p)? {
+            // Ernie stores height's frequencies, then width's, then time's
+            let (space, time) = computed.split_at((h.saturating_add(w) as usize).min(computed.len()));
+            let every_other = |from: usize| space.iter().skip(from).step_by(2);
+            computed = every_other(0).chain(every_other(1)).chain(time).copied().collect();
+        }
+        tables.push(Table { name: "inv_freq".into(), computed, listed, tolerance });
     }
     if let Some(listed) = p.f64("attention_factor") {
         let (name, computed, tolerance) =
@@ -63,22 +350,23 @@ fn build(p: &Parameters, t: &mut Tensors, pairing: Pairing, dim: u32, tables: &m
     Ok(rotary)
 }
 
-/// The rotation of a unit vector in every pair's plane gives cos and sin themselves.
-fn unit_vectors(rotary: &Rotary, positions: Vec<i32>) -> Build<(Spec, Inputs)> {
-    let (rows, dim) = (positions.len() as u32, rotary.rotary_dim);
+/// The rotation of a unit vector in every pair's plane gives cos and sin themselves; `positions` holds every stream's.
+fn unit_vectors(rotary: &Rotary, positions: &[Vec<i32>]) -> Build<(Spec, Inputs)> {
+    let (rows, dim) = (positions.first().map_or(0, Vec::len) as u32, rotary.rotary_dim);
     if dim > MAX_HEAD_DIM {
         return needs(format!("heads of more than {MAX_HEAD_DIM} elements"));
     }
     let mut spec = Spec::new(1, 1, dim);
     let mut rotary = rotary.clone();
-    (rotary.pairing, rotary.offset) = (Pairing::Half, 0);
+    (rotary.pairing, rotary.offset, rotary.xpos, rotary.values) = (Pairing::Half, 0, None, false);
     spec.rotary = Some(rotary);
     spec.positions = Positions::Ids;
     let half = dim as usize / 2;
     let row = [vec![1.0f32; half], vec![0.0; half]].concat();
     let unit = Tensor::bshd(row.repeat(rows as usize), [1, rows, 1, dim])?;
     let mut inputs = Inputs::new(unit.clone(), unit.clone(), unit);
-    (inputs.q_positions, inputs.k_positions) = (Some(positions.clone()), Some(positions));
+    let ids = positions.iter().take(spec.position_streams() as usize).flatten().copied().collect::<Vec<_>>();
+    (inputs.q_positions, inputs.k_positions) = (Some(ids.clone()), Some(ids));
     Ok((spec, inputs))
 }
 
@@ -90,37 +378,64 @@ fn expect_angles(name: &str, cos: &[f64], sin: &[f64], pairs: usize) -> Expect {
 }
 
 /// The cos and sin that a model's rotation module returned, at the queries' positions or (where there are as many
-/// rows) the keys': one entry a pair, or the full width with every entry twice.
-pub fn angles(t: &mut Tensors, spec: &Spec, inputs: &Inputs, sizes: Sizes) -> Build<Option<Probe>> {
+/// rows) the keys', tokens in front that do not rotate left out or not: one entry a pair, or the full width with every entry twice.
+pub fn angles(p: &Parameters, t: &mut Tensors, spec: &Spec, inputs: &Inputs, sizes: Sizes) -> Build<Option<Probe>> {
     let Some(rotary) = &spec.rotary else { return Ok(None) };
     let (Some(cos), Some(sin)) = (t.take("cos"), t.take("sin")) else { return Ok(None) };
-    let index = |from: i64, len: u32| (0..len).map(|i| (from + i as i64) as i32).collect::<Vec<_>>();
-    let q_ids = inputs.q_positions.clone().unwrap_or(index(sizes.kv_len as i64 - sizes.q_len as i64, sizes.q_len));
-    let k_ids = inputs.k_positions.clone().unwrap_or(index(0, sizes.kv_len));
     let (pairs, width) = ((rotary.rotary_dim / 2) as usize, cos.shape.last().copied().unwrap_or(0));
-    let rows = |len: u32| [sizes.batch, 1].map(|b| b as usize * len as usize * width);
-    let (cos_values, sin_values) = (cos.f64s("cos")?, sin.f64s("sin")?);
-    let ids = match cos_values.len() {
-        n if rows(sizes.q_len).contains(&n) => q_ids,
-        n if rows(sizes.kv_len).contains(&n) => k_ids,
-        _ => return Err(cos.wrong("cos", "a row for every query or every key").into()),
-    };
     if sin.shape != cos.shape || (width != pairs && width != 2 * pairs) {
         return Err(cos.wrong("cos", &format!("{pairs} or {} columns, like sin", 2 * pairs)).into());
     }
-    let positions = ids.into_iter().take(cos_values.len() / width.max(1)).collect();
+    let (cos_values, sin_values) = (cos.f64s("cos")?, sin.f64s("sin")?);
+    let (batch, prefix) = (sizes.batch as usize, p.u32("prefix_tokens").unwrap_or(0) as usize);
+    // every stream's positions, `[batch, len]`
+    let streams = |ids: &Option<Vec<i32>>, from: i64, len: usize| -> Vec<Vec<i32>> {
+        match ids {
+            Some(ids) => ids.chunks(batch * len).map(<[i32]>::to_vec).collect(),
+            None => vec![(0..len as i64).map(|i| (from + i) as i32).collect::<Vec<_>>().repeat(batch)],
+        }
+    };
+    let (q_len, kv_len) = (sizes.q_len as usize, sizes.kv_len as usize);
+    let of_q = streams(&inputs.q_positions, kv_len as i64 - q_len as i64, q_len);
+    let of_k = streams(&inputs.k_positions, 0, kv_len);
+    let rows = cos_values.len() / width.max(1);
+    let mut found = None;
+    for (ids, len) in [(&of_q, q_len), (&of_k, kv_len)] {
+        for skip in [0, prefix] {
+            let behind = |row: &Vec<i32>| row.chunks(len).flat_map(|s| s.iter().skip(skip)).copied().collect();
+            let ids: Vec<Vec<i32>> = ids.iter().map(behind).collect();
+            let left = len.saturating_sub(skip);
+            if found.is_none() && [batch * left, left].contains(&rows) {
+                found = Some((ids.iter().map(|row| row[..rows].to_vec()).collect::<Vec<_>>(), rotary.clone()));
+            } else if found.is_none() && ids.len() > 1 && rows == ids.len() * batch * left {
+                // every stream's angles of all pairs
+                let mut plain = rotary.clone();
+                plain.streams.clear();
+                found = Some((vec![ids.concat()], plain));
+            }
+        }
+    }
+    let Some((positions, rotary)) = found else {
+        return Err(cos.wrong("cos", "a row for every query or every key").into());
+    };
     let columns = |values: &[f64], column: fn(usize, usize) -> usize| -> Vec<f64> {
         values.chunks(width).flat_map(|row| (0..pairs).map(|p| row[column(p, pairs)]).collect::<Vec<_>>()).collect()
     };
     let views: Vec<fn(usize, usize) -> usize> = match width == pairs {
         true => vec![|p, _| p],
+        false if rotary.pairing == Pairing::HalfOfHalves => {
+            fn at(p: usize, pairs: usize) -> usize {
+                p + if p < pairs / 2 { 0 } else { pairs / 2 }
+            }
+            vec![at, |p, pairs| at(p, pairs) + pairs / 2]
+        }
         false => full_width(&cos_values, &sin_values, pairs),
     };
     let expects = views
         .into_iter()
         .map(|view| expect_angles("cos/sin", &columns(&cos_values, view), &columns(&sin_values, view), pairs));
     let expects = expects.collect();
-    let (spec, inputs) = unit_vectors(rotary, positions)?;
+    let (spec, inputs) = unit_vectors(&rotary, &positions)?;
     Ok(Some(Probe { label: "angles", spec, inputs, expects }))
 }
 
@@ -149,7 +464,7 @@ pub fn scaling(golden: Golden) -> Build<Work> {
         let (Some(c), Some(s)) = (t.take(cos), t.take(sin)) else { return Ok(()) };
         let shape = [positions.len() as u32, dim / 2];
         let (c, s) = (values_of(cos, &c, &shape)?, values_of(sin, &s, &shape)?);
-        let (spec, inputs) = unit_vectors(rotary, positions.clone())?;
+        let (spec, inputs) = unit_vectors(rotary, std::slice::from_ref(&positions))?;
         let expects = vec![expect_angles(&format!("{cos}/{sin}"), &c, &s, dim as usize / 2)];
         work.probes.push(Probe { label, spec, inputs, expects });
         Ok(())

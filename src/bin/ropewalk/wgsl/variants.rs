@@ -3,7 +3,7 @@
 use super::validate;
 use ropewalk::{
     AlibiForm, Alignment, Angle, Bias, Dtype, Error, IndexMap, Kernel, Limits, Mask, Outside, Pairing, Plan, Positions,
-    Relative, RelativeSide, Result, Rotary, Shape, Spec, Target,
+    Relative, RelativeSide, Result, Rotary, Shape, Spec, Target, XPos,
 };
 use std::collections::HashMap;
 use std::fs;
@@ -104,10 +104,18 @@ fn storage() -> Vec<Variant> {
 /// Pairings, angles and positions of every kernel; rotations of a part of the head.
 fn rotations() -> Vec<Variant> {
     let mut rotations = vec![None];
-    for pairing in [Pairing::Half, Pairing::Interleaved, Pairing::InterleavedInHalfOut] {
+    for pairing in [Pairing::Half, Pairing::Interleaved, Pairing::InterleavedInHalfOut, Pairing::HalfOfHalves] {
         for angle in [Angle::Exact, Angle::Float32, Angle::Table] {
             let mut rotary = Rotary::new(pairing, 32, 10_000.0);
             (rotary.offset, rotary.angle) = (if angle == Angle::Table { 32 } else { 0 }, angle);
+            rotations.push(Some(rotary.clone()));
+            // what joins a rotation: streams, xPos, values
+            rotary.streams = (0..16).map(|p| p % 3).collect();
+            rotations.push(Some(rotary.clone()));
+            rotary.values = true;
+            rotary.xpos = Some(XPos::new(512.0, 7));
+            rotations.push(Some(rotary.clone()));
+            (rotary.streams, rotary.xpos) = (Vec::new(), (angle == Angle::Table).then_some(XPos::new(64.0, -7)));
             rotations.push(Some(rotary));
         }
     }
@@ -117,6 +125,9 @@ fn rotations() -> Vec<Variant> {
             for kernel in [ATTENTION, SCORES].into_iter().chain(ROTATE) {
                 let mut spec = rich();
                 (spec.rotary, spec.positions) = (rotary.clone(), positions);
+                if spec.position_streams() > 1 && positions == Positions::Index {
+                    continue;
+                }
                 all.push(Variant { kernel, spec, aligned: true, rolled_loops: true, carry: false });
             }
         }
@@ -210,6 +221,16 @@ fn relative() -> Vec<Variant> {
 /// Heads of every kind of size: the least, odd, the largest, v different from k.
 fn sizes() -> Vec<Variant> {
     let mut all = Vec::new();
+    for (head_dim, v_head_dim) in [(64, 33), (256, 256), (36, 80)] {
+        for (dtype, rolled_loops) in [(Dtype::F32, true), (Dtype::F16, false)] {
+            let mut spec = rich();
+            (spec.head_dim, spec.v_head_dim, spec.dtype) = (head_dim, v_head_dim, dtype);
+            let mut rotary = Rotary::new(Pairing::Interleaved, 20, 10_000.0);
+            (rotary.offset, rotary.values) = (11, true);
+            spec.rotary = Some(rotary);
+            all.push(Variant { kernel: ATTENTION, spec, aligned: head_dim == 256, rolled_loops, carry: false });
+        }
+    }
     for (head_dim, v_head_dim) in [(1, 1), (33, 7), (80, 80), (256, 256), (192, 128), (4, 256)] {
         for dtype in [Dtype::F32, Dtype::F16] {
             for rolled_loops in [true, false] {
