@@ -302,6 +302,22 @@ fn fixed() -> Vec<CaseId> {
         add(Op::Attention, names, q_len, capacity, Dtype::F32);
     }
     add(Op::Scores, &[], 5, 9000, Dtype::F32);
+    // packed sequences across the edges of tiles, of any kind, in every path of storage
+    for names in [&[][..], &["window"], &["window-two-sided"], &["top-left"], &["no-mask"], &["mha", "ids"], &["mqa70"]]
+    {
+        for lengths in ["ragged", "ragged-decode"] {
+            add(Op::Attention, &[names, &[lengths]].concat(), 200, 300, Dtype::F32);
+            add(Op::Scores, &[names, &[lengths]].concat(), 70, 150, Dtype::F32);
+        }
+    }
+    for name in ["dense", "mask", "dense-minus-infinity", "alibi-key-from-end", "t5", "angle-table", "d33", "d256"] {
+        add(Op::Attention, &[name, "ragged"], 75, 150, Dtype::F32);
+    }
+    for dtype in NARROW {
+        add(Op::Attention, &["ragged", "gaps"], 75, 150, dtype);
+        add(Op::Rotate, &["ragged", "d33"], 75, 150, dtype);
+    }
+    add(Op::Attention, &["ragged"], 40, 9000, Dtype::F32);
     for q_len in [63, 64, 65] {
         add(Op::Rotate, &[], q_len, q_len + 1, Dtype::F32);
     }
@@ -325,7 +341,8 @@ fn drawn(seed: u64) -> Option<CaseId> {
     groups.dedup();
     let mut names = Vec::new();
     for group in groups {
-        let of_group: Vec<&Deviation> = DEVIATIONS.iter().filter(|d| d.group == group && !ONLY_ROTATED.contains(&d.name)).collect();
+        let of_group: Vec<&Deviation> =
+            DEVIATIONS.iter().filter(|d| d.group == group && !ONLY_ROTATED.contains(&d.name)).collect();
         if pick(3) == 0 {
             names.push(of_group[pick(of_group.len())].name);
         }
@@ -406,6 +423,7 @@ mod tests {
         }
         words.extend(inputs.kv_len.map(u64::from));
         words.extend(inputs.kv_lens.iter().flatten().map(|n| *n as u64));
+        words.extend([&inputs.cu_seqlens_q, &inputs.cu_seqlens_k].into_iter().flatten().flatten().map(|n| *n as u64));
         words.extend([&inputs.q_positions, &inputs.k_positions].into_iter().flatten().flatten().map(|p| *p as u64));
         inputs.parameters.values().for_each(|t| words.extend(floats(t)));
         inputs.angle_table.iter().for_each(|t| words.extend(floats(&t.cos).into_iter().chain(floats(&t.sin))));

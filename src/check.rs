@@ -26,7 +26,8 @@
 //! |o^ - o|     <= sum p_j n_j |v_j| + g(o) sum p |v| + |o| (N + g(l) + 6 u) + rounding to storage
 //! ```
 //!
-//! where E_V counts as one more value of its key, and R_v adds sum p e h_v.
+//! where E_V counts as one more value of its key, and R_v adds sum p e h_v. Of packed sequences a row's keys, and the tiles that they fall into, are those of
+//! its own sequence.
 //!
 //! Subnormal elements may be read as 0 and results below 2^-126 flushed to 0: their sizes are added, as long as rotation makes
 //! them. Everything is
@@ -292,7 +293,14 @@ pub fn scores(spec: &Spec, inputs: &Inputs) -> Result<Bounded> {
     let problem = Problem::new(spec, inputs)?;
     let bounds = Bounds::new(&problem);
     let rows = rows_of(problem.shape.batch, spec.num_heads, problem.shape.q_len);
-    let all: Vec<(f64, f64)> = rows.into_par_iter().flat_map_iter(|[b, h, i]| bounds.scores(b, h, i)).collect();
+    let row = |[b, h, i]: [u32; 3]| {
+        // beyond the keys of the row's sequence there is nothing to compute
+        let (keys, hidden) = (problem.keys(b, i), (f64::NEG_INFINITY, 0.0));
+        let (before, after) = (keys.start as usize, (problem.shape.kv_len - keys.end) as usize);
+        let seen = bounds.scores(b, h, i);
+        std::iter::repeat_n(hidden, before).chain(seen).chain(std::iter::repeat_n(hidden, after))
+    };
+    let all: Vec<(f64, f64)> = rows.into_par_iter().flat_map_iter(row).collect();
     let (value, bound) = all.into_iter().unzip();
     Ok(Bounded { value, bound })
 }
@@ -402,7 +410,7 @@ impl<'a> Bounds<'a> {
         }
     }
 
-    /// s(i, .) over the capacity, with bounds.
+    /// s(i, .) over the keys of the row's sequence, with bounds.
     fn scores(&self, b: u32, h: u32, i: u32) -> Vec<(f64, f64)> {
         let problem = self.prepared.problem;
         let (spec, shape) = (problem.spec, problem.shape);
@@ -441,7 +449,7 @@ impl<'a> Bounds<'a> {
                 false => (score.s, SECOND_ORDER * error + TINY),
             }
         };
-        (0..shape.kv_len).map(one).collect()
+        problem.keys(b, i).map(one).collect()
     }
 
     /// o and lse of a row, each with its bound.
@@ -477,15 +485,16 @@ impl<'a> Bounds<'a> {
         let mut weights = 0.0; // N
         let mut additions = keys + 1.0 + rescales;
         let (mut o, mut sizes, mut errors) = (vec![0.0; dim], vec![0.0; dim], vec![0.0; dim]);
-        for (j, (s, error)) in scores.iter().enumerate().filter(|(_, s)| s.0 != f64::NEG_INFINITY) {
+        let keys = self.prepared.problem.keys(b, i);
+        for (j, (s, error)) in keys.zip(&scores).filter(|(_, s)| s.0 != f64::NEG_INFINITY) {
             let p = (s - lse).exp();
             let relative = (error + U * (8.8 * (max - s) + 6.0 + 7.0 * rescales)).exp_m1();
             // a weight of 0 stays 0 however far it is relatively off; a score that may be anything may be NaN
             let wrong = if p == 0.0 && error.is_finite() { 0.0 } else { p.max(f64::MIN_POSITIVE) * relative };
             weights += wrong;
-            let (v, v_size) = self.prepared.v_row(b, g_head, j as u32);
+            let (v, v_size) = self.prepared.v_row(b, g_head, j);
             let v_flushed = match turned {
-                true => 2.0 * self.v_flushed[((b * kv_len + j as u32) * spec.num_kv_heads + g_head) as usize],
+                true => 2.0 * self.v_flushed[((b * kv_len + j) * spec.num_kv_heads + g_head) as usize],
                 false => 0.0,
             };
             for c in 0..dim {
@@ -501,7 +510,7 @@ impl<'a> Bounds<'a> {
                     errors[c] += p * (self.rotation * v_size[c] as f64 + v_flushed);
                 }
             }
-            for row in self.prepared.value_rows(b, h, i, j as u32) {
+            for row in self.prepared.value_rows(b, h, i, j) {
                 additions += 1.0;
                 for (c, e) in row.iter().enumerate().take(dim) {
                     let e = *e as f64;
@@ -535,11 +544,13 @@ fn dot_f32(a: &[f32], b: &[f32]) -> f64 {
     rest as f64 + sums.iter().sum::<f32>() as f64
 }
 
-/// Every row, or where that is too much work: the first, the last, both sides of tile edges, and seeded others.
+/// Every row, or where that is too much work: the first, the last, both sides of the edges of sequences and tiles, and
+/// seeded others.
 fn sample(problem: &Problem, options: &Options) -> Vec<[u32; 3]> {
     let (spec, shape) = (problem.spec, problem.shape);
     let (batch, heads, q_len) = (shape.batch, spec.num_heads, shape.q_len);
-    let flop_per_row = 2.0 * shape.kv_len as f64 * (spec.head_dim + spec.v_head_dim) as f64;
+    let longest = if spec.packed { shape.max_seqlen_k } else { shape.kv_len };
+    let flop_per_row = 2.0 * longest as f64 * (spec.head_dim + spec.v_head_dim) as f64;
     let total = batch as u64 * heads as u64 * q_len as u64;
     let affordable = ((options.max_flop / flop_per_row) as u64).max(options.min_rows as u64);
     if total <= affordable {
@@ -557,10 +568,15 @@ fn sample(problem: &Problem, options: &Options) -> Vec<[u32; 3]> {
     };
     let mut rows = vec![[0, 0, 0], [batch - 1, heads - 1, q_len - 1]];
     let tokens = (TILE_Q / spec.group()).max(1); // of a tile
-    for tile in 1..q_len.div_ceil(tokens).min(wanted as u32 / 4) {
+    let sequences: Vec<_> = problem.packing.iter().flat_map(|p| p.spans().map(|(queries, _)| queries)).collect();
+    let starts = sequences.iter().map(|s| s.start).filter(|start| (1..q_len).contains(start));
+    let edges = |s: &std::ops::Range<u32>| (s.start..s.end).step_by(tokens as usize).skip(1);
+    let tiles =
+        sequences.iter().flat_map(edges).chain((tokens..if spec.packed { 0 } else { q_len }).step_by(tokens as usize));
+    for start in starts.take(wanted / 8).chain(tiles.take(wanted / 4)) {
         let (b, h) = (random(batch), random(heads));
-        rows.push([b, h, tile * tokens - 1]);
-        rows.push([b, h, tile * tokens]);
+        rows.push([b, h, start - 1]);
+        rows.push([b, h, start]);
     }
     while rows.len() < wanted {
         rows.push([random(batch), random(heads), random(q_len)]);

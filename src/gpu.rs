@@ -401,6 +401,8 @@ impl Gpu {
                 k_positions: inputs.k_positions.as_deref().unwrap_or_default(),
                 q_segments: inputs.q_segments.as_deref().unwrap_or_default(),
                 k_segments: inputs.k_segments.as_deref().unwrap_or_default(),
+                cu_seqlens_q: inputs.cu_seqlens_q.as_deref().unwrap_or_default(),
+                cu_seqlens_k: inputs.cu_seqlens_k.as_deref().unwrap_or_default(),
                 mask: inputs.mask.as_ref(),
             },
             &mut step,

@@ -1,8 +1,10 @@
 //! The arguments of one call, and their check against the spec: done once, for GPU and reference alike.
 
 use crate::bias::{self, Place, TermData};
+use crate::packed::Packing;
 use crate::{Alignment, Angle, Error, Positions, Result, Spec, Strides, Tensor};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// D or a boolean mask: `[batch, num_heads, q_len, kv_len]`, where every dimension may be 1 and is then broadcast.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,9 +78,10 @@ pub struct Inputs {
     pub q_segments: Option<Vec<i32>>,
     /// `[batch, capacity]`: the segment of every key.
     pub k_segments: Option<Vec<i32>>,
-    /// The first token of every sequence in q and one past the last, `[sequences + 1]`, where `spec.packed`.
+    /// The first token of every sequence in q and one past the last, `[sequences + 1]`, where `spec.packed`: from 0 to q's
+    /// tokens, never decreasing. q, k and v have one batch entry then.
     pub cu_seqlens_q: Option<Vec<u32>>,
-    /// The same in k and v.
+    /// The same in k and v, for the same sequences.
     pub cu_seqlens_k: Option<Vec<u32>>,
     /// What the model has learned, by name: the tensors that [`Spec::parameters`] lists.
     pub parameters: BTreeMap<String, Vec<f32>>,
@@ -140,6 +143,13 @@ pub struct Shape {
     pub angle_rows: u32,
     /// Whether every tensor starts at a multiple of four elements; set it to false for odd buffer offsets.
     pub aligned: bool,
+    /// The most sequences of a step, where `spec.packed`; `batch` is 1 then, `q_len` and `kv_len` count the tokens of all.
+    pub sequences: u32,
+    /// The most query tokens of one packed sequence, at most `q_len`: it bounds the grid. [`StepLayout::write`](crate::StepLayout::write)
+    /// refuses a longer sequence, so that no row is lost.
+    pub max_seqlen_q: u32,
+    /// The most keys of one packed sequence, at most `kv_len`; likewise.
+    pub max_seqlen_k: u32,
 }
 
 impl Shape {
@@ -157,7 +167,15 @@ impl Shape {
             mask: [batch, spec.num_heads, q_len, kv_len],
             angle_rows: kv_len,
             aligned: true,
+            sequences: 1,
+            max_seqlen_q: q_len,
+            max_seqlen_k: kv_len,
         }
+    }
+    /// Contiguous `[1, total, heads, dim]` everywhere, of up to `sequences` packed sequences, each of up to all the tokens;
+    /// lower `max_seqlen_q` and `max_seqlen_k` where none is that long.
+    pub fn packed(spec: &Spec, sequences: u32, total_q: u32, total_kv: u32) -> Self {
+        Shape { sequences, ..Shape::new(spec, 1, total_q, total_kv) }
     }
 }
 
@@ -169,6 +187,8 @@ pub struct Problem<'a> {
     pub(crate) shape: Shape,
     /// The bias terms with their tables expanded over distances and their slopes scaled.
     pub(crate) terms: Vec<TermData>,
+    /// Where the sequences lie, if they are packed.
+    pub(crate) packing: Option<Packing<'a>>,
 }
 
 impl<'a> Problem<'a> {
@@ -207,6 +227,7 @@ impl<'a> Problem<'a> {
 
         Self::check_lengths(spec, inputs, batch, kv_capacity)?;
         spec.check_streams()?;
+        let packing = Packing::new(spec, inputs, q_len, kv_capacity)?;
         let streams = spec.position_streams();
         let rows = |name: &str, ids: &Option<Vec<i32>>, wanted: bool, field: &str, streams: u32, len: u32| match ids {
             Some(ids) if !wanted => Err(Error::input(
@@ -231,7 +252,7 @@ impl<'a> Problem<'a> {
         let segments = spec.segments();
         rows("q_segments", &inputs.q_segments, segments, "an index map over segments", 1, q_len)?;
         rows("k_segments", &inputs.k_segments, segments, "an index map over segments", 1, kv_capacity)?;
-        Self::check_angle_table(spec, inputs, q_len, kv_capacity)?;
+        Self::check_angle_table(spec, inputs, q_len, kv_capacity, packing)?;
 
         let wanted = spec.parameters();
         for p in &wanted {
@@ -278,7 +299,11 @@ impl<'a> Problem<'a> {
         shape.q = inputs.q.strides();
         shape.k = inputs.k.strides();
         shape.v = inputs.v.strides();
-        Ok(Problem { spec, inputs, shape, terms })
+        if let Some(packing) = packing {
+            shape.sequences = packing.sequences();
+            [shape.max_seqlen_q, shape.max_seqlen_k] = packing.longest();
+        }
+        Ok(Problem { spec, inputs, shape, terms, packing })
     }
 
     fn check_lengths(spec: &Spec, inputs: &Inputs, batch: u32, capacity: u32) -> Result<()> {
@@ -318,7 +343,13 @@ impl<'a> Problem<'a> {
         }
     }
 
-    fn check_angle_table(spec: &Spec, inputs: &Inputs, q_len: u32, capacity: u32) -> Result<()> {
+    fn check_angle_table(
+        spec: &Spec,
+        inputs: &Inputs,
+        q_len: u32,
+        capacity: u32,
+        packing: Option<Packing>,
+    ) -> Result<()> {
         let Some(rotary) = spec.rotary.as_ref().filter(|r| r.angle == Angle::Table) else {
             return match inputs.angle_table {
                 Some(_) => Err(Error::input(
@@ -351,6 +382,7 @@ impl<'a> Problem<'a> {
                 ));
             }
         }
+        let [q_len, capacity] = packing.map_or([q_len, capacity], |p| p.longest());
         if spec.positions == Positions::Index && (rows < capacity as i64 || rows < q_len as i64) {
             return Err(Error::input(
                 "cos",
@@ -361,6 +393,12 @@ impl<'a> Problem<'a> {
         let shortest = match (&inputs.kv_lens, inputs.kv_len) {
             (Some(lens), _) => lens.iter().copied().min().unwrap_or(0),
             (None, n) => n.unwrap_or(capacity),
+        };
+        let early = |(q, k): &(Range<u32>, Range<u32>)| q.len() > k.len();
+        let (q_len, shortest) = match packing.map(|p| p.spans().find(early)) {
+            Some(Some((q, k))) if spec.mask.alignment == Alignment::BottomRight => (q.len() as u32, k.len() as u32),
+            Some(_) => (0, 0),
+            None => (q_len, shortest),
         };
         if spec.positions == Positions::Index && q_len > shortest {
             return Err(Error::input(
@@ -384,7 +422,7 @@ impl<'a> Problem<'a> {
     pub fn shape(&self) -> Shape {
         self.shape
     }
-    /// Keys in use of sequence b.
+    /// Keys in use of batch entry b: of packed sequences, those of all.
     pub fn kv_len(&self, b: u32) -> u32 {
         match (&self.inputs.kv_lens, self.inputs.kv_len) {
             (Some(lens), _) => lens[b as usize],
@@ -392,11 +430,20 @@ impl<'a> Problem<'a> {
             (None, None) => self.shape.kv_len,
         }
     }
-    /// i': where query row i stands among the keys of sequence b.
+    /// The key rows that are in use of the sequence of query row i: what masks choose from.
+    pub fn keys(&self, b: u32, i: u32) -> Range<u32> {
+        self.packing.map_or_else(|| 0..self.kv_len(b), |p| p.of_query(i).1)
+    }
+    /// i': where query row i stands among the keys of its sequence, counted from their first.
     pub fn q_index(&self, b: u32, i: u32) -> i64 {
+        let (queries, keys) = match self.packing {
+            Some(packing) => packing.of_query(i),
+            None => (0..self.shape.q_len, 0..self.kv_len(b)),
+        };
+        let i = i as i64 - queries.start as i64;
         match self.spec.mask.alignment {
-            Alignment::BottomRight => i as i64 + self.kv_len(b) as i64 - self.shape.q_len as i64,
-            Alignment::TopLeft => i as i64,
+            Alignment::BottomRight => i + keys.len() as i64 - queries.len() as i64,
+            Alignment::TopLeft => i,
         }
     }
     /// m: the position of query row i, in the first stream.
@@ -418,7 +465,7 @@ impl<'a> Problem<'a> {
     pub(crate) fn k_positions(&self, b: u32, j: u32) -> [i32; 3] {
         match &self.inputs.k_positions {
             Some(ids) => self.streams(ids, b, j, self.shape.kv_len),
-            None => [j as i32; 3],
+            None => [(j - self.packing.map_or(0, |p| p.start_of_key(j))) as i32; 3],
         }
     }
     fn streams(&self, ids: &[i32], b: u32, token: u32, len: u32) -> [i32; 3] {
@@ -440,7 +487,7 @@ impl<'a> Problem<'a> {
             m: self.q_positions(b, i),
             n: self.k_positions(b, j),
             same_segment: of_q == of_k,
-            last: self.kv_len(b) as i64 - 1,
+            last: self.keys(b, i).len() as i64 - 1,
         }
     }
     /// The values of a parameter of the spec; their number was checked.
@@ -450,8 +497,9 @@ impl<'a> Problem<'a> {
     /// Whether query row i of head h sees key row j.
     pub fn visible(&self, b: u32, h: u32, i: u32, j: u32) -> bool {
         let mask = &self.spec.mask;
-        let (at, j64) = (self.q_index(b, i), j as i64);
-        j < self.kv_len(b)
+        let keys = self.keys(b, i);
+        let (at, j64) = (self.q_index(b, i), j as i64 - keys.start as i64);
+        keys.contains(&j)
             && mask.right().is_none_or(|right| j64 <= at + right as i64)
             && mask.window_left.is_none_or(|left| at - left as i64 <= j64)
             && mask.chunk.is_none_or(|chunk| at.div_euclid(chunk as i64) == j64 / chunk as i64)

@@ -132,6 +132,7 @@ pub mod guide {}
 mod gpu;
 mod inputs;
 mod layout;
+mod packed;
 pub mod phase;
 #[cfg(feature = "wgpu")]
 mod pipeline;

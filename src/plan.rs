@@ -2,6 +2,7 @@
 
 use crate::compose::{Composed, Target};
 use crate::layout::{Binding, CHUNK_STRIDE, HEAD_ENTRIES, MAX_PAIRS, Params, ROTARY_ENTRIES, Slot};
+use crate::packed;
 use crate::products::Products;
 use crate::tables::TableLayout;
 use crate::tuning::{CPU_FLOP_PER_DISPATCH, CPU_LOOP_ROUNDS, GPU_FLOP_PER_DISPATCH, PRODUCT_BYTES, TILE_Q, tile_k};
@@ -119,6 +120,10 @@ pub struct StepLayout {
     pub k_segments: Option<Range<u32>>,
     /// `[batch]` u32.
     pub kv_lens: Option<Range<u32>>,
+    /// `[sequences + 1]` u32; a step of fewer sequences repeats the last entry to the end.
+    pub cu_seqlens_q: Option<Range<u32>>,
+    /// `[sequences + 1]` u32, likewise.
+    pub cu_seqlens_k: Option<Range<u32>>,
     /// `[batch or 1, heads or 1, q_capacity or 1, ceil(kv_capacity / 32)]`.
     pub mask: Option<Range<u32>>,
     #[serde(skip)]
@@ -127,6 +132,9 @@ pub struct StepLayout {
     mask_shape: [u32; 4],
     #[serde(skip)]
     shape: [u32; 3],
+    /// `max_seqlen_q` and `max_seqlen_k` of the shape.
+    #[serde(skip)]
+    max_seqlens: [u32; 2],
 }
 
 /// The values of one step, as [`StepLayout::write`] takes them.
@@ -146,12 +154,36 @@ pub struct Step<'a> {
     pub q_segments: &'a [i32],
     /// `[batch, len]` with len from `kv_len` to the capacity, where a term reads segments.
     pub k_segments: &'a [i32],
+    /// `[sequences + 1]`, where `spec.packed`: the first token of every sequence in q, then `q_len`. No more sequences than the plan
+    /// has, none longer than its `max_seqlen_q`.
+    pub cu_seqlens_q: &'a [u32],
+    /// The same in k, to `kv_len`.
+    pub cu_seqlens_k: &'a [u32],
     /// true: attend, where `spec.mask.dense`; the shape that the plan was made for.
     pub mask: Option<&'a Dense<bool>>,
 }
 
 impl StepLayout {
     /// Writes a step into `words` (at least `self.words` of them), without allocating.
+    ///
+    /// ```
+    /// use ropewalk::{Kernel, Limits, Mask, Plan, Shape, Spec, Step};
+    /// let mut spec = Spec::new(8, 2, 64);
+    /// (spec.packed, spec.mask) = (true, Mask::causal());
+    /// // up to 16 sequences, 512 query tokens and 4096 keys in all, of one sequence at most 128 and 1024
+    /// let mut shape = Shape::packed(&spec, 16, 512, 4096);
+    /// (shape.max_seqlen_q, shape.max_seqlen_k) = (128, 1024);
+    /// let plan = Plan::new(Kernel::Attention, &spec, &shape, &Limits::default())?;
+    /// let mut words = vec![0; plan.step_layout().words as usize];
+    /// // three sequences: a prompt of 100 tokens, and one token each after caches of 300 and 7
+    /// let (q, k) = ([0, 100, 101, 102], [0, 100, 400, 407]);
+    /// let step = Step { q_len: 102, kv_len: 407, cu_seqlens_q: &q, cu_seqlens_k: &k, ..Step::default() };
+    /// plan.step_layout().write(&step, &mut words)?;
+    /// let longer = Step { q_len: 200, cu_seqlens_q: &[0, 198, 199, 200], ..step };
+    /// let error = plan.step_layout().write(&longer, &mut words).unwrap_err();
+    /// assert!(error.to_string().contains("sequence 0 has 198 tokens"));
+    /// # Ok::<(), ropewalk::Error>(())
+    /// ```
     pub fn write(&self, step: &Step, words: &mut [u32]) -> Result<()> {
         let [batch, q_capacity, kv_capacity] = self.shape;
         let Some(words) = words.get_mut(..self.words as usize) else {
@@ -173,6 +205,7 @@ impl StepLayout {
             }
             words[at.start as usize..at.end as usize].copy_from_slice(step.kv_lens);
         }
+        self.write_sequences(step, words)?;
         let rows = [
             ("q_positions", &self.q_positions, step.q_positions, self.streams, step.q_len, q_capacity),
             ("k_positions", &self.k_positions, step.k_positions, self.streams, step.kv_len, kv_capacity),
@@ -197,6 +230,28 @@ impl StepLayout {
         }
         if let Some(at) = &self.mask {
             self.write_mask(step, &mut words[at.start as usize..at.end as usize])?;
+        }
+        Ok(())
+    }
+
+    fn write_sequences(&self, step: &Step, words: &mut [u32]) -> Result<()> {
+        let (Some(at_q), Some(at_k)) = (&self.cu_seqlens_q, &self.cu_seqlens_k) else { return Ok(()) };
+        let (q, k) = (step.cu_seqlens_q, step.cu_seqlens_k);
+        packed::check(q, k, step.q_len, step.kv_len)?;
+        let both = [("cu_seqlens_q", q, at_q, "max_seqlen_q"), ("cu_seqlens_k", k, at_k, "max_seqlen_k")];
+        for ((name, starts, at, field), most) in both.into_iter().zip(self.max_seqlens) {
+            if starts.len() > at.len() {
+                let problem = format!("{} sequences of {}", starts.len() - 1, at.len() - 1);
+                return Err(Error::input(name, problem, "plan for a larger shape.sequences, or give fewer"));
+            }
+            if let Some((s, n)) = packed::lengths(starts).enumerate().find(|(_, n)| *n > most) {
+                let help = format!("plan for a larger shape.{field}, which is {most}");
+                return Err(Error::input(name, format!("sequence {s} has {n} tokens"), help));
+            }
+            let total = starts.last().copied().unwrap_or(0);
+            let padded = starts.iter().copied().chain(std::iter::repeat(total));
+            let to = words.iter_mut().take(at.end as usize).skip(at.start as usize);
+            to.zip(padded).for_each(|(word, start)| *word = start);
         }
         Ok(())
     }
@@ -228,7 +283,7 @@ impl StepLayout {
 pub struct ChunkDispatch {
     /// First row tile, kv head and sequence; with `keys` the `chunk` uniform.
     pub first: [u32; 3],
-    /// The key rows that it covers, first and one past the last.
+    /// The key rows (of each sequence) that it covers, first and one past the last.
     pub keys: [u32; 2],
     /// Workgroups in x (row tiles), y (kv heads) and z (batch).
     pub workgroups: [u32; 3],
@@ -494,6 +549,9 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
             "give each 1 or more, lengths at most 2^30",
         ));
     }
+    if spec.packed {
+        check_packed(shape)?;
+    }
     for (name, d) in [("dense", shape.dense), ("mask", shape.mask)] {
         let full = [batch, spec.num_heads, q_len, kv_len];
         if d.iter().zip(full).any(|(d, f)| *d != 1 && *d != f) {
@@ -524,6 +582,8 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
     let q_segments = take(spec.segments(), q_words)?;
     let k_segments = take(spec.segments(), k_words)?;
     let kv_lens = take(spec.kv_lens, batch as u64)?;
+    let cu_seqlens_q = take(spec.packed, shape.sequences as u64 + 1)?;
+    let cu_seqlens_k = take(spec.packed, shape.sequences as u64 + 1)?;
     let row_words = kv_len.div_ceil(32);
     let [mask_b, mask_h, mask_i, _] = shape.mask;
     let mask = take(spec.mask.dense, [mask_b, mask_h, mask_i, row_words].iter().map(|d| *d as u64).product())?;
@@ -595,8 +655,8 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         step_q_segments: start(&q_segments),
         step_k_segments: start(&k_segments),
         batches: batch,
-        step_cu_q: 0,
-        step_cu_k: 0,
+        step_cu_q: start(&cu_seqlens_q),
+        step_cu_k: start(&cu_seqlens_k),
         gate_offset: 0,
         unused_u: 0,
         query_products: 0,
@@ -612,12 +672,33 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         q_segments,
         k_segments,
         kv_lens,
+        cu_seqlens_q,
+        cu_seqlens_k,
         mask,
         streams,
         mask_shape: shape.mask,
         shape: shape3,
+        max_seqlens: [shape.max_seqlen_q, shape.max_seqlen_k],
     };
     Ok((params, layout))
+}
+
+/// The fields of a shape that packed sequences have.
+fn check_packed(shape: &Shape) -> Result<()> {
+    if shape.batch != 1 {
+        let help = "packed sequences lie in one batch entry: make the shape with Shape::packed";
+        return Err(Error::spec("shape.batch", format!("is {}", shape.batch), help));
+    }
+    for (field, n, most) in [
+        ("shape.sequences", shape.sequences, 1 << 30),
+        ("shape.max_seqlen_q", shape.max_seqlen_q, shape.q_len),
+        ("shape.max_seqlen_k", shape.max_seqlen_k, shape.kv_len),
+    ] {
+        if n == 0 || n > most {
+            return Err(Error::spec(field, format!("is {n}"), format!("give 1 to {most}")));
+        }
+    }
+    Ok(())
 }
 
 /// Words of cos, and of sin, in `tables`.
@@ -709,15 +790,23 @@ fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits
     let (rows, products) = (2 * q * relative, q.max(v) * relative);
     // rounds of the loops in kernel/, common/k_tile, carry/, relative/, value_term/: once a dispatch, a tile, a key
     let (once, tile, key) = match kernel {
-        Kernel::Attention => (3 * q + pairs + 4 * v + rows, 2 * q + pairs + v / 4 + 3 + staged, q / 4 + v / 4 + 4 + products),
+        Kernel::Attention => {
+            (3 * q + pairs + 4 * v + rows, 2 * q + pairs + v / 4 + 3 + staged, q / 4 + v / 4 + 4 + products)
+        }
         Kernel::Scores => (3 * q + pairs + rows, 2 * q + pairs + 2, q / 4 + 2 + products),
         Kernel::RotateQ { .. } | Kernel::RotateK { .. } => return shape.kv_len,
     };
+    let rows = key_rows(kernel, spec, shape);
     let by_rounds = limits.max_loop_rounds.saturating_sub(once) / (tile + tile_k * key);
     let dims = spec.head_dim * (1 + relative) + spec.v_head_dim;
     let flop_per_tile = 2.0 * (TILE_Q * tile_k) as f64 * dims as f64;
     let by_flop = (limits.max_flop_per_dispatch / flop_per_tile) as u32;
-    by_rounds.min(by_flop).max(1).saturating_mul(tile_k).min(shape.kv_len)
+    by_rounds.min(by_flop).max(1).saturating_mul(tile_k).min(rows)
+}
+
+/// The key rows that the dispatches of a row tile go over: those of the longest sequence; for scores, which fill whole rows, all.
+fn key_rows(kernel: Kernel, spec: &Spec, shape: &Shape) -> u32 {
+    if spec.packed && kernel == Kernel::Attention { shape.max_seqlen_k } else { shape.kv_len }
 }
 
 /// The grid, cut into dispatches that respect the limits of grid, work and loops. Those of the same rows follow each other
@@ -738,30 +827,42 @@ fn split(
         let fit = (PRODUCT_BYTES / 8 / products.key) as u32 / tile_k * tile_k;
         keys = keys.min(fit.max(tile_k));
     }
+    let [q_len, kv_len, sequences] = match spec.packed {
+        true => [shape.max_seqlen_q, shape.max_seqlen_k, shape.sequences],
+        false => [shape.q_len, shape.kv_len, shape.batch],
+    };
     let (rows, heads, flop_per_row) = match kernel {
         Kernel::Attention | Kernel::Scores => (
-            shape.q_len as u64 * spec.group() as u64,
+            q_len as u64 * spec.group() as u64,
             spec.num_kv_heads,
             2.0 * keys as f64 * (spec.head_dim + spec.v_head_dim) as f64,
         ),
-        Kernel::RotateQ { .. } => (shape.q_len as u64, spec.num_heads, 20.0 * spec.head_dim as f64),
-        Kernel::RotateK { .. } => (shape.kv_len as u64, spec.num_kv_heads, 20.0 * spec.head_dim as f64),
+        Kernel::RotateQ { .. } => (q_len as u64, spec.num_heads, 20.0 * spec.head_dim as f64),
+        Kernel::RotateK { .. } => (kv_len as u64, spec.num_kv_heads, 20.0 * spec.head_dim as f64),
     };
-    let grid = [rows.div_ceil(TILE_Q as u64), heads as u64, shape.batch as u64];
+    let grid = [rows.div_ceil(TILE_Q as u64), heads as u64, sequences as u64];
     let budget = ((limits.max_flop_per_dispatch / (flop_per_row * TILE_Q as f64)) as u64).max(1);
     let cap = limits.max_workgroups as u64;
-    let mut x = grid[0].min(budget).min(cap);
-    let mut y = grid[1].min((budget / x).max(1)).min(cap);
-    let mut z = grid[2].min((budget / (x * y)).max(1)).min(cap);
     let bytes = |x: u64, y: u64, z: u64| 4 * products.words([x, y, z], keys as u64).iter().sum::<u64>();
+    // all packed sequences together have no more keys than there are, however long the longest is
+    let together = match spec.packed && kernel == Kernel::Attention {
+        true => grid[2].min((shape.kv_len as u64).div_ceil(keys.max(1) as u64)),
+        false => u64::MAX,
+    };
+    let all_at_once = together <= budget;
+    let column = if all_at_once { together } else { 1 };
+    let mut x = grid[0].min(budget / column).min(cap);
     if products.query > 0 {
         x = x.min((PRODUCT_BYTES / 2 / bytes(1, 1, 1).saturating_sub(bytes(0, 1, 1)).max(1)).max(1));
     }
+    let mut y = grid[1].min((budget / (column * x)).max(1)).min(cap);
     y = y.min((PRODUCT_BYTES / bytes(x, 1, 1).max(1)).max(1));
+    let mut z = grid[2].min(if all_at_once { cap } else { (budget / (x * y)).max(1) }).min(cap);
     z = z.min((PRODUCT_BYTES / bytes(x, y, 1).max(1)).max(1));
     let steps = |n: u64, by: u64| (0..n.div_ceil(by)).map(move |i| (i * by, by.min(n - i * by)));
     let by = [x, y, z, keys as u64];
-    let whole = [grid[0], grid[1], grid[2], shape.kv_len as u64];
+    let key_rows = key_rows(kernel, spec, shape) as u64;
+    let whole = [grid[0], grid[1], grid[2], key_rows];
     let cuts = whole.iter().zip(by).fold(1u64, |n, (whole, by)| n.saturating_mul(whole.div_ceil(by)));
     if cuts > MAX_DISPATCHES {
         return Err(Error::limit(
@@ -774,12 +875,19 @@ fn split(
     for (z0, zn) in steps(grid[2], z) {
         for (y0, yn) in steps(grid[1], y) {
             for (x0, xn) in steps(grid[0], x) {
-                for (k0, kn) in steps(shape.kv_len as u64, keys as u64) {
+                for (k0, kn) in steps(key_rows, keys as u64) {
                     let mut add = |entry: &'static str, tiles: u64| {
                         let first = [x0 as u32, y0 as u32, z0 as u32];
                         let workgroups = [tiles as u32, yn as u32, zn as u32];
-                        let keys = [k0 as u32, (k0 + kn) as u32];
-                        chunks.push(ChunkDispatch { first, keys, workgroups, entry, tiles: xn as u32 });
+                        // the last dispatch of a row tile ends at the capacity, which `carry/` knows it by
+                        let end = if k0 + kn == key_rows { shape.kv_len } else { (k0 + kn) as u32 };
+                        chunks.push(ChunkDispatch {
+                            first,
+                            keys: [k0 as u32, end],
+                            workgroups,
+                            entry,
+                            tiles: xn as u32,
+                        });
                     };
                     if products.query > 0 && k0 == 0 {
                         add("relative_queries", xn);

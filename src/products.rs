@@ -19,7 +19,8 @@ pub(crate) struct Products {
 impl Products {
     pub(crate) fn new(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits) -> Self {
         let mut products = Products { gathered: vec![false; spec.relative.len()], ..Products::default() };
-        if kernel.rotates_only() {
+        // of packed sequences a dispatch's keys are those of its longest
+        if kernel.rotates_only() || spec.packed {
             return products;
         }
         let group = spec.group() as u64;

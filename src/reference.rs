@@ -345,13 +345,14 @@ impl<'a> Prepared<'a> {
 
     /// o_i and lse_i.
     pub(crate) fn row(&self, b: u32, h: u32, i: u32) -> Row {
-        let s = self.scores(b, h, i);
+        let keys = self.problem.keys(b, i);
+        let s: Vec<f64> = keys.clone().map(|j| self.score(b, h, i, j).s).collect();
         let lse = log_sum_exp(&s);
         let mut out = vec![0.0; self.problem.spec.v_head_dim as usize];
-        for (j, s) in s.iter().enumerate().filter(|(_, s)| **s != f64::NEG_INFINITY) {
+        for (j, s) in keys.zip(&s).filter(|(_, s)| **s != f64::NEG_INFINITY) {
             let p = (s - lse).exp();
-            out.iter_mut().zip(self.v_row(b, self.kv_head(h), j as u32).0).for_each(|(o, v)| *o += p * v);
-            for row in self.value_rows(b, h, i, j as u32) {
+            out.iter_mut().zip(self.v_row(b, self.kv_head(h), j).0).for_each(|(o, v)| *o += p * v);
+            for row in self.value_rows(b, h, i, j) {
                 out.iter_mut().zip(row).for_each(|(o, e)| *o += p * *e as f64);
             }
         }

@@ -13,12 +13,15 @@ pub(crate) struct Part {
 
 /// The parts that fit the limits, whole sequences first. An error says what one sequence and one kv head take.
 pub(crate) fn parts(kernel: Kernel, problem: &Problem, limits: &Limits) -> Result<Vec<Part>> {
-    let (batch, heads) = (problem.shape.batch, problem.spec.num_kv_heads);
+    // packed sequences are one batch entry, which is never cut
+    let (batch, heads, packed) = (problem.shape.batch, problem.spec.num_kv_heads, problem.spec.packed);
     let fits = |batch: u32, heads: u32| -> Result<()> {
         let part = Part { batch: 0..batch, kv_heads: 0..heads };
         let (spec, shape) = (part_spec(problem.spec, &part), problem.shape);
         let small = |d: [u32; 4]| [d[0].min(batch), d[1].min(spec.num_heads), d[2], d[3]];
         let mut sized = crate::Shape::new(&spec, batch, shape.q_len, shape.kv_len);
+        (sized.sequences, sized.max_seqlen_q, sized.max_seqlen_k) =
+            (shape.sequences, shape.max_seqlen_q, shape.max_seqlen_k);
         sized.dense = problem.inputs.attn_bias.as_ref().map_or([1; 4], |d| small(d.shape));
         sized.mask = problem.inputs.mask.as_ref().map_or([1; 4], |d| small(d.shape));
         let angle_words = problem.inputs.angle_table.as_ref().map_or(0, |t| t.cos.len());
@@ -32,9 +35,10 @@ pub(crate) fn parts(kernel: Kernel, problem: &Problem, limits: &Limits) -> Resul
             Some(n) => (1, n),
             None => match fits(1, 1) {
                 Err(Error::Limit { field, problem, .. }) => {
+                    let least = if packed { "kv head of the packed sequences" } else { "sequence and one kv head" };
                     return Err(Error::limit(
                         field,
-                        format!("even one sequence and one kv head is too large: {problem}"),
+                        format!("even one {least} is too large: {problem}"),
                         "use shorter sequences, or a device (or requested limits) with a larger binding size",
                     ));
                 }

@@ -454,7 +454,8 @@ pub struct Spec {
     /// One more logit in the softmax's denominator.
     #[serde(default)]
     pub sink: Option<Sink>,
-    /// Sequences of different lengths lie one after the other in one batch entry: `cu_seqlens_q` and `cu_seqlens_k`.
+    /// Sequences of different lengths lie one after the other in one batch entry: `cu_seqlens_q` and `cu_seqlens_k` say where.
+    /// Each attends within itself; masks and positions by index count from its first token. Not together with `kv_lens`.
     #[serde(default)]
     pub packed: bool,
 }
@@ -579,6 +580,9 @@ impl Spec {
         }
         if self.mask.chunk == Some(0) {
             return Err(Error::spec("mask.chunk", "is 0", "give the keys of a chunk, or leave it out"));
+        }
+        if self.packed && self.kv_lens {
+            return Err(Error::spec("kv_lens", "is set beside packed", "leave it out: cu_seqlens_k says it"));
         }
         self.validate_terms()
     }

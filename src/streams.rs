@@ -342,7 +342,8 @@ mod tests {
         assert_eq!(PatchPositions::eva02([2, 2], None), PatchPositions::grid([2, 2]));
         let merged = PatchPositions::merged([2, 4], 2).unwrap();
         assert_eq!((merged.rows, merged.columns), (vec![0, 0, 1, 1, 0, 0, 1, 1], vec![0, 1, 0, 1, 2, 3, 2, 3]));
-        for wrong in [PatchPositions::grid([0, 1]), PatchPositions::merged([2, 3], 2), PatchPositions::merged([2, 2], 0)]
+        for wrong in
+            [PatchPositions::grid([0, 1]), PatchPositions::merged([2, 3], 2), PatchPositions::merged([2, 2], 0)]
         {
             wrong.expect_err("refused");
         }

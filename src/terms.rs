@@ -446,7 +446,6 @@ impl Spec {
             ("temperature", self.temperature.is_some()),
             ("head_scale", self.head_scale),
             ("sink", self.sink.is_some()),
-            ("packed", self.packed),
             ("mask.chunk", self.mask.chunk.is_some()),
         ];
         match missing.iter().find(|(_, set)| *set) {

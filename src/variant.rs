@@ -170,7 +170,8 @@ impl<'a> Files<'a> {
         self.spec.rotary.as_ref().is_some_and(|r| r.streams.iter().any(|s| *s > 0))
     }
     fn sequence(&mut self) {
-        self.add("sequence/batched.wgsl", &[Slot::Step]);
+        let file = if self.spec.packed { "sequence/packed.wgsl" } else { "sequence/batched.wgsl" };
+        self.add(file, &[Slot::Step]);
     }
     fn norm(&mut self) {
         self.add("norm/none.wgsl", &[]);
@@ -369,7 +370,12 @@ impl<'a> Files<'a> {
     }
 
     fn kv_length(&mut self) {
-        self.add(if self.spec.kv_lens { "length/per_sequence.wgsl" } else { "length/shared.wgsl" }, &[]);
+        let file = match (self.spec.packed, self.spec.kv_lens) {
+            (true, _) => "length/packed.wgsl",
+            (false, true) => "length/per_sequence.wgsl",
+            (false, false) => "length/shared.wgsl",
+        };
+        self.add(file, &[]);
     }
     fn q_position(&mut self) {
         match self.spec.positions {

@@ -167,6 +167,29 @@ fn refused_config(name: &str, config: &Value, words: &[&str]) {
     assert_refused(&folder, &run_on(&folder, "--config", &config.to_string(), &bytes(&tensors()), &[]), words);
 }
 
+/// Two sequences in one batch entry, by a spec and by a model's configuration, which the tensors turn into a packed call.
+#[test]
+fn packed_sequences_run() {
+    let mut all = with("cu_seqlens_q", i32s(&[3], [0, 1, 3]));
+    all.insert("cu_seqlens_k", i32s(&[3], [0, 3, 5]));
+    let config = json!({
+        "model_type": "llama", "hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "rope_theta": 10000.0,
+        "max_position_embeddings": 64,
+    });
+    let mut spec = spec();
+    spec["packed"] = json!(true);
+    let out = |name: &str, source: &str, text: &Value| {
+        let folder = folder(name);
+        let ran = run_on(&folder, source, &text.to_string(), &bytes(&all), &[]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert!(ran.stdout.contains("2 packed sequences"), "{}", ran.stdout);
+        assert!(!ran.stdout.contains("not read"), "{}", ran.stdout);
+        let written = fs::read(folder.join("out.safetensors")).expect("out was written");
+        SafeTensors::deserialize(&written).expect("out is whole").tensor("out").expect("out").data().to_vec()
+    };
+    assert_eq!(out("packed_spec", "--spec", &spec), out("packed_config", "--config", &config));
+}
+
 /// What every refusal differs from.
 #[test]
 fn the_base_runs() {
@@ -258,6 +281,19 @@ fn positions_lengths_masks_tables() {
     let lens = changed("/kv_lens", json!(true));
     refused("no_kv_lens", &lens, &tensors(), &["kv_lens", "missing"]);
     refused("kv_lens", &lens, &with("kv_lens", i32s(&[2], [1, 2])), &["kv_lens"]);
+
+    let packed = changed("/packed", json!(true));
+    let starts = |q: &[i32], k: &[i32]| {
+        let mut all = with("cu_seqlens_q", i32s(&[q.len()], q.to_vec()));
+        all.insert("cu_seqlens_k", i64s(&[k.len()], k.iter().map(|n| *n as i64)));
+        all
+    };
+    refused("no_cu_seqlens", &packed, &tensors(), &["cu_seqlens_q", "missing"]);
+    refused("cu_seqlens_down", &packed, &starts(&[0, 2, 1, 3], &[0, 1, 2, 5]), &["cu_seqlens_q", "entry 2 is 1"]);
+    refused("cu_seqlens_far", &packed, &starts(&[0, 1, 3], &[0, 6, 5]), &["cu_seqlens_k", "entry 1 is 6"]);
+    refused("cu_seqlens_below_0", &packed, &starts(&[0, -1, 3], &[0, 1, 5]), &["cu_seqlens_q", "entry 1 is -1"]);
+    refused("cu_seqlens_count", &packed, &starts(&[0, 3], &[0, 1, 5]), &["cu_seqlens_k", "3 entries"]);
+    refused("cu_seqlens_rank", &packed, &with("cu_seqlens_q", i32s(&[1, 2], [0, 3])), &["cu_seqlens_q", "rank 2"]);
 
     let masked = changed("/mask/dense", json!(true));
     refused("no_mask", &masked, &tensors(), &["mask", "missing"]);

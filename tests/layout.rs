@@ -80,7 +80,7 @@ fn axes() -> Vec<Vec<Change>> {
             |s, _, _| (s.mask.window_left, s.mask.causal) = (Some(u32::MAX), true),
         ],
         vec![|_, _, _| (), |s, _, _| s.mask.dense = true],
-        vec![|_, _, _| (), |s, _, _| s.kv_lens = true],
+        vec![|_, _, _| (), |s, _, _| s.kv_lens = true, |s, _, _| s.packed = true],
         vec![|_, _, _| (), |s, _, _| s.content_bias = true],
         vec![
             |_, _, _| (),
@@ -115,7 +115,7 @@ fn plan(kernel: Kernel, changes: &[Change]) -> Plan {
     let mut shape = Shape::new(&spec, 2, 5, 70);
     // changes of the spec come first on every axis, so that the shape follows
     changes.iter().for_each(|change| change(&mut spec, &mut shape, &mut limits));
-    shape = Shape::new(&spec, 2, 5, 70);
+    shape = if spec.packed { Shape::packed(&spec, 3, 5, 70) } else { Shape::new(&spec, 2, 5, 70) };
     changes.iter().for_each(|change| change(&mut spec.clone(), &mut shape, &mut limits));
     if kernel == (Kernel::RotateQ { in_place: false }) || kernel == (Kernel::RotateK { in_place: false }) {
         shape.out = Strides::bshd(70, 4, spec.head_dim);
@@ -155,7 +155,8 @@ fn reflect(plan: &Plan) -> (Module, Vec<GlobalUse>) {
     let mut validator = Validator::new(ValidationFlags::all(), CORE);
     let info = validator.validate(&module).unwrap_or_else(|e| panic!("{}: {}", plan.label(), e.emit_to_string(source)));
     let entries = 0..module.entry_points.len();
-    let of = |handle| entries.clone().fold(GlobalUse::empty(), |used, entry| used | info.get_entry_point(entry)[handle]);
+    let of =
+        |handle| entries.clone().fold(GlobalUse::empty(), |used, entry| used | info.get_entry_point(entry)[handle]);
     let used = module.global_variables.iter().map(|(handle, _)| of(handle)).collect();
     (module, used)
 }

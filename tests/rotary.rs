@@ -104,9 +104,12 @@ fn systems() -> Vec<(&'static str, (Spec, Inputs), Vec<Mutation>)> {
         (
             "gemma4_vision",
             picture(Rotary::gemma4_vision(64, 100.0), PatchPositions::grid([4, 9])),
-            [picture_mutations.clone(), vec![("half pairing of the whole head", |spec, _| {
-                rotary(spec).pairing = Pairing::Half;
-            })]]
+            [
+                picture_mutations.clone(),
+                vec![("half pairing of the whole head", |spec, _| {
+                    rotary(spec).pairing = Pairing::Half;
+                })],
+            ]
             .concat(),
         ),
         (

@@ -6,6 +6,9 @@
 // workgroup  TILE_Q lanes, one row each, packed as in `attention`
 // shared     k_tile, at most 16 KiB
 // out        u32 bits of f32, [batch, num_heads, q_capacity, kv_capacity]: bits, because WGSL has no infinity
+//
+// Tiles go over the rows of the tensor, so that whatever lies outside of a row's sequence is -inf too; a key's index counts
+// from the sequence's first (modulo 2^32, where it lies before).
 
 @compute @workgroup_size(TILE_Q)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -26,20 +29,22 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     load_q(&q_rotated, q_row(batch, i, head), at);
     var q_rows: QueryRows;
     load_query_rows(&q_rows, q_row(batch, i, head), at, row);
-    let out_start = params.out_offset + ((batch * params.num_heads + head) * params.q_capacity + i) * params.kv_capacity;
+    let out_row = (tensor_batch(batch) * params.num_heads + head) * params.q_capacity + q_token(batch, i);
+    let out_start = params.out_offset + out_row * params.kv_capacity;
+    let sequence_start = k_token(batch, 0u);
 
     for (var first = chunk.first_key; first < chunk.end_key; first += TILE_K) {
         workgroupBarrier();
-        stage_k(batch, kv_head, first, keys.y, lane);
+        stage_k(batch, kv_head, first - sequence_start, keys.y, lane);
         workgroupBarrier();
         for (var t = 0u; t < min(TILE_K, chunk.end_key - first); t++) {
-            at.j = first + t;
+            at.j = first - sequence_start + t;
             var bits = 0xff800000u;
             if (stored && at.j < keys.y && visible(at)) {
                 at.k_pos = k_position(batch, at.j);
                 bits = bitcast<u32>(score(&q_rotated, &q_rows, t, at));
             }
-            if (stored) { out[out_start + at.j] = bits; }
+            if (stored) { out[out_start + first + t] = bits; }
         }
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct Draft {
     seed: u64,
     kv_len: Option<u32>,
     kv_lens: Option<Vec<u32>>,
+    /// The starts of packed sequences in q and in k.
+    starts: Option<(Vec<u32>, Vec<u32>)>,
     layout: Layout,
     positions: Ids,
     /// Which of batch, heads, rows, keys the dense bias has in full.
@@ -127,7 +129,7 @@ impl Group {
 pub(super) const DEVIATIONS: &[Deviation] = {
     use Group::{
         Angle as A, Bias as B, Cap, Dense as D, Dims, Heads, Layout as L, Length, Mask as M, Model, Positions as P,
-        Relative as E, RotatedValues as RV, Rotary as R, Scale, Streams as S, Values as V, Window as W, XPos as X,
+        Relative as E, Rotary as R, RotatedValues as RV, Scale, Streams as S, Values as V, Window as W, XPos as X,
     };
     const fn d(group: Group, name: &'static str, apply: fn(&mut Draft)) -> Deviation {
         Deviation { group, name, apply }
@@ -264,6 +266,15 @@ pub(super) const DEVIATIONS: &[Deviation] = {
             (c.batch, c.spec.kv_lens) = (3, true);
             c.kv_lens = Some(vec![c.capacity, c.capacity.div_ceil(2), 0]);
         }),
+        d(Length, "ragged", |c| {
+            // with a sequence that has no query, one that has no key, and one that has neither
+            let (q, k) = (c.q_len, c.capacity);
+            c.packed(vec![0, q / 4, q / 4, q * 2 / 3, q, q], vec![0, k / 3, k / 2, k / 2, k, k]);
+        }),
+        d(Length, "ragged-decode", |c| {
+            let (n, k) = (c.q_len, c.capacity as u64);
+            c.packed((0..=n).collect(), (0..=n as u64).map(|i| (i * k / n as u64) as u32).collect());
+        }),
         //
         d(L, "bhsd", |c| c.layout = Layout::Bhsd),
         d(L, "packed", |c| c.layout = Layout::Packed),
@@ -378,6 +389,7 @@ impl Draft {
             seed,
             kv_len: None,
             kv_lens: None,
+            starts: None,
             layout: Layout::Bshd,
             positions: Ids::Near,
             dense: [true; 4],
@@ -485,6 +497,19 @@ impl Draft {
         (self.mask, self.hidden) = (full, hidden);
     }
 
+    /// One batch entry of sequences that start there.
+    fn packed(&mut self, q: Vec<u32>, k: Vec<u32>) {
+        (self.batch, self.spec.packed) = (1, true);
+        self.starts = Some((q, k));
+    }
+    /// Whether some sequence has more queries than keys, the first of which stands before position 0.
+    fn early(&self) -> bool {
+        match &self.starts {
+            Some((q, k)) => q.windows(2).zip(k.windows(2)).any(|(q, k)| q[1] - q[0] > k[1] - k[0]),
+            None => (0..self.batch).any(|b| self.q_len > self.used(b)),
+        }
+    }
+
     /// Keys in use of sequence b.
     fn used(&self, b: u32) -> u32 {
         match &self.kv_lens {
@@ -499,12 +524,13 @@ impl Draft {
     pub(super) fn inputs(&mut self) -> Result<Inputs> {
         let table = self.spec.rotary.as_ref().filter(|r| r.angle == Angle::Table).map(|r| r.rotary_dim as usize / 2);
         // the rows of an angle table count from 0, but the first of more queries than keys stands before them
-        if table.is_some() && (0..self.batch).any(|b| self.q_len > self.used(b)) {
+        if table.is_some() && self.early() {
             self.spec.positions = Positions::Ids;
         }
         let rows = self.capacity.max(self.q_len);
         let mut inputs = Inputs::new(self.tensor(Stream::Q)?, self.tensor(Stream::K)?, self.tensor(Stream::V)?);
         (inputs.kv_len, inputs.kv_lens) = (self.kv_len, self.kv_lens.clone());
+        (inputs.cu_seqlens_q, inputs.cu_seqlens_k) = self.starts.clone().unzip();
         if self.spec.positions == Positions::Ids {
             let table_rows = table.map(|_| rows);
             let batch = self.spec.position_streams() * self.batch;

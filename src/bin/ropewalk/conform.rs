@@ -8,6 +8,7 @@ mod compare;
 mod device;
 mod model;
 mod operator;
+mod packed;
 mod relative;
 mod rotation;
 mod work;

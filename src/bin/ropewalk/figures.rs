@@ -52,6 +52,9 @@ pub struct Figures {
     /// The label of the plan.
     pub kernel: String,
     batch: u32,
+    /// Of packed sequences, how many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sequences: Option<u32>,
     q_len: u32,
     kv_len: u32,
     num_heads: u32,
@@ -113,6 +116,7 @@ pub fn compute(engine: &Engine, spec: &Spec, inputs: &Inputs, checked: bool) -> 
         gpu,
         kernel: stats.kernel,
         batch: shape.batch,
+        sequences: spec.packed.then_some(shape.sequences),
         q_len: shape.q_len,
         kv_len: shape.kv_len,
         num_heads: spec.num_heads,
@@ -144,7 +148,7 @@ fn visible_pairs(problem: &Problem) -> u64 {
     if inputs.mask.is_none() && inputs.attn_bias.is_none() {
         let right = if mask.causal { Some(0) } else { mask.window_right };
         let seen = |(b, i): (u32, u32)| {
-            let (at, end) = (problem.q_index(b, i), problem.kv_len(b) as i64);
+            let (at, end) = (problem.q_index(b, i), problem.keys(b, i).len() as i64);
             let first = mask.window_left.map_or(0, |left| (at - left as i64).max(0));
             let end = right.map_or(end, |right| (at + right as i64 + 1).min(end));
             (end - first).max(0) as u64
@@ -156,7 +160,7 @@ fn visible_pairs(problem: &Problem) -> u64 {
         || inputs.attn_bias.as_ref().is_some_and(|d| per_head(d.shape()));
     let (counted, times) = if differ { (heads, 1) } else { (1, heads as u64) };
     let seen = |(b, i): (u32, u32)| {
-        (0..counted).map(|h| (0..shape.kv_len).filter(|j| problem.visible(b, h, i, *j)).count() as u64).sum::<u64>()
+        (0..counted).map(|h| problem.keys(b, i).filter(|j| problem.visible(b, h, i, *j)).count() as u64).sum::<u64>()
     };
     times * rows.into_par_iter().map(seen).sum::<u64>()
 }
@@ -172,8 +176,11 @@ impl Figures {
         rows.push((
             "problem",
             format!(
-                "batch {}, q_len {}, kv_len {}; {} heads on {} kv heads, head_dim {}, v_head_dim {}, {}",
-                self.batch,
+                "{}, q_len {}, kv_len {}; {} heads on {} kv heads, head_dim {}, v_head_dim {}, {}",
+                match self.sequences {
+                    Some(n) => format!("{n} packed sequences"),
+                    None => format!("batch {}", self.batch),
+                },
                 self.q_len,
                 self.kv_len,
                 self.num_heads,

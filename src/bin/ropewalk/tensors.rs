@@ -40,6 +40,13 @@ pub const NAMES: &[Name] = &[
     name("kv_len", "[]", INTEGER, "keys in use of a longer cache; all where it is missing"),
     name("kv_lens", "[batch]", INTEGER, "keys in use of every sequence: where spec.kv_lens"),
     name(
+        "cu_seqlens_q",
+        "[sequences + 1]",
+        INTEGER,
+        "first token of every sequence in q, then q_len: where spec.packed (batch 1, sequences one after the other)",
+    ),
+    name("cu_seqlens_k", "[sequences + 1]", INTEGER, "the same in k and v, then kv_len"),
+    name(
         "bias_table",
         "[num_buckets, heads] or [heads, distances]",
         FLOAT,
@@ -61,8 +68,8 @@ pub fn help() -> String {
     text + "\n\
         q, k, v and out are laid out as --layout says: bhsd as above, bshd with heads and tokens swapped. Dimensions of\n\
         attn_bias and mask may be 1 or left out in front (2 to 4 of them). Positions must fit 32 bits. A spec file says\n\
-        itself which tensors are read. The spec of a --config reads what there is of positions, kv_lens, attn_bias and\n\
-        mask, beside the model's own mask (causal, window). All other tensors are left alone. With kv_lens the queries are\n\
+        itself which tensors are read. The spec of a --config reads what there is of positions, kv_lens, cu_seqlens,\n\
+        attn_bias and mask, beside the model's own mask (causal, window). All other tensors are left alone. With kv_lens the queries are\n\
         the last tokens of their sequence; sequences padded on the right want a mask.\n\
         The output file holds `out` (like q, in its type and layout, with v_head_dim) and `lse` [batch, heads, q_len] F32."
 }
@@ -98,6 +105,7 @@ pub fn adapt<R: Read + Seek>(spec: &mut Spec, file: &TensorFile<R>) {
         spec.positions = Positions::Ids;
     }
     spec.kv_lens = file.has("kv_lens");
+    spec.packed |= file.has("cu_seqlens_q") || file.has("cu_seqlens_k");
     spec.dense_bias |= file.has("attn_bias");
     spec.mask.dense |= file.has("mask");
 }
@@ -109,6 +117,11 @@ pub fn longest<R: Read + Seek>(file: &TensorFile<R>, layout: Layout) -> Result<u
             let last = file.integers(name, "")?.1.into_iter().max().unwrap_or(0);
             return Ok(last.max(0) as u32 + 1);
         }
+    }
+    if file.has("cu_seqlens_k") {
+        let starts = file.integers("cu_seqlens_k", "")?.1;
+        let lengths = starts.iter().zip(starts.iter().skip(1)).map(|(start, end)| end.saturating_sub(*start));
+        return Ok(lengths.max().unwrap_or(0).max(1) as u32);
     }
     for name in ["kv_lens", "kv_len"] {
         if file.has(name) {
@@ -134,6 +147,10 @@ pub fn read<R: Read + Seek>(file: &TensorFile<R>, spec: &mut Spec, layout: Layou
     let ([batch, q_len, ..], kv_len) = (q.shape(), k.shape()[1]);
     let mut inputs = Inputs::new(q, k, v);
     if spec.positions == Positions::Ids {
+        if spec.packed && q_len != kv_len && file.has("position_ids") {
+            let help = "give q_positions and k_positions: the queries of packed sequences are not the last tokens";
+            return Err(Error::input("position_ids", "is given for packed sequences", help));
+        }
         let (q_ids, k_ids) = positions(file, batch, q_len, kv_len)?;
         (inputs.q_positions, inputs.k_positions) = (Some(q_ids), Some(k_ids));
     }
@@ -141,6 +158,10 @@ pub fn read<R: Read + Seek>(file: &TensorFile<R>, spec: &mut Spec, layout: Layou
         inputs.kv_lens = Some(lengths(file, "kv_lens", batch as usize)?);
     } else if file.has("kv_len") {
         inputs.kv_len = lengths(file, "kv_len", 1)?.first().copied();
+    }
+    if spec.packed {
+        inputs.cu_seqlens_q = Some(starts(file, "cu_seqlens_q")?);
+        inputs.cu_seqlens_k = Some(starts(file, "cu_seqlens_k")?);
     }
     inputs.parameters = parameters(file, spec)?;
     let wanted = "it broadcasts to [batch, heads, q_len, kv_len]";
@@ -245,6 +266,19 @@ fn lengths<R: Read + Seek>(file: &TensorFile<R>, name: &str, n: usize) -> Result
     }
     let length = |x: &i32| u32::try_from(*x).map_err(|_| Error::input(name, format!("holds {x}"), "give 0 or more"));
     values.iter().map(length).collect()
+}
+
+/// The first token of every sequence, then the number of tokens.
+fn starts<R: Read + Seek>(file: &TensorFile<R>, name: &str) -> Result<Vec<u32>> {
+    let help = "give [sequences + 1]: the first token of every sequence, then the number of tokens";
+    let (shape, values) = file.integers(name, help)?;
+    if shape.len() != 1 {
+        return Err(wrong_shape(name, &shape, help));
+    }
+    let start = |(i, x): (usize, &i32)| {
+        u32::try_from(*x).map_err(|_| Error::input(name, format!("entry {i} is {x}"), "give 0 or more"))
+    };
+    values.iter().enumerate().map(start).collect()
 }
 
 /// What the spec's terms have learned; dimensions are checked here, since only files have them.

@@ -23,7 +23,7 @@ pub struct Args {
     /// What the shader computes
     #[arg(long, value_enum, default_value = "attention")]
     kernel: KernelName,
-    /// Sequences
+    /// Sequences; with spec.packed, --q-len and --kv-len count the tokens of all of them
     #[arg(long, value_name = "N", default_value_t = 1)]
     batch: u32,
     /// Query tokens
@@ -93,7 +93,10 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
         return crate::verdict(true);
     }
     let spec = args.source.read(Some(args.kv_len))?;
-    let mut shape = Shape::new(&spec, args.batch, args.q_len, args.kv_len);
+    let mut shape = match spec.packed {
+        true => Shape::packed(&spec, args.batch, args.q_len, args.kv_len),
+        false => Shape::new(&spec, args.batch, args.q_len, args.kv_len),
+    };
     (shape.dense, shape.mask) = ([1, 1, args.q_len, args.kv_len], [1, 1, args.q_len, args.kv_len]);
     shape.out = match args.kernel.into() {
         Kernel::RotateQ { .. } => Strides::bshd(args.q_len, spec.num_heads, spec.head_dim),
@@ -158,6 +161,8 @@ fn header(plan: &Plan, target: Target) -> String {
         ("q_positions [batch, q_len] i32", &step.q_positions),
         ("k_positions [batch, kv_len] i32", &step.k_positions),
         ("kv_lens [batch]", &step.kv_lens),
+        ("cu_seqlens_q [sequences + 1]", &step.cu_seqlens_q),
+        ("cu_seqlens_k [sequences + 1]", &step.cu_seqlens_k),
         ("mask bits [batch or 1, heads or 1, q_len or 1, ceil(kv_len / 32)]", &step.mask),
     ];
     for (name, range) in fields.iter().filter_map(|(name, range)| Some((name, range.as_ref()?))) {

@@ -1,7 +1,7 @@
 //! Cases of models: the parameters and tensors of a case become the spec that a user of that model would write.
 
 use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, finish, needs, values_of};
-use super::{operator, relative, rotation};
+use super::{operator, packed, relative, rotation};
 use crate::golden::{Entry, Golden, Parameters, Tensors};
 use ropewalk::{
     AlibiForm, Alignment, Bias, Dense, Error, Inputs, MAX_HEAD_DIM, Mask, Positions, Problem, Spec, Tensor,
@@ -20,6 +20,7 @@ pub fn build(golden: Golden) -> Build<Work> {
         Some("RotaryEmbedding") => operator::onnx_rotary(golden),
         Some(op) => needs(format!("the operator {op}")),
         None if has("x") && has("cos") => operator::ort_rotary(golden),
+        None if has("cu_seqlens_q") || has("cu_seqlens_k") => packed::attention(golden),
         None if rank("q") == Some(3) && rank("k") == Some(3) => operator::ort_attention(golden),
         None if has("q") => attention(golden),
         None if has("relative_position") => buckets(golden),
@@ -34,7 +35,6 @@ pub fn build(golden: Golden) -> Build<Work> {
 fn missing_term(golden: &Golden) -> Option<&'static str> {
     const TENSORS: &[(&str, &str)] = &[
         ("sinks", "sinks"),
-        ("cu_seqlens_q", "packed sequences"),
         ("logit_scale", "cosine attention"),
         ("relative_position_index", "a 2-D relative bias"),
         ("bias_a", "KERPLE"),

@@ -120,9 +120,7 @@ fn picture(
         _ if name.contains("qwen2_vl") || name.contains("qwen2_5_vl") => Rotary::qwen2_vl_vision(head_dim, theta)?,
         _ if name.contains("gemma4") || name.contains("gemma_4") => Rotary::gemma4_vision(head_dim, theta)?,
         _ if name.contains("llama4") || name.contains("llama_4") => Rotary::llama4_vision(head_dim, theta)?,
-        _ if p.set("ref_grid") || name.contains("eva") => {
-            Rotary::eva02(head_dim, theta, numbers(p, "ref_grid")?)?
-        }
+        _ if p.set("ref_grid") || name.contains("eva") => Rotary::eva02(head_dim, theta, numbers(p, "ref_grid")?)?,
         _ if p.0.contains_key("prefix_tokens") || name.contains("dino") => Rotary::dinov3(head_dim, theta, grid()?)?,
         _ => return needs(format!("2-D rotation of the system {system}")),
     };

@@ -346,17 +346,13 @@ pub fn bias(system: &System, options: &Options) -> Result<Heat> {
     for parameter in &parameters {
         let (rows, width) = (parameter.shape.first().copied().unwrap_or_default(), parameter.shape.iter().skip(1));
         let width = width.product::<u32>() as usize;
-        let row = |r: u32| -> Vec<f32> {
-            match parameter.name.starts_with("relative") {
-                true => (0..width).map(|e| if e == 0 { r as f32 } else { 0.0 }).collect(),
-                false => vec![r as f32; width],
-            }
-        };
+        let row =
+            |r: u32| -> Vec<f32> { (0..width).map(|e| invented(&parameter.name, r as usize, e, width)).collect() };
         inputs.parameters.insert(parameter.name.clone(), (0..rows).flat_map(row).collect());
     }
     let scores = reference::scores(&spec, &inputs)?;
     let head = scores.chunks((n * n) as usize).nth(options.head as usize).unwrap_or_default();
-    let learned = !parameters.is_empty();
+    let learned = parameters.iter().any(|p| p.name.starts_with("relative") || p.name.starts_with("bias_table"));
     let first = if tables.next().is_some() { "first " } else { "" };
     Ok(Heat {
         title: match learned {
@@ -365,12 +361,33 @@ pub fn bias(system: &System, options: &Options) -> Result<Heat> {
         },
         x: axis(&format!("key {}", place.label)),
         y: axis(&format!("query {}", place.label)),
-        value: if learned { "row r(m, n) of the learned table" } else { "added to the score" }.into(),
+        value: match (learned, parameters.is_empty()) {
+            (true, _) => "row r(m, n) of the learned table",
+            (false, true) => "added to the score",
+            (false, false) => "added to the score (invented weights)",
+        }
+        .into(),
         columns: n as usize,
         rows: n as usize,
         values: head.iter().map(|s| if s.is_finite() { *s } else { f64::NAN }).collect(),
         signed: false,
     })
+}
+
+/// Element e of row r of a learned tensor, for pictures: tables number their rows; KERPLE's heads fall more and more slowly;
+/// Swin v2's network falls with the logarithm of the offset.
+fn invented(name: &str, r: usize, e: usize, width: usize) -> f32 {
+    match name {
+        "kerple_p" | "cpb_b1" => f32::from(name == "kerple_p"),
+        "kerple_a" => 0.5f32.powi(2 * r as i32),
+        // |dy| + |dx| by rectified ones
+        "cpb_w1" => {
+            [[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]].get(r % 4).and_then(|w| w.get(e)).copied().unwrap_or(0.0)
+        }
+        "cpb_w2" => -8.0 / width as f32,
+        name if name.starts_with("relative") && e > 0 => 0.0,
+        _ => r as f32,
+    }
 }
 
 /// Where the tokens of a picture stand: one after the other, on a grid, or text around an image.

@@ -33,7 +33,10 @@ pub fn write(folder: &Path, target: Target) -> Result<usize> {
     let mut names: HashMap<String, usize> = HashMap::new();
     let mut texts = std::collections::HashSet::new();
     for v in all() {
-        let mut shape = Shape::new(&v.spec, 2, 40, 72);
+        let mut shape = match v.spec.packed {
+            true => Shape::packed(&v.spec, 3, 40, 72),
+            false => Shape::new(&v.spec, 2, 40, 72),
+        };
         shape.aligned = v.aligned;
         let mut limits = Limits::default();
         limits.rolled_loops = v.rolled_loops;
@@ -66,6 +69,7 @@ fn all() -> Vec<Variant> {
     all.extend(rotations());
     all.extend(scores());
     all.extend(sizes());
+    all.extend(packed());
     all.extend(relative());
     all
 }
@@ -238,6 +242,22 @@ fn sizes() -> Vec<Variant> {
                 (spec.head_dim, spec.v_head_dim, spec.dtype) = (head_dim, v_head_dim, dtype);
                 spec.rotary = (head_dim > 1).then(|| Rotary::new(Pairing::Half, head_dim / 2 * 2, 10_000.0));
                 all.push(Variant { kernel: ATTENTION, spec, aligned: true, rolled_loops, carry: false });
+            }
+        }
+    }
+    all
+}
+
+/// Packed sequences in every kernel, with index and given positions, dense terms, keys at once and in parts.
+fn packed() -> Vec<Variant> {
+    let mut all = Vec::new();
+    for kernel in [ATTENTION, SCORES].into_iter().chain(ROTATE).chain(IN_PLACE) {
+        for positions in [Positions::Index, Positions::Ids] {
+            for (dense, carry) in [(false, false), (true, false), (false, true)] {
+                let mut spec = rich();
+                (spec.packed, spec.positions, spec.dense_bias, spec.mask.dense) = (true, positions, dense, dense);
+                spec.bias = vec![alibi(AlibiForm::KeyFromEnd)];
+                all.push(Variant { kernel, spec, aligned: true, rolled_loops: !carry, carry });
             }
         }
     }
