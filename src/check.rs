@@ -16,6 +16,11 @@
 //! The cap is a contraction and errs by 21 u |cap| + 2 u |t| itself; ALiBi by 4 u |C|; each further term by one rounding. A and
 //! B, with S = scale sum (|q| + |v|)|e| or scale sum |k||e|: (3 u + g(d/4 + 3)) S, and what q and k lose by flushing.
 //!
+//! **The user's function** f, of which only the closure is known: |f^(s^) - f(s)| <= max |f(s + x) - f(s)| + its stated
+//! rounding r, over x in -E, -E/2, E/2, E for a score that errs by E. That is a bound where f is monotone within E of s, or
+//! smooth on that scale (E is some 1e-6 of s), or has one step there. A mask decides alike on both sides: its arguments are
+//! integers.
+//!
 //! **Weight.** exp2 errs by (3 + 2|x|) 2^-23 (WGSL), its argument by 3 u (m - s). After r later changes of the running
 //! maximum: p^ = p (1 + n_j), n_j = expm1(E_s + u (8.8 (m - s_j) + 6 + 7 r)).
 //!
@@ -30,7 +35,7 @@
 //! its own sequence.
 //!
 //! Subnormal elements may be read as 0 and results below 2^-126 flushed to 0: their sizes are added, as long as rotation makes
-//! them. Everything is
+//! them; so is what rounding to storage left off ([`Tensor::with_residual`]). Everything is
 //! multiplied by 1.01 for products of errors. Where numbers near the end of f32 make a bound meaningless,
 //! the element counts as `unbounded`, and the report says so.
 
@@ -237,7 +242,7 @@ pub fn verify(
     options: &Options,
     progress: &(dyn Fn(f64) + Sync),
 ) -> Result<Report> {
-    let problem = Problem::new(spec, inputs)?;
+    let problem = Problem::for_reference(spec, inputs)?;
     let (shape, heads, dim) = (problem.shape, spec.num_heads, spec.v_head_dim as usize);
     let wanted = shape.batch as usize * shape.q_len as usize * heads as usize;
     if gpu.out.len() != wanted * dim || gpu.lse.len() != wanted {
@@ -272,7 +277,7 @@ pub fn verify(
 
 /// Every element of out (`[batch, q_len, num_heads, v_head_dim]`) and lse (`[batch, num_heads, q_len]`).
 pub fn attention(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
-    let problem = Problem::new(spec, inputs)?;
+    let problem = Problem::for_reference(spec, inputs)?;
     let bounds = Bounds::new(&problem);
     let (batch, heads, q_len) = (problem.shape.batch, spec.num_heads, problem.shape.q_len);
     let rows: Vec<_> = rows_of(batch, heads, q_len).into_par_iter().map(|[b, h, i]| bounds.row(b, h, i)).collect();
@@ -290,7 +295,7 @@ pub fn attention(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
 
 /// Every score, `[batch, num_heads, q_len, capacity]`.
 pub fn scores(spec: &Spec, inputs: &Inputs) -> Result<Bounded> {
-    let problem = Problem::new(spec, inputs)?;
+    let problem = Problem::for_reference(spec, inputs)?;
     let bounds = Bounds::new(&problem);
     let rows = rows_of(problem.shape.batch, spec.num_heads, problem.shape.q_len);
     let row = |[b, h, i]: [u32; 3]| {
@@ -345,14 +350,18 @@ fn stored(dtype: Dtype, value: f64, bound: f64) -> f64 {
     if size > most { f64::INFINITY } else { SECOND_ORDER * bound + dtype.unit_roundoff() * size + least }
 }
 
-/// The sum of the sizes of a row's subnormals, which a device may read as 0, as long as rotation makes them.
+/// The sum of the sizes of a row's subnormals, which a device may read as 0, and of what rounding to storage left off, as long
+/// as rotation makes them.
 fn flushed(t: &Tensor, rotated: &Rotated) -> Vec<f64> {
     let [batch, len, heads, dim] = t.shape();
     let least = least_normal(t.dtype()) as f32;
     let sum = |[b, j, h]: [u32; 3]| {
         let start = t.row_start(b, j, h);
-        let lost = (start..start + dim as usize).map(|i| t.data().get(i).abs()).filter(|x| *x < least);
-        lost.map(|x| x as f64).sum::<f64>() * rotated.gain[(b * len + j) as usize]
+        let lost = |i: usize| match t.data().get(i).abs() {
+            x if x < least => x as f64 + t.residual(i).abs(),
+            _ => t.residual(i).abs(),
+        };
+        (start..start + dim as usize).map(lost).sum::<f64>() * rotated.gain[(b * len + j) as usize]
     };
     rows_of(batch, len, heads).into_par_iter().map(sum).collect()
 }
@@ -444,9 +453,16 @@ impl<'a> Bounds<'a> {
                 error += 2.0 * self.relative_largest * (q_flushed + k_flushed + UNDERFLOW * spec.head_dim as f64);
             }
             error += U * ((4.0 + terms) * (score.bias + score.relative) + terms * score.capped.abs()) + score.slack;
-            match sizes + score.bias + score.relative > HUGE {
-                true => (score.s, f64::INFINITY),
-                false => (score.s, SECOND_ORDER * error + TINY),
+            if sizes + score.bias + score.relative > HUGE || score.s > HUGE {
+                return (score.s, f64::INFINITY);
+            }
+            let error = SECOND_ORDER * error + TINY;
+            match &problem.inputs.score_mod {
+                Some(modify) => {
+                    let at = problem.score_at(b, h, i, j);
+                    (score.s, SECOND_ORDER * modify.error(score.plain, error, &at) + TINY)
+                }
+                None => (score.s, error),
             }
         };
         problem.keys(b, i).map(one).collect()
@@ -481,6 +497,7 @@ impl<'a> Bounds<'a> {
 
         let g_head = self.prepared.kv_head(h);
         let least = least_normal(spec.dtype);
+        let v_tensor = &self.prepared.problem.inputs.v;
         let (turned, kv_len) = (spec.rotates_values(), self.prepared.problem.shape.kv_len);
         let mut weights = 0.0; // N
         let mut additions = keys + 1.0 + rescales;
@@ -493,6 +510,7 @@ impl<'a> Bounds<'a> {
             let wrong = if p == 0.0 && error.is_finite() { 0.0 } else { p.max(f64::MIN_POSITIVE) * relative };
             weights += wrong;
             let (v, v_size) = self.prepared.v_row(b, g_head, j);
+            let v_start = v_tensor.row_start(b, j, g_head);
             let v_flushed = match turned {
                 true => 2.0 * self.v_flushed[((b * kv_len + j) * spec.num_kv_heads + g_head) as usize],
                 false => 0.0,
@@ -506,6 +524,7 @@ impl<'a> Bounds<'a> {
                 if v[c].abs() < least {
                     errors[c] += p * v[c].abs();
                 }
+                errors[c] += p * v_tensor.residual(v_start + c).abs();
                 if turned {
                     errors[c] += p * (self.rotation * v_size[c] as f64 + v_flushed);
                 }

@@ -1,6 +1,9 @@
 //! Chosen files and a preamble of constants -> one WGSL module. Plain concatenation: WGSL's declarations are
 //! order-free, each file comes in once, and a compiler's line number maps back to the author's file.
 
+use crate::layout::Slot;
+use crate::user::declarations;
+use std::collections::HashMap;
 use std::fmt::Write;
 
 macro_rules! shaders {
@@ -15,14 +18,14 @@ const FILES: &[(&str, &str)] = shaders! {
     "cap/none.wgsl" "cap/tanh.wgsl"
     "carry/none.wgsl" "carry/work.wgsl"
     "common/k_tile.wgsl" "common/online_softmax.wgsl" "common/params.wgsl" "common/row.wgsl" "common/score_at.wgsl"
-    "common/table4.wgsl" "common/table4_aligned.wgsl"
+    "common/table4.wgsl" "common/table4_aligned.wgsl" "common/tanh.wgsl"
     "content/bias.wgsl" "content/none.wgsl"
     "index/distance.wgsl" "index/grid.wgsl" "index/lookup.wgsl" "index/segment.wgsl" "index/streams.wgsl"
     "kernel/attention.wgsl" "kernel/rotate.wgsl" "kernel/scores.wgsl"
     "length/packed.wgsl" "length/per_sequence.wgsl" "length/shared.wgsl"
     "loops/constant.wgsl" "loops/rolled.wgsl"
     "magnitude/none.wgsl" "magnitude/xpos.wgsl"
-    "mask/bits.wgsl" "mask/left.wgsl" "mask/right.wgsl"
+    "mask/bits.wgsl" "mask/left.wgsl" "mask/right.wgsl" "mask/user.wgsl"
     "norm/none.wgsl"
     "position/ids_k.wgsl" "position/ids_k_several.wgsl" "position/ids_q.wgsl" "position/ids_q_several.wgsl"
     "position/index_k.wgsl" "position/index_q.wgsl"
@@ -30,6 +33,7 @@ const FILES: &[(&str, &str)] = shaders! {
     "rotary/half.wgsl" "rotary/half_of_halves.wgsl" "rotary/interleaved.wgsl" "rotary/interleaved_in_half_out.wgsl"
     "rotary/none.wgsl"
     "scale/none.wgsl"
+    "score_mod/none.wgsl" "score_mod/user.wgsl"
     "sequence/batched.wgsl" "sequence/packed.wgsl"
     "sink/none.wgsl"
     "storage/bf16.wgsl" "storage/f16.wgsl" "storage/f32.wgsl"
@@ -42,9 +46,24 @@ const FILES: &[(&str, &str)] = shaders! {
     "term/alibi_symmetric.wgsl" "term/dense.wgsl" "term/distance.wgsl" "term/indexed.wgsl" "term/none.wgsl"
     "term/table.wgsl"
     "token/key.wgsl" "token/query.wgsl"
+    "user/at.wgsl" "user/data.wgsl"
     "value/direct.wgsl" "value/rotated.wgsl"
     "value_term/none.wgsl" "value_term/rows.wgsl"
 };
+
+/// The text of a shader file; empty where there is none of that name.
+#[cfg(feature = "naga")]
+pub(crate) fn file(path: &str) -> &'static str {
+    FILES.iter().find(|(p, _)| *p == path).map_or("", |(_, text)| text)
+}
+
+/// Every name that some shader file declares for its module, and the file: what a user's text must leave alone.
+pub(crate) fn declared_names() -> HashMap<String, &'static str> {
+    let bindings = Slot::ALL.iter().map(|slot| (slot.name().to_string(), "(preamble)"));
+    let files =
+        FILES.iter().flat_map(|(path, text)| declarations(text).into_iter().map(|name| (name.to_string(), *path)));
+    bindings.chain(files).collect()
+}
 
 /// Who compiles the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -66,15 +85,19 @@ pub(crate) struct Composed {
 }
 
 impl Composed {
-    /// `preamble` holds constants, bindings and the glue between slots.
-    pub(crate) fn new(preamble: &str, files: &[&'static str]) -> Self {
+    /// `preamble` holds constants, bindings and the glue between slots; `texts` are the user's own, by name.
+    pub(crate) fn new(preamble: &str, files: &[&'static str], texts: &[(&'static str, &str)]) -> Self {
         let mut source = preamble.to_string();
         let mut parts = vec![(1, "(preamble)")];
-        for path in files {
-            let (path, text) = FILES.iter().find(|(p, _)| p == path).expect("plan names only files of FILES");
+        let files =
+            files.iter().map(|path| *FILES.iter().find(|(p, _)| p == path).expect("plan names only files of FILES"));
+        for (path, text) in files.chain(texts.iter().copied()) {
             let _ = write!(source, "\n// ---- {path}\n");
             parts.push((source.lines().count() + 1, path));
             source.push_str(text);
+            if !source.ends_with('\n') {
+                source.push('\n');
+            }
         }
         Composed { source, parts }
     }
@@ -111,9 +134,14 @@ mod tests {
 
     #[test]
     fn lines_map_back_to_files() {
-        let composed = Composed::new("const A = 1;\n", &["cap/none.wgsl", "term/none.wgsl"]);
+        let composed = Composed::new(
+            "const A = 1;\n",
+            &["cap/none.wgsl", "term/none.wgsl"],
+            &[("score_mod", "\n// two\nfn a() {}")],
+        );
         let line = composed.source.lines().position(|l| l.contains("fn score_terms")).expect("it is there") + 1;
         assert_eq!(composed.locate(line), ("term/none.wgsl", 2));
         assert_eq!(composed.locate(1), ("(preamble)", 1));
+        assert_eq!(composed.locate(composed.source.lines().count()), ("score_mod", 3));
     }
 }

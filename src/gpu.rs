@@ -2,6 +2,7 @@
 
 use crate::pipeline::{Buffers, Pipeline, filled, scoped};
 use crate::{Error, Inputs, Kernel, Limits, Output, Plan, Problem, Result, Slot, Spec, Step, slice};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
@@ -356,7 +357,10 @@ impl Gpu {
                 self.run_part(kernel, problem, &mut stats, &share).await?
             } else {
                 let (spec, inputs) = slice::part(problem, part)?;
-                self.run_part(kernel, &Problem::new(&spec, &inputs)?, &mut stats, &share).await?
+                let mut problem = Problem::new(&spec, &inputs)?;
+                problem.shape.first_batch = part.batch.start;
+                problem.shape.first_head = part.kv_heads.start * spec.group();
+                self.run_part(kernel, &problem, &mut stats, &share).await?
             };
             collect(part, &run);
         }
@@ -408,13 +412,17 @@ impl Gpu {
             &mut step,
         )?;
         let tables = plan.pack_tables(&inputs.parameters, inputs.angle_table.as_ref())?;
-        let dense = inputs.attn_bias.as_ref().map_or(&[][..], |d| &d.data);
+        let bias = inputs.attn_bias.as_ref().map_or(&[][..], |d| &d.data);
+        let dense: Cow<[u8]> = match inputs.user_data.as_slice() {
+            [] => Cow::Borrowed(bytemuck::cast_slice(bias)),
+            words => [bytemuck::cast_slice(bias), bytemuck::cast_slice(words)].concat().into(),
+        };
         let contents: [(Slot, &[u8]); 6] = [
             (Slot::Q, source.data().bytes()),
             (Slot::K, inputs.k.data().bytes()),
             (Slot::V, inputs.v.data().bytes()),
             (Slot::Tables, bytemuck::cast_slice(&tables)),
-            (Slot::Dense, bytemuck::cast_slice(dense)),
+            (Slot::Dense, &dense),
             (Slot::Step, bytemuck::cast_slice(&step)),
         ];
         let size_of = |slot: Slot| plan.binding(slot).map_or(0, |b| b.size);

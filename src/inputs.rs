@@ -2,7 +2,7 @@
 
 use crate::bias::{self, Place, TermData};
 use crate::packed::Packing;
-use crate::{Alignment, Angle, Error, Positions, Result, Spec, Strides, Tensor};
+use crate::{Alignment, Angle, Error, MaskMod, Positions, Result, ScoreAt, ScoreMod, Spec, Strides, Tensor, user};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -91,6 +91,12 @@ pub struct Inputs {
     pub mask: Option<Dense<bool>>,
     /// Where the rotation's angle source is `Table`.
     pub angle_table: Option<AngleTable>,
+    /// The twin of `spec.score_mod`, for the reference and the check alone.
+    pub score_mod: Option<ScoreMod>,
+    /// The twin of `spec.mask_mod`, for the reference and the check alone.
+    pub mask_mod: Option<MaskMod>,
+    /// The words that `user_u32` and `user_f32` read in `spec.score_mod` and `spec.mask_mod`; empty where they read none.
+    pub user_data: Vec<u32>,
 }
 
 impl Inputs {
@@ -112,6 +118,9 @@ impl Inputs {
             attn_bias: None,
             mask: None,
             angle_table: None,
+            score_mod: None,
+            mask_mod: None,
+            user_data: Vec::new(),
         }
     }
 }
@@ -141,6 +150,12 @@ pub struct Shape {
     pub mask: [u32; 4],
     /// Rows of the cos and sin tables, where the angle source is a table.
     pub angle_rows: u32,
+    /// Words of `user_data`, behind the dense bias in `dense`.
+    pub user_words: u32,
+    /// The sequence of a larger problem that this one begins at: what `score_mod` and `mask_mod` count from.
+    pub first_batch: u32,
+    /// The query head of a larger problem that this one begins at.
+    pub first_head: u32,
     /// Whether every tensor starts at a multiple of four elements; set it to false for odd buffer offsets.
     pub aligned: bool,
     /// The most sequences of a step, where `spec.packed`; `batch` is 1 then, `q_len` and `kv_len` count the tokens of all.
@@ -166,6 +181,9 @@ impl Shape {
             dense: [batch, spec.num_heads, q_len, kv_len],
             mask: [batch, spec.num_heads, q_len, kv_len],
             angle_rows: kv_len,
+            user_words: 0,
+            first_batch: 0,
+            first_head: 0,
             aligned: true,
             sequences: 1,
             max_seqlen_q: q_len,
@@ -299,11 +317,56 @@ impl<'a> Problem<'a> {
         shape.q = inputs.q.strides();
         shape.k = inputs.k.strides();
         shape.v = inputs.v.strides();
+        shape.user_words = Self::check_user(spec, inputs)?;
         if let Some(packing) = packing {
             shape.sequences = packing.sequences();
             [shape.max_seqlen_q, shape.max_seqlen_k] = packing.longest();
         }
         Ok(Problem { spec, inputs, shape, terms, packing })
+    }
+
+    /// The same for the reference, which runs no WGSL: it asks for the closures beside the user's functions.
+    pub(crate) fn for_reference(spec: &'a Spec, inputs: &'a Inputs) -> Result<Self> {
+        let problem = Self::new(spec, inputs)?;
+        let missing = [
+            ("score_mod", spec.score_mod.is_some() && inputs.score_mod.is_none()),
+            ("mask_mod", spec.mask_mod.is_some() && inputs.mask_mod.is_none()),
+        ];
+        match missing.iter().find(|(_, missing)| *missing) {
+            Some((name, _)) => Err(Error::input(
+                *name,
+                "has no closure beside it",
+                "set it in the inputs: the reference and the check run no WGSL",
+            )),
+            None => Ok(problem),
+        }
+    }
+
+    /// Words of the user's data.
+    fn check_user(spec: &Spec, inputs: &Inputs) -> Result<u32> {
+        let help = "set the WGSL text in the spec, or leave it out";
+        for (name, given, wanted) in [
+            ("score_mod", inputs.score_mod.is_some(), spec.score_mod.is_some()),
+            ("mask_mod", inputs.mask_mod.is_some(), spec.mask_mod.is_some()),
+        ] {
+            if given && !wanted {
+                return Err(Error::input(name, "is given, but the spec has none", help));
+            }
+        }
+        let words = u32::try_from(inputs.user_data.len()).map_err(|_| {
+            Error::input("user_data", format!("{} words", inputs.user_data.len()), "give fewer than 2^32")
+        })?;
+        match (user::reads_data(spec), words) {
+            (true, 0) => {
+                Err(Error::input("user_data", "is missing", "give the words that score_mod and mask_mod read"))
+            }
+            (false, 1..) => Err(Error::input(
+                "user_data",
+                "is given, but neither score_mod nor mask_mod reads it",
+                "read it there (user_u32, user_f32), or leave it out",
+            )),
+            _ => Ok(words),
+        }
     }
 
     fn check_lengths(spec: &Spec, inputs: &Inputs, batch: u32, capacity: u32) -> Result<()> {
@@ -494,6 +557,19 @@ impl<'a> Problem<'a> {
     pub(crate) fn parameter(&self, name: &str) -> &[f32] {
         self.inputs.parameters.get(name).map_or(&[], |v| v)
     }
+    /// Where a score stands, for the user's functions.
+    pub(crate) fn score_at(&self, b: u32, h: u32, i: u32, j: u32) -> ScoreAt {
+        let (q_index, q_pos, k_pos) = (self.q_index(b, i) as i32, self.q_position(b, i), self.k_position(b, j));
+        // packed sequences count by themselves
+        let (batch, i, j) = match self.packing {
+            Some(packing) => {
+                let (queries, keys) = packing.of_query(i);
+                (packing.sequence(i), i - queries.start, j.saturating_sub(keys.start))
+            }
+            None => (b, i, j),
+        };
+        ScoreAt { batch, head: h, i, j, q_index, q_pos, k_pos }
+    }
     /// Whether query row i of head h sees key row j.
     pub fn visible(&self, b: u32, h: u32, i: u32, j: u32) -> bool {
         let mask = &self.spec.mask;
@@ -505,5 +581,6 @@ impl<'a> Problem<'a> {
             && mask.chunk.is_none_or(|chunk| at.div_euclid(chunk as i64) == j64 / chunk as i64)
             && self.inputs.mask.as_ref().is_none_or(|m| m.get([b, h, i, j]))
             && self.inputs.attn_bias.as_ref().is_none_or(|d| d.get([b, h, i, j]) != f32::NEG_INFINITY)
+            && self.inputs.mask_mod.as_ref().is_none_or(|m| m.visible(&self.score_at(b, h, i, j)))
     }
 }

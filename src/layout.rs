@@ -80,6 +80,21 @@ pub(crate) const ROTARY_ENTRIES: usize = 2 * MAX_PAIRS;
 pub(crate) const HEAD_ENTRIES: usize = crate::MAX_HEADS as usize;
 
 impl Slot {
+    pub(crate) const ALL: [Slot; 12] = [
+        Slot::Q,
+        Slot::K,
+        Slot::V,
+        Slot::Out,
+        Slot::Work,
+        Slot::Tables,
+        Slot::Dense,
+        Slot::Step,
+        Slot::Params,
+        Slot::Chunk,
+        Slot::Rotary,
+        Slot::Heads,
+    ];
+
     /// The variable's name in the shaders.
     pub fn name(self) -> &'static str {
         match self {
@@ -186,4 +201,8 @@ pub(crate) struct Params {
     pub(crate) query_products: u32,
     pub(crate) key_products: u32,
     pub(crate) unused_end: [u32; 2],
+    pub(crate) user_offset: u32,
+    pub(crate) user_words: u32,
+    pub(crate) first_batch: u32,
+    pub(crate) first_head: u32,
 }

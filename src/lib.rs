@@ -114,7 +114,8 @@
 //!
 //! # Features
 //!
-//! - `wgpu` (default): pipelines, dispatches, `Gpu`. Without it: spec, plan, composed WGSL, bindings, reference.
+//! - `wgpu` (default): pipelines, dispatches, `Gpu`; turns on `naga`. Without it: spec, plan, composed WGSL, bindings, reference.
+//! - `naga`: plans validate a user's own `score_mod` and `mask_mod` ([`user`]); without it they refuse them.
 //! - `cli`: the program `ropewalk`.
 
 #![forbid(unsafe_code)]
@@ -149,6 +150,7 @@ mod tables;
 mod tensor;
 mod terms;
 mod tuning;
+pub mod user;
 mod variant;
 
 pub use bias::{alibi_slopes, t5_bucket};
@@ -169,6 +171,7 @@ pub use tensor::{Data, Strides, Tensor};
 pub use terms::{
     IndexMap, Norm, NormKind, Outside, Parameter, Relative, RelativeSide, Sink, Temperature, XPos, log_bucket,
 };
+pub use user::{MaskMod, ScoreAt, ScoreMod};
 
 /// Scores below this are taken as this, so that no exponent overflows: a key with such a score has weight 0 beside
 /// any key above it. (`-inf` in a dense bias is a mask.)

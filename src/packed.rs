@@ -58,6 +58,10 @@ impl<'a> Packing<'a> {
         let sequence = holder(self.q, token);
         (span(self.q, sequence), span(self.k, sequence))
     }
+    /// The sequence that a query token belongs to.
+    pub(crate) fn sequence(&self, token: u32) -> u32 {
+        holder(self.q, token) as u32
+    }
     /// The first key token of the sequence that a key token belongs to.
     pub(crate) fn start_of_key(&self, token: u32) -> u32 {
         span(self.k, holder(self.k, token)).start

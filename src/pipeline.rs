@@ -19,7 +19,7 @@ pub struct Pipeline {
 /// plan made with `shape.aligned` asks for multiples of four elements); tables and step at the device's offset alignment,
 /// 256 by default. Slots that the plan does not use are ignored.
 ///
-/// `out` receives the result, `work` (`plan.workspace_size()` bytes) lse, `tables` holds what `plan.pack_tables()` gives,
+/// `dense` holds D and, behind it, the words that the user's functions read. `out` receives the result, `work` (`plan.workspace_size()` bytes) lse, `tables` holds what `plan.pack_tables()` gives,
 /// `step` what `plan.step_layout()` says, written for every step.
 #[derive(Debug, Clone, Default)]
 pub struct Buffers<'a> {

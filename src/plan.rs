@@ -6,9 +6,10 @@ use crate::packed;
 use crate::products::Products;
 use crate::tables::TableLayout;
 use crate::tuning::{CPU_FLOP_PER_DISPATCH, CPU_LOOP_ROUNDS, GPU_FLOP_PER_DISPATCH, PRODUCT_BYTES, TILE_Q, tile_k};
+use crate::user::Cost;
 use crate::variant::{Files, label, preamble};
 use crate::{
-    Angle, AngleTable, Bias, Dense, Dtype, Error, Positions, Problem, Result, Shape, Spec, Strides, bias, phase,
+    Angle, AngleTable, Bias, Dense, Dtype, Error, Positions, Problem, Result, Shape, Spec, Strides, bias, phase, user,
 };
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -331,6 +332,11 @@ impl Plan {
         spec.validate()?;
         spec.unfinished()?;
         spec.check_streams()?;
+        let user = user::validate(spec)?;
+        if user::reads_data(spec) && shape.user_words == 0 {
+            let help = "plan for the words of user_data that score_mod and mask_mod read, 1 or more";
+            return Err(Error::spec("shape.user_words", "is 0", help));
+        }
         let source = match kernel {
             Kernel::RotateK { .. } => shape.k,
             _ => shape.q,
@@ -351,7 +357,7 @@ impl Plan {
         }
         let (mut params, step) = place(kernel, spec, shape, source, target)?;
         let products = Products::new(kernel, spec, shape, limits);
-        let (chunks, product_words) = split(kernel, spec, shape, limits, tile_k, &products)?;
+        let (chunks, product_words) = split(kernel, spec, shape, limits, tile_k, &products, user)?;
         let carry = chunks.iter().any(|c| c.keys[1] < shape.kv_len);
         let files = Files::new(spec, kernel, aligned, limits.rolled_loops, carry, products.gathered.clone());
         let element = match (kernel, aligned) {
@@ -378,7 +384,10 @@ impl Plan {
             bindings.push(slot.binding(element, size));
         }
 
-        let composed = Composed::new(&preamble(kernel, spec, tile_k, &bindings, &files.glue), &files.files);
+        let preamble = preamble(kernel, spec, tile_k, &bindings, &files.glue);
+        let texts = if kernel.rotates_only() { Vec::new() } else { user::texts(spec) };
+        user::apart(&texts, &preamble)?;
+        let composed = Composed::new(&preamble, &files.files, &texts);
         // products stand behind lse and carried state
         let Ok(query_products) = u32::try_from(base_words(kernel, spec, shape, carry)) else {
             return Err(Error::limit("work", "more than 2^32 words", "call for fewer sequences at a time"));
@@ -662,6 +671,11 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         query_products: 0,
         key_products: 0,
         unused_end: [0; 2],
+        user_offset: u32::try_from(dense_words(spec, shape))
+            .map_err(|_| Error::limit("dense", "more than 2^32 words before user_data", "broadcast the dense bias"))?,
+        user_words: shape.user_words,
+        first_batch: shape.first_batch,
+        first_head: shape.first_head,
     };
     let words = next as u32;
     let shape3 = [batch, q_len, kv_len];
@@ -699,6 +713,11 @@ fn check_packed(shape: &Shape) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Words of D; the user's stand behind it.
+fn dense_words(spec: &Spec, shape: &Shape) -> u64 {
+    if spec.dense_bias { shape.dense.iter().map(|n| *n as u64).product() } else { 0 }
 }
 
 /// Words of cos, and of sin, in `tables`.
@@ -753,7 +772,7 @@ fn binding_bytes(
             let angles = 2 * angle_words(spec, shape);
             4 * (TableLayout::new(spec).words + angles)
         }
-        Slot::Dense => 4 * matrix(shape.dense),
+        Slot::Dense => 4 * (dense_words(spec, shape) + shape.user_words as u64),
         Slot::Step => 4 * step_words as u64,
         Slot::Params => size_of::<Params>() as u64,
         Slot::Chunk => chunks as u64 * CHUNK_STRIDE,
@@ -782,7 +801,7 @@ fn lse_words(spec: &Spec, shape: &Shape) -> u64 {
 }
 
 /// The most keys of a dispatch: what the limits allow one workgroup, in whole tiles.
-fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits, tile_k: u32) -> u32 {
+fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits, tile_k: u32, user: Cost) -> u32 {
     let (q, v) = (spec.head_dim.div_ceil(4), spec.v_head_dim.div_ceil(4));
     let pairs = spec.rotary.as_ref().map_or(0, |r| r.rotary_dim / 2);
     let relative = spec.relative.len() as u32;
@@ -797,8 +816,8 @@ fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits
         Kernel::RotateQ { .. } | Kernel::RotateK { .. } => return shape.kv_len,
     };
     let rows = key_rows(kernel, spec, shape);
-    let by_rounds = limits.max_loop_rounds.saturating_sub(once) / (tile + tile_k * key);
-    let dims = spec.head_dim * (1 + relative) + spec.v_head_dim;
+    let by_rounds = limits.max_loop_rounds.saturating_sub(once) / (tile + tile_k * (key + user.rounds));
+    let dims = spec.head_dim * (1 + relative) + spec.v_head_dim + user.operations;
     let flop_per_tile = 2.0 * (TILE_Q * tile_k) as f64 * dims as f64;
     let by_flop = (limits.max_flop_per_dispatch / flop_per_tile) as u32;
     by_rounds.min(by_flop).max(1).saturating_mul(tile_k).min(rows)
@@ -821,8 +840,9 @@ fn split(
     limits: &Limits,
     tile_k: u32,
     products: &Products,
+    user: Cost,
 ) -> Result<(Vec<ChunkDispatch>, [u64; 2])> {
-    let mut keys = keys_per_dispatch(kernel, spec, shape, limits, tile_k);
+    let mut keys = keys_per_dispatch(kernel, spec, shape, limits, tile_k, user);
     if products.key > 0 {
         let fit = (PRODUCT_BYTES / 8 / products.key) as u32 / tile_k * tile_k;
         keys = keys.min(fit.max(tile_k));
@@ -835,7 +855,7 @@ fn split(
         Kernel::Attention | Kernel::Scores => (
             q_len as u64 * spec.group() as u64,
             spec.num_kv_heads,
-            2.0 * keys as f64 * (spec.head_dim + spec.v_head_dim) as f64,
+            2.0 * keys as f64 * (spec.head_dim + spec.v_head_dim + user.operations) as f64,
         ),
         Kernel::RotateQ { .. } => (q_len as u64, spec.num_heads, 20.0 * spec.head_dim as f64),
         Kernel::RotateK { .. } => (kv_len as u64, spec.num_kv_heads, 20.0 * spec.head_dim as f64),

@@ -35,7 +35,7 @@ pub struct Output<T> {
 /// # Ok::<(), ropewalk::Error>(())
 /// ```
 pub fn attention(spec: &Spec, inputs: &Inputs) -> Result<Output<f64>> {
-    let problem = Problem::new(spec, inputs)?;
+    let problem = Problem::for_reference(spec, inputs)?;
     let prepared = Prepared::new(&problem);
     let [batch, q_len, heads] = [problem.shape.batch, problem.shape.q_len, spec.num_heads];
     let rows: Vec<Row> = rows_of(batch, heads, q_len).into_par_iter().map(|[b, h, i]| prepared.row(b, h, i)).collect();
@@ -50,7 +50,7 @@ pub fn attention(spec: &Spec, inputs: &Inputs) -> Result<Output<f64>> {
 
 /// The scores that the softmax receives, `[batch, num_heads, q_len, capacity]`; -inf where masked.
 pub fn scores(spec: &Spec, inputs: &Inputs) -> Result<Vec<f64>> {
-    let problem = Problem::new(spec, inputs)?;
+    let problem = Problem::for_reference(spec, inputs)?;
     let prepared = Prepared::new(&problem);
     let rows = rows_of(problem.shape.batch, spec.num_heads, problem.shape.q_len);
     Ok(rows.into_par_iter().flat_map_iter(|[b, h, i]| prepared.scores(b, h, i)).collect())
@@ -195,6 +195,8 @@ pub(crate) struct Score {
     pub(crate) relative: f64,
     /// What closed forms of C may be off by, beyond roundings of their value.
     pub(crate) slack: f64,
+    /// Before the user's function and the floor.
+    pub(crate) plain: f64,
 }
 
 /// One query row's result.
@@ -252,7 +254,15 @@ impl<'a> Prepared<'a> {
     pub(crate) fn score(&self, b: u32, h: u32, i: u32, j: u32) -> Score {
         let (problem, spec) = (self.problem, self.problem.spec);
         if !problem.visible(b, h, i, j) {
-            return Score { s: f64::NEG_INFINITY, t: 0.0, capped: 0.0, bias: 0.0, relative: 0.0, slack: 0.0 };
+            return Score {
+                s: f64::NEG_INFINITY,
+                t: 0.0,
+                capped: 0.0,
+                bias: 0.0,
+                relative: 0.0,
+                slack: 0.0,
+                plain: 0.0,
+            };
         }
         let (q, k) = (self.q_row(b, h, i).0, self.k_row(b, self.kv_head(h), j).0);
         let t = spec.scale() * dot(q, k);
@@ -279,10 +289,14 @@ impl<'a> Prepared<'a> {
             s += d;
             bias += d.abs();
         }
+        let plain = s;
+        if let Some(modify) = problem.inputs.score_mod.as_ref().filter(|_| !s.is_nan()) {
+            s = modify.value(s, &problem.score_at(b, h, i, j));
+        }
         if s < SCORE_FLOOR {
             s = SCORE_FLOOR;
         }
-        Score { s, t, capped, bias, relative, slack }
+        Score { s, t, capped, bias, relative, slack, plain }
     }
 
     /// A and B of a score, each with the sum of the sizes of its products.

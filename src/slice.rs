@@ -27,6 +27,7 @@ pub(crate) fn parts(kernel: Kernel, problem: &Problem, limits: &Limits) -> Resul
         let angle_words = problem.inputs.angle_table.as_ref().map_or(0, |t| t.cos.len());
         let pairs = spec.rotary.as_ref().map_or(1, |r| r.rotary_dim as usize / 2);
         sized.angle_rows = (angle_words / pairs) as u32;
+        sized.user_words = problem.shape.user_words;
         Plan::new(kernel, &spec, &sized, limits).map(|_| ())
     };
     let (sequences, kv_heads) = match largest(batch, |n| fits(n, heads).is_ok()) {
@@ -107,6 +108,7 @@ pub(crate) fn part(problem: &Problem, part: &Part) -> Result<(Spec, Inputs)> {
     out.kv_lens = inputs.kv_lens.as_ref().map(|l| l[part.batch.start as usize..part.batch.end as usize].to_vec());
     out.q_positions = rows(&inputs.q_positions, q_len);
     out.k_positions = rows(&inputs.k_positions, kv_len);
+    out.user_data = inputs.user_data.clone();
     out.angle_table = inputs.angle_table.clone();
     out.attn_bias = inputs.attn_bias.as_ref().map(|d| dense_part(d, &part.batch, &heads));
     out.mask = inputs.mask.as_ref().map(|d| dense_part(d, &part.batch, &heads));

@@ -458,6 +458,12 @@ pub struct Spec {
     /// Each attends within itself; masks and positions by index count from its first token. Not together with `kv_lens`.
     #[serde(default)]
     pub packed: bool,
+    /// The user's own function of a score, WGSL: see [`user`](crate::user).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score_mod: Option<String>,
+    /// The user's own mask, WGSL: see [`user`](crate::user).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_mod: Option<String>,
 }
 
 fn f32_storage() -> Dtype {
@@ -489,6 +495,8 @@ impl Spec {
             relative: Vec::new(),
             sink: None,
             packed: false,
+            score_mod: None,
+            mask_mod: None,
         }
     }
 
@@ -709,6 +717,9 @@ impl Spec {
         if self.dense_bias {
             terms.push("D".into());
         }
+        if self.score_mod.is_some() {
+            terms.push("score_mod".into());
+        }
         if self.mask.causal {
             terms.push(
                 match self.mask.alignment {
@@ -729,6 +740,9 @@ impl Spec {
         }
         if self.sink.is_some() {
             terms.push("sink".into());
+        }
+        if self.mask_mod.is_some() {
+            terms.push("mask_mod".into());
         }
         if self.kv_lens {
             terms.push("kv_lens".into());

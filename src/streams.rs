@@ -338,7 +338,7 @@ mod tests {
         assert_eq!(llama.for_batch(2), [1, 1, 0, 1, 1, 0, 1, 2, 0, 1, 2, 0]);
         let eva = PatchPositions::eva02([4, 5], Some([16, 31])).unwrap();
         assert_eq!(eva.rows[15], 12 << 26);
-        assert_eq!(eva.columns[1], (31f32 / 5.0 * 2f32.powi(26)) as i32);
+        assert_eq!(eva.columns[1], (1f32 / 5.0 * 31.0 * 2f32.powi(26)) as i32);
         assert_eq!(PatchPositions::eva02([2, 2], None), PatchPositions::grid([2, 2]));
         let merged = PatchPositions::merged([2, 4], 2).unwrap();
         assert_eq!((merged.rows, merged.columns), (vec![0, 0, 1, 1, 0, 0, 1, 1], vec![0, 1, 0, 1, 2, 3, 2, 3]));

@@ -961,7 +961,13 @@ static SYSTEMS: &[System] = &[
         year: 2024,
         golden: &["12_sdpa/softcap_causal"],
         traps: "Loops need constant bounds; it runs after every built-in term.",
-        missing: NOT_YET,
+        spec: Some(|| {
+            small(|spec| {
+                let alibi = "fn score_mod(s: f32, at: ScoreAt) -> f32 { return s + 0.25 * f32(distance(at)); }";
+                let documents = "fn mask_mod(at: ScoreAt) -> bool { return at.i / 16u == at.j / 16u; }";
+                (spec.score_mod, spec.mask_mod) = (Some(alibi.into()), Some(documents.into()));
+            })
+        }),
         ..ROW
     },
     System {

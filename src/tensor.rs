@@ -129,6 +129,8 @@ pub struct Tensor {
     shape: [u32; 4],
     strides: Strides,
     offset: u32,
+    /// What rounding to the storage type left off, one for each element of `data`; empty: nothing.
+    residual: Vec<f32>,
 }
 
 impl Tensor {
@@ -147,7 +149,7 @@ impl Tensor {
                 "give data for every element (fewer than 2^32)",
             ));
         }
-        Ok(Tensor { data, shape, strides, offset })
+        Ok(Tensor { data, shape, strides, offset, residual: Vec::new() })
     }
     /// Contiguous `[batch, len, heads, dim]`.
     pub fn bshd(data: impl Into<Data>, shape: [u32; 4]) -> Result<Self> {
@@ -159,6 +161,33 @@ impl Tensor {
         let [batch, heads, len, dim] = shape;
         exact(data.into(), shape)
             .and_then(|d| Self::strided(d, [batch, len, heads, dim], Strides::bhsd(len, heads, dim), 0))
+    }
+    /// The tensor that was meant before its elements were rounded to storage: `residual` holds what is missing from each element of
+    /// [`Tensor::data`]. The reference computes with the sums, in f64; a GPU reads the elements alone, and
+    /// [`check`](crate::check) counts the difference.
+    ///
+    /// ```
+    /// use ropewalk::Tensor;
+    /// let third = 1.0 / 3.0f64;
+    /// let rounded = third as f32;
+    /// let tensor = Tensor::bshd(vec![rounded], [1; 4])?.with_residual(vec![(third - rounded as f64) as f32])?;
+    /// assert!((tensor.row(0, 0, 0).sum::<f64>() - third).abs() < 1e-15);
+    /// # Ok::<(), ropewalk::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Input`] where there are not as many as elements.
+    pub fn with_residual(mut self, residual: Vec<f32>) -> Result<Self> {
+        if residual.len() != self.data.len() {
+            let problem = format!("{} values for {} elements", residual.len(), self.data.len());
+            return Err(Error::input("residual", problem, "give one for each element"));
+        }
+        self.residual = residual;
+        Ok(self)
+    }
+    /// What is missing from an element of [`Tensor::data`].
+    pub(crate) fn residual(&self, i: usize) -> f64 {
+        self.residual.get(i).copied().unwrap_or(0.0) as f64
     }
     /// The elements.
     pub fn data(&self) -> &Data {
@@ -192,10 +221,10 @@ impl Tensor {
             + token as usize * s.token as usize
             + head as usize * s.head as usize
     }
-    /// One head of one token, widened exactly.
+    /// One head of one token, widened exactly, with its residual.
     pub fn row(&self, batch: u32, token: u32, head: u32) -> impl Iterator<Item = f64> + '_ {
         let start = self.row_start(batch, token, head);
-        (start..start + self.shape[3] as usize).map(|i| self.data.get(i) as f64)
+        (start..start + self.shape[3] as usize).map(|i| self.data.get(i) as f64 + self.residual(i))
     }
 }
 

@@ -5,7 +5,7 @@ use crate::plan::{Kernel, padded, table_rows};
 use crate::tables::{TableLayout, bias_name, lookup_name};
 use crate::terms::{IndexMap, Outside, RelativeSide};
 use crate::tuning::TILE_Q;
-use crate::{AlibiForm, Alignment, Angle, Bias, Dtype, Pairing, Positions, Spec, bias};
+use crate::{AlibiForm, Alignment, Angle, Bias, Dtype, Pairing, Positions, Spec, bias, user};
 use std::fmt::Write;
 
 /// The choice of files: every variant is one file in one slot.
@@ -101,8 +101,30 @@ impl<'a> Files<'a> {
         self.kv_length();
         self.relative();
         self.add(if self.spec.logits_soft_cap.is_some() { "cap/tanh.wgsl" } else { "cap/none.wgsl" }, &[]);
+        if self.spec.logits_soft_cap.is_some() {
+            self.add("common/tanh.wgsl", &[]);
+        }
         self.terms();
+        self.add(if self.spec.score_mod.is_some() { "score_mod/user.wgsl" } else { "score_mod/none.wgsl" }, &[]);
+        self.user();
         self.mask();
+    }
+
+    /// What the user's functions may call.
+    fn user(&mut self) {
+        if user::texts(self.spec).is_empty() {
+            return;
+        }
+        self.add("user/at.wgsl", &[]);
+        if user::mentions(self.spec, "distance") {
+            self.add("term/distance.wgsl", &[]);
+        }
+        if user::mentions(self.spec, "tanh_f32") {
+            self.add("common/tanh.wgsl", &[]);
+        }
+        if user::reads_data(self.spec) {
+            self.add("user/data.wgsl", &[Slot::Dense]);
+        }
     }
 
     fn rotate_source(&mut self, aligned: bool, in_place: bool) {
@@ -469,6 +491,10 @@ impl<'a> Files<'a> {
         }
         if self.spec.dense_bias {
             seen.push("dense_visible(at)");
+        }
+        if self.spec.mask_mod.is_some() {
+            self.add("mask/user.wgsl", &[]);
+            seen.push("user_visible(at)");
         }
         if seen.is_empty() {
             seen.push("true");

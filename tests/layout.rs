@@ -98,6 +98,18 @@ fn axes() -> Vec<Vec<Change>> {
             s.bias.push(Bias::Indexed { index: IndexMap::Grid { height: 4, width: 4, class: false } });
             s.positions = Positions::Ids;
         }],
+        vec![
+            |_, _, _| (),
+            |s, _, _| s.score_mod = Some("\nfn score_mod(s: f32, at: ScoreAt) -> f32 {\n    return -s;\n}".into()),
+            |spec, shape, _| {
+                let value = "tanh_f32(s) + user_f32(at.j) * f32(distance(at))";
+                spec.score_mod = Some(format!("fn score_mod(s: f32, at: ScoreAt) -> f32 {{ return {value}; }}"));
+                shape.user_words = 3;
+            },
+        ],
+        vec![|_, _, _| (), |s, _, _| {
+            s.mask_mod = Some("fn mask_mod(at: ScoreAt) -> bool {\n    return at.k_pos > 3;\n}\n".into())
+        }],
     ]
 }
 
@@ -338,6 +350,15 @@ fn lines_map_back_to_files() {
             let (file, at) = plan.locate(n + 1);
             // the separators between files belong to nobody
             if file == "(preamble)" || line.is_empty() || line.starts_with("// ---- ") {
+                continue;
+            }
+            let own = match file {
+                "score_mod" => plan.spec().score_mod.as_deref(),
+                "mask_mod" => plan.spec().mask_mod.as_deref(),
+                _ => None,
+            };
+            if let Some(own) = own {
+                assert_eq!(own.lines().nth(at - 1), Some(line), "{}: line {at} of {file}", plan.label());
                 continue;
             }
             let text = read.entry(file).or_insert_with(|| std::fs::read_to_string(folder.join(file)).expect("a file"));

@@ -418,3 +418,28 @@ fn every_mutation_breaks_a_bound() {
         assert!(failures(&swapped).1 > 0, "lse of the wrong sequence");
     }
 }
+
+/// A sample of rows holds both sides of every sequence's start.
+#[test]
+fn a_sample_looks_at_the_edges_of_sequences() {
+    let mut spec = Spec::new(2, 1, 8);
+    (spec.packed, spec.mask) = (true, Mask::causal());
+    let mut inputs = inputs(&spec, 1, 3000, 3000, 40);
+    let starts = [0, 700, 1234, 1234, 3000];
+    (inputs.cu_seqlens_q, inputs.cu_seqlens_k) = (Some(starts.to_vec()), Some(starts.to_vec()));
+    let exact = reference::attention(&spec, &inputs).unwrap();
+    let narrow = |values: &[f64]| values.iter().map(|x| *x as f32).collect::<Vec<_>>();
+    let right = Output { out_shape: exact.out_shape, out: narrow(&exact.out), lse: narrow(&exact.lse) };
+    let mut options = check::Options::default();
+    (options.max_flop, options.min_rows) = (1.0, 400);
+    let report = |output: &Output<f32>| check::verify(&spec, &inputs, output, &options, &|_| ()).unwrap();
+    assert!(report(&right).passed() && report(&right).sampled());
+    for token in [0, 699, 700, 1233, 1234, 2999] {
+        let mut wrong = right.clone();
+        for h in 0..2 {
+            wrong.lse[h * 3000 + token] += 0.01;
+        }
+        // the first and the last row are of one head
+        assert!(!report(&wrong).passed(), "token {token}");
+    }
+}

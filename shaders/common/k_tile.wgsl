@@ -36,7 +36,7 @@ fn q_row(batch: u32, i: u32, head: u32) -> u32 {
     return params.q_offset + tensor_batch(batch) * params.q_batch + q_token(batch, i) * params.q_token + head * params.q_head;
 }
 
-// s = cap(q . k) + terms, for the key in row `slot` of the tile; HEAD_CHUNKS additions deep, then two.
+// s = score_mod(cap(q . k) + terms), for the key in row `slot` of the tile; HEAD_CHUNKS additions deep, then two.
 fn score(q_rotated: ptr<function, Row>, q_rows: ptr<function, QueryRows>, slot: u32, at: ScoreAt) -> f32 {
     var sum = vec4<f32>(0.0);
     for (var c = 0u; c < head_padded(); c += 4u) {
@@ -48,7 +48,7 @@ fn score(q_rotated: ptr<function, Row>, q_rows: ptr<function, QueryRows>, slot: 
     }
     let t = (sum.x + sum.y) + (sum.z + sum.w);
     if (is_nan(t)) { return t; }                             // a driver's comparisons in cap may lose it
-    let s = cap(t) + relative_terms(q_rows, at) + score_terms(at);
+    let s = modified_score(cap(t) + relative_terms(q_rows, at) + score_terms(at), at);
     if (is_nan(s)) { return s; }
     return max(s, SCORE_FLOOR);                              // finite, so that no exponent overflows
 }

@@ -15,6 +15,7 @@ struct Params {
     step_q_segments: u32, step_k_segments: u32, batches: u32,      // words in `step`; sequences of the tensors
     step_cu_q: u32, step_cu_k: u32, gate_offset: u32, unused_u: u32,
     query_products: u32, key_products: u32, unused_a: u32, unused_b: u32,  // words in `work`
+    user_offset: u32, user_words: u32, first_batch: u32, first_head: u32,    // words in `dense`; where a part of a problem begins
 }
 
 // Which part of the grid this dispatch covers.

@@ -2,8 +2,9 @@
 
 use super::Op;
 use crate::{
-    AlibiForm, Alignment, Angle, AngleTable, Bias, Data, Dense, Dtype, Frequencies, IndexMap, Inputs, Mask, Outside,
-    Pairing, Positions, Relative, RelativeSide, Result, Rotary, Spec, Strides, Tensor, XPos,
+    AlibiForm, Alignment, Angle, AngleTable, Bias, Data, Dense, Dtype, Frequencies, IndexMap, Inputs, Mask, MaskMod,
+    Outside, Pairing, Positions, Relative, RelativeSide, Result, Rotary, ScoreAt, ScoreMod, Spec, Strides, Tensor,
+    XPos,
 };
 use std::f64::consts::{FRAC_PI_4, TAU};
 
@@ -26,6 +27,9 @@ pub(super) struct Draft {
     mask: [bool; 4],
     hidden: Hidden,
     values: Values,
+    score_mod: Option<ScoreMod>,
+    mask_mod: Option<MaskMod>,
+    user_data: Vec<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -102,6 +106,8 @@ pub(super) enum Group {
     Streams,
     XPos,
     RotatedValues,
+    OwnScore,
+    OwnMask,
 }
 
 impl Group {
@@ -128,8 +134,9 @@ impl Group {
 
 pub(super) const DEVIATIONS: &[Deviation] = {
     use Group::{
-        Angle as A, Bias as B, Cap, Dense as D, Dims, Heads, Layout as L, Length, Mask as M, Model, Positions as P,
-        Relative as E, Rotary as R, RotatedValues as RV, Scale, Streams as S, Values as V, Window as W, XPos as X,
+        Angle as A, Bias as B, Cap, Dense as D, Dims, Heads, Layout as L, Length, Mask as M, Model, OwnMask as OM,
+        OwnScore as O, Positions as P, Relative as E, Rotary as R, RotatedValues as RV, Scale, Streams as S,
+        Values as V, Window as W, XPos as X,
     };
     const fn d(group: Group, name: &'static str, apply: fn(&mut Draft)) -> Deviation {
         Deviation { group, name, apply }
@@ -344,8 +351,29 @@ pub(super) const DEVIATIONS: &[Deviation] = {
         d(X, "xpos-far", |c| c.spec.xpos(XPos::new(64.0, 3))),
         //
         d(RV, "rotated-values", |c| c.rotate_values()),
+        //
+        d(O, "own-score", Draft::own_score),
+        d(OM, "own-mask", Draft::own_mask),
     ]
 };
+
+/// A soft cap, a loop over data, a slope for every other head.
+const OWN_SCORE: &str = "fn my_sum(at: ScoreAt) -> f32 {
+    var sum = 0.0;
+    for (var n = 0u; n < 3u; n++) { sum += user_f32(n) * f32((at.i + n * at.j) & 7u); }
+    return sum;
+}
+fn score_mod(s: f32, at: ScoreAt) -> f32 {
+    let far = f32(clamp(distance(at), -50, 50));
+    return 20.0 * tanh_f32(s / 20.0) + my_sum(at) + user_f32(3u + (at.batch + at.head) % 2u) * far;
+}
+";
+
+/// A stripe of keys, another for every head.
+const OWN_MASK: &str = "fn mask_mod(at: ScoreAt) -> bool {
+    return (at.i + 2u * at.j + at.head + 3u * at.batch) % 5u != 1u && (at.q_index != 7 || at.k_pos != at.q_pos);
+}
+";
 
 impl Spec {
     fn theta(&mut self, theta: f64) {
@@ -397,9 +425,33 @@ impl Draft {
             mask: [true; 4],
             hidden: Hidden::Some,
             values: Values::Noise,
+            score_mod: None,
+            mask_mod: None,
+            user_data: Vec::new(),
         };
         draft.model(4, 2, 64, Pairing::Half, 64);
         draft
+    }
+
+    fn own_score(&mut self) {
+        let words = [0.1f32, 0.2, -0.3, 0.25, -0.0625];
+        self.spec.score_mod = Some(OWN_SCORE.into());
+        self.user_data = words.iter().map(|x| x.to_bits()).collect();
+        let function = move |s: f64, at: &ScoreAt| {
+            let word = |n: u32| words.get(n as usize).copied().unwrap_or(0.0) as f64;
+            let sum: f64 = (0..3).map(|n| word(n) * ((at.i + n * at.j) & 7) as f64).sum();
+            20.0 * (s / 20.0).tanh() + sum + word(3 + (at.batch + at.head) % 2) * at.distance().clamp(-50, 50) as f64
+        };
+        // the cap as check.rs bounds it; of the rest, at most 4.2 and 12.5 in size, six roundings
+        let unit = 2f64.powi(-24);
+        let rounding = move |s: f64, _: f64, _: &ScoreAt| unit * (24.0 * s.abs().min(20.0) + 6.0 * (20.0 + 4.2 + 12.5));
+        self.score_mod = Some(ScoreMod::new(0.0, function).with_rounding(rounding));
+    }
+    fn own_mask(&mut self) {
+        self.spec.mask_mod = Some(OWN_MASK.into());
+        self.mask_mod = Some(MaskMod::new(|at| {
+            (at.i + 2 * at.j + at.head + 3 * at.batch) % 5 != 1 && (at.q_index != 7 || at.k_pos != at.q_pos)
+        }));
     }
 
     fn unrotated(&mut self, heads: u32, kv_heads: u32, head_dim: u32) -> &mut Spec {
@@ -543,6 +595,8 @@ impl Draft {
             inputs.q_segments = ids(self.batch * self.q_len);
             inputs.k_segments = ids(self.batch * self.capacity);
         }
+        (inputs.score_mod, inputs.mask_mod) = (self.score_mod.clone(), self.mask_mod.clone());
+        inputs.user_data = self.user_data.clone();
         if let Some(pairs) = table {
             let mut random = self.random(Stream::Angles);
             let mut values = || (0..rows as usize * pairs).map(|_| random.noise()).collect();

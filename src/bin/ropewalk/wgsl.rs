@@ -20,6 +20,9 @@ pub struct Args {
     /// Write every distinct shader of a product of specs to DIR instead, one file each
     #[arg(long, value_name = "DIR", group = "source")]
     variants: Option<PathBuf>,
+    /// Words of user_data, for a spec whose score_mod or mask_mod reads them
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    user_words: u32,
     /// What the shader computes
     #[arg(long, value_enum, default_value = "attention")]
     kernel: KernelName,
@@ -98,6 +101,7 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
         false => Shape::new(&spec, args.batch, args.q_len, args.kv_len),
     };
     (shape.dense, shape.mask) = ([1, 1, args.q_len, args.kv_len], [1, 1, args.q_len, args.kv_len]);
+    shape.user_words = args.user_words;
     shape.out = match args.kernel.into() {
         Kernel::RotateQ { .. } => Strides::bshd(args.q_len, spec.num_heads, spec.head_dim),
         Kernel::RotateK { .. } => Strides::bshd(args.kv_len, spec.num_kv_heads, spec.head_dim),

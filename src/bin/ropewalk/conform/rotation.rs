@@ -265,8 +265,8 @@ pub fn values(t: &mut Tensors, spec: &Spec, inputs: &Inputs, v_shape: [u32; 4]) 
     Ok(Some(Probe { label: "values", spec: spec_of_v, inputs: of_v, expects }))
 }
 
-/// DeepSeek's latent attention: k and v from what the cache holds, in f64, rounded to f32 once. Keys end with the rotary part that all heads
-/// share. The listed v joins the tables.
+/// DeepSeek's latent attention: k and v from what the cache holds, in f64. Keys end with the rotary part that all heads share. The
+/// listed v joins the tables.
 pub fn expand_latent(mut golden: Golden, tables: &mut Vec<Table>) -> Build<Golden> {
     let (p, t) = (&golden.parameters, &mut golden.tensors);
     let Some(latent) = t.take("c_kv") else { return Ok(golden) };
@@ -310,10 +310,8 @@ pub fn expand_latent(mut golden: Golden, tables: &mut Vec<Table>) -> Build<Golde
         let (name, tolerance) = ("expected_v".into(), Tolerance::DOUBLE);
         tables.push(Table { name, computed: v.clone(), listed, tolerance });
     }
-    let entry = |values: Vec<f64>, dim: usize| Entry {
-        shape: vec![batch, heads, len, dim],
-        values: Values::Float(values.iter().map(|x| *x as f32).collect::<Vec<f32>>().into()),
-    };
+    let entry =
+        |values: Vec<f64>, dim: usize| Entry { shape: vec![batch, heads, len, dim], values: Values::Double(values) };
     t.0.insert("k".into(), entry(k, nope + rope));
     t.0.insert("v".into(), entry(v, v_dim));
     Ok(golden)
