@@ -541,8 +541,7 @@ fn packed_sequences_count_from_their_own_start() {
     (spec.packed, spec.mask) = (true, Mask::causal());
     let mut inputs = inputs(&spec, 1, 23, 40, 12);
     (inputs.cu_seqlens_q, inputs.cu_seqlens_k) = (Some(vec![0, 5, 5, 23]), Some(vec![0, 9, 12, 40]));
-    inputs.score_mod =
-        Some(ScoreMod::new(3.0, |s, at| s + ((at.batch + 1) * (at.i + 2 * at.j) % 11) as f64 * 0.25));
+    inputs.score_mod = Some(ScoreMod::new(3.0, |s, at| s + ((at.batch + 1) * (at.i + 2 * at.j) % 11) as f64 * 0.25));
     inputs.mask_mod = Some(MaskMod::new(|at| (at.i + at.j + at.batch) % 4 != 3));
     agree(&spec, &inputs);
     inputs.mask_mod = Some(MaskMod::new(|at| (at.i + at.j) % 4 != 3));
