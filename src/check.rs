@@ -370,7 +370,7 @@ pub(crate) fn stored(dtype: Dtype, value: f64, bound: f64) -> f64 {
 
 /// What each row loses of its elements (the sum of sizes, as in [`flushed`]) and, relative to it, of its length on the way through
 /// a norm; infinite where nothing can be said.
-fn lost(problem: &Problem, t: &Tensor, factors: &[f32], flushed: &[f64], weights: &str) -> Vec<[f64; 2]> {
+fn lost(problem: &Problem, t: &Tensor, rotated: &Rotated, flushed: &[f64], weights: &str) -> Vec<[f64; 2]> {
     let Some(norm) = &problem.spec.norm else { return flushed.iter().map(|f| [*f, 0.0]).collect() };
     let [batch, len, heads, dim] = t.shape();
     let least = least_normal(t.dtype());
@@ -378,27 +378,24 @@ fn lost(problem: &Problem, t: &Tensor, factors: &[f32], flushed: &[f64], weights
         true => problem.parameter(weights).iter().fold(0.0f32, |m, w| m.max(w.abs())) as f64,
         false => 1.0,
     };
-    // how far a rotation before the norm lengthens a row
-    let table =
-        problem.inputs.angle_table.iter().flat_map(|t| t.cos.iter().zip(&t.sin).map(|(c, s)| c.hypot(*s) as f64));
-    let factor = problem.spec.rotary.as_ref().map_or(1.0, |r| r.attention_factor.abs());
-    let longer = if norm.after_rotation { table.fold(1.0, f64::max) * factor.max(1.0) } else { 1.0 };
     let of_mean = if norm.kind == NormKind::Rms { dim as f64 } else { 1.0 };
     let one = |(([b, j, h], factor), flushed): (([u32; 3], &f32), &f64)| {
         let start = t.row_start(b, j, h);
-        let sizes = || (start..start + dim as usize).map(|i| t.data().get(i).abs() as f64);
-        let largest = sizes().fold(0.0, f64::max);
-        let off = sizes().filter(|x| *x < least).map(|x| x * x).sum::<f64>();
-        let off = off * (longer * *factor as f64).powi(2) / (2.0 * of_mean);
+        // how far a rotation before the norm lengthens a row
+        let longer = if norm.after_rotation { rotated.gain[(b * len + j) as usize] } else { 1.0 };
+        let sizes = || (start..start + dim as usize).map(|i| (t.data().get(i).abs() as f64, t.residual(i).abs()));
+        let largest = sizes().fold(0.0, |m, (x, _)| f64::max(m, x));
+        let square = |(x, residual): (f64, f64)| if x < least { (x + residual).powi(2) } else { 2.0 * x * residual };
+        let off = sizes().map(square).sum::<f64>() * (longer * *factor as f64).powi(2) / (2.0 * of_mean);
         let small = largest > 0.0 && largest.max(norm.least()) < 1e-30;
         if small || (norm.after_rotation && largest * longer > HUGE) || off > 0.01 {
             return [f64::INFINITY; 2];
         }
-        let gain = *factor as f64 * weight * longer;
-        [gain * flushed + UNDERFLOW * dim as f64 * (gain + 16.0 * (1.0 + weight)), off]
+        let gain = *factor as f64 * weight;
+        [gain * flushed + UNDERFLOW * dim as f64 * (gain * longer + 16.0 * (1.0 + weight)), off]
     };
     let rows = rows_of(batch, len, heads);
-    rows.into_iter().zip(factors).zip(flushed).map(one).collect()
+    rows.into_iter().zip(&rotated.factors).zip(flushed).map(one).collect()
 }
 
 /// The sum of the sizes of a row's subnormals, which a device may read as 0, and of what rounding to storage left off, as long
@@ -470,8 +467,8 @@ impl<'a> Bounds<'a> {
         Bounds {
             tile_k: tile_k(problem.spec, crate::Limits::default().max_workgroup_storage) as usize,
             rotation,
-            q_lost: lost(problem, &problem.inputs.q, &prepared.q.factors, &q_flushed, "q_norm"),
-            k_lost: lost(problem, &problem.inputs.k, &prepared.k.factors, &k_flushed, "k_norm"),
+            q_lost: lost(problem, &problem.inputs.q, &prepared.q, &q_flushed, "q_norm"),
+            k_lost: lost(problem, &problem.inputs.k, &prepared.k, &k_flushed, "k_norm"),
             q_flushed,
             k_flushed,
             v_flushed: flushed(&problem.inputs.v, &prepared.v),

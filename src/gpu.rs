@@ -407,7 +407,7 @@ impl Gpu {
             &mut step,
         )?;
         let tables = plan.pack_tables(&inputs.parameters, inputs.angle_table.as_ref())?;
-        // D (or the decays of linear attention), the user's words, gates
+        // D or decay, the user's words, gates
         let decay = inputs.decay.as_deref().unwrap_or_default();
         let bias = inputs.attn_bias.as_ref().map_or(decay, |d| &d.data);
         let gates: Vec<f32> = inputs.gates.iter().flatten().map(|g| *g as f32).collect();

@@ -107,6 +107,11 @@
 //! 7.8e-3 rad at position 131 072 (theta 10 000). No use is made of the driver's sin, cos, pow or tanh. [`check`] derives
 //! a bound for every element of a result, and says with which probability a right kernel stays within it.
 //!
+//! # Systems
+//!
+//! [`systems`] lists every positional system with its terms, source and traps; [`guide`] derives the equation and reads RoPE
+//! as a number in base beta.
+//!
 //! # Features
 //!
 //! - `wgpu` (default): pipelines, dispatches, `Gpu`; turns on `naga`. Without it: spec, plan, composed WGSL, bindings, reference.
@@ -123,6 +128,8 @@ mod compose;
 mod config;
 mod embed;
 mod error;
+#[doc = include_str!("../docs/equation.md")]
+pub mod guide {}
 #[cfg(feature = "wgpu")]
 mod gpu;
 mod inputs;
@@ -140,6 +147,7 @@ mod scaling;
 mod slice;
 mod spec;
 mod streams;
+pub mod systems;
 mod tables;
 mod tensor;
 mod terms;

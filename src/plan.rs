@@ -147,12 +147,12 @@ pub struct StepLayout {
     mask_shape: [u32; 4],
     #[serde(skip)]
     shape: [u32; 3],
-    /// Rows of a table that every q position must be one of.
-    #[serde(skip)]
-    rows: Option<u32>,
     /// `max_seqlen_q` and `max_seqlen_k` of the shape.
     #[serde(skip)]
     max_seqlens: [u32; 2],
+    /// Rows of a table that every q position must be one of.
+    #[serde(skip)]
+    rows: Option<u32>,
 }
 
 /// The values of one step, as [`StepLayout::write`] takes them.
@@ -189,16 +189,16 @@ impl StepLayout {
             q_positions: Some(8..words),
             k_positions: None,
             q_segments: None,
+            cu_seqlens_q: None,
+            cu_seqlens_k: None,
+            max_seqlens: [0; 2],
             k_segments: None,
             streams: 1,
             kv_lens: None,
-            cu_seqlens_q: None,
-            cu_seqlens_k: None,
             mask: None,
             mask_shape: [1; 4],
             shape: [batch, len, 0],
             rows,
-            max_seqlens: [len, 0],
         }
     }
 
@@ -764,8 +764,8 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         streams,
         mask_shape: shape.mask,
         shape: shape3,
-        rows: None,
         max_seqlens: [shape.max_seqlen_q, shape.max_seqlen_k],
+        rows: None,
     };
     Ok((params, layout))
 }

@@ -187,7 +187,7 @@ impl Rotary {
                 "give an even number of elements, 2 or more: rotation acts on pairs",
             ));
         }
-        if self.pairing == Pairing::HalfOfHalves && r % 4 != 0 {
+        if self.pairing == Pairing::HalfOfHalves && !r.is_multiple_of(4) {
             return Err(Error::spec(
                 "rotary.rotary_dim",
                 format!("is {r}"),

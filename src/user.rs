@@ -101,6 +101,8 @@ impl ScoreAt {
     }
 }
 
+/// A score's twin.
+type Function = Arc<dyn Fn(f64, &ScoreAt) -> f64 + Send + Sync>;
 /// How far a shader's `score_mod` may be from its closure at the same s.
 type Rounding = Arc<dyn Fn(f64, f64, &ScoreAt) -> f64 + Send + Sync>;
 
@@ -115,7 +117,7 @@ type Rounding = Arc<dyn Fn(f64, f64, &ScoreAt) -> f64 + Send + Sync>;
 /// ```
 #[derive(Clone)]
 pub struct ScoreMod {
-    function: Arc<dyn Fn(f64, &ScoreAt) -> f64 + Send + Sync>,
+    function: Function,
     rounding: Rounding,
 }
 
@@ -237,6 +239,7 @@ impl Role {
             Role::Mask => "mask_mod",
         }
     }
+    #[cfg(feature = "naga")]
     fn signature(self) -> &'static str {
         match self {
             Role::Score => "fn score_mod(s: f32, at: ScoreAt) -> f32",

@@ -116,6 +116,23 @@ impl<'a> Files<'a> {
         self.mask();
     }
 
+    /// What the user's functions may call.
+    fn user(&mut self) {
+        if user::texts(self.spec).is_empty() {
+            return;
+        }
+        self.add("user/at.wgsl", &[]);
+        if user::mentions(self.spec, "distance") {
+            self.add("term/distance.wgsl", &[]);
+        }
+        if user::mentions(self.spec, "tanh_f32") {
+            self.add("common/tanh.wgsl", &[]);
+        }
+        if user::reads_data(self.spec) {
+            self.add("user/data.wgsl", &[Slot::Dense]);
+        }
+    }
+
     fn linear(&mut self, aligned: bool, rolled_loops: bool) {
         let Some(linear) = &self.spec.linear else { return };
         self.add("kernel/linear.wgsl", &[Slot::Work]);
@@ -165,23 +182,6 @@ impl<'a> Files<'a> {
                 self.add("feature/softmax.wgsl", &[]);
                 self.table4();
             }
-        }
-    }
-
-    /// What the user's functions may call.
-    fn user(&mut self) {
-        if user::texts(self.spec).is_empty() {
-            return;
-        }
-        self.add("user/at.wgsl", &[]);
-        if user::mentions(self.spec, "distance") {
-            self.add("term/distance.wgsl", &[]);
-        }
-        if user::mentions(self.spec, "tanh_f32") {
-            self.add("common/tanh.wgsl", &[]);
-        }
-        if user::reads_data(self.spec) {
-            self.add("user/data.wgsl", &[Slot::Dense]);
         }
     }
 

@@ -531,6 +531,23 @@ fn parts_count_sequences_and_heads_from_the_whole() {
     }
 }
 
+/// Sequences that lie one after the other: `batch` is the sequence, i and j count in it.
+#[test]
+fn packed_sequences_count_from_their_own_start() {
+    let mut spec = with_score(
+        "fn score_mod(s: f32, at: ScoreAt) -> f32 { return s + f32((at.batch + 1u) * (at.i + 2u * at.j) % 11u) * 0.25; }",
+    );
+    spec.mask_mod = Some("fn mask_mod(at: ScoreAt) -> bool { return (at.i + at.j + at.batch) % 4u != 3u; }".into());
+    (spec.packed, spec.mask) = (true, Mask::causal());
+    let mut inputs = inputs(&spec, 1, 23, 40, 12);
+    (inputs.cu_seqlens_q, inputs.cu_seqlens_k) = (Some(vec![0, 5, 5, 23]), Some(vec![0, 9, 12, 40]));
+    inputs.score_mod = Some(ScoreMod::new(3.0, |s, at| s + ((at.batch + 1) * (at.i + 2 * at.j) % 11) as f64 * 0.25));
+    inputs.mask_mod = Some(MaskMod::new(|at| (at.i + at.j + at.batch) % 4 != 3));
+    agree(&spec, &inputs);
+    inputs.mask_mod = Some(MaskMod::new(|at| (at.i + at.j) % 4 != 3));
+    differ(&spec, &inputs);
+}
+
 /// As many rounds as a text may make, over more keys than a dispatch may then hold on a software adapter.
 #[test]
 fn long_loops_are_cut_and_repeat_to_the_bit() {

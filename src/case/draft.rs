@@ -121,7 +121,7 @@ impl Group {
     pub(super) fn matters_to(self, op: Op) -> bool {
         match op {
             Op::Attention => self != Group::Linear,
-            Op::Scores => !matches!(self, Group::Values | Group::Linear | Group::Sink),
+            Op::Scores => !matches!(self, Group::Values | Group::Sink | Group::Linear),
             Op::Linear => matches!(
                 self,
                 Group::Heads
@@ -152,7 +152,7 @@ impl Group {
 
 pub(super) const DEVIATIONS: &[Deviation] = {
     use Group::{
-        Angle as A, Bias as B, Cap, Dense as D, Dims, Factor, Heads, Layout as L, Length, Linear as LA, Mask as M,
+        Angle as A, Bias as B, Cap, Dense as D, Dims, Factor, Heads, Layout as L, Length, Linear as LI, Mask as M,
         Model, Norm as N, OwnMask as OM, OwnScore as O, Positions as P, Relative as E, Rotary as R,
         RotatedValues as RV, Scale, Sink as SK, Streams as S, Values as V, Window as W, XPos as X,
     };
@@ -435,33 +435,32 @@ pub(super) const DEVIATIONS: &[Deviation] = {
         //
         d(SK, "sink-zero", |c| c.spec.sink = Some(Sink::Zero)),
         d(SK, "sink", |c| c.spec.sink = Some(Sink::Learned)),
-        //
-        d(LA, "linear-bidirectional", |c| {
+        d(LI, "linear-bidirectional", |c| {
             c.roformer();
             c.spec.mask.causal = false;
         }),
-        d(LA, "linear-plain", |c| {
+        d(LI, "linear-plain", |c| {
             c.linear(FeatureMap::Identity);
         }),
-        d(LA, "linear-normalized", |c| {
+        d(LI, "linear-normalized", |c| {
             c.linear(FeatureMap::Elu).normalizer = Some(Normalizer::new(1e-6, 1e-3));
         }),
-        d(LA, "linear-performer", |c| {
+        d(LI, "linear-performer", |c| {
             let normalizer = Some(Normalizer::new(0.0, 1e-6));
             c.linear(FeatureMap::Softmax { count: 37, eps: 1e-4 }).normalizer = normalizer;
         }),
-        d(LA, "linear-performer-bidirectional", |c| {
+        d(LI, "linear-performer-bidirectional", |c| {
             let normalizer = Some(Normalizer::new(0.0, 0.0));
             c.linear(FeatureMap::Softmax { count: 64, eps: 1e-4 }).normalizer = normalizer;
             c.spec.mask.causal = false;
         }),
-        d(LA, "linear-retention", |c| c.linear(FeatureMap::Identity).decay = Some(Decay::Retention)),
-        d(LA, "linear-token", |c| c.linear(FeatureMap::Identity).decay = Some(Decay::Token)),
-        d(LA, "linear-feature", |c| {
+        d(LI, "linear-retention", |c| c.linear(FeatureMap::Identity).decay = Some(Decay::Retention)),
+        d(LI, "linear-token", |c| c.linear(FeatureMap::Identity).decay = Some(Decay::Token)),
+        d(LI, "linear-feature", |c| {
             let linear = c.linear(FeatureMap::Elu);
             (linear.decay, linear.initial_state) = (Some(Decay::Feature), true);
         }),
-        d(LA, "linear-state", |c| {
+        d(LI, "linear-state", |c| {
             c.roformer();
             c.spec.linear.iter_mut().for_each(|l| l.initial_state = true);
         }),
@@ -551,17 +550,6 @@ impl Draft {
         draft
     }
 
-    /// Linear attention with a feature map.
-    fn linear(&mut self, features: FeatureMap) -> &mut Linear {
-        self.spec.linear.insert(Linear::new(features))
-    }
-    /// Elu features, rotated behind the map, with a denominator.
-    pub(super) fn roformer(&mut self) {
-        let rotate = self.spec.rotary.is_some();
-        let linear = self.linear(FeatureMap::Elu);
-        (linear.rotate_features, linear.normalizer) = (rotate, Some(Normalizer::new(0.0, 0.0)));
-    }
-
     fn own_score(&mut self) {
         let words = [0.1f32, 0.2, -0.3, 0.25, -0.0625];
         self.spec.score_mod = Some(OWN_SCORE.into());
@@ -581,6 +569,16 @@ impl Draft {
         self.mask_mod = Some(MaskMod::new(|at| {
             (at.i + 2 * at.j + at.head + 3 * at.batch) % 5 != 1 && (at.q_index != 7 || at.k_pos != at.q_pos)
         }));
+    }
+    /// Linear attention with a feature map.
+    fn linear(&mut self, features: FeatureMap) -> &mut Linear {
+        self.spec.linear.insert(Linear::new(features))
+    }
+    /// Elu features, rotated behind the map, with a denominator.
+    pub(super) fn roformer(&mut self) {
+        let rotate = self.spec.rotary.is_some();
+        let linear = self.linear(FeatureMap::Elu);
+        (linear.rotate_features, linear.normalizer) = (rotate, Some(Normalizer::new(0.0, 0.0)));
     }
 
     fn unrotated(&mut self, heads: u32, kv_heads: u32, head_dim: u32) -> &mut Spec {
@@ -742,12 +740,12 @@ impl Draft {
         for p in self.spec.parameters() {
             inputs.parameters.insert(p.name.clone(), (0..p.len()).map(|_| random.noise()).collect());
         }
-        self.linear_inputs(&mut inputs);
         if self.spec.gated_bias {
             let mut random = self.random(Stream::Gates);
             let rows = self.batch * self.spec.num_heads * self.q_len;
             inputs.gates = Some((0..rows).map(|_| 1.0 + random.noise() as f64).collect());
         }
+        self.linear_inputs(&mut inputs);
         if self.spec.dense_bias {
             inputs.attn_bias = Some(self.attn_bias()?);
         }

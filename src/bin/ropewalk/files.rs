@@ -6,6 +6,7 @@ use safetensors::{Dtype as Stored, serialize};
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -192,24 +193,31 @@ fn target(path: &Path) -> std::result::Result<PathBuf, String> {
     }
 }
 
-/// Writes a safetensors file: beside the target under another name, then renamed, so that there is never half a file.
+/// Writes a safetensors file, whole or not at all.
 pub fn write(
     path: &Path,
     tensors: Vec<(&str, Stored, Vec<usize>, &[u8])>,
     metadata: HashMap<String, String>,
 ) -> Result<()> {
-    let bad = |problem: String| {
-        Error::input(
-            format!("--output {}", path.display()),
-            format!("cannot be written: {problem}"),
-            "is the disk full?",
-        )
-    };
     let views: std::result::Result<Vec<_>, _> = tensors
         .into_iter()
         .map(|(name, dtype, shape, bytes)| TensorView::new(dtype, shape, bytes).map(|view| (name, view)))
         .collect();
-    let bytes = views.and_then(|views| serialize(views, Some(metadata))).map_err(|e| bad(e.to_string()))?;
+    let bytes = views.and_then(|views| serialize(views, Some(metadata)));
+    replace("--output", path, &bytes.map_err(|e| unwritten("--output", path, e))?)
+}
+
+fn unwritten(option: &str, path: &Path, problem: impl Display) -> Error {
+    Error::input(
+        format!("{option} {}", path.display()),
+        format!("cannot be written: {problem}"),
+        "name a file in a folder that can be written; is the disk full?",
+    )
+}
+
+/// Writes a file: beside the target under another name, then renamed, so that there is never half a file.
+pub fn replace(option: &str, path: &Path, bytes: &[u8]) -> Result<()> {
+    let bad = |problem: String| unwritten(option, path, problem);
     let path = target(path).map_err(bad)?;
     let part = unfinished(&path).ok_or_else(|| bad("it has no name".into()))?;
     fs::write(&part, bytes).and_then(|()| fs::rename(&part, &path)).map_err(|e| {

@@ -6,9 +6,11 @@ mod devices;
 mod figures;
 mod files;
 mod golden;
+mod plot;
 mod report;
 mod run;
 mod source;
+mod systems;
 mod tensors;
 mod validate;
 mod wgsl;
@@ -39,6 +41,8 @@ enum Command {
     Validate(validate::Args),
     Wgsl(wgsl::Args),
     Demo(demo::Args),
+    Systems(systems::Args),
+    Plot(plot::Args),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +59,8 @@ fn main() -> ExitCode {
         Command::Validate(args) => validate::run(args, cli.json),
         Command::Wgsl(args) => wgsl::run(args, cli.json),
         Command::Demo(args) => demo::run(args, cli.json),
+        Command::Systems(args) => systems::run(args, cli.json),
+        Command::Plot(args) => plot::run(args, cli.json),
     };
     done.unwrap_or_else(|error| {
         report::complain(&format!("error: {error}"));

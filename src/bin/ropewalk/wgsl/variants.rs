@@ -75,8 +75,8 @@ fn all() -> Vec<Variant> {
     all.extend(rotations());
     all.extend(scores());
     all.extend(sizes());
-    all.extend(linear());
     all.extend(packed());
+    all.extend(linear());
     all.extend(relative());
     all.extend(own());
     all.extend(norms());
@@ -240,6 +240,27 @@ fn relative() -> Vec<Variant> {
     all
 }
 
+/// A user's functions, alone, together, with data and beside the terms that share their files.
+fn own() -> Vec<Variant> {
+    let score = [
+        "fn score_mod(s: f32, at: ScoreAt) -> f32 { return s; }",
+        "const my_n = 3u;\nfn score_mod(s: f32, at: ScoreAt) -> f32 {\n    var x = s;\n    \
+         for (var i = 0u; i < my_n; i++) { x += user_f32(i) * f32(distance(at)); }\n    return tanh_f32(x);\n}",
+    ];
+    let mask =
+        "fn mask_mod(at: ScoreAt) -> bool { return at.k_pos < at.q_pos || user_u32(user_words() - 1u) != at.j; }";
+    let mut all = Vec::new();
+    for (score_mod, mask_mod) in [(Some(0), false), (Some(1), false), (Some(1), true), (None, true)] {
+        for (kernel, dense_bias) in [(ATTENTION, false), (ATTENTION, true), (SCORES, true)] {
+            let mut spec = if dense_bias { rich() } else { Spec::new(4, 2, 64) };
+            spec.score_mod = score_mod.map(|n: usize| score[n].to_string());
+            (spec.mask_mod, spec.dense_bias) = (mask_mod.then(|| mask.to_string()), dense_bias);
+            all.push(Variant { kernel, spec, aligned: true, rolled_loops: dense_bias, carry: false });
+        }
+    }
+    all
+}
+
 /// Linear attention: feature maps, rotations, denominators, decays, states, storage.
 fn linear() -> Vec<Variant> {
     let softmax = FeatureMap::Softmax { count: 37, eps: 1e-4 };
@@ -267,27 +288,6 @@ fn linear() -> Vec<Variant> {
                     }
                 }
             }
-        }
-    }
-    all
-}
-
-/// A user's functions, alone, together, with data and beside the terms that share their files.
-fn own() -> Vec<Variant> {
-    let score = [
-        "fn score_mod(s: f32, at: ScoreAt) -> f32 { return s; }",
-        "const my_n = 3u;\nfn score_mod(s: f32, at: ScoreAt) -> f32 {\n    var x = s;\n    \
-         for (var i = 0u; i < my_n; i++) { x += user_f32(i) * f32(distance(at)); }\n    return tanh_f32(x);\n}",
-    ];
-    let mask =
-        "fn mask_mod(at: ScoreAt) -> bool { return at.k_pos < at.q_pos || user_u32(user_words() - 1u) != at.j; }";
-    let mut all = Vec::new();
-    for (score_mod, mask_mod) in [(Some(0), false), (Some(1), false), (Some(1), true), (None, true)] {
-        for (kernel, dense_bias) in [(ATTENTION, false), (ATTENTION, true), (SCORES, true)] {
-            let mut spec = if dense_bias { rich() } else { Spec::new(4, 2, 64) };
-            spec.score_mod = score_mod.map(|n: usize| score[n].to_string());
-            (spec.mask_mod, spec.dense_bias) = (mask_mod.then(|| mask.to_string()), dense_bias);
-            all.push(Variant { kernel, spec, aligned: true, rolled_loops: dense_bias, carry: false });
         }
     }
     all
