@@ -24,6 +24,22 @@ fn axes() -> Vec<Vec<Change>> {
     fn relative(spec: &mut Spec, sides: &[RelativeSide], index: IndexMap) {
         spec.relative.extend(sides.iter().map(|side| Relative::new(*side, index)));
     }
+    /// A change of the rotation, where the spec has one whose window fits.
+    fn turned(spec: &mut Spec, change: fn(&mut Rotary)) {
+        if spec.head_dim < 4 || spec.v_head_dim < spec.head_dim {
+            return;
+        }
+        let rotary = spec.rotary.get_or_insert_with(|| Rotary::new(Pairing::Half, 4, 1e4));
+        if rotary.angle == Angle::Exact {
+            change(rotary);
+            spec.positions = if spec.position_streams() > 1 { Positions::Ids } else { spec.positions };
+        }
+    }
+    fn norm(spec: &mut Spec, kind: NormKind, weights: bool, after_rotation: bool) {
+        let mut norm = Norm::new(kind, 1e-6);
+        (norm.weights, norm.after_rotation) = (weights, after_rotation);
+        spec.norm = Some(norm);
+    }
     fn alibi(spec: &mut Spec, form: AlibiForm) {
         spec.bias.push(Bias::Alibi { form, slopes: None, scale: 1.0 });
     }
@@ -92,6 +108,23 @@ fn axes() -> Vec<Vec<Change>> {
         ],
         vec![|_, _, _| (), |s, _, _| s.mask.dense = true],
         vec![|_, _, _| (), |s, _, _| s.kv_lens = true, |s, _, _| s.packed = true],
+        vec![
+            |_, _, _| (),
+            |s, _, _| turned(s, |r| r.streams = (0..r.rotary_dim / 2).map(|p| (p % 3) as u8).collect()),
+            |s, _, _| turned(s, |r| r.xpos = Some(XPos::new(512.0, 3))),
+            |s, _, _| turned(s, |r| r.values = true),
+            |s, _, _| turned(s, |r| (r.pairing, r.rotary_dim, r.offset) = (Pairing::HalfOfHalves, 4, 0)),
+        ],
+        vec![
+            |_, _, _| (),
+            |s, _, _| norm(s, NormKind::Rms, true, false),
+            |s, _, _| norm(s, NormKind::Rms, false, true),
+            |s, _, _| norm(s, NormKind::L2, false, false),
+            |s, _, _| norm(s, NormKind::L2, true, true),
+        ],
+        vec![|_, _, _| (), |s, _, _| s.temperature = Some(Temperature::new(0.1, 8192)), |s, _, _| s.head_scale = true],
+        vec![|_, _, _| (), |s, _, _| s.sink = Some(Sink::Zero), |s, _, _| s.sink = Some(Sink::Learned)],
+        vec![|_, _, _| (), |s, _, _| s.mask.chunk = Some(7)],
         vec![|_, _, _| (), |s, _, _| s.content_bias = true],
         vec![
             |_, _, _| (),
