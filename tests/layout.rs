@@ -179,6 +179,49 @@ fn plan(kernel: Kernel, changes: &[Change]) -> Plan {
     Plan::new(kernel, &spec, &shape, &limits).unwrap_or_else(|e| panic!("{kernel:?} of {spec:?}: {e}"))
 }
 
+/// Linear attention in its variants, and the rotation of its features.
+fn linear() -> Vec<Plan> {
+    let softmax = FeatureMap::Softmax { count: 24, eps: 1e-4 };
+    let decays = [None, Some(Decay::Retention), Some(Decay::Token), Some(Decay::Feature)];
+    let mut all = Vec::new();
+    for features in [FeatureMap::Identity, FeatureMap::Elu, softmax] {
+        for decay in &decays {
+            for both in [false, true] {
+                let mut spec = Spec::new(4, 2, if both { 64 } else { 33 });
+                spec.rotary = Some(Rotary::new(Pairing::Half, 32, 1e4));
+                spec.mask.causal = both;
+                let mut linear = Linear::new(features);
+                linear.rotate_features = both && features != softmax;
+                linear.normalizer = decay.is_none().then(|| Normalizer::new(1e-6, 1e-6));
+                (linear.decay, linear.initial_state) = (decay.clone(), both);
+                spec.linear = Some(linear);
+                let limits = if both { Limits::default().for_cpu() } else { Limits::default() };
+                let shape = Shape::new(&spec, 2, 5, 70);
+                for kernel in [Kernel::Linear, Kernel::RotateK { in_place: true }] {
+                    if kernel == Kernel::Linear || decay.is_none() {
+                        all.push(Plan::new(kernel, &spec, &shape, &limits).expect("a plan of linear attention"));
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Absolute systems in their variants.
+fn embed() -> Vec<Plan> {
+    let forms = [
+        Embed::learned(64, 40),
+        Embed::sinusoidal(64, Columns::Halves, Denominator::Half),
+        Embed::sinusoidal(7, Columns::Interleaved, Denominator::HalfLessOne),
+    ];
+    let both = forms.iter().flat_map(|embed| [false, true].map(|in_place| (embed, in_place)));
+    let plan = |(embed, in_place): (&Embed, bool)| {
+        Plan::embed(embed, &EmbedShape::new(embed, 2, 40), in_place, &Limits::default()).expect("a plan of embed")
+    };
+    both.map(plan).collect()
+}
+
 /// A control, every deviation from it, and a seeded sample of everything else; each for every kernel.
 fn plans() -> Vec<Plan> {
     let axes = axes();
@@ -198,7 +241,7 @@ fn plans() -> Vec<Plan> {
         KERNELS.map(|kernel| plan(kernel, &changes))
     });
     let mut texts = BTreeSet::new();
-    all.filter(|plan| texts.insert(plan.wgsl(Target::Native).to_string())).collect()
+    all.chain(linear()).chain(embed()).filter(|plan| texts.insert(plan.wgsl(Target::Native).to_string())).collect()
 }
 
 /// Parsed and valid with WebGPU's core alone: no f16, no subgroups. `used`: what the entry point uses of every variable.
