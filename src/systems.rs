@@ -2,9 +2,9 @@
 //! `ropewalk systems`, the README's table and the page [`guide`](crate::guide) print from it.
 
 use crate::{
-    AlibiForm, Bias, Columns, Decay, Denominator, Embed, FeatureMap, IndexMap, Linear, LongRope, Mask, Norm, NormKind,
-    Normalizer, Outside, Pairing, Positions, Relative, RelativeSide, RopeScaling, Rotary, Sink, Spec, Temperature,
-    XPos, Yarn,
+    AlibiForm, Bias, Columns, Decay, Denominator, Embed, FeatureMap, IndexMap, KerpleKind, Linear, LongRope, Mask,
+    Norm, NormKind, Normalizer, Outside, Pairing, Positions, Relative, RelativeSide, RopeScaling, Rotary, Sink, Spec,
+    Temperature, XPos, Yarn,
 };
 use serde::Serialize;
 
@@ -184,9 +184,6 @@ pub fn markdown_page() -> String {
     text.truncate(text.trim_end().len());
     text
 }
-
-/// The term has no kernel yet.
-const NOT_YET: Option<&str> = Some("to come");
 
 /// What rows leave out.
 const ROW: System = System {
@@ -526,7 +523,12 @@ static SYSTEMS: &[System] = &[
         year: 2022,
         golden: &["10_other/kerple_log", "10_other/kerple_power"],
         traps: "a and p are clamped to 0.01 from below, p of the power kernel to 2 from above, before use.",
-        missing: NOT_YET,
+        spec: Some(|| {
+            small(|spec| {
+                spec.bias = vec![Bias::Kerple { kind: KerpleKind::Log, eps: 0.01 }];
+                spec.mask = Mask::causal();
+            })
+        }),
         ..ROW
     },
     System {
@@ -565,7 +567,8 @@ static SYSTEMS: &[System] = &[
             small(|spec| {
                 (spec.norm, spec.head_scale, spec.softmax_scale) =
                     (Some(Norm::new(NormKind::L2, 1e-12)), true, Some(1.0));
-                spec.bias = vec![Bias::Indexed { index: window(false) }];
+                let (height, width) = (WINDOW, WINDOW);
+                spec.bias = vec![Bias::LogCpb { height, width, pretrained: None, hidden: 16 }];
                 (spec.positions, spec.dense_bias) = (Positions::Ids, true);
             })
         }),
@@ -628,7 +631,12 @@ static SYSTEMS: &[System] = &[
         year: 2022,
         golden: &["10_other/wavlm_gated_bias"],
         traps: "T5's buckets with 1 / sqrt(d); the gate multiplies the bias, not the score.",
-        missing: NOT_YET,
+        spec: Some(|| {
+            small(|spec| {
+                spec.bias = vec![Bias::T5 { num_buckets: 320, max_distance: 800, bidirectional: true }];
+                spec.gated_bias = true;
+            })
+        }),
         ..ROW
     },
     System {

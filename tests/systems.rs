@@ -60,7 +60,6 @@ fn specs_use_the_terms_of_their_row() {
     }
 }
 
-/// A row that says `to come` and builds fails too: the table is out of date.
 #[test]
 fn supported_systems_build_and_others_do_not() {
     for s in systems() {
