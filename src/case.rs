@@ -359,7 +359,7 @@ fn fixed() -> Vec<CaseId> {
     // more queries than keys, and times that some adapters cut over several dispatches
     add(Op::Linear, &["linear-performer"], 75, 37, Dtype::F32);
     add(Op::Linear, &["top-left"], 75, 37, Dtype::F32);
-    add(Op::Linear, &["one-head"], 2500, 2500, Dtype::F32);
+    add(Op::Linear, &["one-head"], 2200, 2200, Dtype::F32);
     add(Op::Linear, &["one-head", "linear-performer"], 700, 900, Dtype::F32);
     cases
 }

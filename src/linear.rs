@@ -189,6 +189,9 @@ impl Linear {
             ("relative", !spec.relative.is_empty()),
             ("sink", spec.sink.is_some()),
             ("packed", spec.packed),
+            ("score_mod", spec.score_mod.is_some()),
+            ("mask_mod", spec.mask_mod.is_some()),
+            ("gated_bias", spec.gated_bias),
             ("rotary.values", rotary.is_some_and(|r| r.values)),
         ];
         match others.iter().find(|(_, set)| *set) {
@@ -343,11 +346,7 @@ impl<'a> Maker<'a> {
     }
 
     fn load(&self, t: &Tensor, b: u32, token: u32, head: u32) -> Row {
-        let least = least_normal(t.dtype());
-        let x: Vec<f64> = t.row(b, token, head).collect();
-        // a subnormal may be read as 0
-        let error = x.iter().map(|x| if x.abs() < least { x.abs() } else { 0.0 }).collect();
-        Row { x, error }
+        Row { x: t.row(b, token, head).collect(), error: t.lost(b, token, head).collect() }
     }
 
     fn rotate(&self, rotary: &Rotary, row: &Row, (positions, side): Turn) -> Row {
@@ -522,7 +521,6 @@ fn head(maker: &Maker, b: u32, h: u32) -> HeadResult {
     let (kv_head, v_dim, n) = (h / spec.group(), spec.v_head_dim as usize, spec.features() as usize);
     let (q_len, kv_len) = (problem.shape.q_len as i64, problem.kv_len(b) as i64);
     let scale = spec.scale();
-    let least = least_normal(spec.dtype);
     let state_of = |given: &Option<Vec<f32>>, words: usize| -> Vec<Sum> {
         let start = (b as usize * spec.num_kv_heads as usize + kv_head as usize) * words;
         let given = given.as_ref().and_then(|g| g.get(start..start + words));
@@ -598,6 +596,7 @@ fn head(maker: &Maker, b: u32, h: u32) -> HeadResult {
             let j = time as u32;
             let k = maker.key(b, kv_head, j, most);
             let v: Vec<f64> = problem.inputs.v.row(b, j, kv_head).collect();
+            let v_lost: Vec<f64> = problem.inputs.v.lost(b, j, kv_head).collect();
             let turned = k.turned();
             for f in 0..n {
                 let decay = maker.decay(b, kv_head, j, f);
@@ -606,7 +605,7 @@ fn head(maker: &Maker, b: u32, h: u32) -> HeadResult {
                     if let Some(decay) = decay {
                         s.decay(decay);
                     }
-                    let flushed = if v[c].abs() < least { turned.x[f].abs() * v[c].abs() } else { 0.0 };
+                    let flushed = turned.x[f].abs() * v_lost[c];
                     s.add(turned.x[f] * v[c], turned.error[f] * v[c].abs() + flushed + UNDERFLOW);
                 }
                 z[f].add(k.plain.x[f], k.plain.error[f]);

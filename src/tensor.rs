@@ -232,6 +232,15 @@ impl Tensor {
             + token as usize * s.token as usize
             + head as usize * s.head as usize
     }
+    /// How far each element that a device reads may be from the row's: its residual, and all of it where it is subnormal.
+    pub(crate) fn lost(&self, batch: u32, token: u32, head: u32) -> impl Iterator<Item = f64> + '_ {
+        let start = self.row_start(batch, token, head);
+        let least = crate::check::least_normal(self.dtype()) as f32;
+        (start..start + self.shape[3] as usize).map(move |i| {
+            let x = self.data.get(i).abs();
+            self.residual(i).abs() + if x < least { x as f64 } else { 0.0 }
+        })
+    }
     /// One head of one token, widened exactly, with its residual.
     pub fn row(&self, batch: u32, token: u32, head: u32) -> impl Iterator<Item = f64> + '_ {
         let start = self.row_start(batch, token, head);

@@ -822,10 +822,16 @@ fn images_have_grids() {
         assert_eq!((spec.norm, spec.head_scale), (None, false));
         // The last stage is one window, so nothing is shifted there.
         let v2 = at("swinv2-tiny-256", layer);
-        assert_eq!((v2.num_heads, v2.dense_bias, v2.bias), (heads, shifted, grid(8, 8, false).into()));
+        let cpb = |pretrained| [Bias::LogCpb { height: 8, width: 8, pretrained, hidden: 512 }];
+        assert_eq!((v2.num_heads, v2.dense_bias, v2.bias), (heads, shifted, cpb(None).into()));
+        let trained = with("swinv2-tiny-256", json!({"pretrained_window_sizes": [12, 12, 12, 6]}));
+        let trained = Spec::from_hf_config_with(&trained, &self::layer(layer)).unwrap();
+        assert_eq!(trained.bias, cpb(Some(if layer > 9 { [6, 6] } else { [12, 12] })));
         assert_eq!((v2.norm, v2.head_scale), (Some(Norm::new(NormKind::L2, 1e-12)), true));
         assert_eq!(v2.softmax_scale, Some(1.0));
     }
+    let stages = with("swinv2-tiny-256", json!({"pretrained_window_sizes": [0]}));
+    assert_eq!(key(Spec::from_hf_config_with(&stages, &layer(0))), "pretrained_window_sizes");
     assert_eq!(key(Spec::from_hf_config(&config("swin-tiny-224"))), "depths");
     assert_eq!(key(Spec::from_hf_config_with(&config("swin-tiny-224"), &layer(12))), "depths");
     let change = |changes, at| Spec::from_hf_config_with(&with("swin-tiny-224", changes), &layer(at));

@@ -412,8 +412,8 @@ pub(super) fn transfo_xl(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
 
 /// Swin: windows of `window_size`, two-dimensional bias. Blocks with an odd number within their stage are shifted,
 /// which adds a dense mask that depends on the window. Version 2: cosine attention with a learned scale for each head
-/// (the parameter `head_scale` is exp(min(logit_scale, ln 100))); its bias table is 16 sigmoid of the model's
-/// `continuous_position_bias_mlp`, which the caller evaluates once.
+/// (the parameter `head_scale` is exp(min(logit_scale, ln 100))) and a bias by its `continuous_position_bias_mlp`, whose
+/// hidden layer has 512 units in every published model.
 pub(super) fn swin(c: &Dict, o: &ConfigOptions, cosine: bool) -> Result<Spec> {
     if o.stack.is_some_and(|stack| stack != Stack::Encoder) {
         return Err(c.error("model_type", "is an encoder", "ask for no stack, or the encoder"));
@@ -453,8 +453,10 @@ pub(super) fn swin(c: &Dict, o: &ConfigOptions, cosine: bool) -> Result<Spec> {
             "let the window fit",
         ));
     }
-    spec.bias.push(Bias::Indexed {
-        index: IndexMap::Grid { height: window.min(resolution[0]), width: window.min(resolution[1]), class: false },
+    let (height, width) = (window.min(resolution[0]), window.min(resolution[1]));
+    spec.bias.push(match cosine {
+        true => Bias::LogCpb { height, width, pretrained: pretrained(c, depths.len(), stage)?, hidden: 512 },
+        false => Bias::Indexed { index: IndexMap::Grid { height, width, class: false } },
     });
     spec.positions = Positions::Ids;
     spec.dense_bias = block % 2 == 1
@@ -467,9 +469,19 @@ pub(super) fn swin(c: &Dict, o: &ConfigOptions, cosine: bool) -> Result<Spec> {
         // The least length that the original divides by.
         spec.norm = Some(Norm::new(NormKind::L2, 1e-12));
         (spec.softmax_scale, spec.head_scale) = (Some(1.0), true);
-        let _ = c.get("pretrained_window_sizes");
     }
     Ok(spec)
+}
+
+/// Swin v2: the window that a stage was trained with, where it was another.
+fn pretrained(c: &Dict, stages: usize, stage: usize) -> Result<Option<[u32; 2]>> {
+    match c.counts("pretrained_window_sizes")? {
+        Some(list) if list.len() != stages => {
+            let problem = format!("has {} stages", list.len());
+            Err(c.error("pretrained_window_sizes", problem, "give one entry for each of depths, 0 for none"))
+        }
+        list => Ok(list.and_then(|list| list.get(stage).copied()).filter(|n| *n > 0).map(|n| [n, n])),
+    }
 }
 
 /// BEiT: a two-dimensional bias over the image's patches and one class token (row and column position -1).

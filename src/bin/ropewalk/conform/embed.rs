@@ -200,12 +200,17 @@ fn positions(p: &Parameters, t: &mut Tensors, [batch, len]: [u32; 2], past: u32,
         };
         // a mask of the new tokens alone: everything before them was real
         let given = mask.shape.last().copied().unwrap_or_default() as u32;
-        rows("attention_mask", &mask, if given == len { len } else { past + len })?;
-        let real = match given == len && past > 0 {
-            true => real.chunks(len as usize).flat_map(|r| [vec![true; past as usize], r.to_vec()].concat()).collect(),
-            false => real,
-        };
-        return Ok(positions_of_mask(&real, batch, past, offset)?);
+        rows("attention_mask", &mask, if given == len { len } else { past.saturating_add(len) })?;
+        if given != len || past == 0 {
+            return Ok(positions_of_mask(&real, batch, past, offset)?);
+        }
+        let of_new = positions_of_mask(&real, batch, 0, offset)?;
+        let far = || Error::input("past", format!("is {past}"), "let positions stay below 2^31");
+        let moved = of_new.iter().zip(&real).map(|(m, real)| match real {
+            true => i32::try_from(*m as i64 + past as i64).map_err(|_| far().into()),
+            false => Ok(*m),
+        });
+        return moved.collect();
     }
     // tokens without ids: a padding index alone starts the count behind it (M2M100, RoBERTa)
     let offset = match p.i64("padding_idx") {
