@@ -976,9 +976,8 @@ fn split(
         return Ok((split_times(spec, shape, limits, tile_k)?, [0; 2]));
     }
     let mut keys = keys_per_dispatch(kernel, spec, shape, limits, tile_k, user);
-    if products.key > 0 {
-        let fit = (PRODUCT_BYTES / 8 / products.key) as u32 / tile_k * tile_k;
-        keys = keys.min(fit.max(tile_k));
+    if let Some(fit) = (PRODUCT_BYTES / 8).checked_div(products.key) {
+        keys = keys.min((fit as u32 / tile_k * tile_k).max(tile_k));
     }
     let [q_len, kv_len, sequences] = match spec.packed {
         true => [shape.max_seqlen_q, shape.max_seqlen_k, shape.sequences],

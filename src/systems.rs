@@ -2,8 +2,9 @@
 //! `ropewalk systems`, the README's table and the page [`guide`](crate::guide) print from it.
 
 use crate::{
-    AlibiForm, Bias, IndexMap, LongRope, Mask, Norm, NormKind, Outside, Pairing, Positions, Relative, RelativeSide,
-    RopeScaling, Rotary, Sink, Spec, Temperature, XPos, Yarn,
+    AlibiForm, Bias, Columns, Decay, Denominator, Embed, FeatureMap, IndexMap, KerpleKind, Linear, LongRope, Mask,
+    Norm, NormKind, Normalizer, Outside, Pairing, Positions, Relative, RelativeSide, RopeScaling, Rotary, Sink, Spec,
+    Temperature, XPos, Yarn,
 };
 use serde::Serialize;
 
@@ -115,6 +116,8 @@ pub struct System {
     #[serde(skip)]
     spec: Option<fn() -> Spec>,
     #[serde(skip)]
+    embed: Option<fn() -> Embed>,
+    #[serde(skip)]
     scaling: Option<fn(Stretch) -> RopeScaling>,
 }
 
@@ -123,9 +126,13 @@ impl System {
     pub fn supported(&self) -> bool {
         self.missing.is_none()
     }
-    /// A small spec that uses its terms; `None` for systems that act outside of softmax attention.
+    /// A small spec that uses its terms; `None` for systems that act before attention.
     pub fn spec(&self) -> Option<Spec> {
         self.spec.map(|make| make())
+    }
+    /// What it adds to tokens before the projections; `None` for systems within attention.
+    pub fn embed(&self) -> Option<Embed> {
+        self.embed.map(|make| make())
     }
     /// The frequencies of a length extension; `None` for other systems.
     pub fn scaling(&self, stretch: Stretch) -> Option<RopeScaling> {
@@ -178,9 +185,6 @@ pub fn markdown_page() -> String {
     text
 }
 
-/// The term has no kernel yet.
-const NOT_YET: Option<&str> = Some("to come");
-
 /// What rows leave out.
 const ROW: System = System {
     name: "",
@@ -196,6 +200,7 @@ const ROW: System = System {
     traps: "",
     missing: None,
     spec: None,
+    embed: None,
     scaling: None,
 };
 
@@ -204,6 +209,17 @@ fn small(change: impl FnOnce(&mut Spec)) -> Spec {
     let mut spec = Spec::new(4, 4, 32);
     change(&mut spec);
     spec
+}
+
+/// A small causal spec of linear attention with a rotation.
+fn linear(change: impl FnOnce(&mut Linear)) -> Spec {
+    small(|spec| {
+        let mut linear = Linear::new(FeatureMap::Identity);
+        change(&mut linear);
+        spec.linear = Some(linear);
+        spec.rotary = Some(Rotary::new(Pairing::Interleaved, 32, 10_000.0));
+        spec.mask = Mask::causal();
+    })
 }
 
 /// A small causal spec with a stretched rotation of 32 elements, four times 256 tokens.
@@ -271,7 +287,7 @@ static SYSTEMS: &[System] = &[
         ],
         traps: "Marian writes all sines, then all cosines, with exponent 2p / d; M2M100, XGLM and Whisper do with \
                 p / (d/2 - 1); SpeechT5 interleaves. XGLM starts at position 2, M2M100 counts only what is no padding.",
-        missing: NOT_YET,
+        embed: Some(|| Embed::sinusoidal(64, Columns::Interleaved, Denominator::Half)),
         ..ROW
     },
     System {
@@ -292,7 +308,7 @@ static SYSTEMS: &[System] = &[
         ],
         traps: "RoBERTa counts what is no padding from padding_idx + 1; OPT adds 2. A position beyond the table is an \
                 error, not a clamp.",
-        missing: NOT_YET,
+        embed: Some(|| Embed::learned(64, 512)),
         ..ROW
     },
     System {
@@ -507,7 +523,12 @@ static SYSTEMS: &[System] = &[
         year: 2022,
         golden: &["10_other/kerple_log", "10_other/kerple_power"],
         traps: "a and p are clamped to 0.01 from below, p of the power kernel to 2 from above, before use.",
-        missing: NOT_YET,
+        spec: Some(|| {
+            small(|spec| {
+                spec.bias = vec![Bias::Kerple { kind: KerpleKind::Log, eps: 0.01 }];
+                spec.mask = Mask::causal();
+            })
+        }),
         ..ROW
     },
     System {
@@ -546,11 +567,11 @@ static SYSTEMS: &[System] = &[
             small(|spec| {
                 (spec.norm, spec.head_scale, spec.softmax_scale) =
                     (Some(Norm::new(NormKind::L2, 1e-12)), true, Some(1.0));
-                spec.bias = vec![Bias::Indexed { index: window(false) }];
+                let (height, width) = (WINDOW, WINDOW);
+                spec.bias = vec![Bias::LogCpb { height, width, pretrained: None, hidden: 16 }];
                 (spec.positions, spec.dense_bias) = (Positions::Ids, true);
             })
         }),
-        missing: NOT_YET,
         ..ROW
     },
     System {
@@ -610,7 +631,12 @@ static SYSTEMS: &[System] = &[
         year: 2022,
         golden: &["10_other/wavlm_gated_bias"],
         traps: "T5's buckets with 1 / sqrt(d); the gate multiplies the bias, not the score.",
-        missing: NOT_YET,
+        spec: Some(|| {
+            small(|spec| {
+                spec.bias = vec![Bias::T5 { num_buckets: 320, max_distance: 800, bidirectional: true }];
+                spec.gated_bias = true;
+            })
+        }),
         ..ROW
     },
     System {
@@ -836,7 +862,6 @@ static SYSTEMS: &[System] = &[
                 spec.mask = Mask::causal();
             })
         }),
-        missing: NOT_YET,
         ..ROW
     },
     System {
@@ -860,7 +885,6 @@ static SYSTEMS: &[System] = &[
                 spec.mask = Mask::causal();
             })
         }),
-        missing: NOT_YET,
         ..ROW
     },
     System {
@@ -881,7 +905,6 @@ static SYSTEMS: &[System] = &[
                 (spec.sink, spec.mask) = (Some(Sink::Learned), Mask::causal());
             })
         }),
-        missing: NOT_YET,
         ..ROW
     },
     System {
@@ -896,7 +919,12 @@ static SYSTEMS: &[System] = &[
         year: 2021,
         golden: &["11_linear_attention/roformer_linear", "11_linear_attention/roformer_linear_causal"],
         traps: "The denominator is not rotated, so weights may be negative and need not add up to 1.",
-        missing: NOT_YET,
+        spec: Some(|| {
+            linear(|linear| {
+                (linear.features, linear.rotate_features) = (FeatureMap::Elu, true);
+                linear.normalizer = Some(Normalizer::new(1e-6, 0.0));
+            })
+        }),
         ..ROW
     },
     System {
@@ -911,7 +939,12 @@ static SYSTEMS: &[System] = &[
         year: 2021,
         golden: &["11_linear_attention/performer_rotary", "11_linear_attention/performer_rotary_causal"],
         traps: "It rotates before the feature map, RoFormer after it.",
-        missing: NOT_YET,
+        spec: Some(|| {
+            linear(|linear| {
+                linear.features = FeatureMap::Softmax { count: 64, eps: 1e-4 };
+                linear.normalizer = Some(Normalizer::new(0.0, 0.0));
+            })
+        }),
         ..ROW
     },
     System {
@@ -926,7 +959,11 @@ static SYSTEMS: &[System] = &[
         year: 2023,
         golden: &["11_linear_attention/retention"],
         traps: "gamma_h = 1 - 2^(-5 - h) with h from 0. There is no denominator.",
-        missing: NOT_YET,
+        spec: Some(|| {
+            let mut spec = linear(|linear| linear.decay = Some(Decay::Retention));
+            spec.rotary = None;
+            spec
+        }),
         ..ROW
     },
     System {

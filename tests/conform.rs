@@ -80,8 +80,8 @@ fn scratch(name: &str) -> PathBuf {
 fn golden_cases_pass_by_the_reference() {
     let output = conform(&[GOLDEN.as_ref()], &["--reference", "--json"]);
     let (lines, counts) = report(&output);
-    assert_eq!((counts, code(&output)), ([147, 0, 3], 0));
-    assert_eq!(lines.len(), 150);
+    assert_eq!((counts, code(&output)), ([166, 0, 3], 0));
+    assert_eq!(lines.len(), 169);
     for (name, line) in &lines {
         match line["status"].as_str().unwrap() {
             "passed" => assert_ne!(line["compared"].as_array().unwrap().len(), 0, "{name} compares nothing"),
@@ -157,9 +157,9 @@ fn text_ends_with_the_counts() {
         text.contains("passed  09_alibi/falcon_4_heads | ALiBi: falcon | C(alibi key) + causal | scores out"),
         "{text}"
     );
-    let sinks = conform(&[format!("{GOLDEN}/12_onnx/flexattention_soft_cap.safetensors").as_ref()], &["--reference"]);
-    let text = String::from_utf8(sinks.stdout).unwrap();
-    assert!(text.contains("skipped: not yet (needs the attribute score_mod)\n0 passed, 0 failed, 1 skipped"), "{text}");
+    let graph = conform(&[format!("{GOLDEN}/12_onnx/flexattention_prob_mod.safetensors").as_ref()], &["--reference"]);
+    let text = String::from_utf8(graph.stdout).unwrap();
+    assert!(text.contains("skipped: not yet (needs the attribute prob_mod)\n0 passed, 0 failed, 1 skipped"), "{text}");
 }
 
 /// Whether a case lists the tensor for comparison.
@@ -233,7 +233,7 @@ fn a_perturbed_element_fails_its_case_and_no_other() {
     }
     let output = conform(&[&folder], &["--reference", "--json"]);
     let (lines, counts) = report(&output);
-    assert_eq!((counts, code(&output)), ([146, 1, 3], 1));
+    assert_eq!((counts, code(&output)), ([165, 1, 3], 1));
     let failed: Vec<&String> = lines.iter().filter(|(_, l)| l["status"] == "failed").map(|(name, _)| name).collect();
     assert_eq!(failed, [victim]);
     assert!(lines[victim]["reason"].as_str().unwrap().contains("expected_out"), "{}", lines[victim]);
@@ -267,7 +267,7 @@ fn names_of_files_decide_nothing() {
         case.write(&folder.join(format!("x/{i}.safetensors")));
     }
     let (_, counts) = report(&conform(&[&folder], &["--reference", "--json"]));
-    assert_eq!(counts, [147, 0, 3]);
+    assert_eq!(counts, [166, 0, 3]);
 }
 
 #[test]

@@ -198,8 +198,8 @@ fn no_term_stores_a_matrix() {
         let map = IndexMap::reversed(-far, far);
         spec.relative = vec![term(RelativeSide::Key, map, false), term(RelativeSide::Query, map, false)];
     };
-    let systems: [(&str, &dyn Fn(&mut Spec)); 4] =
-        [("Shaw", &shaw), ("BERT", &bert), ("DeBERTa", &deberta), ("XLNet", &xlnet)];
+    type Make<'a> = (&'a str, &'a dyn Fn(&mut Spec));
+    let systems: [Make; 4] = [("Shaw", &shaw), ("BERT", &bert), ("DeBERTa", &deberta), ("XLNet", &xlnet)];
     for (name, make) in systems {
         let mut spec = Spec::new(12, 12, 64);
         make(&mut spec);

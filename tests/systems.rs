@@ -1,7 +1,7 @@
 //! The table of systems tells the truth: about specs, plans, stored cases and what is printed from it.
 
 use ropewalk::systems::{Stretch, System, Term, markdown_page, markdown_table, system, systems};
-use ropewalk::{Kernel, Limits, Plan, RelativeSide, Shape, Spec};
+use ropewalk::{EmbedShape, Kernel, Limits, Plan, RelativeSide, Shape, Spec};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -21,6 +21,7 @@ fn terms(spec: &Spec) -> BTreeSet<Term> {
         (Term::KeyRelative, side(RelativeSide::Query)),
         (Term::Bias, !spec.bias.is_empty()),
         (Term::Dense, spec.dense_bias),
+        (Term::Linear, spec.linear.is_some()),
         (Term::ScoreMod, spec.score_mod.is_some()),
         (Term::MaskMod, spec.mask_mod.is_some()),
         (Term::Sink, spec.sink.is_some()),
@@ -59,14 +60,19 @@ fn specs_use_the_terms_of_their_row() {
     }
 }
 
-/// A row that says `to come` and builds fails too: the table is out of date.
 #[test]
 fn supported_systems_build_and_others_do_not() {
     for s in systems() {
         if let Some(spec) = s.spec() {
-            let plan = Plan::new(Kernel::Attention, &spec, &Shape::new(&spec, 1, 49, 49), &Limits::default());
+            let kernel = if spec.linear.is_some() { Kernel::Linear } else { Kernel::Attention };
+            let plan = Plan::new(kernel, &spec, &Shape::new(&spec, 1, 49, 49), &Limits::default());
             let validated = cfg!(feature = "naga") || spec.score_mod.is_none();
             assert_eq!(plan.is_ok(), s.supported() && validated, "{}: {:?}", s.name, plan.err());
+        }
+        if let Some(embed) = s.embed() {
+            assert_eq!(s.terms, [Term::Embed]);
+            let plan = Plan::embed(&embed, &EmbedShape::new(&embed, 1, 8), false, &Limits::default());
+            assert!(plan.is_ok() && s.supported(), "{}: {:?}", s.name, plan.err());
         }
     }
 }

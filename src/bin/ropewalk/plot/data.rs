@@ -3,8 +3,8 @@
 use clap::ValueEnum;
 use ropewalk::systems::{Stretch, System, Term, systems};
 use ropewalk::{
-    Angle, Bias, Error, IndexMap, Inputs, Pairing, Positions, RelativeSide, Result, Rotary, Spec, Tensor, phase,
-    reference,
+    Absolute, Angle, Bias, Columns, Denominator, Embed, EmbedInputs, Error, IndexMap, Inputs, Pairing, Positions,
+    RelativeSide, Result, Rotary, Spec, Tensor, phase, reference,
 };
 use serde::Serialize;
 use std::f64::consts::PI;
@@ -247,10 +247,14 @@ fn count(n: u32) -> Vec<i32> {
     (0..n as i32).collect()
 }
 
-/// Sines and cosines of a sinusoidal encoding, interleaved, `[position][dimension]`.
+/// Sines and cosines of a sinusoidal encoding, interleaved, `[position][dimension]`: what the reference adds to zeros.
 fn sinusoidal(positions: u32, dims: u32, options: &Options) -> Result<Vec<f64>> {
-    let turned = turned(&Rotary::new(Pairing::Half, dims, options.theta), &count(positions))?;
-    Ok(turned.into_iter().flat_map(|(cos, sin)| [sin, cos]).collect())
+    let mut embed = Embed::sinusoidal(dims, Columns::Interleaved, Denominator::Half);
+    if let Absolute::Sinusoidal { base, .. } = &mut embed.positions {
+        *base = options.theta;
+    }
+    let x = Tensor::bshd(vec![0.0; (positions * dims) as usize], [1, positions, 1, dims])?;
+    reference::embed(&embed, &EmbedInputs::new(x, count(positions)))
 }
 
 /// Position by dimension.
