@@ -157,9 +157,9 @@ fn text_ends_with_the_counts() {
         text.contains("passed  09_alibi/falcon_4_heads | ALiBi: falcon | C(alibi key) + causal | scores out"),
         "{text}"
     );
-    let graph = conform(&[format!("{GOLDEN}/12_onnx/flexattention_prob_mod.safetensors").as_ref()], &["--reference"]);
-    let text = String::from_utf8(graph.stdout).unwrap();
-    assert!(text.contains("skipped: not yet (needs the attribute prob_mod)\n0 passed, 0 failed, 1 skipped"), "{text}");
+    let sinks = conform(&[format!("{GOLDEN}/12_onnx/flexattention_soft_cap.safetensors").as_ref()], &["--reference"]);
+    let text = String::from_utf8(sinks.stdout).unwrap();
+    assert!(text.contains("skipped: not yet (needs the attribute score_mod)\n0 passed, 0 failed, 1 skipped"), "{text}");
 }
 
 /// Whether a case lists the tensor for comparison.

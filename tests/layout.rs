@@ -24,6 +24,22 @@ fn axes() -> Vec<Vec<Change>> {
     fn relative(spec: &mut Spec, sides: &[RelativeSide], index: IndexMap) {
         spec.relative.extend(sides.iter().map(|side| Relative::new(*side, index)));
     }
+    /// A change of the rotation, where the spec has one whose window fits.
+    fn turned(spec: &mut Spec, change: fn(&mut Rotary)) {
+        if spec.head_dim < 4 || spec.v_head_dim < spec.head_dim {
+            return;
+        }
+        let rotary = spec.rotary.get_or_insert_with(|| Rotary::new(Pairing::Half, 4, 1e4));
+        if rotary.angle == Angle::Exact {
+            change(rotary);
+            spec.positions = if spec.position_streams() > 1 { Positions::Ids } else { spec.positions };
+        }
+    }
+    fn norm(spec: &mut Spec, kind: NormKind, weights: bool, after_rotation: bool) {
+        let mut norm = Norm::new(kind, 1e-6);
+        (norm.weights, norm.after_rotation) = (weights, after_rotation);
+        spec.norm = Some(norm);
+    }
     fn alibi(spec: &mut Spec, form: AlibiForm) {
         spec.bias.push(Bias::Alibi { form, slopes: None, scale: 1.0 });
     }
@@ -92,6 +108,23 @@ fn axes() -> Vec<Vec<Change>> {
         ],
         vec![|_, _, _| (), |s, _, _| s.mask.dense = true],
         vec![|_, _, _| (), |s, _, _| s.kv_lens = true, |s, _, _| s.packed = true],
+        vec![
+            |_, _, _| (),
+            |s, _, _| turned(s, |r| r.streams = (0..r.rotary_dim / 2).map(|p| (p % 3) as u8).collect()),
+            |s, _, _| turned(s, |r| r.xpos = Some(XPos::new(512.0, 3))),
+            |s, _, _| turned(s, |r| r.values = true),
+            |s, _, _| turned(s, |r| (r.pairing, r.rotary_dim, r.offset) = (Pairing::HalfOfHalves, 4, 0)),
+        ],
+        vec![
+            |_, _, _| (),
+            |s, _, _| norm(s, NormKind::Rms, true, false),
+            |s, _, _| norm(s, NormKind::Rms, false, true),
+            |s, _, _| norm(s, NormKind::L2, false, false),
+            |s, _, _| norm(s, NormKind::L2, true, true),
+        ],
+        vec![|_, _, _| (), |s, _, _| s.temperature = Some(Temperature::new(0.1, 8192)), |s, _, _| s.head_scale = true],
+        vec![|_, _, _| (), |s, _, _| s.sink = Some(Sink::Zero), |s, _, _| s.sink = Some(Sink::Learned)],
+        vec![|_, _, _| (), |s, _, _| s.mask.chunk = Some(7)],
         vec![|_, _, _| (), |s, _, _| s.content_bias = true],
         vec![
             |_, _, _| (),
@@ -146,6 +179,49 @@ fn plan(kernel: Kernel, changes: &[Change]) -> Plan {
     Plan::new(kernel, &spec, &shape, &limits).unwrap_or_else(|e| panic!("{kernel:?} of {spec:?}: {e}"))
 }
 
+/// Linear attention in its variants, and the rotation of its features.
+fn linear() -> Vec<Plan> {
+    let softmax = FeatureMap::Softmax { count: 24, eps: 1e-4 };
+    let decays = [None, Some(Decay::Retention), Some(Decay::Token), Some(Decay::Feature)];
+    let mut all = Vec::new();
+    for features in [FeatureMap::Identity, FeatureMap::Elu, softmax] {
+        for decay in &decays {
+            for both in [false, true] {
+                let mut spec = Spec::new(4, 2, if both { 64 } else { 33 });
+                spec.rotary = Some(Rotary::new(Pairing::Half, 32, 1e4));
+                spec.mask.causal = both;
+                let mut linear = Linear::new(features);
+                linear.rotate_features = both && features != softmax;
+                linear.normalizer = decay.is_none().then(|| Normalizer::new(1e-6, 1e-6));
+                (linear.decay, linear.initial_state) = (decay.clone(), both);
+                spec.linear = Some(linear);
+                let limits = if both { Limits::default().for_cpu() } else { Limits::default() };
+                let shape = Shape::new(&spec, 2, 5, 70);
+                for kernel in [Kernel::Linear, Kernel::RotateK { in_place: true }] {
+                    if kernel == Kernel::Linear || decay.is_none() {
+                        all.push(Plan::new(kernel, &spec, &shape, &limits).expect("a plan of linear attention"));
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Absolute systems in their variants.
+fn embed() -> Vec<Plan> {
+    let forms = [
+        Embed::learned(64, 40),
+        Embed::sinusoidal(64, Columns::Halves, Denominator::Half),
+        Embed::sinusoidal(7, Columns::Interleaved, Denominator::HalfLessOne),
+    ];
+    let both = forms.iter().flat_map(|embed| [false, true].map(|in_place| (embed, in_place)));
+    let plan = |(embed, in_place): (&Embed, bool)| {
+        Plan::embed(embed, &EmbedShape::new(embed, 2, 40), in_place, &Limits::default()).expect("a plan of embed")
+    };
+    both.map(plan).collect()
+}
+
 /// A control, every deviation from it, and a seeded sample of everything else; each for every kernel.
 fn plans() -> Vec<Plan> {
     let axes = axes();
@@ -165,7 +241,7 @@ fn plans() -> Vec<Plan> {
         KERNELS.map(|kernel| plan(kernel, &changes))
     });
     let mut texts = BTreeSet::new();
-    all.filter(|plan| texts.insert(plan.wgsl(Target::Native).to_string())).collect()
+    all.chain(linear()).chain(embed()).filter(|plan| texts.insert(plan.wgsl(Target::Native).to_string())).collect()
 }
 
 /// Parsed and valid with WebGPU's core alone: no f16, no subgroups. `used`: what the entry point uses of every variable.

@@ -116,6 +116,13 @@ pub(super) enum Group {
     Linear,
 }
 
+impl Deviation {
+    /// Whether it can change what the operation computes or how; linear attention has no packed sequences.
+    pub(super) fn matters_to(&self, op: Op) -> bool {
+        self.group.matters_to(op) && !(op == Op::Linear && self.name.starts_with("ragged"))
+    }
+}
+
 impl Group {
     /// Whether the group can change what the operation computes or how.
     pub(super) fn matters_to(self, op: Op) -> bool {
