@@ -279,7 +279,7 @@ impl Spec {
     /// | `position_embedding_type` (BERT, RoBERTa): `relative_key`, `relative_key_query` | A, B over m - n |
     /// | `pos_att_type`, `position_buckets`, `max_relative_positions` (DeBERTa) | A (c2p), B (p2c), with log buckets from v2 on |
     /// | XLNet (`clamp_len`, `attn_type`), Transformer-XL (`clamp_len`, `mem_len`, `same_length`) | `content_bias`, A with a query bias, segments, window |
-    /// | `window_size`, `image_size`, `patch_size` (Swin, BEiT) | [`Bias::Indexed`](crate::Bias::Indexed) over a grid; shifted Swin blocks: `dense_bias`; Swin v2: [`Bias::LogCpb`](crate::Bias::LogCpb), cosine `norm`, `head_scale` |
+    /// | `window_size`, `image_size`, `patch_size` (Swin, BEiT) | [`Bias::Indexed`](crate::Bias::Indexed) over a grid; shifted Swin blocks: one over segments too, `[0, -100]` (Swin v2: -200) for every head; Swin v2: [`Bias::LogCpb`](crate::Bias::LogCpb), cosine `norm`, `head_scale` |
     ///
     /// BERT and RoBERTa with absolute positions, GPT-2 and OPT add them to the embeddings before the first layer: their
     /// attention has no position term, and the spec is plain. A composite model (Gemma 3, Llama 4, Qwen-VL, ...) gives

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! For query row i at position m, key row j at position n, query head h: R is the rotation ([`Rotary`]), N a norm ([`Norm`]), u and
-//! v content and position biases, tau a temperature ([`Temperature`]), cap(x) = c tanh(x / c) or x; A = < q + v, E_K[r] >,
-//! B = < k, E_Q[r] > and E_V embeddings of relative positions ([`Relative`]), C a relative bias ([`Bias`]), r an index map
+//! v content and position biases, tau a temperature ([`Temperature`]), cap(x) = c tanh(x / c) or x; `A = < q + v, E_K[r] >`,
+//! `B = < k, E_Q[r] >` and `E_V` embeddings of relative positions ([`Relative`]), C a relative bias ([`Bias`]), r an index map
 //! ([`IndexMap`]), D a dense bias, sink one more logit ([`Sink`]). A spec names those that a model uses; the others cost nothing.
 //! Masks ([`Mask`]) go by **index**, rotation and bias by
 //! **position**. The cap stands before every bias. A row that sees no key gives o = 0 and lse = -inf.

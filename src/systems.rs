@@ -535,18 +535,18 @@ static SYSTEMS: &[System] = &[
         name: "swin",
         title: "Swin",
         aliases: &[],
-        terms: &[Term::Bias, Term::Dense],
+        terms: &[Term::Bias],
         formula: "<q_i, k_j> / sqrt(d) + table[r, h], r the offset of two patches in a window of w x w",
         place: "content-content; position-position becomes a number learned for each offset in two dimensions",
         variants: "any window; shifted windows",
         paper: "Liu et al., Swin Transformer: Hierarchical Vision Transformer using Shifted Windows",
         year: 2021,
         golden: &["10_other/swin_window7", "10_other/swin_window4_shifted"],
-        traps: "A shifted window's mask is a finite -100.",
+        traps: "A shifted window's mask is a finite -100: a table over segments.",
         spec: Some(|| {
             small(|spec| {
-                spec.bias = vec![Bias::Indexed { index: window(false) }];
-                (spec.positions, spec.dense_bias) = (Positions::Ids, true);
+                spec.bias = vec![Bias::Indexed { index: window(false) }, Bias::Indexed { index: IndexMap::Segment }];
+                spec.positions = Positions::Ids;
             })
         }),
         ..ROW
@@ -555,7 +555,7 @@ static SYSTEMS: &[System] = &[
         name: "swin-v2",
         title: "Swin v2",
         aliases: &["swinv2", "log-cpb"],
-        terms: &[Term::Norm, Term::HeadScale, Term::Bias, Term::Dense],
+        terms: &[Term::Norm, Term::HeadScale, Term::Bias],
         formula: "scale_h <q_i / |q_i|, k_j / |k_j|> + 16 sigmoid(MLP(log offset))[r, h], scale_h = exp(min(logit_h, ln 100))",
         place: "content-content of unit vectors; position-position becomes a small network of the offset",
         variants: "any window; shifted windows",
@@ -568,8 +568,9 @@ static SYSTEMS: &[System] = &[
                 (spec.norm, spec.head_scale, spec.softmax_scale) =
                     (Some(Norm::new(NormKind::L2, 1e-12)), true, Some(1.0));
                 let (height, width) = (WINDOW, WINDOW);
-                spec.bias = vec![Bias::LogCpb { height, width, pretrained: None, hidden: 16 }];
-                (spec.positions, spec.dense_bias) = (Positions::Ids, true);
+                let shift = Bias::Indexed { index: IndexMap::Segment };
+                spec.bias = vec![Bias::LogCpb { height, width, pretrained: None, hidden: 16 }, shift];
+                spec.positions = Positions::Ids;
             })
         }),
         ..ROW

@@ -289,12 +289,12 @@ pub fn log_bucket(distance: i64, buckets: u32, max_position: u32) -> i64 {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RelativeSide {
-    /// A: scale * < q_i + v_h, table[r] >: the query against the relative position (Shaw, Transformer-XL, DeBERTa's
+    /// A: `scale * < q_i + v_h, table[r] >`: the query against the relative position (Shaw, Transformer-XL, DeBERTa's
     /// content-to-position).
     Key,
-    /// B: scale * < k_j, table[r] >: the key against the relative position (DeBERTa's position-to-content, BERT relative_key_query).
+    /// B: `scale * < k_j, table[r] >`: the key against the relative position (DeBERTa's position-to-content, BERT relative_key_query).
     Query,
-    /// E_V: o_i gains p_ij table[r] (Shaw, VITS).
+    /// E_V: `o_i` gains `p_ij table[r]` (Shaw, VITS).
     Value,
 }
 

@@ -817,16 +817,21 @@ fn images_have_grids() {
     let grid = |height, width, class| [Bias::Indexed { index: IndexMap::Grid { height, width, class } }];
     for (layer, heads, shifted) in [(0, 3, false), (1, 3, true), (2, 6, false), (7, 12, true), (11, 24, false)] {
         let spec = at("swin-tiny-224", layer);
-        assert_eq!((spec.num_heads, spec.head_dim, spec.dense_bias), (heads, 32, shifted), "layer {layer}");
-        assert_eq!((spec.bias, spec.positions, spec.mask), (grid(7, 7, false).into(), Positions::Ids, Mask::none()));
+        let with_shift = |mut bias: Vec<Bias>| {
+            bias.extend(shifted.then_some(Bias::Indexed { index: IndexMap::Segment }));
+            bias
+        };
+        assert_eq!((spec.num_heads, spec.head_dim, spec.segments()), (heads, 32, shifted), "layer {layer}");
+        let wanted = with_shift(grid(7, 7, false).into());
+        assert_eq!((spec.bias, spec.positions, spec.mask), (wanted, Positions::Ids, Mask::none()));
         assert_eq!((spec.norm, spec.head_scale), (None, false));
         // The last stage is one window, so nothing is shifted there.
         let v2 = at("swinv2-tiny-256", layer);
         let cpb = |pretrained| [Bias::LogCpb { height: 8, width: 8, pretrained, hidden: 512 }];
-        assert_eq!((v2.num_heads, v2.dense_bias, v2.bias), (heads, shifted, cpb(None).into()));
+        assert_eq!((v2.num_heads, v2.bias), (heads, with_shift(cpb(None).into())));
         let trained = with("swinv2-tiny-256", json!({"pretrained_window_sizes": [12, 12, 12, 6]}));
         let trained = Spec::from_hf_config_with(&trained, &self::layer(layer)).unwrap();
-        assert_eq!(trained.bias, cpb(Some(if layer > 9 { [6, 6] } else { [12, 12] })));
+        assert_eq!(trained.bias, with_shift(cpb(Some(if layer > 9 { [6, 6] } else { [12, 12] })).into()));
         assert_eq!((v2.norm, v2.head_scale), (Some(Norm::new(NormKind::L2, 1e-12)), true));
         assert_eq!(v2.softmax_scale, Some(1.0));
     }

@@ -459,12 +459,16 @@ pub(super) fn swin(c: &Dict, o: &ConfigOptions, cosine: bool) -> Result<Spec> {
         false => Bias::Indexed { index: IndexMap::Grid { height, width, class: false } },
     });
     spec.positions = Positions::Ids;
-    spec.dense_bias = block % 2 == 1
+    let shifted = block % 2 == 1
         && window > 1
         && match cosine {
             true => resolution.iter().any(|n| *n > window),
             false => least > window,
         };
+    if shifted {
+        // -100, Swin v2's code twice, between patches that the shift brought together
+        spec.bias.push(Bias::Indexed { index: IndexMap::Segment });
+    }
     if cosine {
         // The least length that the original divides by.
         spec.norm = Some(Norm::new(NormKind::L2, 1e-12));
