@@ -618,6 +618,7 @@ pub fn bounds(embed: &Embed, inputs: &EmbedInputs) -> Result<Bounded> {
 
 impl EmbedProblem<'_> {
     /// The plan of the one-call form for tokens `from..to` of sequence b, gathered contiguously.
+    #[cfg(feature = "wgpu")]
     pub(crate) fn part(&self, batch: std::ops::Range<u32>, tokens: std::ops::Range<u32>) -> Result<EmbedInputs> {
         let x = &self.inputs.x;
         let dim = self.embed.dim as usize;

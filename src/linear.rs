@@ -824,6 +824,7 @@ pub(crate) fn times(spec: &Spec, q_len: u32, kv_len: u32, tile: u32, limits: &Li
 }
 
 /// The state of every query head, as `work` holds it, from that of every kv head.
+#[cfg(feature = "wgpu")]
 pub(crate) fn expand_state(spec: &Spec, inputs: &Inputs, batch: u32, words: usize) -> Vec<f32> {
     let layout = StateLayout::new(spec, batch);
     let (n, v_dim) = (spec.features() as usize, spec.v_head_dim as usize);

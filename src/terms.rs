@@ -399,6 +399,7 @@ impl Parameter {
         self.len() == 0
     }
     /// The values of some of the heads.
+    #[cfg(feature = "wgpu")]
     pub(crate) fn of_heads(&self, values: &[f32], heads: &std::ops::Range<u32>) -> Vec<f32> {
         let Some(axis) = self.heads else { return values.to_vec() };
         let inner: usize = self.shape[axis + 1..].iter().map(|n| *n as usize).product();

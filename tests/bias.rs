@@ -1,6 +1,8 @@
 //! C beyond tables over one distance: windows, segments of shifted windows, gates, KERPLE. What the host makes of them, what they
 //! refuse, and that every wrong index or number breaks a bound.
 
+#![cfg(feature = "wgpu")]
+
 mod common;
 use common::{inputs, noise};
 use ropewalk::*;
