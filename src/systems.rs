@@ -545,7 +545,7 @@ static SYSTEMS: &[System] = &[
         traps: "A shifted window's mask is a finite -100: a table over segments.",
         spec: Some(|| {
             small(|spec| {
-                spec.bias = vec![Bias::Indexed { index: window(false) }, Bias::Indexed { index: IndexMap::Segment }];
+                spec.bias = vec![Bias::Indexed { index: window(false) }];
                 spec.positions = Positions::Ids;
             })
         }),
@@ -568,8 +568,7 @@ static SYSTEMS: &[System] = &[
                 (spec.norm, spec.head_scale, spec.softmax_scale) =
                     (Some(Norm::new(NormKind::L2, 1e-12)), true, Some(1.0));
                 let (height, width) = (WINDOW, WINDOW);
-                let shift = Bias::Indexed { index: IndexMap::Segment };
-                spec.bias = vec![Bias::LogCpb { height, width, pretrained: None, hidden: 16 }, shift];
+                spec.bias = vec![Bias::LogCpb { height, width, pretrained: None, hidden: 16 }];
                 spec.positions = Positions::Ids;
             })
         }),
