@@ -25,7 +25,7 @@
 //! let case = id.build()?;
 //! let result = ropewalk::reference::attention(&case.spec, &case.inputs)?;
 //! assert!(result.out.iter().all(|x| x.is_finite())); // the NaN beyond kv_len are not read
-//! assert!(case::matching("rotate f16").all(|id| id.to_string().starts_with("rotate/")));
+//! assert!(case::matching("rotate/ f16").all(|id| id.to_string().starts_with("rotate/")));
 //! # Ok::<(), ropewalk::Error>(())
 //! ```
 

@@ -70,7 +70,12 @@ pub(crate) fn declared_names() -> HashMap<String, &'static str> {
     let bindings = Slot::ALL.iter().map(|slot| (slot.name().to_string(), "(preamble)"));
     let files =
         FILES.iter().flat_map(|(path, text)| declarations(text).into_iter().map(|name| (name.to_string(), *path)));
-    bindings.chain(files).collect()
+    // of a name that several files declare, the first
+    let mut names = HashMap::new();
+    bindings.chain(files).for_each(|(name, file)| {
+        names.entry(name).or_insert(file);
+    });
+    names
 }
 
 /// Who compiles the text.

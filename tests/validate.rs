@@ -30,7 +30,7 @@ fn lists_addresses() {
     for address in &addresses {
         assert_eq!(address.parse::<CaseId>().map(|id| id.to_string()).as_deref(), Ok(*address));
     }
-    let some = validate(&["--list", "rotate", "f16"], &[]).stdout;
+    let some = validate(&["--list", "rotate/", "f16"], &[]).stdout;
     assert!(some.lines().count() > 3 && some.lines().all(|l| l.starts_with("rotate/") && l.contains("f16")), "{some}");
     let limited = validate(&["--list", "--limit", "3"], &[]).stdout;
     assert_eq!(limited.lines().collect::<Vec<_>>(), addresses[..3]);

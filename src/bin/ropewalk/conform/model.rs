@@ -144,6 +144,9 @@ fn attention(golden: Golden) -> Build<Work> {
     let ((q, q_shape), (k, k_shape)) = (heads_first(&mut t, "q")?, heads_first(&mut t, "k")?);
     let (v, v_shape) = heads_first(&mut t, "v")?;
     let (mut spec, mut inputs, sizes) = plain(q, k, v)?;
+    let heads = [("heads", spec.num_heads), ("q_heads", spec.num_heads), ("kv_heads", spec.num_kv_heads)];
+    packed::agree(&p, &heads)?;
+    packed::agree(&p, &[("head_dim", spec.head_dim)])?;
     spec.softmax_scale = p.f64("scale");
     spec.logits_soft_cap = p.f64("softcap");
 

@@ -80,7 +80,7 @@ fn by_head(listed: &Entry, sizes: Sizes) -> Build<Entry> {
 }
 
 /// Parameters that repeat what the shapes say.
-fn agree(p: &Parameters, sizes: &[(&str, u32)]) -> Build<()> {
+pub(super) fn agree(p: &Parameters, sizes: &[(&str, u32)]) -> Build<()> {
     match sizes.iter().find(|(name, n)| p.f64(name).is_some_and(|given| given != *n as f64)) {
         Some((name, n)) => {
             let problem = format!("is {}, but the tensors have {n}", p.f64(name).unwrap_or(0.0));

@@ -122,7 +122,7 @@ fn transformer_xl(
     let table = t.need("r_proj")?;
     let rows = table.shape.first().copied().unwrap_or(0);
     let xlnet = p.set("attn_type") || system.to_lowercase().contains("xlnet");
-    let conformer = !xlnet && rows != sizes.kv_len as usize;
+    let conformer = !xlnet && (rows != sizes.kv_len as usize || system.to_lowercase().contains("conformer"));
     let first = sizes.kv_len as i32 - !xlnet as i32; // the distance m - n of row 0
     let Some(last) = i32::try_from(rows).ok().and_then(|n| n.checked_sub(1 + first)) else {
         return Err(table.wrong("r_proj", "fewer than 2^31 rows").into());

@@ -22,6 +22,12 @@ fn scaled(p: &Parameters, pairing: Pairing, rotary_dim: u32, longest: Option<u32
         Err(e @ Error::Config { .. }) => return needs(format!("a length extension: {e}")),
         other => other?,
     };
+    if let (Some(a), Some(b)) = (rope.theta, p.f64("theta"))
+        && a != b
+    {
+        let problem = format!("is {b}, but the rope dictionary says {a}");
+        return Err(Error::input("theta", problem, "let the two agree").into());
+    }
     let Some(theta) = rope.theta.or_else(|| p.f64("theta")) else {
         return Err(Error::input("theta", "is missing from `parameters`", "give the base of the frequencies").into());
     };
@@ -45,6 +51,9 @@ pub fn rotary(
         Some("interleaved_in_half_out") => Pairing::InterleavedInHalfOut,
         Some(other) => return needs(format!("pairing `{other}`")),
     };
+    if p.0.contains_key("interleaved") && p.set("interleaved") == (pairing == Pairing::Half) {
+        return Err(Error::input("interleaved", "contradicts pairing", "let the two agree").into());
+    }
     let rotary_dim = p.u32("rotary_dim").or_else(|| p.u32("rope_dim")).unwrap_or(head_dim);
     let sections = sections(p)?;
     if sections.is_none() && (p.set("grid") || t.0.get("positions").is_some_and(|e| e.shape.last() == Some(&2))) {
@@ -59,7 +68,7 @@ pub fn rotary(
     if let Some((order, sections)) = sections {
         rotary = rotary.with_sections(order, sections)?;
     }
-    rotary.xpos = xpos(p, t, rotary_dim, sizes, tables)?;
+    rotary.xpos = xpos(system, p, t, rotary_dim, sizes, tables)?;
     rotary.values = p.set("rotary_value");
     Ok(Some(rotary))
 }
@@ -147,7 +156,14 @@ fn picture(
 }
 
 /// xPos: the position of magnitude 1 is `centre`, or -`min_pos` (torchscale: the sequence runs from min_pos on).
-fn xpos(p: &Parameters, t: &mut Tensors, dim: u32, sizes: Sizes, tables: &mut Vec<Table>) -> Build<Option<XPos>> {
+fn xpos(
+    system: &str,
+    p: &Parameters,
+    t: &mut Tensors,
+    dim: u32,
+    sizes: Sizes,
+    tables: &mut Vec<Table>,
+) -> Build<Option<XPos>> {
     let zeta = t.take("zeta");
     let Some(scale_base) = p.f64("scale_base") else {
         return match zeta {
@@ -171,8 +187,9 @@ fn xpos(p: &Parameters, t: &mut Tensors, dim: u32, sizes: Sizes, tables: &mut Ve
             return Err(Error::input("centre", format!("is {a}, but min_pos is {}", -b), "let the two agree").into());
         }
         (Some(centre), _) | (None, Some(centre)) => centre,
-        // -floor(-length / 2)
-        (None, None) => (length + 1).div_euclid(2),
+        // torchscale: -floor(-length / 2); the others: floor(length / 2)
+        (None, None) if system.to_lowercase().contains("torchscale") => (length + 1).div_euclid(2),
+        (None, None) => length.div_euclid(2),
     };
     match i32::try_from(centre) {
         Ok(centre) => Ok(Some(XPos::new(scale_base, centre))),
