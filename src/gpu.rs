@@ -461,7 +461,9 @@ impl Gpu {
 
         // buffers
         let size_of = |slot: Slot| plan.binding(slot).map_or(0, |b| b.size);
-        let results = [(Slot::Out, size_of(Slot::Out)), (Slot::Work, size_of(Slot::Work))];
+        let out = size_of(Slot::Out);
+        // with how much of each is read back
+        let results = [(Slot::Out, out, out), (Slot::Work, size_of(Slot::Work), plan.work_results())];
         let mut allocated = 0;
         let context = "allocating buffers";
         let made = scoped(&self.device, context, || {
@@ -475,9 +477,9 @@ impl Gpu {
                 }
             }
             let mut staging = Vec::new();
-            for (slot, size) in results {
+            for (slot, size, read) in results {
                 if size > 0 {
-                    let make = |usage| {
+                    let make = |size: u64, usage| {
                         let descriptor = wgpu::BufferDescriptor {
                             label: Some(slot.name()),
                             size: size.next_multiple_of(4),
@@ -486,13 +488,15 @@ impl Gpu {
                         };
                         self.device.create_buffer(&descriptor)
                     };
-                    allocated += size.next_multiple_of(4);
                     // `out` in place, or a state to start from, has contents already
                     buffers.entry(slot).or_insert_with(|| {
                         allocated += size.next_multiple_of(4);
-                        make(wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC)
+                        make(size, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC)
                     });
-                    staging.push((slot, make(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)));
+                    if read > 0 {
+                        allocated += read.next_multiple_of(4);
+                        staging.push((slot, make(read, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)));
+                    }
                 }
             }
             Some((buffers, staging))

@@ -523,6 +523,15 @@ impl Plan {
     pub fn lse_offset(&self) -> u32 {
         self.params.lse_offset
     }
+    /// Bytes at the start of `work` that hold results: lse, or linear attention's state; the rest is scratch.
+    #[cfg(feature = "wgpu")]
+    pub(crate) fn work_results(&self) -> u64 {
+        match self.kernel {
+            Kernel::Attention => 4 * lse_words(&self.spec, &self.shape),
+            Kernel::Linear => self.workspace_size(),
+            _ => 0,
+        }
+    }
     /// The first f32 of the gates in `dense`, behind D, where `[batch, num_heads, q_len]` of them stand (`spec.gated_bias`).
     pub fn gate_offset(&self) -> u32 {
         self.params.gate_offset
