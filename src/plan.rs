@@ -532,7 +532,7 @@ impl Plan {
             _ => 0,
         }
     }
-    /// The first f32 of the gates in `dense`, behind D, where `[batch, num_heads, q_len]` of them stand (`spec.gated_bias`).
+    /// The first f32 of the gates in `dense`, behind D and the words of a user's functions, where `[batch, num_heads, q_len]` of them stand (`spec.gated_bias`).
     pub fn gate_offset(&self) -> u32 {
         self.params.gate_offset
     }
@@ -912,10 +912,15 @@ fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits
     };
     let rows = key_rows(kernel, spec, shape);
     let by_rounds = limits.max_loop_rounds.saturating_sub(once) / (tile + tile_k * (key + user.rounds));
-    let dims = spec.head_dim * (1 + relative) + spec.v_head_dim + user.operations;
-    let flop_per_tile = 2.0 * (TILE_Q * tile_k) as f64 * dims as f64;
+    let flop_per_tile = (TILE_Q * tile_k) as f64 * flop_per_score(spec, user);
     let by_flop = (limits.max_flop_per_dispatch / flop_per_tile) as u32;
     by_rounds.min(by_flop).max(1).saturating_mul(tile_k).min(rows)
+}
+
+/// Operations of a score and its value: products of the content and of each relative table, the value, the user's function.
+fn flop_per_score(spec: &Spec, user: Cost) -> f64 {
+    let dims = spec.head_dim * (1 + spec.relative.len() as u32) + spec.v_head_dim;
+    2.0 * (dims + user.operations) as f64
 }
 
 /// The key rows that the dispatches of a row tile go over: those of the longest sequence; for scores, which fill whole rows, all.
@@ -993,11 +998,9 @@ fn split(
         false => [shape.q_len, shape.kv_len, shape.batch],
     };
     let (rows, heads, flop_per_row) = match kernel {
-        Kernel::Attention | Kernel::Scores => (
-            q_len as u64 * spec.group() as u64,
-            spec.num_kv_heads,
-            2.0 * keys as f64 * (spec.head_dim + spec.v_head_dim + user.operations) as f64,
-        ),
+        Kernel::Attention | Kernel::Scores => {
+            (q_len as u64 * spec.group() as u64, spec.num_kv_heads, keys as f64 * flop_per_score(spec, user))
+        }
         Kernel::RotateQ { .. } | Kernel::Embed { .. } | Kernel::Linear => {
             (q_len as u64, spec.num_heads, 20.0 * spec.head_dim as f64)
         }

@@ -163,15 +163,46 @@ fn every_mutation_breaks_a_bound() {
     }
 }
 
-/// Keys cut over dispatches give the bits of an uncut run, relative rows included.
+/// Products of every kind made beforehand: of queries with and without v, of keys for each query head of a kv head and for all.
+fn gathered() -> (Spec, Inputs) {
+    let mut spec = Spec::new(4, 2, 32);
+    spec.relative = vec![
+        term(RelativeSide::Key, IndexMap::distance(-6, 6), false),
+        term(RelativeSide::Query, IndexMap::reversed(-9, 4), true),
+        term(RelativeSide::Key, IndexMap::LogBucket { buckets: 8, max_position: 40 }, true),
+        term(RelativeSide::Query, IndexMap::distance(-5, 8), false),
+    ];
+    spec.relative[2].query_bias = true;
+    let mut inputs = inputs(&spec, 2, 75, 150, 5);
+    fill(&spec, &mut inputs);
+    (spec, inputs)
+}
+
+/// Keys, rows, heads and sequences cut over dispatches give the bits of an uncut run, which are within their bounds: relative rows
+/// that are read in place, and products that are made beforehand for a part of the grid.
 #[test]
 fn rows_do_not_depend_on_the_cut() {
     for gpu in gpus() {
-        let whole = gpu.attention(&xlnet().0, &xlnet().1).unwrap();
-        let mut limits = *gpu.limits();
-        limits.max_loop_rounds = 1;
-        let cut = gpu.with_limits(limits).attention(&xlnet().0, &xlnet().1).unwrap();
-        assert_eq!((whole.out, whole.lse), (cut.out, cut.lse), "{}", gpu.describe());
+        for ((spec, inputs), beforehand) in [(xlnet(), true), (wide(RelativeSide::Query), false), (gathered(), true)] {
+            let problem = Problem::new(&spec, &inputs).unwrap();
+            let mut limits = *gpu.limits();
+            limits.max_flop_per_dispatch = 1.0;
+            let plan = |limits| Plan::for_problem(Kernel::Attention, &problem, limits).unwrap();
+            let (one, several) = (plan(gpu.limits()), plan(&limits));
+            assert_eq!([&one, &several].map(|p| p.label().ends_with(".gathered")), [beforehand; 2]);
+            let mains = |plan: &Plan| plan.chunks().iter().filter(|c| c.entry == "main").count();
+            let tiles = (inputs.q.shape()[1] * spec.group()).div_ceil(64) * spec.num_kv_heads * inputs.q.shape()[0];
+            let cuts = inputs.k.shape()[1].div_ceil(one.tile()[1]);
+            assert_eq!((mains(&one), mains(&several)), (1, (tiles * cuts) as usize));
+
+            let whole = gpu.attention(&spec, &inputs).unwrap();
+            let (out, lse) = check::attention(&spec, &inputs).unwrap();
+            assert_eq!(out.worst(&whole.out).failures + lse.worst(&whole.lse).failures, 0, "{}", one.label());
+            let scores = check::scores(&spec, &inputs).unwrap().worst(&gpu.scores(&spec, &inputs).unwrap());
+            assert_eq!(scores.failures, 0, "{}", one.label());
+            let cut = gpu.with_limits(limits).attention(&spec, &inputs).unwrap();
+            assert_eq!((whole.out, whole.lse), (cut.out, cut.lse), "{}", gpu.describe());
+        }
     }
 }
 
