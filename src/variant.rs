@@ -1,6 +1,6 @@
 //! Which files make up a kernel: every variant is one file in one slot, and one `match` chooses it.
 
-use crate::family::Call;
+use crate::family::{Call, tile};
 use crate::layout::{Binding, MAX_PAIRS, Slot};
 use crate::plan::{Kernel, padded, table_rows};
 use crate::tables::{TableLayout, bias_name, lookup_name};
@@ -52,8 +52,10 @@ impl<'a> Files<'a> {
 
     fn choose(&mut self, kernel: Kernel, aligned: bool, rolled_loops: bool) {
         match kernel {
+            Kernel::Attention if self.tuning.family == Family::Tile => self.tile(aligned),
             Kernel::Attention => {
                 self.add("kernel/attention.wgsl", &[Slot::Work]);
+                self.add("common/k_tile.wgsl", &[]);
                 self.scores(aligned);
                 self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
                 self.values();
@@ -63,6 +65,7 @@ impl<'a> Files<'a> {
             Kernel::Linear => self.linear(aligned, rolled_loops),
             Kernel::Scores => {
                 self.add("kernel/scores.wgsl", &[Slot::Out]);
+                self.add("common/k_tile.wgsl", &[]);
                 self.scores(aligned);
             }
             Kernel::RotateQ { in_place } => {
@@ -89,9 +92,24 @@ impl<'a> Files<'a> {
         self.storage();
     }
 
-    /// What `scores` and `attention` share.
+    fn tile(&mut self, aligned: bool) {
+        self.add("kernel/tile.wgsl", &[Slot::Work]);
+        self.add("kernel/prepare.wgsl", &[]);
+        self.add("common/online_softmax.wgsl", &[]);
+        self.scores(aligned);
+        let (prepared, complete) = (tile::prepares_keys(self.spec), tile::completes_scores(self.spec));
+        self.add(if prepared { "tile_keys/prepared.wgsl" } else { "tile_keys/direct.wgsl" }, &[]);
+        self.add(if complete { "tile_scores/terms.wgsl" } else { "tile_scores/plain.wgsl" }, &[]);
+        self.add("reduce/workgroup.wgsl", &[]);
+        self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
+        self.sink();
+        self.out(aligned);
+    }
+
+    /// What the families of attention and `scores` share.
     fn scores(&mut self, aligned: bool) {
-        self.add("common/k_tile.wgsl", &[]);
+        self.add("common/query.wgsl", &[]);
+        self.add("common/nan.wgsl", &[]);
         self.add("common/score_at.wgsl", &[]);
         self.add("cache/contiguous.wgsl", &[]);
         self.add(if aligned { "tensor/q_aligned.wgsl" } else { "tensor/q_unaligned.wgsl" }, &[Slot::Q]);
@@ -582,19 +600,22 @@ impl<'a> Files<'a> {
     fn mask(&mut self) {
         let mask = &self.spec.mask;
         let mut seen = Vec::new();
-        let mut ranges = String::new();
+        let (mut ranges, mut full) = (String::new(), String::new());
         if mask.right().is_some() {
+            full += "    range.y = min(range.y, q_index(batch, first) + WINDOW_RIGHT + 1);\n";
             self.add("mask/right.wgsl", &[]);
             seen.push("right_visible(at)");
             ranges += "    range = right_keys(range, q_index(batch, first), q_index(batch, last));\n";
         }
         if mask.window_left.is_some() {
             self.add("mask/left.wgsl", &[]);
+            full += "    range.x = max(range.x, q_index(batch, last) - WINDOW_LEFT);\n";
             seen.push("left_visible(at)");
             ranges += "    range = left_keys(range, q_index(batch, first), q_index(batch, last));\n";
         }
         if mask.chunk.is_some() {
             self.add("mask/chunk.wgsl", &[]);
+            full += "    range = chunk_of_all(range, q_index(batch, first), q_index(batch, last));\n";
             seen.push("chunk_visible(at)");
             ranges += "    range = chunk_of_keys(range, q_index(batch, first), q_index(batch, last));\n";
         }
@@ -609,6 +630,9 @@ impl<'a> Files<'a> {
             self.add("mask/user.wgsl", &[]);
             seen.push("user_visible(at)");
         }
+        if mask.dense || self.spec.dense_bias || self.spec.mask_mod.is_some() {
+            full = "    range.y = 0;\n".into();
+        }
         if seen.is_empty() {
             seen.push("true");
         }
@@ -619,6 +643,12 @@ impl<'a> Files<'a> {
              // The keys that some query row from `first` to `last` may see.\n\
              fn key_range(batch: u32, first: u32, last: u32) -> vec2<u32> {{\n    \
                  var range = vec2<i32>(0, i32(kv_length(batch)));\n{ranges}    \
+                 let low = max(range.x, 0);\n    \
+                 return vec2<u32>(u32(low), u32(max(range.y, low)));\n\
+             }}\n\
+             // The keys that every query row from `first` to `last` sees.\n\
+             fn full_range(batch: u32, first: u32, last: u32) -> vec2<u32> {{\n    \
+                 var range = vec2<i32>(0, i32(kv_length(batch)));\n{full}    \
                  let low = max(range.x, 0);\n    \
                  return vec2<u32>(u32(low), u32(max(range.y, low)));\n\
              }}\n",

@@ -4,7 +4,7 @@ use super::validate;
 use ropewalk::{
     Absolute, AlibiForm, Alignment, Angle, Bias, Columns, Decay, Denominator, Dtype, Embed, EmbedShape, Error,
     FeatureMap, IndexMap, Kernel, KerpleKind, Limits, Linear, Mask, Norm, NormKind, Normalizer, Outside, Pairing, Plan,
-    Positions, Relative, RelativeSide, Result, Rotary, Shape, Sink, Spec, Target, Temperature, XPos,
+    Positions, Relative, RelativeSide, Result, Rotary, Shape, Sink, Spec, Target, Temperature, Tuning, XPos,
 };
 use std::collections::HashMap;
 use std::fs;
@@ -45,11 +45,18 @@ pub fn write(folder: &Path, target: Target) -> Result<usize> {
         if v.carry {
             limits.max_loop_rounds = 1;
         }
-        let plan = Plan::new(v.kernel, &v.spec, &shape, &limits)?;
         let positions = if v.spec.positions == Positions::Ids { ".ids" } else { "" };
         let loops = if v.rolled_loops { ".rolled" } else { "" };
         let carry = if v.carry { ".carry" } else { "" };
-        plans.push((plan, format!("{positions}{loops}{carry}")));
+        // the best of every family
+        let mut families = Vec::new();
+        for tuning in Tuning::candidates(v.kernel, &v.spec, &shape, &limits)? {
+            if !families.contains(&tuning.family) {
+                families.push(tuning.family);
+                let plan = Plan::with_tuning(v.kernel, &v.spec, &shape, &limits, Some(tuning))?;
+                plans.push((plan, format!("{positions}{loops}{carry}")));
+            }
+        }
     }
     plans.extend(embeds()?.into_iter().map(|plan| (plan, String::new())));
     for (plan, suffix) in plans {
