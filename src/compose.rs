@@ -17,16 +17,18 @@ const FILES: &[(&str, &str)] = shaders! {
     "cache/contiguous.wgsl"
     "cap/none.wgsl" "cap/tanh.wgsl"
     "carry/none.wgsl" "carry/work.wgsl"
-    "common/k_tile.wgsl" "common/ln.wgsl" "common/nan.wgsl" "common/norm.wgsl" "common/online_softmax.wgsl" "common/params.wgsl"
+    "common/cap4.wgsl" "common/k_tile.wgsl" "common/ln.wgsl" "common/nan.wgsl" "common/norm.wgsl" "common/online_softmax.wgsl" "common/params.wgsl"
     "common/query.wgsl" "common/row.wgsl" "common/score_at.wgsl" "common/table4.wgsl" "common/table4_aligned.wgsl" "common/tanh.wgsl"
     "content/bias.wgsl" "content/none.wgsl"
     "decay/feature.wgsl" "decay/head.wgsl" "decay/none.wgsl" "decay/token.wgsl"
     "embed/halves.wgsl" "embed/interleaved.wgsl" "embed/learned.wgsl" "embed/sinusoidal.wgsl"
     "feature/elu.wgsl" "feature/identity.wgsl" "feature/rows.wgsl" "feature/softmax.wgsl"
+    "finish/cap.wgsl" "finish/distance.wgsl" "finish/none.wgsl" "finish/terms.wgsl"
     "index/distance.wgsl" "index/grid.wgsl" "index/lookup.wgsl" "index/segment.wgsl" "index/streams.wgsl"
-    "kernel/attention.wgsl" "kernel/embed.wgsl" "kernel/linear.wgsl" "kernel/prepare.wgsl" "kernel/rotate.wgsl"
-    "kernel/scores.wgsl" "kernel/tile.wgsl"
+    "kernel/attention.wgsl" "kernel/embed.wgsl" "kernel/lanes.wgsl" "kernel/linear.wgsl" "kernel/prepare.wgsl"
+    "kernel/rotate.wgsl" "kernel/scores.wgsl" "kernel/tile.wgsl"
     "keys/rotated.wgsl" "keys/unrotated.wgsl"
+    "lane_keys/direct.wgsl" "lane_keys/prepared.wgsl"
     "length/packed.wgsl" "length/per_sequence.wgsl" "length/shared.wgsl"
     "loops/constant.wgsl" "loops/features_constant.wgsl" "loops/features_rolled.wgsl" "loops/rolled.wgsl"
     "magnitude/none.wgsl" "magnitude/xpos.wgsl"
@@ -36,7 +38,7 @@ const FILES: &[(&str, &str)] = shaders! {
     "normalizer/none.wgsl" "normalizer/sum.wgsl"
     "position/ids_k.wgsl" "position/ids_k_several.wgsl" "position/ids_q.wgsl" "position/ids_q_several.wgsl"
     "position/index_k.wgsl" "position/index_q.wgsl"
-    "reduce/workgroup.wgsl"
+    "reduce/subgroup.wgsl" "reduce/workgroup.wgsl"
     "relative/gathered.wgsl" "relative/none.wgsl" "relative/rows.wgsl"
     "rotary/half.wgsl" "rotary/half_of_halves.wgsl" "rotary/interleaved.wgsl" "rotary/interleaved_in_half_out.wgsl"
     "rotary/none.wgsl"
@@ -44,6 +46,7 @@ const FILES: &[(&str, &str)] = shaders! {
     "score_mod/none.wgsl" "score_mod/user.wgsl"
     "sequence/batched.wgsl" "sequence/packed.wgsl"
     "sink/head.wgsl" "sink/none.wgsl" "sink/zero.wgsl"
+    "spread/subgroup.wgsl"
     "state/empty.wgsl" "state/given.wgsl"
     "storage/bf16.wgsl" "storage/f16.wgsl" "storage/f32.wgsl"
     "stream/one.wgsl" "stream/several.wgsl"
@@ -90,7 +93,7 @@ pub enum Target {
     /// naga, through wgpu.
     #[default]
     Native,
-    /// Tint and other browser compilers: `enable` lines where a variant needs them (none does yet).
+    /// Tint and other browser compilers: `enable` lines where a variant needs them: subgroups.
     Web,
 }
 
@@ -98,6 +101,8 @@ pub enum Target {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Composed {
     pub(crate) source: String,
+    /// The same for [`Target::Web`], where that differs.
+    pub(crate) web: Option<String>,
     /// First line (from 1) of every part, and its file.
     parts: Vec<(usize, &'static str)>,
 }
@@ -117,7 +122,10 @@ impl Composed {
                 source.push('\n');
             }
         }
-        Composed { source, parts }
+        // naga takes no such line, browsers demand it
+        let subgroups = parts.iter().any(|(_, path)| path.ends_with("/subgroup.wgsl"));
+        let web = subgroups.then(|| format!("enable subgroups; {source}"));
+        Composed { source, web, parts }
     }
 
     /// The author's file and line of a line of the composed source.

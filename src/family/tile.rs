@@ -13,6 +13,12 @@
 //! | 32 x 128 | 128 | 16 384 | 528 | 12 288, 22 528 | 29 200, 39 440 | 16, 32, 64 |
 //! | 128 x 64 | 256 | 32 768 | 2 064 | 13 312, - | 48 144 | 32, 64, 128 |
 //!
+//! Row maxima go through workgroup memory (`reduce/workgroup.wgsl`: two barriers and 2 tile_k / 4 loads a tile, 2 % of its instructions at
+//! head_dim 128), or through subgroups where the device has but one size of them (`reduce/subgroup.wgsl`).
+//!
+//! Everything staged is f32, for 16-bit storage too: weights and rotated keys rounded to f16 err by 2^-11, thousands of times what the
+//! bounds allow, and values as stored would be exact but take two conversions for 16 multiply-adds.
+//!
 //! V takes the same slices, as many values as they hold. A lane has besides o 64 registers of S, 28 of q and k, some 30 more: with 64 of o
 //! some 190, so two workgroups of 128 lanes and 64 registers of o leave a multiprocessor of 65 536 registers at 2 to 4 of them.
 //! H200: 132 multiprocessors, 48 KiB a workgroup and 228 KiB in all: 64 x 64 takes 34 832 bytes, up to six fit, and registers end it first.
@@ -97,12 +103,19 @@ pub(crate) fn completes_scores(spec: &Spec) -> bool {
     terms || spec.logits_soft_cap.is_some() || spec.score_mod.is_some()
 }
 
+/// Whether maxima go through subgroups: of one known size, whole ones.
+pub(crate) fn takes_subgroups(call: &Call, tuning: &Tuning) -> bool {
+    let size = call.limits.subgroup_size;
+    let lanes = tuning.tile_q / LANE[0] * (tuning.tile_k / LANE[1]);
+    tuning.family == Family::Tile && (4..=128).contains(&size) && size.is_power_of_two() && lanes.is_multiple_of(size)
+}
+
 pub(super) fn candidates(call: &Call) -> Vec<Tuning> {
     let Call { kernel, spec, shape, limits, .. } = *call;
     if kernel != Kernel::Attention || spec.rotates_values() || spec.linear.is_some() {
         return Vec::new();
     }
-    let products = Products::new(kernel, spec, shape, limits);
+    let products = Products::new(kernel, spec, shape, limits, 128);
     let gathered = |(relative, gathered): (&crate::Relative, &bool)| *gathered && relative.side != RelativeSide::Value;
     if !spec.relative.iter().zip(&products.gathered).all(gathered) {
         return Vec::new();
@@ -175,7 +188,7 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     let Some(division) = Division::new(call, tile) else {
         return Err(Error::spec("tuning", format!("{tuning:?} does not fit"), "take one of Tuning::candidates"));
     };
-    let products = Products::new(kernel, spec, shape, limits);
+    let products = Products::new(kernel, spec, shape, limits, 128);
     let scratch = Scratch::new(call, tile[0], &products);
     let keys = rows::key_rows(kernel, spec, shape);
     let sequences = if spec.packed { shape.sequences } else { shape.batch };
@@ -225,7 +238,7 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         }
     }
     let [query, key, q, k] = scratch.words(part);
-    let constants = vec![
+    let mut constants = vec![
         ("LANES", division.lanes),
         ("KEY_LANES", division.key_lanes),
         ("SLICE_CHUNKS", division.slice_chunks),
@@ -234,7 +247,11 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         ("VALUE_KEYS", division.value_keys),
         ("SLICES", division.slices),
     ];
-    let label = if prepares_keys(spec) { ".tile.prepared" } else { ".tile" }.to_string();
+    let mut label = if prepares_keys(spec) { ".tile.prepared" } else { ".tile" }.to_string();
+    if takes_subgroups(call, tuning) {
+        constants.extend([("SUBGROUP", limits.subgroup_size), ("REDUCED", limits.subgroup_size.min(division.key_lanes))]);
+        label += &format!(".sg{}", limits.subgroup_size);
+    }
     Ok(LaidOut { chunks, tile, constants, scratch: [query, key, q, k, 0], carry: false, products, label })
 }
 
