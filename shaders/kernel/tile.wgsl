@@ -24,8 +24,8 @@
 //
 // Barriers: A: the slices before (V's of the last tile, or Q's and K's) have been read by all, and so has p_tile of the last tile,
 // whose last reads stand between D and the next A or E. B: the slices are written. Own entries of p_tile are written by the one lane
-// that reads them until C. `reduce/` puts one before it writes to `slices` and one behind. C: P is written, slices are read. D: V is
-// written. E, F: as C and D, for l. They all stand in control flow that only uniform values decide: lengths in `step`,
+// that reads them until C. `reduce/` puts one before it writes to `slices` and one behind, where it writes there. C: P is written, slices
+// are read. D: V is written. E: p_tile has been read. F: l is written. They all stand in control flow that only uniform values decide: lengths in `step`,
 // `chunk`, `params`, the workgroup's place.
 //
 // A weight of 0 does not hide a value that is not finite. In tiles with unseen keys such values are staged as 0, and `stray` says so:
@@ -164,10 +164,10 @@ fn attend(workgroup: vec3<u32>, lane: u32) {
     // l and NaN of a row, of all its lanes
     let at = row4 * KEY_LANES;
     workgroupBarrier();                                                    // E
-    slices[at + key_lane] = l0;
-    slices[at + KEY_LANES + key_lane] = l1;
-    slices[ROWS4 * KEY_LANES + at + key_lane] = is_nan4(worst0);
-    slices[ROWS4 * KEY_LANES + at + KEY_LANES + key_lane] = is_nan4(worst1);
+    p_tile[at + key_lane] = l0;
+    p_tile[at + KEY_LANES + key_lane] = l1;
+    p_tile[ROWS4 * KEY_LANES + at + key_lane] = is_nan4(worst0);
+    p_tile[ROWS4 * KEY_LANES + at + KEY_LANES + key_lane] = is_nan4(worst1);
     workgroupBarrier();                                                    // F
     l0 = tile_row_sum(at);
     l1 = tile_row_sum(at + KEY_LANES);
@@ -330,10 +330,10 @@ fn tile_row_sum(at: u32) -> vec4<f32> {
     var z = vec4<f32>(0.0);
     var w = vec4<f32>(0.0);
     for (var n = at; n < at + KEY_LANES; n += 4u) {
-        x += slices[n];
-        y += slices[n + 1u];
-        z += slices[n + 2u];
-        w += slices[n + 3u];
+        x += p_tile[n];
+        y += p_tile[n + 1u];
+        z += p_tile[n + 2u];
+        w += p_tile[n + 3u];
     }
     return (x + y) + (z + w);
 }

@@ -6,12 +6,12 @@
 //!
 //! | tile | lanes | P | rows | slices of q and k: 16 (tile_k (n + 1) + n tile_q) | in all, n = 4, 8 | o of a lane: 64, 128, 256 |
 //! |---|---|---|---|---|---|---|
-//! | 32 x 64 | 64 | 8 192 | 528 | 7 168, 13 312 | 15 888, 22 032 | 32, 64, 128 |
-//! | 64 x 32 | 64 | 8 192 | 1 040 | 6 656, 12 800 | 15 888, 22 032 | 64, 128, - |
-//! | 64 x 64 | 128 | 16 384 | 1 040 | 9 216, 17 408 | 26 640, 34 832 | 32, 64, 128 |
-//! | 128 x 32 | 128 | 16 384 | 2 064 | 10 752, - | 29 200 | 64, 128, - |
-//! | 32 x 128 | 128 | 16 384 | 528 | 12 288, 22 528 | 29 200, 39 440 | 16, 32, 64 |
-//! | 128 x 64 | 256 | 32 768 | 2 064 | 13 312, - | 48 144 | 32, 64, 128 |
+//! | 32 x 64 | 64 | 8 192 | 544 | 7 168, 13 312 | 15 904, 22 048 | 32, 64, 128 |
+//! | 64 x 32 | 64 | 8 192 | 1 056 | 6 656, 12 800 | 15 904, 22 048 | 64, 128, - |
+//! | 64 x 64 | 128 | 16 384 | 1 056 | 9 216, 17 408 | 26 656, 34 848 | 32, 64, 128 |
+//! | 128 x 32 | 128 | 16 384 | 2 080 | 10 752, 20 992 | 29 216, 39 456 | 64, 128, - |
+//! | 32 x 128 | 128 | 16 384 | 544 | 12 288, 22 528 | 29 216, 39 456 | 16, 32, 64 |
+//! | 128 x 64 | 256 | 32 768 | 2 080 | 13 312, - | 48 160, - | 32, 64, 128 |
 //!
 //! Row maxima go through workgroup memory (`reduce/workgroup.wgsl`: two barriers and 2 tile_k / 4 loads a tile, 2 % of its instructions at
 //! head_dim 128), or through subgroups where the device has but one size of them (`reduce/subgroup.wgsl`).
@@ -19,10 +19,17 @@
 //! Everything staged is f32, for 16-bit storage too: weights and rotated keys rounded to f16 err by 2^-11, thousands of times what the
 //! bounds allow, and values as stored would be exact but take two conversions for 16 multiply-adds.
 //!
-//! V takes the same slices, as many values as they hold. A lane has besides o 64 registers of S, 28 of q and k, some 30 more: with 64 of o
-//! some 190, so two workgroups of 128 lanes and 64 registers of o leave a multiprocessor of 65 536 registers at 2 to 4 of them.
-//! H200: 132 multiprocessors, 48 KiB a workgroup and 228 KiB in all: 64 x 64 takes 34 832 bytes, up to six fit, and registers end it first.
-//! Small GPUs (16 or 32 KiB): 32 x 64 with 64 lanes; a key is read from the cache once for 32 rows, 16 operations a byte at head_dim 128.
+//! V takes the same slices, as many values as they hold. A lane has besides o 64 registers of S (a sum and its fold), 20 of q and k, some 30
+//! more: with 64 of o below 192, so that a multiprocessor of 65 536 registers holds 320 lanes or more; with 128 of o the compiler is at its
+//! limit of 255, hence the order of [`candidates`]. All of this is reckoned, not measured.
+//!
+//! - H200 (132 multiprocessors; 48 KiB for a workgroup, 228 KiB in all): 64 x 64 with slices of 8 takes 34 848 bytes, six fit, registers hold
+//!   two or three of 128 lanes. A staged byte of K or V serves 64 rows: 16 multiply-adds, so that 30 TFLOP/s ask 0.9 TB/s of the second
+//!   cache. 128 x 64 halves that, at a third of the workgroups.
+//! - 32 KiB (Apple, most of AMD through Vulkan, lavapipe): the same with slices of 4. 16 KiB: 32 x 64, or 64 x 32 up to head_dim 64.
+//!
+//! Measure first on a card: registers and spills of 64 x 64 at head_dim 128 (is `Out` in registers?); the share of `prepare_q` and `prepare_k`
+//! (one lane a row: do their rows stay in registers?); slices of 4 against 8; the module without run-time checks.
 
 use super::{Call, LaidOut, rows};
 use crate::plan::{ChunkDispatch, MAX_DISPATCHES};
@@ -62,14 +69,13 @@ impl Division {
         if lanes > limits.max_invocations || value_blocks > MAX_VALUE_BLOCKS {
             return None;
         }
-        let fixed = 4 * tile_q * tile_k + 16 * tile_q + 16;
+        let fixed = 4 * tile_q * tile_k + 16 * tile_q + 32;
         let free = limits.max_workgroup_storage.checked_sub(fixed)? / 16;
-        // partial maxima; l and NaN
-        let exchange = (tile_q / 4 * (key_lanes + 1)).max(tile_q / 2 * key_lanes);
+        let maxima = tile_q / 4 * (key_lanes + 1);
         let of_slice = |n: u32| tile_k * (n + 1) + n * tile_q;
         let slice_chunks = [8, 4].into_iter().find(|n| *n < chunks + 4 && of_slice(*n) <= free)?;
         let value_row = value_blocks * key_lanes;
-        let slices = of_slice(slice_chunks).max(exchange).max(value_row);
+        let slices = of_slice(slice_chunks).max(maxima).max(value_row);
         if slices > free {
             return None;
         }
@@ -278,7 +284,7 @@ mod tests {
                 for tuning in all {
                     let [q, k] = [tuning.tile_q, tuning.tile_k];
                     let x = Division::new(&call, [q, k]).expect("a candidate fits");
-                    assert!(4 * q * k + 16 * q + 16 + 16 * x.slices <= storage, "{d}: {x:?}");
+                    assert!(4 * q * k + 16 * q + 32 + 16 * x.slices <= storage, "{d}: {x:?}");
                     assert!(x.lanes * 32 == q * k && x.value_keys * x.value_blocks * x.key_lanes <= x.slices);
                     // roundings of a score: the product, a fold's additions, the folds'
                     let chunks = d.div_ceil(4);
