@@ -2,6 +2,7 @@
 //! [`Tuning::choose`](crate::Tuning) picks among them from spec, shape and device alone.
 
 mod rows;
+mod turns;
 
 use crate::plan::ChunkDispatch;
 use crate::products::Products;
@@ -46,19 +47,19 @@ pub(crate) struct LaidOut {
 
 impl Family {
     /// Every family; what comes first is preferred where the table is silent.
-    pub(crate) const ALL: [Family; 1] = [Family::Rows];
+    pub(crate) const ALL: [Family; 2] = [Family::Turns, Family::Rows];
 
     /// The tunings of this family that a call may take, the best guess first; none where it does not suit.
     pub(crate) fn candidates(self, call: &Call) -> Vec<Tuning> {
-        let _ = call;
         match self {
+            Family::Turns => turns::candidates(call),
             Family::Rows => vec![Tuning::of(Family::Rows)],
         }
     }
 
     pub(crate) fn lay_out(self, call: &Call, tuning: &Tuning) -> Result<LaidOut> {
-        let _ = tuning;
         match self {
+            Family::Turns => turns::lay_out(call, tuning),
             Family::Rows => rows::lay_out(call),
         }
     }

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub enum Family {
     /// One lane a row: takes everything.
     Rows,
+    /// Rotation alone: one lane some pairs of a token, over its heads.
+    Turns,
 }
 
 impl Family {
@@ -19,6 +21,7 @@ impl Family {
     pub fn name(self) -> &'static str {
         match self {
             Family::Rows => "rows",
+            Family::Turns => "turns",
         }
     }
 }
