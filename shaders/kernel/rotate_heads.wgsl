@@ -20,31 +20,26 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let token = token_row(batch, i);
     let first = (chunk.kv_head + workgroup.y) * HEADS;
     let heads = min(HEADS, token_heads() - first);
-    var source = params.q_offset + tensor_batch(batch) * params.q_batch + token * params.q_token + first * params.q_head;
-    var place = params.out_offset + tensor_batch(batch) * params.out_batch + token * params.out_token + first * params.out_head;
+    let source = params.q_offset + tensor_batch(batch) * params.q_batch + token * params.q_token + first * params.q_head;
+    let place = params.out_offset + tensor_batch(batch) * params.out_batch + token * params.out_token + first * params.out_head;
     if (unit >= QUADS) {
         let c = select(unit - QUADS, unit + QUADS, 4u * (unit - QUADS) >= ROTARY_OFFSET);
-        for (var h = 0u; h < heads; h++) {
-            put4(place, c, q4(source, c));
-            source += params.q_head;
-            place += params.out_head;
-        }
+        for (var h = 0u; h < heads; h++) { put4(place + h * params.out_head, c, q4(source + h * params.q_head, c)); }
         return;
     }
     let position = token_position(batch, i);
     let pairs = quad_pairs(unit);
-    let cs = mat4x2<f32>(
-        turn_of(position, pairs.x), turn_of(position, pairs.y), turn_of(position, pairs.z), turn_of(position, pairs.w));
-    let both = transpose(cs);
-    let here = quad_source(unit);
-    let there = quad_target(unit);
+    let both = transpose(mat4x2<f32>(
+        turn_of(position, pairs.x), turn_of(position, pairs.y), turn_of(position, pairs.z), turn_of(position, pairs.w)));
+    var here = quad_source(unit);
+    var there = quad_target(unit);
     for (var h = 0u; h < heads; h++) {
         let x = quad_apart(q4(source, here.x), q4(source, here.y));
         let y = quad_together(x[0] * both[0] - x[1] * both[1], x[0] * both[1] + x[1] * both[0]);
         put4(place, there.x, y[0]);
         put4(place, there.y, y[1]);
-        source += params.q_head;
-        place += params.out_head;
+        here += params.q_head / 4u;
+        there += params.out_head / 4u;
     }
 }
 

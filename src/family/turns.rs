@@ -9,7 +9,7 @@ use crate::{Kernel, Pairing, Result};
 /// The most lanes of a workgroup.
 const LANES: u32 = 256;
 /// Tokens whose same units neighbouring lanes take, on a software adapter. Ms for q and k in place (4 096 tokens, 32 + 8 heads x 128,
-/// f32, two cores) with 8, and with 1: lavapipe of Mesa 26 19 and 38, of Mesa 25 13 and 9, of Mesa 22 24 and 28.
+/// f32, two cores) with 8, and with 1: lavapipe of Mesa 26 19 and 38, of Mesa 25 14 and 11, of Mesa 22 22 and 28.
 const CPU_ACROSS: u32 = 8;
 /// Heads of a lane on a GPU: enough lanes in flight, little work on angles beside the loads. Not yet measured.
 const GPU_HEADS: [u32; 4] = [8, 4, 16, 32];
