@@ -16,6 +16,8 @@ pub enum Family {
     Rows,
     /// Register tiles of both products: prefill on GPUs.
     Tile,
+    /// Rotation alone: one lane some pairs of a token, over its heads.
+    Turns,
 }
 
 impl Family {
@@ -25,6 +27,7 @@ impl Family {
             Family::Lanes => "lanes",
             Family::Rows => "rows",
             Family::Tile => "tile",
+            Family::Turns => "turns",
         }
     }
 }

@@ -1,14 +1,14 @@
 //! Which files make up a kernel: every variant is one file in one slot, and one `match` chooses it.
 
-use crate::family::{Call, lanes, tile};
+use crate::family::{Call, lanes, tile, turns};
 use crate::layout::{Binding, MAX_PAIRS, Slot};
 use crate::plan::{Kernel, padded, table_rows};
 use crate::tables::{TableLayout, bias_name, lookup_name};
 use crate::terms::{IndexMap, NormKind, Outside, RelativeSide, Sink};
 use crate::tuning::{Family, Tuning};
 use crate::{
-    AlibiForm, Alignment, Angle, Bias, Decay, Dtype, FeatureMap, KerpleKind, Linear, Pairing, Positions, Spec, bias,
-    user,
+    AlibiForm, Alignment, Angle, Bias, Decay, Dtype, FeatureMap, KerpleKind, Linear, Pairing, Positions, Rotary, Spec,
+    bias, user,
 };
 use std::fmt::Write;
 
@@ -35,7 +35,8 @@ impl<'a> Files<'a> {
         let rolled_loops = call.limits.rolled_loops;
         let tables = TableLayout::new(spec);
         let (files, slots, glue) = (Vec::new(), Vec::new(), String::new());
-        let mut files = Files { spec, tuning: *tuning, kernel, files, slots, glue, tables, gathered, full_ranges: String::new(), subgroups: tile::takes_subgroups(call, tuning) };
+        let mut files =
+            Files { spec, tuning: *tuning, kernel, files, slots, glue, tables, gathered, full_ranges: String::new(), subgroups: tile::takes_subgroups(call, tuning) };
         files.choose(kernel, aligned, rolled_loops);
         if kernel == Kernel::Attention && tuning.family == Family::Rows {
             files.add("common/online_softmax.wgsl", &[]);
@@ -72,20 +73,16 @@ impl<'a> Files<'a> {
                 self.scores(aligned);
             }
             Kernel::RotateQ { in_place } => {
-                self.add("kernel/rotate.wgsl", &[]);
                 self.add("token/query.wgsl", &[]);
                 self.sequence();
-                self.norm();
                 self.q_position();
                 self.rotate_source(aligned, in_place);
             }
             // has a list of its own: see `Plan::embed`
             Kernel::Embed { .. } => return,
             Kernel::RotateK { in_place } => {
-                self.add("kernel/rotate.wgsl", &[]);
                 self.add("token/key.wgsl", &[]);
                 self.sequence();
-                self.norm();
                 self.k_position();
                 self.kv_length();
                 self.rotate_source(aligned, in_place);
@@ -98,11 +95,18 @@ impl<'a> Files<'a> {
     /// See family/lanes.rs.
     fn lanes(&mut self, aligned: bool) {
         self.add("kernel/lanes.wgsl", &[Slot::Work]);
-        self.add("kernel/prepare.wgsl", &[]);
+        let by_heads = turns::stands_in_quads(self.spec, aligned) && !self.spec.content_bias;
+        self.add(if by_heads { "prepare/heads.wgsl" } else { "prepare/rows.wgsl" }, &[]);
+        if by_heads {
+            self.quads();
+        }
         self.add("spread/subgroup.wgsl", &[]);
         self.add("common/online_softmax.wgsl", &[]);
         self.of_scores(aligned);
-        self.add(if lanes::prepares_keys(self.spec) { "lane_keys/prepared.wgsl" } else { "lane_keys/direct.wgsl" }, &[]);
+        self.add(
+            if lanes::prepares_keys(self.spec) { "lane_keys/prepared.wgsl" } else { "lane_keys/direct.wgsl" },
+            &[],
+        );
         self.add(lanes::finish(self.spec), &[]);
         if lanes::finish(self.spec) != "finish/none.wgsl" {
             self.add("common/cap4.wgsl", &[]);
@@ -116,7 +120,11 @@ impl<'a> Files<'a> {
     /// See family/tile.rs.
     fn tile(&mut self, aligned: bool) {
         self.add("kernel/tile.wgsl", &[Slot::Work]);
-        self.add("kernel/prepare.wgsl", &[]);
+        let by_heads = tile::prepares_by_heads(self.spec, aligned);
+        self.add(if by_heads { "prepare/heads.wgsl" } else { "prepare/rows.wgsl" }, &[]);
+        if by_heads {
+            self.quads();
+        }
         self.add("common/online_softmax.wgsl", &[]);
         self.of_scores(aligned);
         let (prepared, complete) = (tile::prepares_keys(self.spec), tile::completes_scores(self.spec));
@@ -256,7 +264,26 @@ impl<'a> Files<'a> {
         };
         self.add(file, slots);
         self.out(aligned);
+        if self.tuning.family == Family::Turns {
+            self.add("kernel/rotate_heads.wgsl", &[]);
+            return self.quads();
+        }
+        self.add("kernel/rotate.wgsl", &[]);
+        self.norm();
         self.rotation();
+    }
+
+    /// Four pairs at a time.
+    fn quads(&mut self) {
+        let Some(rotary) = &self.spec.rotary else { return };
+        let file = match rotary.pairing {
+            Pairing::Half => "quad/half.wgsl",
+            Pairing::HalfOfHalves => "quad/half_of_halves.wgsl",
+            Pairing::Interleaved => "quad/interleaved.wgsl",
+            Pairing::InterleavedInHalfOut => "quad/interleaved_in_half_out.wgsl",
+        };
+        self.add(file, &[]);
+        self.angles(rotary);
     }
 
     fn out(&mut self, aligned: bool) {
@@ -279,11 +306,22 @@ impl<'a> Files<'a> {
 
     fn rotation(&mut self) {
         self.add("common/row.wgsl", &[]);
-        self.add(if self.several_streams() { "stream/several.wgsl" } else { "stream/one.wgsl" }, &[]);
         let Some(rotary) = &self.spec.rotary else {
+            self.add("stream/one.wgsl", &[]);
             return self.add("rotary/none.wgsl", &[]);
         };
-        let (pairing, angle) = (rotary.pairing, rotary.angle);
+        match rotary.pairing {
+            Pairing::HalfOfHalves => self.add("rotary/half_of_halves.wgsl", &[]),
+            Pairing::Half => self.add("rotary/half.wgsl", &[]),
+            Pairing::Interleaved => self.add("rotary/interleaved.wgsl", &[]),
+            Pairing::InterleavedInHalfOut => self.add("rotary/interleaved_in_half_out.wgsl", &[]),
+        }
+        self.angles(rotary);
+    }
+
+    /// What turns a pair: its position, angle and magnitude.
+    fn angles(&mut self, rotary: &Rotary) {
+        self.add(if self.several_streams() { "stream/several.wgsl" } else { "stream/one.wgsl" }, &[]);
         match rotary.xpos {
             Some(_) => self.add("magnitude/xpos.wgsl", &[]),
             None => self.add("magnitude/none.wgsl", &[]),
@@ -291,13 +329,7 @@ impl<'a> Files<'a> {
         if rotary.xpos.is_some() {
             self.add("angle/sincos.wgsl", &[]); // its `mul_high`
         }
-        match pairing {
-            Pairing::HalfOfHalves => self.add("rotary/half_of_halves.wgsl", &[]),
-            Pairing::Half => self.add("rotary/half.wgsl", &[]),
-            Pairing::Interleaved => self.add("rotary/interleaved.wgsl", &[]),
-            Pairing::InterleavedInHalfOut => self.add("rotary/interleaved_in_half_out.wgsl", &[]),
-        }
-        match angle {
+        match rotary.angle {
             Angle::Exact => self.add("angle/exact.wgsl", &[Slot::Rotary]),
             Angle::Float32 => self.add("angle/float32.wgsl", &[Slot::Rotary]),
             Angle::Table => return self.add("angle/table.wgsl", &[Slot::Rotary, Slot::Tables]),

@@ -4,7 +4,7 @@
 //
 // grid       tiles of TILE_Q rows (as in attention.wgsl: the heads that share a kv head are packed)  x  kv heads  x  batch
 // workgroup  LANES = TILE_Q / 8 * KEY_LANES lanes: 8 rows each; KEY_LANES of them share rows and divide keys, then columns
-// before     prepare_q (queries rotated, scaled, transposed), and what `tile_keys/` has
+// before     prepare_q, prepare_k: see prepare/rows.wgsl
 // shared     p_tile   S, then P, four rows of a key in a vec4                           TILE_Q * TILE_K * 4 bytes
 //            slices   of Q and K: SLICE_CHUNKS * 4 elements of each row; partial maxima; of V: VALUE_KEYS values
 //            tile_rows, 16 bytes a row
@@ -230,10 +230,19 @@ fn tile_shrink(o: ptr<function, TileOut>, x0: vec4<f32>, x1: vec4<f32>) {
 fn stage_q(start: u32, c: u32, n: u32, lane: u32) {
     let source = start + 4u * c * TILE_Q;
     for (var x = lane; x < n * TILE_Q; x += LANES) {
-        let word = source + 4u * x;
-        slices[Q_SLICE + x] = vec4<f32>(work[word], work[word + 1u], work[word + 2u], work[word + 3u]);
+        slices[Q_SLICE + x] = prepared4(source + 4u * x);
     }
 }
+// Where the prepared rows of a tile start, and a key's. By tokens of the tensor: packed sequences of a part share its keys.
+fn prepared_q_tile(batch: u32, kv_head: u32, tile: u32) -> u32 {
+    let part = (batch - chunk.batch) * chunk.kv_heads + kv_head - chunk.kv_head;
+    return params.prepared_q + (part * chunk.tiles + tile - chunk.tile) * (4u * HEAD_CHUNKS * TILE_Q);
+}
+fn prepared_k_row(batch: u32, kv_head: u32, j: u32) -> u32 {
+    let part = (tensor_batch(batch) - tensor_batch(chunk.batch)) * chunk.kv_heads + kv_head - chunk.kv_head;
+    return params.prepared_k + (part * params.kv_capacity + k_token(batch, j)) * (4u * HEAD_CHUNKS);
+}
+fn prepared4(at: u32) -> vec4<f32> { return vec4<f32>(work[at], work[at + 1u], work[at + 2u], work[at + 3u]); }
 // The same of its keys. Those from `count` on are not read.
 fn stage_k(batch: u32, kv_head: u32, first: u32, count: u32, c: u32, n: u32, lane: u32) {
     for (var x = lane; x < TILE_K * SLICE_CHUNKS; x += LANES) {

@@ -31,7 +31,8 @@
 //! Measure first on a card: registers and spills of 64 x 64 at head_dim 128 (is `Out` in registers?); the share of `prepare_q` and `prepare_k`
 //! (one lane a row: do their rows stay in registers?); slices of 4 against 8; the module without run-time checks.
 
-use super::{Call, LaidOut, rows};
+use super::lanes::ACROSS;
+use super::{Call, LaidOut, rows, turns};
 use crate::plan::{ChunkDispatch, MAX_DISPATCHES};
 use crate::products::Products;
 use crate::tuning::{Family, PREPARED_BYTES, PRODUCT_BYTES, TILE_FLOP, TILES, Tuning};
@@ -103,6 +104,11 @@ pub(crate) fn prepares_keys(spec: &Spec) -> bool {
     !spec.keys_rotated() && (spec.rotary.is_some() || spec.norm.is_some())
 }
 
+/// Whether a lane prepares some pairs of a token for all heads, cos and sin made once, instead of a row.
+pub(crate) fn prepares_by_heads(spec: &Spec, aligned: bool) -> bool {
+    turns::stands_in_quads(spec, aligned) && !spec.content_bias
+}
+
 /// Whether something is done to the products before they are scores.
 pub(crate) fn completes_scores(spec: &Spec) -> bool {
     let terms = !spec.bias.is_empty() || spec.dense_bias || !spec.relative.is_empty();
@@ -136,7 +142,8 @@ pub(super) fn candidates(call: &Call) -> Vec<Tuning> {
             && scratch.fits(call, [1; 3])
             && 4 * products.key * keys as u64 <= PRODUCT_BYTES
             && division.rounds(spec, *tile, keys) <= limits.max_loop_rounds as u64
-            && (keys as u64).div_ceil(tile[0] as u64) <= limits.max_workgroups as u64
+            // units of keys and of rows, in one dimension of a grid
+            && (rows.max(keys as u64) + 64) * spec.head_dim.div_ceil(4) as u64 / tile[0] as u64 <= limits.max_workgroups as u64
     };
     let mut tiles: Vec<_> = TILES.into_iter().filter(suits).collect();
     // the registers of o before the table's order, and no more rows than there are
@@ -219,27 +226,34 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         let (whole, by) = (grid[axis], part[axis]);
         (0..whole.div_ceil(by)).map(move |i| [i * by, by.min(whole - i * by)].map(|n| n as u32))
     };
+    let rotary_dim = spec.rotary.as_ref().map_or(0, |r| r.rotary_dim);
+    let (quads, units) = (rotary_dim / 8, spec.head_dim / 4 - rotary_dim / 8);
+    let by_heads = prepares_by_heads(spec, call.aligned);
+    let in_units = |tokens: u32| (tokens.next_multiple_of(ACROSS) as u64 * units as u64).div_ceil(tile[0] as u64) as u32;
     let key_tiles = keys.div_ceil(tile[0]);
     let mut chunks = Vec::new();
     for [z, zn] in steps(2) {
         for [y, yn] in steps(1) {
             for [x, xn] in steps(0) {
-                let mut add = |entry: &'static str, tiles: u32| {
-                    let (first, workgroups) = ([x, y, z], [tiles, yn, zn]);
-                    chunks.push(ChunkDispatch { first, keys: [0, shape.kv_len], workgroups, entry, tiles: xn });
+                let mut add = |entry: &'static str, tiles: u32, heads: u32| {
+                    let (first, workgroups, keys) = ([x, y, z], [tiles, heads, zn], [0, shape.kv_len]);
+                    chunks.push(ChunkDispatch { first, keys, workgroups, entry, tiles: xn, heads: yn });
                 };
                 // keys serve every row
                 if x == 0 && products.key > 0 {
-                    add("relative_keys", key_tiles);
+                    add("relative_keys", key_tiles, yn);
                 }
                 if x == 0 && prepares_keys(spec) {
-                    add("prepare_k", key_tiles);
+                    let (tiles, heads) = if by_heads { (in_units(keys), 1) } else { (key_tiles, yn) };
+                    add("prepare_k", tiles, heads);
                 }
                 if products.query > 0 {
-                    add("relative_queries", xn);
+                    add("relative_queries", xn, yn);
                 }
-                add("prepare_q", xn);
-                add("main", xn);
+                let tokens = (xn * tile[0]).div_ceil(spec.group()) + 1;
+                let (tiles, heads) = if by_heads { (in_units(tokens), 1) } else { (xn, yn) };
+                add("prepare_q", tiles, heads);
+                add("main", xn, yn);
             }
         }
     }
@@ -253,7 +267,10 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         ("VALUE_KEYS", division.value_keys),
         ("SLICES", division.slices),
     ];
-    let mut label = if prepares_keys(spec) { ".tile.prepared" } else { ".tile" }.to_string();
+    if by_heads {
+        constants.extend([("ACROSS", ACROSS), ("UNITS", units), ("QUADS", quads)]);
+    }
+    let mut label = if prepares_keys(spec) { ".tile.keys-first" } else { ".tile" }.to_string();
     if takes_subgroups(call, tuning) {
         constants.extend([("SUBGROUP", limits.subgroup_size), ("REDUCED", limits.subgroup_size.min(division.key_lanes))]);
         label += &format!(".sg{}", limits.subgroup_size);
