@@ -433,13 +433,21 @@ fn params_hold_the_shape() {
     }
 }
 
+/// What takes a device with subgroups, which naga's core does not know.
+fn of_subgroups() -> Plan {
+    let mut limits = Limits::default();
+    limits.subgroup_size = 16;
+    let spec = Spec::new(2, 1, 64);
+    Plan::new(Kernel::Attention, &spec, &Shape::new(&spec, 1, 5, 70), &limits).expect("a plan")
+}
+
 /// Every line of a composed module is the line of the author's file that `locate` names, and the plans of this test use
 /// every file.
 #[test]
 fn lines_map_back_to_files() {
     let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders"));
     let mut read = BTreeMap::new();
-    for plan in plans() {
+    for plan in plans().into_iter().chain([of_subgroups()]) {
         for (n, line) in plan.wgsl(Target::Native).lines().enumerate() {
             let (file, at) = plan.locate(n + 1);
             // the separators between files belong to nobody

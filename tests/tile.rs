@@ -64,7 +64,9 @@ fn tiles_within_their_bounds() {
             (192, 128, 2, 2, Dtype::F32),
             (256, 256, 2, 1, Dtype::F32),
         ];
-        for (n, (dim, v_dim, heads, kv_heads, dtype)) in specs.into_iter().enumerate() {
+        // what a device has beyond the defaults changes tiles and reductions alone
+        let step = if gpu.limits().max_workgroup_storage > 16_384 { 3 } else { 1 };
+        for (n, (dim, v_dim, heads, kv_heads, dtype)) in specs.into_iter().enumerate().step_by(step) {
             let mut spec = rotated(heads, kv_heads, dim, v_dim);
             spec.dtype = dtype;
             let all = tiles(&spec, &Shape::new(&spec, 1, 70, 140), gpu.limits());
@@ -73,7 +75,8 @@ fn tiles_within_their_bounds() {
             let tuning = all[n % all.len()];
             let group = heads / kv_heads;
             let (rows, keys) = (tuning.tile_q.div_ceil(group), tuning.tile_k);
-            for (q_len, kv_len) in [(1, 1), (rows - 1, keys - 1), (rows, keys), (rows + 1, keys + 1), (5, 2 * keys + 3)] {
+            for (q_len, kv_len) in [(1, 1), (rows - 1, keys - 1), (rows, keys), (rows + 1, keys + 1), (5, 2 * keys + 3)]
+            {
                 let q_len = q_len.max(1);
                 let inputs = inputs(&spec, 1, q_len, kv_len, 3 + n as u64);
                 check(&gpu, tuning, &spec, &inputs, &format!("d {dim}, q {q_len}, k {kv_len}"));
@@ -197,15 +200,20 @@ fn texts_for_other_devices() {
                 spec.bias = vec![Bias::Table { min: -8, max: 0 }];
                 let shape = Shape::new(&spec, 1, 300, 300);
                 for tuning in tiles(&spec, &shape, &limits) {
-                    let plan = Plan::with_tuning(Kernel::Attention, &spec, &shape, &limits, Some(tuning)).expect("a plan");
+                    let plan =
+                        Plan::with_tuning(Kernel::Attention, &spec, &shape, &limits, Some(tuning)).expect("a plan");
                     let text = plan.wgsl(Target::Native);
-                    let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(text)));
+                    let module =
+                        naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(text)));
                     let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP);
                     validator.subgroup_stages(ShaderStages::COMPUTE).subgroup_operations(SubgroupOperationSet::all());
-                    validator.validate(&module).unwrap_or_else(|e| panic!("{}: {}", plan.label(), e.emit_to_string(text)));
+                    validator
+                        .validate(&module)
+                        .unwrap_or_else(|e| panic!("{}: {}", plan.label(), e.emit_to_string(text)));
                     let mut layouter = naga::proc::Layouter::default();
                     layouter.update(module.to_ctx()).expect("types have layouts");
-                    let shared = module.global_variables.iter().filter(|(_, g)| g.space == naga::AddressSpace::WorkGroup);
+                    let shared =
+                        module.global_variables.iter().filter(|(_, g)| g.space == naga::AddressSpace::WorkGroup);
                     let bytes: u32 = shared.map(|(_, g)| layouter[g.ty].size.next_multiple_of(16)).sum();
                     assert!(bytes <= storage, "{}: {bytes} of {storage} bytes", plan.label());
                     shapes.insert((tuning.tile_q, tuning.tile_k, plan.label().contains(".sg")));

@@ -229,7 +229,8 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     let rotary_dim = spec.rotary.as_ref().map_or(0, |r| r.rotary_dim);
     let (quads, units) = (rotary_dim / 8, spec.head_dim / 4 - rotary_dim / 8);
     let by_heads = prepares_by_heads(spec, call.aligned);
-    let in_units = |tokens: u32| (tokens.next_multiple_of(ACROSS) as u64 * units as u64).div_ceil(tile[0] as u64) as u32;
+    let in_units =
+        |tokens: u32| (tokens.next_multiple_of(ACROSS) as u64 * units as u64).div_ceil(tile[0] as u64) as u32;
     let key_tiles = keys.div_ceil(tile[0]);
     let mut chunks = Vec::new();
     for [z, zn] in steps(2) {
@@ -272,7 +273,8 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     }
     let mut label = if prepares_keys(spec) { ".tile.keys-first" } else { ".tile" }.to_string();
     if takes_subgroups(call, tuning) {
-        constants.extend([("SUBGROUP", limits.subgroup_size), ("REDUCED", limits.subgroup_size.min(division.key_lanes))]);
+        constants
+            .extend([("SUBGROUP", limits.subgroup_size), ("REDUCED", limits.subgroup_size.min(division.key_lanes))]);
         label += &format!(".sg{}", limits.subgroup_size);
     }
     Ok(LaidOut { chunks, tile, constants, scratch: [query, key, q, k, 0], carry: false, products, label })
@@ -294,8 +296,14 @@ mod tests {
                 let mut limits = Limits::default();
                 limits.max_workgroup_storage = storage;
                 let (limits, spec) = (&limits, &spec);
-                let call =
-                    Call { kernel: Kernel::Attention, spec, shape: &shape, limits, aligned: true, user: Cost::default() };
+                let call = Call {
+                    kernel: Kernel::Attention,
+                    spec,
+                    shape: &shape,
+                    limits,
+                    aligned: true,
+                    user: Cost::default(),
+                };
                 let all = candidates(&call);
                 assert!(all.len() >= least, "{d}: {all:?}");
                 for tuning in all {
