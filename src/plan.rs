@@ -960,7 +960,14 @@ pub(crate) fn cut_grid(grid: [u64; 3], flop_per_workgroup: f64, limits: &Limits)
         for (y0, yn) in steps(grid[1], y) {
             for (x0, xn) in steps(grid[0], x) {
                 let (first, workgroups) = ([x0, y0, z0].map(|n| n as u32), [xn, yn, zn].map(|n| n as u32));
-                chunks.push(ChunkDispatch { first, keys: [0, 1], workgroups, entry: "main", tiles: xn as u32, heads: yn as u32 });
+                chunks.push(ChunkDispatch {
+                    first,
+                    keys: [0, 1],
+                    workgroups,
+                    entry: "main",
+                    tiles: xn as u32,
+                    heads: yn as u32,
+                });
             }
         }
     }

@@ -111,7 +111,8 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         ));
     }
     let by_heads = turns::stands_in_quads(spec, call.aligned) && !spec.content_bias;
-    let (quads, units) = spec.rotary.as_ref().map_or((0, 0), |r| (r.rotary_dim / 8, spec.head_dim / 4 - r.rotary_dim / 8));
+    let (quads, units) =
+        spec.rotary.as_ref().map_or((0, 0), |r| (r.rotary_dim / 8, spec.head_dim / 4 - r.rotary_dim / 8));
     let steps = |n: u64, by: u64| (0..n.div_ceil(by)).map(move |i| (i * by, by.min(n - i * by)));
     let mut chunks = Vec::new();
     for (z0, zn) in steps(grid[2], z) {
