@@ -254,6 +254,8 @@ fn fixed() -> Vec<CaseId> {
         &["float32", "three-streams", "xpos", "rotated-values"],
         &["angle-table", "three-streams", "rotated-values"],
         &["unseen-nan", "gaps", "rotated-values"],
+        &["qwen3", "rotated-keys", "cache"],
+        &["unseen-nan", "rotated-keys"],
         &["kv-lens", "xpos"],
     ] {
         for dtype in [Dtype::F32, Dtype::F16] {

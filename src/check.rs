@@ -369,9 +369,9 @@ pub(crate) fn stored(dtype: Dtype, value: f64, bound: f64) -> f64 {
 }
 
 /// What each row loses of its elements (the sum of sizes, as in [`flushed`]) and, relative to it, of its length on the way through
-/// a norm; infinite where nothing can be said.
-fn lost(problem: &Problem, t: &Tensor, rotated: &Rotated, flushed: &[f64], weights: &str) -> Vec<[f64; 2]> {
-    let Some(norm) = &problem.spec.norm else { return flushed.iter().map(|f| [*f, 0.0]).collect() };
+/// a norm (that of the `weights` of this name, if any); infinite where nothing can be said.
+fn lost(problem: &Problem, t: &Tensor, rotated: &Rotated, flushed: &[f64], weights: Option<&str>) -> Vec<[f64; 2]> {
+    let Some((norm, weights)) = problem.spec.norm.as_ref().zip(weights) else { return flushed.iter().map(|f| [*f, 0.0]).collect() };
     let [batch, len, heads, dim] = t.shape();
     let least = least_normal(t.dtype());
     let weight = match norm.weights {
@@ -467,8 +467,8 @@ impl<'a> Bounds<'a> {
         Bounds {
             tile_k: tile_k(problem.spec, crate::Limits::default().max_workgroup_storage) as usize,
             rotation,
-            q_lost: lost(problem, &problem.inputs.q, &prepared.q, &q_flushed, "q_norm"),
-            k_lost: lost(problem, &problem.inputs.k, &prepared.k, &k_flushed, "k_norm"),
+            q_lost: lost(problem, &problem.inputs.q, &prepared.q, &q_flushed, Some("q_norm")),
+            k_lost: lost(problem, &problem.inputs.k, &prepared.k, &k_flushed, prepared.keys_turned.then_some("k_norm")),
             q_flushed,
             k_flushed,
             v_flushed: flushed(&problem.inputs.v, &prepared.v),
@@ -501,7 +501,8 @@ impl<'a> Bounds<'a> {
         });
         let scale_underflow = if factors > 0.0 { UNDERFLOW * (1.0 + spec.scale().abs()) * (1.0 + factor) } else { 0.0 };
         let additions = spec.head_dim.div_ceil(4) as f64 + 3.0;
-        let relative = 2.0 * self.rotation + (2.0 + factors) * U + g(additions);
+        let of_keys = if self.prepared.keys_turned { self.rotation } else { 0.0 };
+        let relative = self.rotation + of_keys + (2.0 + factors) * U + g(additions);
         let terms = problem.terms.len() + problem.inputs.attn_bias.is_some() as usize + spec.relative.len();
         let terms = terms as f64 + if spec.gated_bias { 2.0 } else { 0.0 };
         let one = |j: u32| {

@@ -25,6 +25,7 @@ const FILES: &[(&str, &str)] = shaders! {
     "feature/elu.wgsl" "feature/identity.wgsl" "feature/rows.wgsl" "feature/softmax.wgsl"
     "index/distance.wgsl" "index/grid.wgsl" "index/lookup.wgsl" "index/segment.wgsl" "index/streams.wgsl"
     "kernel/attention.wgsl" "kernel/embed.wgsl" "kernel/linear.wgsl" "kernel/rotate.wgsl" "kernel/scores.wgsl"
+    "keys/rotated.wgsl" "keys/unrotated.wgsl"
     "length/packed.wgsl" "length/per_sequence.wgsl" "length/shared.wgsl"
     "loops/constant.wgsl" "loops/features_constant.wgsl" "loops/features_rolled.wgsl" "loops/rolled.wgsl"
     "magnitude/none.wgsl" "magnitude/xpos.wgsl"

@@ -244,18 +244,20 @@ pub(crate) struct Prepared<'a> {
     pub(crate) q: Rotated,
     pub(crate) k: Rotated,
     pub(crate) v: Rotated,
+    /// Whether `k` was normed and rotated here, not before.
+    pub(crate) keys_turned: bool,
 }
 
 impl<'a> Prepared<'a> {
     pub(crate) fn new(problem: &'a Problem<'a>) -> Self {
         let bias = problem.spec.content_bias.then(|| problem.parameter("content_bias"));
-        Self::with_content_bias(problem, bias)
+        Self::with(problem, bias, !problem.spec.keys_rotated())
     }
-    /// What `rotate` gives: u belongs to the score.
+    /// What `rotate` gives: u belongs to the score, and keys rotate even for a cache of rotated ones.
     pub(crate) fn without_content_bias(problem: &'a Problem<'a>) -> Self {
-        Self::with_content_bias(problem, None)
+        Self::with(problem, None, true)
     }
-    fn with_content_bias(problem: &'a Problem<'a>, bias: Option<&[f32]>) -> Self {
+    fn with(problem: &'a Problem<'a>, bias: Option<&[f32]>, keys_turned: bool) -> Self {
         let (spec, inputs) = (problem.spec, problem.inputs);
         let angles = spec.rotary.as_ref().map(|r| Angles::new(r, inputs));
         let rotation = spec.rotary.as_ref().zip(angles.as_ref());
@@ -264,10 +266,11 @@ impl<'a> Prepared<'a> {
             spec.norm.as_ref().map(|n| (n, weights(n)))
         };
         let q = Rotated::new(&inputs.q, norm("q_norm"), bias, rotation, 1.0, |b, i| problem.q_positions(b, i));
-        let k = Rotated::new(&inputs.k, norm("k_norm"), None, rotation, -1.0, |b, j| problem.k_positions(b, j));
+        let (norm_k, rotation_k) = if keys_turned { (norm("k_norm"), rotation) } else { (None, None) };
+        let k = Rotated::new(&inputs.k, norm_k, None, rotation_k, -1.0, |b, j| problem.k_positions(b, j));
         let of_values = rotation.filter(|(r, _)| r.values);
         let v = Rotated::new(&inputs.v, None, None, of_values, 0.0, |b, j| problem.k_positions(b, j));
-        Prepared { problem, q, k, v }
+        Prepared { problem, q, k, v, keys_turned }
     }
 
     /// The kv head that query head h reads.

@@ -1,7 +1,7 @@
 //! What is computed: the terms of the equation that a model uses. No shapes of a call, no device.
 
 use crate::linear::Linear;
-use crate::terms::{IndexMap, Norm, NormKind, Relative, Sink, Temperature, XPos};
+use crate::terms::{IndexMap, Norm, NormKind, Relative, RelativeSide, Sink, Temperature, XPos};
 use crate::{Error, Result, bias};
 use serde::{Deserialize, Serialize};
 
@@ -134,6 +134,14 @@ pub struct Rotary {
     /// `rotary_value`).
     #[serde(default)]
     pub values: bool,
+    /// k holds R(n) N k already, a cache of rotated keys: attention and scores take it as it is and turn queries alone. What
+    /// [`Kernel::RotateK`](crate::Kernel::RotateK) makes for that cache does not depend on it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub keys_rotated: bool,
+}
+
+fn is_false(x: &bool) -> bool {
+    !x
 }
 
 fn one() -> f64 {
@@ -163,6 +171,7 @@ impl Rotary {
             streams: Vec::new(),
             xpos: None,
             values: false,
+            keys_rotated: false,
         }
     }
     /// The position stream of a pair.
@@ -588,6 +597,11 @@ impl Spec {
         self.softmax_scale.unwrap_or(1.0 / (self.head_dim as f64).sqrt())
     }
 
+    /// Whether k holds rotated keys: [`Rotary::keys_rotated`].
+    pub(crate) fn keys_rotated(&self) -> bool {
+        self.rotary.as_ref().is_some_and(|r| r.keys_rotated)
+    }
+
     /// Query heads that share a kv head.
     pub fn group(&self) -> u32 {
         self.num_heads / self.num_kv_heads.max(1)
@@ -633,6 +647,13 @@ impl Spec {
                     "let offset + rotary_dim be at most v_head_dim, or leave values unrotated",
                 ));
             }
+        }
+        if self.keys_rotated() && (self.linear.is_some() || self.relative.iter().any(|r| r.side == RelativeSide::Query)) {
+            return Err(Error::spec(
+                "rotary.keys_rotated",
+                "is set, but linear attention and relative terms of the side `query` read keys as they were",
+                "keep a cache of unrotated keys",
+            ));
         }
         if !self.scale().is_finite() || self.scale().abs() > 1e30 {
             return Err(Error::spec(
@@ -778,6 +799,9 @@ impl Spec {
             terms.push(format!("R({pairing} {}/{} {angle}{streams}{xpos})", r.rotary_dim, self.head_dim));
             if r.values {
                 terms.push("R_v".into());
+            }
+            if r.keys_rotated {
+                terms.push("keys rotated".into());
             }
         }
         if let Some(norm) = &self.norm {

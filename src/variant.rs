@@ -99,6 +99,7 @@ impl<'a> Files<'a> {
         self.add(if aligned { "tensor/k_aligned.wgsl" } else { "tensor/k_unaligned.wgsl" }, &[Slot::K]);
         self.sequence();
         self.norm();
+        self.add(if self.spec.keys_rotated() { "keys/rotated.wgsl" } else { "keys/unrotated.wgsl" }, &[]);
         self.content_bias();
         self.scale();
         self.rotation();

@@ -101,6 +101,11 @@ fn make(base: &str, dtype: Dtype) -> Option<Workload> {
             spec.softmax_scale = Some(1.0 / (3.0 * spec.head_dim as f64).sqrt());
             ("p1 with DeBERTa's c2p and p2c", spec, ATTENTION, 1024, 1024)
         }
+        "d1" => {
+            let mut spec = layer;
+            spec.rotary.iter_mut().for_each(|rotary| rotary.keys_rotated = true);
+            ("decode, 32/8 heads x 128, 4096 keys, cache rotated", spec, ATTENTION, 1, 4096)
+        }
         "d2" => ("decode, 32/8 heads x 128, 4096 keys, cache unrotated", layer, ATTENTION, 1, 4096),
         "r1" => ("rotation in place, 4096 tokens, 32 + 8 heads x 128", layer, ROTATION, 4096, 4096),
         _ => return None,

@@ -154,6 +154,11 @@ fn axes() -> Vec<Vec<Change>> {
         vec![|_, _, _| (), |s, _, _| {
             s.mask_mod = Some("fn mask_mod(at: ScoreAt) -> bool {\n    return at.k_pos > 3;\n}\n".into())
         }],
+        vec![|_, _, _| (), |s, _, _| {
+            if s.relative.iter().all(|r| r.side != RelativeSide::Query) {
+                turned(s, |r| r.keys_rotated = true);
+            }
+        }],
     ]
 }
 

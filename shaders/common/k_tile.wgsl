@@ -9,9 +9,7 @@ fn stage_k(batch: u32, kv_head: u32, first: u32, end: u32, lane: u32) {
     var row: Row;
     let k_start = k_row(batch, j, kv_head);
     for (var c = 0u; c < head_chunks(); c++) { row[c] = k4(k_start, c); }
-    norm_before(&row, true);
-    rotate_row(&row, k_positions(batch, j), -1.0);
-    norm_after(&row, true);
+    prepare_key(&row, batch, j);
     for (var c = 0u; c < head_padded(); c += 4u) {
         let at = lane * HEAD_PADDED + c;
         k_tile[at] = row[c];

@@ -420,6 +420,7 @@ pub(super) const DEVIATIONS: &[Deviation] = {
         d(X, "xpos-far", |c| c.spec.xpos(XPos::new(64.0, 3))),
         //
         d(RV, "rotated-values", |c| c.rotate_values()),
+        d(RV, "rotated-keys", |c| c.rotated_keys()),
         //
         d(O, "own-score", Draft::own_score),
         d(OM, "own-mask", Draft::own_mask),
@@ -579,6 +580,9 @@ impl Draft {
     }
     /// Linear attention with a feature map.
     fn linear(&mut self, features: FeatureMap) -> &mut Linear {
+        if let Some(rotary) = &mut self.spec.rotary {
+            rotary.keys_rotated = false;
+        }
         self.spec.linear.insert(Linear::new(features))
     }
     /// Elu features, rotated behind the map, with a denominator.
@@ -672,6 +676,12 @@ impl Draft {
     fn rotate_values(&mut self) {
         if let Some(rotary) = &mut self.spec.rotary {
             rotary.values = rotary.offset + rotary.rotary_dim <= self.spec.v_head_dim;
+        }
+    }
+    fn rotated_keys(&mut self) {
+        let reads_keys = self.spec.relative.iter().any(|r| r.side == RelativeSide::Query);
+        if let Some(rotary) = self.spec.rotary.as_mut().filter(|_| !reads_keys) {
+            rotary.keys_rotated = true;
         }
     }
     fn relative(&mut self, terms: &[(RelativeSide, IndexMap, bool)]) {

@@ -4,12 +4,15 @@ use super::timing::{Budget, Stopwatch, Work};
 use ropewalk::{Error, Gpu, Result, wgpu};
 use serde::Serialize;
 use std::fmt::Write;
+use std::time::Instant;
 
 /// The most that an adapter reached, the best of several kernels and runs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Ceilings {
-    /// 10^9 bytes a second read and written together, buffer to buffer.
+    /// 10^9 bytes a second read and written together, by a kernel from buffer to buffer.
     pub copy_gbps: f64,
+    /// The same by the driver's own copy command, which is no kernel's ceiling: on a software adapter it is the host's memcpy.
+    pub transfer_gbps: f64,
     /// 10^9 f32 operations a second in multiply-adds.
     pub fma_gflops: f64,
     /// The same on matrix units; none where the adapter shows none, or no kernel here uses them.
@@ -47,6 +50,8 @@ impl Ceilings {
 
 /// Larger than caches, within WebGPU's default binding.
 const COPY_BYTES: u64 = 128 << 20;
+/// Copies in one submission, so that its own cost does not show.
+const TRANSFERS: u32 = 4;
 /// Runs of each kernel.
 const BUDGET: Budget = Budget { seconds: 0.15, runs: 5 };
 /// Invocations of a workgroup.
@@ -63,39 +68,65 @@ pub fn measure(gpu: &Gpu) -> Result<Ceilings> {
     let stopwatch = Stopwatch::new(gpu);
     Ok(Ceilings {
         copy_gbps: copy(gpu, &stopwatch)?,
+        transfer_gbps: transfer(gpu)?,
         fma_gflops: fma(gpu, &stopwatch)?,
         matrix_gflops: matrix(gpu, &stopwatch)?,
     })
 }
 
-/// Every element read once and written once: one element an invocation, or a stride over all of them.
+/// Every element read once and written once, in several shapes: what an invocation copies, and where that lies.
 fn copy(gpu: &Gpu, stopwatch: &Stopwatch) -> Result<f64> {
     let limits = gpu.device().limits();
     let bytes = COPY_BYTES.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size) & !0xffff;
-    let elements = (bytes / 16) as u32;
-    let groups = elements / WIDTH;
-    let x = groups.min(limits.max_compute_workgroups_per_dimension / 2);
-    let head = "@group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;\n\
-                @group(0) @binding(1) var<storage, read_write> copied: array<vec4<f32>>;\n";
-    let single = format!(
-        "{head}@compute @workgroup_size({WIDTH})\n\
-         fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {{\n    \
-             let i = id.y * groups.x * {WIDTH}u + id.x;\n    \
-             if (i < {elements}u) {{ copied[i] = source[i]; }}\n}}\n"
-    );
-    let strided = format!(
-        "{head}@compute @workgroup_size({WIDTH})\n\
-         fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>) {{\n    \
-             let stride = groups.x * {WIDTH}u;\n    \
-             for (var i = id.x; i < {elements}u; i += stride) {{ copied[i] = source[i]; }}\n}}\n"
-    );
     let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
     let mut best: f64 = 0.0;
-    for (text, groups) in [(single, [x, groups.div_ceil(x), 1]), (strided, [x.min(1024), 1, 1])] {
+    // neighbours side by side for devices that join their accesses; for software, whole cache lines an invocation
+    for (count, blocked) in [(1, false), (4, false), (4, true), (8, true)] {
+        let (text, groups) = copy_text(bytes, count, blocked, limits.max_compute_workgroups_per_dimension);
         let probe = Probe::new(gpu, "copy", &text, &[(bytes, storage), (bytes, storage)], groups)?;
         best = best.max(2e-9 * bytes as f64 / probe.seconds(stopwatch)?);
     }
     Ok(best)
+}
+
+/// A workgroup copies `WIDTH * count` elements: an invocation its own block of them, or every `WIDTH`th.
+fn copy_text(bytes: u64, count: u32, blocked: bool, most: u32) -> (String, [u32; 3]) {
+    let each = WIDTH * count;
+    let groups = (bytes / 16) as u32 / each;
+    let x = groups.min(most);
+    let index = |n: u32| match blocked {
+        true => format!("first + lane * {count}u + {n}u"),
+        false => format!("first + lane + {}u", n * WIDTH),
+    };
+    let copies: String = (0..count).map(|n| format!("        copied[{0}] = source[{0}];\n", index(n))).collect();
+    let text = format!(
+        "@group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;\n\
+         @group(0) @binding(1) var<storage, read_write> copied: array<vec4<f32>>;\n\
+         @compute @workgroup_size({WIDTH})\n\
+         fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {{\n    \
+             let n = group.y * {x}u + group.x;\n    \
+             if (n < {groups}u) {{\n        let first = n * {each}u;\n{copies}    }}\n}}\n"
+    );
+    (text, [x, groups.div_ceil(x), 1])
+}
+
+/// The driver's own copy of a buffer, by the host's clock.
+fn transfer(gpu: &Gpu) -> Result<f64> {
+    let (device, queue) = (gpu.device(), gpu.queue());
+    let size = COPY_BYTES.min(device.limits().max_buffer_size) & !0xffff;
+    let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+    let descriptor = wgpu::BufferDescriptor { label: Some("copy"), size, usage, mapped_at_creation: false };
+    let [source, copied] = [&descriptor; 2].map(|descriptor| device.create_buffer(descriptor));
+    let mut least = f64::INFINITY;
+    for _ in 0..=BUDGET.runs {
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        (0..TRANSFERS).for_each(|_| encoder.copy_buffer_to_buffer(&source, 0, &copied, 0, size));
+        let clock = Instant::now();
+        queue.submit([encoder.finish()]);
+        gpu.finish()?;
+        least = least.min(clock.elapsed().as_secs_f64());
+    }
+    Ok(2e-9 * size as f64 * TRANSFERS as f64 / least)
 }
 
 /// Independent chains of multiply-adds in registers, several widths of them, written as `fma` and as a product and a sum.
@@ -252,7 +283,7 @@ mod tests {
 
     #[test]
     fn the_lower_ceiling_bounds() {
-        let mut ceilings = Ceilings { copy_gbps: 10.0, fma_gflops: 50.0, matrix_gflops: None };
+        let mut ceilings = Ceilings { copy_gbps: 10.0, transfer_gbps: 20.0, fma_gflops: 50.0, matrix_gflops: None };
         assert_eq!(ceilings.least_seconds(50e9, 1e9), (1.0, Bound::Compute));
         assert_eq!(ceilings.least_seconds(1e9, 20e9), (2.0, Bound::Memory));
         ceilings.matrix_gflops = Some(500.0);

@@ -66,7 +66,7 @@ mod tests {
             workload: workload.into(),
             adapter: "Vulkan llvmpipe (LLVM 15.0.6, 256 bits)".into(),
             driver: driver.into(),
-            ceilings: Some(Ceilings { copy_gbps: 10.0, fma_gflops: 40.0, matrix_gflops: None }),
+            ceilings: Some(Ceilings { copy_gbps: 10.0, transfer_gbps: 20.0, fma_gflops: 40.0, matrix_gflops: None }),
             flop,
             bytes: 1000,
             gflops,

@@ -11,8 +11,9 @@ pub fn print(gpu: &Gpu, ceilings: &Ceilings, lines: &[Line]) {
     report::say(&gpu.describe());
     let matrix = ceilings.matrix_gflops.map_or(String::new(), |rate| format!(", {} on matrix units", rate_of(rate)));
     report::say(&format!(
-        "ceilings, measured now: {} GB/s copied (read and written), {} in f32 multiply-adds{matrix}",
+        "ceilings, measured now: {} GB/s copied by a kernel (read and written; {} by the driver's own copy), {} in f32 multiply-adds{matrix}",
         report::number(ceilings.copy_gbps),
+        report::number(ceilings.transfer_gbps),
         rate_of(ceilings.fma_gflops)
     ));
     if lines.is_empty() {

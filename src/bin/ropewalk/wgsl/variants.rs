@@ -129,6 +129,8 @@ fn rotations() -> Vec<Variant> {
             rotary.xpos = Some(XPos::new(512.0, 7));
             rotations.push(Some(rotary.clone()));
             (rotary.streams, rotary.xpos) = (Vec::new(), (angle == Angle::Table).then_some(XPos::new(64.0, -7)));
+            rotations.push(Some(rotary.clone()));
+            (rotary.values, rotary.keys_rotated) = (false, true);
             rotations.push(Some(rotary));
         }
     }
