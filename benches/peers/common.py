@@ -1,9 +1,9 @@
-"""What the Python peers share: the workloads, a float64 reference, and the protocol by which `cargo xtask peers` drives them.
+"""What the Python peers share: workloads, a float64 reference, and the protocol by which `cargo xtask peers` drives them.
 
 A peer is a process that first prints one line about itself, then answers each line of its input with one line of JSON:
 
     prepare CASE    builds the inputs, runs once and compares all of the result with the reference
-    run CASE N      times N runs or more, warm: {"case": ..., "ms": [...], "other_cores": ...}
+    run CASE N S    times at least N runs and S seconds, warm: {"case": ..., "ms": [...], "other_cores": ...}
 
 An answer with "failed" gives the reason instead.
 """
@@ -21,7 +21,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 BASE = 10_000.0
 TOLERANCE = 1e-3  # of the largest magnitude in the reference: far above rounding, far below a wrong row
 
-WARM_S, TIMED_S = 0.2, 0.25  # the least time of a turn before and under the clock
+WARM_S = 0.2  # the least time of a turn before the clock starts
 
 
 @dataclasses.dataclass
@@ -37,15 +37,14 @@ class Workload:
     attention: bool = True
 
     def inputs(self):
-        """q, k, v as [heads, tokens, dim]; bias as [heads, rows, keys], exact in float16. In a decode step, keys before
-        the last are a cache that is already rotated."""
+        """q, k, v as [heads, tokens, dim]. In a decode step, keys before the last are a cache that is rotated already."""
         rng = np.random.default_rng(20)
         draw = lambda heads, tokens: rng.standard_normal((heads, tokens, self.dim), dtype=np.float32)
         q, k, v = draw(self.heads, self.rows), draw(self.kv_heads, self.keys), draw(self.kv_heads, self.keys)
         return q, k, v
 
     def bias_table(self):
-        """One value per head and distance, spread over the whole matrix as these packages want it."""
+        """[heads, rows, keys], exact in float16: a value of each head and distance, spread out as the packages want it."""
         rng = np.random.default_rng(21)
         table = rng.standard_normal((self.heads, self.rows + self.keys)).astype(np.float16).astype(np.float32)
         distance = np.arange(self.keys)[None, :] - np.arange(self.rows)[:, None] + self.rows
@@ -128,29 +127,29 @@ def busy_seconds():
     return (sum(ticks) - idle) / os.sysconf("SC_CLK_TCK"), own.ru_utime + own.ru_stime
 
 
-def timed(step, runs):
-    """Milliseconds of each run, and how many cores other programs used meanwhile. Other peers ran before: a while passes
-    until threads are back on their cores and memory in its caches."""
+def timed(step, runs, seconds):
+    """Milliseconds of each run, and how many cores other programs used meanwhile. Other peers ran before: a while
+    passes until threads are back on their cores and memory in its caches."""
     start = time.perf_counter()
     step()
     while time.perf_counter() - start < WARM_S:
         step()
     before, start, times = busy_seconds(), time.perf_counter(), []
-    while len(times) < runs or time.perf_counter() - start < TIMED_S:
+    while len(times) < runs or time.perf_counter() - start < seconds:
         begin = time.perf_counter()
         step()
         times.append(round((time.perf_counter() - begin) * 1e3, 4))
     answer = {"ms": times}
-    after, seconds = busy_seconds(), time.perf_counter() - start
-    if before and after and seconds > 0.2:  # the counters tick every 10 ms
+    after, passed = busy_seconds(), time.perf_counter() - start
+    if before and after and passed > 0.2:  # the counters tick every 10 ms
         others = (after[0] - before[0]) - (after[1] - before[1])
-        answer["other_cores"] = round(max(0.0, others / seconds), 2)
+        answer["other_cores"] = round(max(0.0, others / passed), 2)
     return answer
 
 
 def serve(version, prepare, cases=WORKLOADS, keep=1):
-    """Answers until the input ends. `prepare(case)` returns what to time, a verdict or None, and a note of what is run. The
-    last `keep` cases stay in memory."""
+    """Answers until the input ends. `prepare(case)` returns what to time, a verdict or None, and a note of what is run.
+    The last `keep` cases stay in memory."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print must not get between the answers
     say = lambda answer: print(json.dumps(answer), file=answers, flush=True)
@@ -160,8 +159,8 @@ def serve(version, prepare, cases=WORKLOADS, keep=1):
         match line.split():
             case ["prepare", case] if case in cases:
                 act = lambda: prepared(ready, case, prepare, keep)
-            case ["run", case, runs] if case in ready and runs.isdecimal():
-                act = lambda: timed(ready[case], int(runs))
+            case ["run", case, runs, seconds] if case in ready:
+                act = lambda: timed(ready[case], int(runs), float(seconds))
             case _:
                 say({"failed": f"not understood: {line.strip()}"})
                 continue

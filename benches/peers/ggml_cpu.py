@@ -1,4 +1,4 @@
-"""ggml on the CPU by the bindings ggml-python: ggml_rope_ext, then ggml_flash_attn_ext. Keys, values and cache are float32."""
+"""ggml on the CPU by ggml-python: ggml_rope_ext, then ggml_flash_attn_ext. Keys, values and cache are float32."""
 
 import ctypes
 
@@ -84,7 +84,9 @@ def prepare(case):
         keys, row = graph.input(k), work.kv_heads * work.dim
         new_v = graph.input(v[first:])
         for new, cache in (k_rotated, keys), (new_v, values):
-            place = ggml.ggml_view_3d(ctx, cache, work.dim, work.kv_heads, work.rows, work.dim * 4, row * 4, first * row * 4)
+            place = ggml.ggml_view_3d(
+                ctx, cache, work.dim, work.kv_heads, work.rows, work.dim * 4, row * 4, first * row * 4
+            )
             graph.wanted(ggml.ggml_cpy(ctx, new, place))
         note += ", cache in place"
     mask = None

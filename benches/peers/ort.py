@@ -1,4 +1,4 @@
-"""ONNX Runtime: `python ort.py webgpu|cpu`. Attention is the contrib operator GroupQueryAttention with its own rotation."""
+"""ONNX Runtime: `python ort.py webgpu|cpu`. Attention is the operator GroupQueryAttention, rotation included."""
 
 import sys
 
@@ -11,7 +11,11 @@ import common
 
 WEBGPU = sys.argv[1:] == ["webgpu"]
 PROVIDER = "WebGpuExecutionProvider" if WEBGPU else "CPUExecutionProvider"
-ELEMENTS = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int32): TensorProto.INT32, np.dtype(np.int64): TensorProto.INT64}
+ELEMENTS = {
+    np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.int32): TensorProto.INT32,
+    np.dtype(np.int64): TensorProto.INT64,
+}
 # What the operator reads on the host; everything else lies on the device before the clock starts.
 HOST = ("last", "total")
 
@@ -58,7 +62,7 @@ def heads_first(x, heads):
 
 
 def build(work):
-    """The graph, its outputs (the first are results) with their numbers of heads, and (output, input) that may share memory."""
+    """The graph, its results with their numbers of heads, and which output may share the memory of which input."""
     graph = Graph()
     q, k, v = work.inputs()
     cos, sin = (table.astype(np.float32) for table in work.tables())
@@ -67,9 +71,17 @@ def build(work):
     if not work.attention:
         graph.tensors["positions"] = np.arange(work.rows, dtype=np.int64)[None]
         for name, heads in ("q", work.heads), ("k", work.kv_heads):
-            graph.node("RotaryEmbedding", [name, "positions", "cos", "sin"], [name + "_out"], domain="com.microsoft", num_heads=heads)
+            graph.node(
+                "RotaryEmbedding",
+                [name, "positions", "cos", "sin"],
+                [name + "_out"],
+                domain="com.microsoft",
+                num_heads=heads,
+            )
         return graph, {"q_out": work.heads, "k_out": work.kv_heads}, {}
-    graph.tensors.update(v=tokens_first(v[:, first:]), last=np.array([work.keys - 1], np.int32), total=np.array(work.keys, np.int32))
+    graph.tensors.update(
+        v=tokens_first(v[:, first:]), last=np.array([work.keys - 1], np.int32), total=np.array(work.keys, np.int32)
+    )
     inputs, shared = ["q", "k", "v", "", "", "last", "total", "cos", "sin"], {}
     if work.decode:
         inputs[3:5], shared = ["past_k", "past_v"], {"present_k": "past_k", "present_v": "past_v"}

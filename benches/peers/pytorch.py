@@ -39,10 +39,14 @@ def prepare(case):
     elif work.bias:
         hidden = torch.ones(work.rows, work.keys, dtype=torch.bool).triu(1)
         mask = torch.from_numpy(work.bias_table()).masked_fill(hidden, float("-inf"))[None]
-        step = lambda: scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v, attn_mask=mask, **heads)
+        step = lambda: scaled_dot_product_attention(
+            rotate(q, cos, sin), rotate(k, cos, sin), v, attn_mask=mask, **heads
+        )
         note += ", attn_mask"
     else:
-        step = lambda: scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v, is_causal=True, **heads)
+        step = lambda: scaled_dot_product_attention(
+            rotate(q, cos, sin), rotate(k, cos, sin), v, is_causal=True, **heads
+        )
     return step, common.judge(step()[0].numpy(), work.reference()), note
 
 

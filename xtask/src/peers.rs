@@ -64,7 +64,7 @@ const WORKLOADS: [(&str, &str); 5] = [
 
 /// What one peer may take in all to build, check and warm its workloads: those that are left share what is left.
 const PREPARATION: Duration = Duration::from_secs(300);
-const ANSWER: Duration = Duration::from_secs(120);
+const ANSWER: Duration = Duration::from_secs(300);
 /// Between turns, for threads that spin after work.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Cores that other programs used, from which times are not to be trusted.
@@ -123,7 +123,7 @@ fn compare(options: &Options) -> Result<bool, String> {
                 thread::sleep(PAUSE);
                 match turn.checked_sub(1).and_then(|peer| entries.get_mut(peer)) {
                     None => turns.add(ours.turn(workload, options)),
-                    Some(entry) => entry.turn(workload, options.runs),
+                    Some(entry) => entry.turn(workload, options),
                 }
             }
         }
@@ -167,7 +167,15 @@ impl Ours {
     /// One run of `ropewalk bench`: what it says of the workload.
     fn turn(&self, workload: &str, options: &Options) -> Result<Value, String> {
         let mut bench = under(&options.runner, &self.program);
-        bench.args(["bench", workload, "--json", "--runs", &options.runs.to_string()]);
+        bench.args([
+            "bench",
+            workload,
+            "--json",
+            "--seconds",
+            &options.seconds.to_string(),
+            "--runs",
+            &options.runs.to_string(),
+        ]);
         if let Some(adapter) = &options.adapter {
             bench.args(["--adapter", adapter]);
         }
@@ -208,12 +216,14 @@ impl OurTurns {
 
     fn read(&mut self, line: &Value) -> Result<(), String> {
         let text = |key| line.get(key).and_then(Value::as_str).unwrap_or_default();
-        let number = |key| line.get(key).and_then(Value::as_f64).filter(|ms| *ms > 0.0);
-        self.who = format!("ropewalk, {} ({})", text("adapter"), text("driver"));
+        self.who = format!("ropewalk, {}", text("driver"));
         self.note = text("kernel").to_string();
         if line.get("checked") != Some(&Value::Bool(true)) {
-            return Err(format!("a turn was not checked: {}", line.get("checked").unwrap_or(&Value::Null)));
+            return Err(format!("a turn was not checked, or wrong: {}", text("check")));
         }
+        // Theirs are by the wall clock, so ours are too where both clocks were read.
+        let clock = line.get("wall").filter(|wall| wall.is_object()).unwrap_or(line);
+        let number = |key| clock.get(key).and_then(Value::as_f64).filter(|ms| *ms > 0.0);
         let (Some(best), Some(median)) = (number("min_ms"), number("median_ms")) else {
             return Err("a turn without min_ms and median_ms".into());
         };
@@ -314,11 +324,12 @@ impl<'a, 'b> Entry<'a, 'b> {
         entry
     }
 
-    fn turn(&mut self, workload: &str, runs: usize) {
+    fn turn(&mut self, workload: &str, options: &Options) {
         if self.failed.is_some() {
             return;
         }
-        match self.runner.ask(&format!("run {workload} {runs}"), ANSWER) {
+        let line = format!("run {workload} {} {}", options.runs, options.seconds);
+        match self.runner.ask(&line, ANSWER) {
             Err(reason) => self.failed = Some(reason),
             Ok(answer) => {
                 let times = answer.get("ms").and_then(Value::as_array);
@@ -357,7 +368,7 @@ impl Rates {
             if times.is_empty() {
                 self.failed = machine.ask(&format!("prepare {case}"), ANSWER).err();
             }
-            match machine.ask(&format!("run {case} 3"), ANSWER) {
+            match machine.ask(&format!("run {case} 3 0.2"), ANSWER) {
                 Ok(answer) => {
                     let ms = answer.get("ms").and_then(Value::as_array);
                     times.extend(ms.into_iter().flatten().filter_map(Value::as_f64));
@@ -397,8 +408,8 @@ impl std::fmt::Display for Rates {
         match (self.rates(), &self.failed) {
             (Some([sgemm, sgemm_median, copy, copy_median]), _) => write!(
                 f,
-                "machine: 2 048 sgemm {sgemm:.0} GFLOP/s (median {sgemm_median:.0}), copy {copy:.1} GB/s read and written \
-                 (median {copy_median:.1}), best of the whole run"
+                "machine: 2 048 sgemm {sgemm:.0} GFLOP/s (median {sgemm_median:.0}), copy {copy:.1} GB/s read and \
+                 written (median {copy_median:.1}), best of the whole run"
             )?,
             (None, reason) => write!(f, "machine: failed: {}", reason.as_deref().unwrap_or("no times"))?,
         }
@@ -429,16 +440,23 @@ mod tests {
 
     #[test]
     fn one_unchecked_turn_fails_ours() {
-        let line = |checked: bool, min: f64| json!({ "workload": "p1", "checked": checked, "min_ms": min, "median_ms": 2.0 * min, "kernel": "tile" });
+        // The device's own clock stands outside, the wall clock inside.
+        let line = |checked: bool, min: f64| {
+            let wall = json!({ "min_ms": min, "median_ms": 2.0 * min });
+            json!({ "checked": checked, "check": "3 rows", "min_ms": 0.5, "median_ms": 0.5, "wall": wall, "runs": 4 })
+        };
         let row = |lines: &[Value]| {
             let mut turns = OurTurns::default();
             lines.iter().for_each(|line| turns.add(Ok(line.clone())));
             turns.row()
         };
         let checked = row(&[line(true, 3.0), line(true, 1.0), line(true, 2.0)]);
-        assert_eq!(checked.outcome, Ok(Times { runs: 3, best: 1.0, median: 4.0 }));
-        assert_eq!(row(&[line(true, 3.0), line(false, 1.0)]).outcome, Err("a turn was not checked: false".into()));
-        assert!(row(&[json!({ "workload": "p1", "checked": true })]).outcome.is_err());
+        assert_eq!(checked.outcome, Ok(Times { runs: 12, best: 1.0, median: 4.0 }));
+        assert_eq!(
+            row(&[line(true, 3.0), line(false, 1.0)]).outcome,
+            Err("a turn was not checked, or wrong: 3 rows".into())
+        );
+        assert!(row(&[json!({ "checked": true, "min_ms": 2.0 })]).outcome.is_err());
         assert!(row(&[]).outcome.is_err());
     }
 }

@@ -7,16 +7,17 @@ use super::{PEERS, WORKLOADS};
 
 pub const USAGE: &str = "usage: cargo xtask peers [OPTIONS]
 
-Runs the workloads of `ropewalk bench` in other systems on this machine, in alternation with ours, and prints one table: the
-peer's time / ours, of the best runs and of the medians. Packages are installed under target/peers, which takes minutes and
-about 7 GB the first time. benches/peers/README.md says what each peer runs.
+Runs the workloads of `ropewalk bench` in other systems on this machine, in alternation with ours, and prints one table:
+the peer's time / ours, of the best runs and of the medians. Packages are installed under target/peers, which takes
+minutes and about 7 GB the first time. benches/peers/README.md says what each peer runs.
 
   --peers LIST      of ort-webgpu, ort-cpu, torch, ggml, burn [default: all but burn]
   --burn            adds Burn's wgpu backend, which compiles for minutes
   --workloads LIST  of p1, b1, p2, d1, r1 [default: all]
   --rounds N        turns of each [default: 5]
   --runs N          runs in each turn, at least [default: 4]
-  --adapter NAME    the adapter of ours, as `ropewalk bench --adapter` takes it; peers take the first that the system offers
+  --seconds S       seconds that a turn times, at least [default: 1]
+  --adapter NAME    the adapter of ours, as in `ropewalk bench --adapter`; peers take the first that the system offers
   --json FILE       writes the rows as JSON, one object a line
   --runner COMMAND  a command before each program that opens the GPU, to run it under a driver of its own
   --ours PROGRAM    another build of ropewalk instead of this source
@@ -29,6 +30,7 @@ pub struct Options {
     pub workloads: Vec<String>,
     pub rounds: usize,
     pub runs: usize,
+    pub seconds: f64,
     pub adapter: Option<String>,
     pub json: Option<PathBuf>,
     pub runner: Vec<String>,
@@ -43,6 +45,7 @@ impl Options {
             workloads: WORKLOADS.iter().map(|(name, _)| name.to_string()).collect(),
             rounds: 5,
             runs: 4,
+            seconds: 1.0,
             adapter: None,
             json: None,
             runner: vec![],
@@ -73,6 +76,7 @@ impl Options {
                 "--runner" => options.runner = text(value)?.split_whitespace().map(str::to_string).collect(),
                 "--rounds" => options.rounds = count(name, &text(value)?)?,
                 "--runs" => options.runs = count(name, &text(value)?)?,
+                "--seconds" => options.seconds = seconds(&text(value)?)?,
                 "--peers" => options.peers = list(name, &text(value)?, PEERS.iter().map(|peer| peer.name))?,
                 _ => options.workloads = list(name, &text(value)?, WORKLOADS.iter().map(|(name, _)| *name))?,
             }
@@ -84,7 +88,8 @@ impl Options {
     }
 }
 
-const KNOWN: [&str; 8] = ["--peers", "--workloads", "--rounds", "--runs", "--adapter", "--json", "--runner", "--ours"];
+const KNOWN: [&str; 9] =
+    ["--peers", "--workloads", "--rounds", "--runs", "--seconds", "--adapter", "--json", "--runner", "--ours"];
 
 fn text(argument: OsString) -> Result<String, String> {
     argument.into_string().map_err(|argument| format!("{}: not Unicode", argument.display()))
@@ -95,6 +100,11 @@ fn count(name: &str, value: &str) -> Result<usize, String> {
         Ok(count @ 1..=1000) => Ok(count),
         _ => Err(format!("{name} {value}: a number from 1 to 1000 is wanted")),
     }
+}
+
+fn seconds(value: &str) -> Result<f64, String> {
+    let number = value.parse().ok().filter(|seconds| (0.01..=60.0).contains(seconds));
+    number.ok_or_else(|| format!("--seconds {value}: a number from 0.01 to 60 is wanted"))
 }
 
 fn list<'a>(option: &str, value: &str, known: impl Iterator<Item = &'a str>) -> Result<Vec<String>, String> {
@@ -125,7 +135,7 @@ mod tests {
         assert_eq!(options, "--runner needs a value");
         let options = parse("--peers torch,torch --burn --workloads=d1 --rounds 3").unwrap().unwrap();
         assert_eq!((options.peers, options.workloads), (vec!["torch".into(), "burn".into()], vec!["d1".to_string()]));
-        assert_eq!((options.rounds, options.runs), (3, 4));
+        assert_eq!((options.rounds, options.runs, options.seconds), (3, 4, 1.0));
         assert_eq!(parse("--rounds 2 --help"), Ok(None));
     }
 
@@ -136,6 +146,7 @@ mod tests {
             ("--peers numpy", "--peers: numpy is none of ort-webgpu"),
             ("--workloads ,", "--workloads needs at least one of p1"),
             ("--rounds 0", "--rounds 0: a number from 1"),
+            ("--seconds NaN", "--seconds NaN: a number from 0.01"),
             ("--fast", "--fast: no such option"),
             ("p1", "p1: no such option"),
         ] {

@@ -112,10 +112,12 @@ mod tests {
 
     #[test]
     fn answers_reasons_and_ends_are_told_apart() {
-        let script = r#"echo '{"version":"1"}'; read a; echo '{"ms":[1.5]}'; read a; echo '{"failed":"no '"$a"'"}'; read a; exit 3"#;
+        let script = r#"
+            echo '{"version":"1"}'; read a; echo '{"ms":[1.5]}'
+            read a; echo '{"failed":"no '"$a"'"}'; read a; exit 3"#;
         let mut peer = start(script, "told").unwrap();
         assert_eq!(peer.version, "1");
-        assert_eq!(peer.ask("run p1 1", LIMIT).ok().unwrap()["ms"][0], 1.5);
+        assert_eq!(peer.ask("run p1 1 1", LIMIT).ok().unwrap()["ms"][0], 1.5);
         assert_eq!(said(peer.ask("p2", LIMIT).unwrap_err()), (true, "no p2".into()));
         let (alive, reason) = said(peer.ask("p3", LIMIT).unwrap_err());
         assert!(!alive && reason.contains("ended") && reason.contains('3'), "{reason}");

@@ -82,7 +82,8 @@ pub fn text(groups: &[Group]) -> String {
             match &row.outcome {
                 Err(reason) => verdict = format!("failed: {reason}"),
                 Ok(times) => {
-                    let ratio = |x: f64| if index == 0 { "1".into() } else { format!("{x:.2}") };
+                    let ratio =
+                        |x: f64| if index == 0 { "1".into() } else { format!("{x:.0$}", if x < 0.1 { 3 } else { 2 }) };
                     let (best, median) =
                         group.ratios(times).map_or(("-".into(), "-".into()), |(b, m)| (ratio(b), ratio(m)));
                     cells =

@@ -1,5 +1,5 @@
-//! Burn's wgpu backend under the protocol of `../common.py`: rotation, keys and values repeated for groups, `attention`.
-//! Its rotation takes neighbouring pairs and angles in f32; the reference here does too, in f64 from those angles.
+//! Burn's wgpu backend under the protocol of `../common.py`: rotation, keys and values repeated for groups, then
+//! `attention`. Its rotation takes neighbouring pairs and angles in f32; the reference here does too, in f64 from those angles.
 use burn::nn::{RotaryEncoding, RotaryEncodingConfig};
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 const TOLERANCE: f64 = 1e-3;
 const WARM: Duration = Duration::from_millis(200);
-const TIMED: Duration = Duration::from_millis(250);
 
 type Step = Box<dyn Fn() -> Result<(), String>>;
 
@@ -62,9 +61,9 @@ fn main() {
                     answer
                 })
             }
-            (["run", case, runs], Some((known, step))) if case == known => {
-                let runs = runs.parse().unwrap_or(1);
-                timed(step, runs).map(|ms| json!({ "case": case, "ms": ms }))
+            (["run", case, runs, seconds], Some((known, step))) if case == known => {
+                timed(step, runs.parse().unwrap_or(1), seconds.parse().unwrap_or(1.0))
+                    .map(|ms| json!({ "case": case, "ms": ms }))
             }
             _ => Err(format!("not understood: {line}")),
         };
@@ -72,14 +71,14 @@ fn main() {
     }
 }
 
-fn timed(step: &Step, runs: usize) -> Result<Vec<f64>, String> {
+fn timed(step: &Step, runs: usize, seconds: f64) -> Result<Vec<f64>, String> {
     let start = Instant::now();
     step()?;
     while start.elapsed() < WARM {
         step()?;
     }
     let (start, mut times) = (Instant::now(), vec![]);
-    while times.len() < runs || start.elapsed() < TIMED {
+    while times.len() < runs || start.elapsed().as_secs_f64() < seconds {
         let begin = Instant::now();
         step()?;
         times.push(begin.elapsed().as_secs_f64() * 1e3);
@@ -127,7 +126,8 @@ fn prepare(case: &str, device: &Device) -> Result<(Step, Value), String> {
         drop(out);
         Ok(())
     });
-    let note = if work.decode() { "RotaryEncoding + attention, no cache written" } else { "RotaryEncoding + attention" };
+    let note =
+        if work.decode() { "RotaryEncoding + attention, no cache written" } else { "RotaryEncoding + attention" };
     Ok((step, noted(verdict, note)))
 }
 
@@ -136,7 +136,14 @@ fn noted(mut verdict: Value, note: &str) -> Value {
     verdict
 }
 
-fn attend(work: &Work, rope: &RotaryEncoding, q: &Tensor<4>, k: &Tensor<4>, v: &Tensor<4>, bias: &Option<Tensor<4>>) -> Tensor<4> {
+fn attend(
+    work: &Work,
+    rope: &RotaryEncoding,
+    q: &Tensor<4>,
+    k: &Tensor<4>,
+    v: &Tensor<4>,
+    bias: &Option<Tensor<4>>,
+) -> Tensor<4> {
     let repeated = |x: Tensor<4>| match work.heads / work.kv_heads {
         1 => x,
         group => x
