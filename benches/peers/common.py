@@ -1,4 +1,4 @@
-"""What the Python peers share: workloads, a float64 reference, and the protocol by which `cargo xtask peers` drives them.
+"""What the Python peers share: workloads, a float64 reference, the protocol by which `cargo xtask peers` drives them.
 
 A peer is a process that first prints one line about itself, then answers each line of its input with one line of JSON:
 
@@ -37,14 +37,14 @@ class Workload:
     attention: bool = True
 
     def inputs(self):
-        """q, k, v as [heads, tokens, dim]. In a decode step, keys before the last are a cache that is rotated already."""
+        """q, k, v as [heads, tokens, dim]. In a decode step, keys before the last are a cache, rotated already."""
         rng = np.random.default_rng(20)
         draw = lambda heads, tokens: rng.standard_normal((heads, tokens, self.dim), dtype=np.float32)
         q, k, v = draw(self.heads, self.rows), draw(self.kv_heads, self.keys), draw(self.kv_heads, self.keys)
         return q, k, v
 
     def bias_table(self):
-        """[heads, rows, keys], exact in float16: a value of each head and distance, spread out as the packages want it."""
+        """[heads, rows, keys], exact in float16: a value of each head and distance, spread as the packages want it."""
         rng = np.random.default_rng(21)
         table = rng.standard_normal((self.heads, self.rows + self.keys)).astype(np.float16).astype(np.float32)
         distance = np.arange(self.keys)[None, :] - np.arange(self.rows)[:, None] + self.rows
