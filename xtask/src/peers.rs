@@ -157,8 +157,8 @@ impl Ours {
         let output = build.output().map_err(|error| format!("cargo build: {error}"))?;
         let said = String::from_utf8_lossy(&output.stdout);
         let messages = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let programs = messages.filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)));
-        match programs.last() {
+        let mut programs = messages.filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)));
+        match programs.next_back() {
             Some(program) if output.status.success() => Ok(Ours { program }),
             _ => Err(format!("cargo build: {}", output.status)),
         }
