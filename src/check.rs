@@ -371,7 +371,9 @@ pub(crate) fn stored(dtype: Dtype, value: f64, bound: f64) -> f64 {
 /// What each row loses of its elements (the sum of sizes, as in [`flushed`]) and, relative to it, of its length on the way through
 /// a norm (that of the `weights` of this name, if any); infinite where nothing can be said.
 fn lost(problem: &Problem, t: &Tensor, rotated: &Rotated, flushed: &[f64], weights: Option<&str>) -> Vec<[f64; 2]> {
-    let Some((norm, weights)) = problem.spec.norm.as_ref().zip(weights) else { return flushed.iter().map(|f| [*f, 0.0]).collect() };
+    let Some((norm, weights)) = problem.spec.norm.as_ref().zip(weights) else {
+        return flushed.iter().map(|f| [*f, 0.0]).collect();
+    };
     let [batch, len, heads, dim] = t.shape();
     let least = least_normal(t.dtype());
     let weight = match norm.weights {

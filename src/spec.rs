@@ -648,7 +648,8 @@ impl Spec {
                 ));
             }
         }
-        if self.keys_rotated() && (self.linear.is_some() || self.relative.iter().any(|r| r.side == RelativeSide::Query)) {
+        if self.keys_rotated() && (self.linear.is_some() || self.relative.iter().any(|r| r.side == RelativeSide::Query))
+        {
             return Err(Error::spec(
                 "rotary.keys_rotated",
                 "is set, but linear attention and relative terms of the side `query` read keys as they were",

@@ -3,8 +3,8 @@
 #[cfg(feature = "cli")]
 mod common;
 use ropewalk::{
-    Absolute, Alignment, Bias, Columns, Denominator, Dtype, Embed, EmbedShape, IndexMap, Kernel, Limits, Mask, Pairing,
-    Plan, Relative, RelativeSide, Rotary, Shape, Spec, workload,
+    Alignment, Bias, Columns, Denominator, Dtype, Embed, EmbedShape, IndexMap, Kernel, Limits, Mask, Pairing, Plan,
+    Relative, RelativeSide, Rotary, Shape, Spec, workload,
 };
 
 fn plan(kernel: Kernel, spec: &Spec, shape: &Shape) -> Plan {
@@ -27,7 +27,8 @@ fn seen(mask: &Mask, q_len: i64, kv_len: i64) -> u64 {
 #[test]
 fn pairs_are_those_that_masks_leave() {
     let mut masks = vec![Mask::none(), Mask::causal()];
-    for (left, right, chunk) in [(Some(3), None, None), (None, Some(2), None), (Some(1), Some(4), None), (None, None, Some(5))]
+    for (left, right, chunk) in
+        [(Some(3), None, None), (None, Some(2), None), (Some(1), Some(4), None), (None, None, Some(5))]
     {
         for causal in [false, true] {
             let mut mask = Mask::none();
@@ -70,14 +71,7 @@ fn operations_of_other_kernels() {
         assert_eq!(plan(Kernel::RotateQ { in_place }, &spec, &shape).flop(), (3 * 5 * 4 * 12 * 6) as f64);
         assert_eq!(plan(Kernel::RotateK { in_place }, &spec, &shape).flop(), (3 * 7 * 2 * 12 * 6) as f64);
     }
-    let absolute = Absolute::Sinusoidal {
-        columns: Columns::Halves,
-        denominator: Denominator::Half,
-        theta: 10_000.0,
-        offset: 0,
-        padding_row: None,
-    };
-    let embed = Embed::new(64, absolute);
+    let embed = Embed::sinusoidal(64, Columns::Halves, Denominator::Half);
     let plan = Plan::embed(&embed, &EmbedShape::new(&embed, 2, 9), false, &Limits::default()).expect("a valid embed");
     assert_eq!(plan.flop(), (2 * 9 * 64 * 2) as f64);
 }
@@ -185,7 +179,8 @@ fn inputs_depend_on_the_seed_alone() {
     assert_ne!(one.k.data().to_f32()[..8], one.v.data().to_f32()[..8]);
     assert_eq!(one.parameters.len(), 2);
     let q = one.q.data().to_f32();
-    let (mean, square) = (q.iter().sum::<f32>() / q.len() as f32, q.iter().map(|x| x * x).sum::<f32>() / q.len() as f32);
+    let (mean, square) =
+        (q.iter().sum::<f32>() / q.len() as f32, q.iter().map(|x| x * x).sum::<f32>() / q.len() as f32);
     assert!(mean.abs() < 0.05 && (square - 1.0).abs() < 0.05, "{mean} {square}");
 }
 
@@ -271,8 +266,18 @@ mod program {
             assert!(line[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {stdout}");
         }
         for field in [
-            "median_ms", "min_ms", "gflops", "gbps", "ceiling_percent", "peak_bytes", "compile_ms", "runs", "sets",
-            "dispatches", "flop", "bytes",
+            "median_ms",
+            "min_ms",
+            "gflops",
+            "gbps",
+            "ceiling_percent",
+            "peak_bytes",
+            "compile_ms",
+            "runs",
+            "sets",
+            "dispatches",
+            "flop",
+            "bytes",
         ] {
             assert!(line[field].as_f64().is_some_and(|x| x > 0.0), "{field}: {stdout}");
         }

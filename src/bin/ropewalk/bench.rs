@@ -1,5 +1,6 @@
 //! `ropewalk bench`: how fast a checked kernel is, beside what the adapter can do.
 
+mod busy;
 mod ceilings;
 mod checked;
 mod compare;
@@ -10,6 +11,7 @@ mod timing;
 use crate::plot::{Theme, format};
 use crate::report::{self, Bar};
 use crate::{files, validate};
+use busy::Busy;
 use ceilings::{Bound, Ceilings};
 use checked::Checked;
 use compare::Ratio;
@@ -91,6 +93,8 @@ pub struct Line {
     /// By the host's clock, submission included.
     wall: Option<Samples>,
     runs: usize,
+    /// Cores that other processes kept busy meanwhile; none where the system does not say or the time was too short.
+    other_cores: Option<f64>,
     /// Runs that were submitted together.
     batch: usize,
     /// Sets of inputs.
@@ -131,7 +135,7 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
     for gpu in &gpus {
         let ceilings = {
             let _bar = Bar::spinner("measuring the ceilings");
-            ceilings::measure(gpu)?
+            ceilings::measure(gpu, args.seconds)?
         };
         let first = lines.len();
         for workload in &chosen {
@@ -221,7 +225,9 @@ fn measure(gpu: &Gpu, workload: &Workload, ceilings: &Ceilings, args: &Args) -> 
     };
     let bar = Bar::new("timing");
     let budget = Budget { seconds: args.seconds, runs: args.runs as usize };
+    let busy = Busy::now();
     let timing = stopwatch.time(&loaded, first, budget, &|share| bar.set(share))?;
+    let other_cores = busy.and_then(|busy| busy.others());
     drop(bar);
 
     // what was timed gives the bits that were checked
@@ -252,6 +258,7 @@ fn measure(gpu: &Gpu, workload: &Workload, ceilings: &Ceilings, args: &Args) -> 
         clock: if timing.gpu.is_some() { "gpu_timestamps" } else { "wall" },
         wall: Some(timing.wall),
         runs: timing.runs,
+        other_cores,
         batch: timing.batch,
         sets,
         dispatches: loaded.chunks(),

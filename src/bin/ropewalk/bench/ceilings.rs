@@ -52,30 +52,35 @@ impl Ceilings {
 const COPY_BYTES: u64 = 128 << 20;
 /// Copies in one submission, so that its own cost does not show.
 const TRANSFERS: u32 = 4;
-/// Runs of each kernel.
-const BUDGET: Budget = Budget { seconds: 0.15, runs: 5 };
+/// Runs of each kernel, at least.
+const RUNS: usize = 5;
+/// Seconds of them.
+const SECONDS: f64 = 0.1;
 /// Invocations of a workgroup.
 const WIDTH: u32 = 64;
 /// Multiply-adds of one accumulator in a round of the loop.
 const UNROLLED: u32 = 4;
 /// An f32 run takes about this many seconds.
 const FMA_SECONDS: f64 = 0.02;
+/// Rounds of the loop of a first run.
+const ROUNDS: u32 = 256;
 /// llvmpipe of Mesa 22 leaves loops at 65 535 rounds.
 const MAX_ROUNDS: u32 = 60_000;
 
-/// Measures all of them.
-pub fn measure(gpu: &Gpu) -> Result<Ceilings> {
+/// Measures all of them, in fewer seconds where workloads are given few.
+pub fn measure(gpu: &Gpu, seconds: f64) -> Result<Ceilings> {
+    let budget = Budget { seconds: SECONDS.min(seconds), runs: RUNS };
     let stopwatch = Stopwatch::new(gpu);
     Ok(Ceilings {
-        copy_gbps: copy(gpu, &stopwatch)?,
+        copy_gbps: copy(gpu, &stopwatch, budget)?,
         transfer_gbps: transfer(gpu)?,
-        fma_gflops: fma(gpu, &stopwatch)?,
-        matrix_gflops: matrix(gpu, &stopwatch)?,
+        fma_gflops: fma(gpu, &stopwatch, budget)?,
+        matrix_gflops: matrix(gpu, &stopwatch, budget)?,
     })
 }
 
 /// Every element read once and written once, in several shapes: what an invocation copies, and where that lies.
-fn copy(gpu: &Gpu, stopwatch: &Stopwatch) -> Result<f64> {
+fn copy(gpu: &Gpu, stopwatch: &Stopwatch, budget: Budget) -> Result<f64> {
     let limits = gpu.device().limits();
     let bytes = COPY_BYTES.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size) & !0xffff;
     let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
@@ -84,7 +89,7 @@ fn copy(gpu: &Gpu, stopwatch: &Stopwatch) -> Result<f64> {
     for (count, blocked) in [(1, false), (4, false), (4, true), (8, true)] {
         let (text, groups) = copy_text(bytes, count, blocked, limits.max_compute_workgroups_per_dimension);
         let probe = Probe::new(gpu, "copy", &text, &[(bytes, storage), (bytes, storage)], groups)?;
-        best = best.max(2e-9 * bytes as f64 / probe.seconds(stopwatch)?);
+        best = best.max(2e-9 * bytes as f64 / probe.seconds(stopwatch, budget)?);
     }
     Ok(best)
 }
@@ -118,7 +123,7 @@ fn transfer(gpu: &Gpu) -> Result<f64> {
     let descriptor = wgpu::BufferDescriptor { label: Some("copy"), size, usage, mapped_at_creation: false };
     let [source, copied] = [&descriptor; 2].map(|descriptor| device.create_buffer(descriptor));
     let mut least = f64::INFINITY;
-    for _ in 0..=BUDGET.runs {
+    for _ in 0..=RUNS {
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         (0..TRANSFERS).for_each(|_| encoder.copy_buffer_to_buffer(&source, 0, &copied, 0, size));
         let clock = Instant::now();
@@ -130,7 +135,7 @@ fn transfer(gpu: &Gpu) -> Result<f64> {
 }
 
 /// Independent chains of multiply-adds in registers, several widths of them, written as `fma` and as a product and a sum.
-fn fma(gpu: &Gpu, stopwatch: &Stopwatch) -> Result<f64> {
+fn fma(gpu: &Gpu, stopwatch: &Stopwatch, budget: Budget) -> Result<f64> {
     let groups = if gpu.info().device_type == wgpu::DeviceType::Cpu { 64 } else { 4096 };
     let mut best: f64 = 0.0;
     for fused in [true, false] {
@@ -139,20 +144,18 @@ fn fma(gpu: &Gpu, stopwatch: &Stopwatch) -> Result<f64> {
             let sums = (16 * (WIDTH * groups) as u64, wgpu::BufferUsages::STORAGE);
             let text = fma_text(chains, fused);
             let probe = Probe::new(gpu, "fma", &text, &[(16, uniform), sums], [groups, 1, 1])?;
-            let mut rounds = 256;
-            let mut seconds = 0.0;
-            // once to see how fast it is, once for the result
-            for _ in 0..2 {
+            let set = |rounds: u32| {
                 let words = [rounds, 0.5f32.to_bits(), 1f32.to_bits(), 0];
                 probe.write(0, &words.map(u32::to_le_bytes).concat());
-                seconds = probe.seconds(stopwatch)?;
-                let flop = 8.0 * (chains * UNROLLED * rounds) as f64 * (WIDTH * groups) as f64;
-                best = best.max(1e-9 * flop / seconds);
-                rounds = ((rounds as f64 * FMA_SECONDS / seconds.max(1e-9)) as u32).clamp(rounds, MAX_ROUNDS);
-            }
-            if seconds == 0.0 {
-                return Err(Error::device("measuring multiply-adds", "no time passed"));
-            }
+            };
+            // once to compile it, once to see how fast it is
+            set(ROUNDS);
+            stopwatch.first_run(&probe)?;
+            let seen = stopwatch.first_run(&probe)?.max(1e-9);
+            let rounds = ((ROUNDS as f64 * FMA_SECONDS / seen) as u32).clamp(ROUNDS, MAX_ROUNDS);
+            set(rounds);
+            let flop = 8.0 * (chains * UNROLLED * rounds) as f64 * (WIDTH * groups) as f64;
+            best = best.max(1e-9 * flop / probe.seconds(stopwatch, budget)?);
         }
     }
     Ok(best)
@@ -187,7 +190,7 @@ fn fma_text(chains: u32, fused: bool) -> String {
 }
 
 /// Of cooperative matrices; no kernel here measures them yet.
-fn matrix(_gpu: &Gpu, _stopwatch: &Stopwatch) -> Result<Option<f64>> {
+fn matrix(_gpu: &Gpu, _stopwatch: &Stopwatch, _budget: Budget) -> Result<Option<f64>> {
     Ok(None)
 }
 
@@ -252,9 +255,9 @@ impl<'a> Probe<'a> {
     }
 
     /// The shortest run.
-    fn seconds(&self, stopwatch: &Stopwatch) -> Result<f64> {
+    fn seconds(&self, stopwatch: &Stopwatch, budget: Budget) -> Result<f64> {
         let first = stopwatch.first_run(self)?;
-        let timing = stopwatch.time(self, first, BUDGET, &|_| ())?;
+        let timing = stopwatch.time(self, first, budget, &|_| ())?;
         Ok(1e-3 * timing.best().min_ms)
     }
 }

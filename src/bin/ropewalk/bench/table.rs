@@ -6,6 +6,9 @@ use super::{Bound, Line};
 use crate::report;
 use ropewalk::{Gpu, workload};
 
+/// Cores of other processes that a time is not disturbed by.
+const QUIET: f64 = 0.15;
+
 /// The results of one adapter, below its ceilings.
 pub fn print(gpu: &Gpu, ceilings: &Ceilings, lines: &[Line]) {
     report::say(&gpu.describe());
@@ -74,6 +77,13 @@ pub fn print(gpu: &Gpu, ceilings: &Ceilings, lines: &[Line]) {
     report::say(
         "each result written once), both in the median time. `of ceiling`: the time that the lower ceiling allows, of the median.",
     );
+    // beside what others did
+    let others = lines.iter().filter_map(|l| l.other_cores).fold(0.0, f64::max);
+    if others > QUIET {
+        report::say(&format!(
+            "Other processes kept up to {others:.1} cores busy meanwhile: read `best`, or run it again alone."
+        ));
+    }
     for line in lines.iter().filter(|line| line.wrong) {
         report::say(&format!("{}: {}", line.workload, line.check));
     }
