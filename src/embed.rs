@@ -461,6 +461,7 @@ impl Plan {
             step,
             label,
             tile: [TILE_Q, 1],
+            tuning: crate::Tuning::of(crate::Family::Rows),
             spec,
             shape: planned,
         })

@@ -114,6 +114,15 @@ impl Limits {
         };
         if device_type == wgpu::DeviceType::Cpu { ours.for_cpu() } else { ours }
     }
+    /// What the features that a device was opened with allow kernels to use.
+    pub fn with_features(self, features: wgpu::Features, info: &wgpu::AdapterInfo) -> Self {
+        let one_size = features.contains(wgpu::Features::SUBGROUP) && info.subgroup_min_size == info.subgroup_max_size;
+        Limits {
+            subgroup_size: if one_size { info.subgroup_min_size } else { 0 },
+            f16: features.contains(wgpu::Features::SHADER_F16),
+            ..self
+        }
+    }
 }
 
 impl Gpu {
@@ -173,7 +182,10 @@ impl Gpu {
             let has = adapter.limits();
             required_limits.max_buffer_size = has.max_buffer_size;
             required_limits.max_storage_buffer_binding_size = has.max_storage_buffer_binding_size;
-            required_features = adapter.features() & wgpu::Features::TIMESTAMP_QUERY;
+            required_limits.max_compute_workgroup_storage_size = has.max_compute_workgroup_storage_size;
+            required_limits.max_compute_invocations_per_workgroup = has.max_compute_invocations_per_workgroup;
+            let useful = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16;
+            required_features = adapter.features() & useful;
         }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("ropewalk"),
@@ -199,7 +211,7 @@ impl Gpu {
                 sink.get_or_insert(e.to_string());
             }
         }));
-        let limits = Limits::of_device(&device.limits(), info.device_type);
+        let limits = Limits::of_device(&device.limits(), info.device_type).with_features(device.features(), &info);
         let timestamps = device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
         Gpu { info, device, queue, limits, timestamps, errors, pipelines: Mutex::default() }
     }

@@ -129,6 +129,7 @@ mod config;
 mod cost;
 mod embed;
 mod error;
+mod family;
 #[doc = include_str!("../docs/equation.md")]
 pub mod guide {}
 #[cfg(feature = "wgpu")]
@@ -181,6 +182,7 @@ pub use tensor::{Data, Strides, Tensor};
 pub use terms::{
     IndexMap, Norm, NormKind, Outside, Parameter, Relative, RelativeSide, Sink, Temperature, XPos, log_bucket,
 };
+pub use tuning::{Family, Tuning};
 pub use user::{MaskMod, ScoreAt, ScoreMod};
 
 pub use window::{grid_positions, swin_segments};

@@ -298,6 +298,9 @@ impl Pipeline {
                 params.state_offset += elements;
                 params.query_products += elements;
                 params.key_products += elements;
+                params.prepared_q += elements;
+                params.prepared_k += elements;
+                params.partials += elements;
             }
             _ => {}
         }

@@ -1,13 +1,12 @@
 //! How it is computed: which kernel from which files, tiles, dispatches, workspace. Pure: no device, no shader compiler.
 
 use crate::compose::{Composed, Target};
+use crate::family::{Call, SCRATCH};
 use crate::layout::{Binding, CHUNK_STRIDE, HEAD_ENTRIES, MAX_PAIRS, Params, ROTARY_ENTRIES, Slot};
 use crate::linear::{self, StateLayout};
 use crate::packed;
-use crate::products::Products;
 use crate::tables::TableLayout;
-use crate::tuning::{CPU_FLOP_PER_DISPATCH, CPU_LOOP_ROUNDS, GPU_FLOP_PER_DISPATCH, PRODUCT_BYTES, TILE_Q, tile_k};
-use crate::user::Cost;
+use crate::tuning::{CPU_FLOP_PER_DISPATCH, CPU_LOOP_ROUNDS, GPU_FLOP_PER_DISPATCH, TILE_Q, Tuning};
 use crate::variant::{Files, label, preamble};
 use crate::{
     Angle, AngleTable, Bias, Dense, Dtype, Error, Positions, Problem, Result, Shape, Spec, Strides, bias, phase, user,
@@ -87,6 +86,16 @@ pub struct Limits {
     pub rolled_loops: bool,
     /// Rounds of all loops that an invocation may make in a dispatch; longer work is cut over keys.
     pub max_loop_rounds: u32,
+    /// Whether the adapter is a software one, whose invocations are lanes of a vector register.
+    pub cpu: bool,
+    /// The size of every subgroup, where the device has the feature and but one size; else 0.
+    pub subgroup_size: u32,
+    /// Whether shaders may compute in f16.
+    pub f16: bool,
+    /// Rows of the square matrices (f16 x f16 + f32) of cooperative matrix multiplication: 8, 16, or 0 for none.
+    pub cooperative_matrix: u32,
+    /// A family and its numbers to take, where they suit, instead of the table's.
+    pub tuning: Option<Tuning>,
 }
 
 impl Default for Limits {
@@ -100,6 +109,11 @@ impl Default for Limits {
             max_flop_per_dispatch: GPU_FLOP_PER_DISPATCH,
             rolled_loops: false,
             max_loop_rounds: u32::MAX,
+            cpu: false,
+            subgroup_size: 0,
+            f16: false,
+            cooperative_matrix: 0,
+            tuning: None,
         }
     }
 }
@@ -111,6 +125,7 @@ impl Limits {
             max_flop_per_dispatch: CPU_FLOP_PER_DISPATCH,
             rolled_loops: true,
             max_loop_rounds: CPU_LOOP_ROUNDS,
+            cpu: true,
             ..self
         }
     }
@@ -328,8 +343,8 @@ pub struct ChunkDispatch {
     pub workgroups: [u32; 3],
     /// The entry point: `main`, or one that makes products of A or B for the dispatches of `main` behind it.
     pub entry: &'static str,
-    /// Row tiles of the part that this dispatch and its products belong to.
-    tiles: u32,
+    /// Row tiles of the part that this dispatch and what runs before it belong to.
+    pub(crate) tiles: u32,
 }
 
 /// A kernel chosen and laid out for a spec, a shape and a device's limits.
@@ -360,13 +375,26 @@ pub struct Plan {
     pub(crate) step: StepLayout,
     pub(crate) label: String,
     pub(crate) tile: [u32; 2],
+    pub(crate) tuning: Tuning,
     pub(crate) spec: Spec,
     pub(crate) shape: Shape,
 }
 
 impl Plan {
-    /// Plans `kernel`. Errors name the field of the spec or shape, or the limit that is too small.
+    /// Plans `kernel` with the family and numbers of the tuning table (or of `limits.tuning`, where that suits). Errors name the
+    /// field of the spec or shape, or the limit that is too small.
     pub fn new(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits) -> Result<Self> {
+        Self::with_tuning(kernel, spec, shape, limits, None)
+    }
+
+    /// Plans `kernel` with a family and numbers of the caller's, one of [`Tuning::candidates`]; an error where it does not suit.
+    pub fn with_tuning(
+        kernel: Kernel,
+        spec: &Spec,
+        shape: &Shape,
+        limits: &Limits,
+        tuning: Option<Tuning>,
+    ) -> Result<Self> {
         spec.validate()?;
         spec.check_streams()?;
         if let Kernel::Embed { .. } = kernel {
@@ -384,24 +412,24 @@ impl Plan {
         };
         let target = if kernel.in_place() { source } else { shape.out };
         let aligned = aligned(kernel, spec, shape, source, target);
-        let tile_k = match kernel {
-            Kernel::Linear => linear::tile_t(spec, limits.max_workgroup_storage),
-            _ => tile_k(spec, limits.max_workgroup_storage),
-        };
         Self::check_limits(limits)?;
         let (mut params, step) = place(kernel, spec, shape, source, target)?;
-        let products = Products::new(kernel, spec, shape, limits);
-        let (chunks, product_words) = split(kernel, spec, shape, limits, tile_k, &products, user)?;
-        let carry = kernel == Kernel::Attention && chunks.iter().any(|c| c.keys[1] < shape.kv_len);
-        let files = Files::new(spec, kernel, aligned, limits.rolled_loops, carry, products.gathered.clone());
+        let call = Call { kernel, spec, shape, limits, aligned, user };
+        let tuning = match tuning {
+            Some(tuning) => tuning.check(&call)?,
+            None => Tuning::choose(&call),
+        };
+        let laid = tuning.family.lay_out(&call, &tuning)?;
+        let chunks = laid.chunks;
+        let files = Files::new(&call, &tuning, laid.carry, laid.products.gathered.clone());
         let element = match (kernel, aligned) {
             (_, true) => "Raw4",
             (_, false) => "Raw1",
         };
         let mut bindings = Vec::new();
         for slot in &files.slots {
-            let size = binding_bytes(*slot, kernel, spec, shape, source, target, step.words, chunks.len(), carry);
-            let size = if *slot == Slot::Work { size + 4 * (product_words[0] + product_words[1]) } else { size };
+            let size = binding_bytes(*slot, kernel, spec, shape, source, target, step.words, chunks.len(), laid.carry);
+            let size = if *slot == Slot::Work { size + 4 * laid.scratch.iter().sum::<u64>() } else { size };
             let element = match (*slot, kernel, spec.dtype, aligned) {
                 (Slot::Out, Kernel::Scores, ..) => "u32",
                 (Slot::Out, _, Dtype::F16 | Dtype::Bf16, false) => "atomic<u32>",
@@ -418,19 +446,23 @@ impl Plan {
             bindings.push(slot.binding(element, size));
         }
 
-        let preamble = preamble(kernel, spec, tile_k, &bindings, &files.glue);
+        let preamble = preamble(kernel, spec, laid.tile, &laid.constants, &bindings, &files.glue);
         let texts = if kernel.rotates_only() { Vec::new() } else { user::texts(spec) };
         user::apart(&texts, &preamble)?;
         let composed = Composed::new(&preamble, &files.files, &texts);
-        // products stand behind lse and carried state
-        let Ok(query_products) = u32::try_from(base_words(kernel, spec, shape, carry)) else {
-            return Err(Error::limit("work", "more than 2^32 words", "call for fewer sequences at a time"));
-        };
-        (params.query_products, params.key_products) = (query_products, query_products + product_words[0] as u32);
+        // scratch stands behind lse and carried state
+        let mut offsets = [0; SCRATCH];
+        let mut next = base_words(kernel, spec, shape, laid.carry);
+        for (offset, words) in offsets.iter_mut().zip(laid.scratch) {
+            *offset = u32::try_from(next)
+                .map_err(|_| Error::limit("work", "more than 2^32 words", "call for fewer sequences at a time"))?;
+            next += words;
+        }
+        [params.query_products, params.key_products, params.prepared_q, params.prepared_k, params.partials] = offsets;
         let rotary = rotary_entries(spec);
         let heads = head_entries(spec);
-        let mut label = label(kernel, spec, aligned, tile_k);
-        if products.gathered.contains(&true) {
+        let mut label = label(kernel, spec, aligned, laid.tile, &laid.label);
+        if laid.products.gathered.contains(&true) {
             label.push_str(".gathered");
         }
         Ok(Plan {
@@ -444,7 +476,8 @@ impl Plan {
             chunks,
             step,
             label,
-            tile: [TILE_Q, tile_k],
+            tile: laid.tile,
+            tuning,
             spec: spec.clone(),
             shape: *shape,
         })
@@ -548,6 +581,10 @@ impl Plan {
     pub fn tile(&self) -> [u32; 2] {
         self.tile
     }
+    /// The family and its numbers.
+    pub fn tuning(&self) -> &Tuning {
+        &self.tuning
+    }
     /// The spec that was planned.
     pub fn spec(&self) -> &Spec {
         &self.spec
@@ -603,6 +640,13 @@ impl Plan {
             _ => None,
         }
     }
+}
+
+/// See [`aligned`].
+pub(crate) fn is_aligned(kernel: Kernel, spec: &Spec, shape: &Shape) -> bool {
+    let source = if let Kernel::RotateK { .. } = kernel { shape.k } else { shape.q };
+    let target = if kernel.in_place() { source } else { shape.out };
+    aligned(kernel, spec, shape, source, target)
 }
 
 /// Whether every row starts and ends at a multiple of four elements, so that four are loaded at a time.
@@ -744,10 +788,11 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         step_cu_q: start(&cu_seqlens_q),
         step_cu_k: start(&cu_seqlens_k),
         gate_offset,
-        unused_u: 0,
+        partials: 0,
         query_products: 0,
         key_products: 0,
-        unused_end: [0; 2],
+        prepared_q: 0,
+        prepared_k: 0,
         user_offset: u32::try_from(dense_words(spec, shape))
             .map_err(|_| Error::limit("dense", "more than 2^32 words before user_data", "broadcast the dense bias"))?,
         user_words: shape.user_words,
@@ -885,47 +930,11 @@ fn base_words(kernel: Kernel, spec: &Spec, shape: &Shape, carry: bool) -> u64 {
 }
 
 /// The most dispatches of a plan: their uniforms take 256 bytes each.
-const MAX_DISPATCHES: u64 = 1 << 18;
+pub(crate) const MAX_DISPATCHES: u64 = 1 << 18;
 
 /// Words of lse in `work`; the carried state of a row stands behind them.
-fn lse_words(spec: &Spec, shape: &Shape) -> u64 {
+pub(crate) fn lse_words(spec: &Spec, shape: &Shape) -> u64 {
     shape.batch as u64 * spec.num_heads as u64 * shape.q_len as u64
-}
-
-/// The most keys of a dispatch: what the limits allow one workgroup, in whole tiles.
-fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits, tile_k: u32, user: Cost) -> u32 {
-    let (q, v) = (spec.head_dim.div_ceil(4), spec.v_head_dim.div_ceil(4));
-    let pairs = spec.rotary.as_ref().map_or(0, |r| r.rotary_dim / 2);
-    let relative = spec.relative.len() as u32;
-    let staged = if spec.rotates_values() { 3 * v + pairs } else { 0 };
-    let (rows, products) = (2 * q * relative, q.max(v) * relative);
-    let norm = spec.norm.map_or(0, |norm| 3 * q + if norm.weights { q } else { 0 });
-    // rounds of the loops in kernel/, common/k_tile, carry/, relative/, value_term/, norm/: once a dispatch, a tile, a key
-    let (once, tile, key) = match kernel {
-        Kernel::Attention => (
-            3 * q + pairs + 4 * v + rows + norm,
-            2 * q + pairs + v / 4 + 3 + staged + norm,
-            q / 4 + v / 4 + 4 + products,
-        ),
-        Kernel::Scores => (3 * q + pairs + rows + norm, 2 * q + pairs + 2 + norm, q / 4 + 2 + products),
-        Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } | Kernel::Linear => return shape.kv_len,
-    };
-    let rows = key_rows(kernel, spec, shape);
-    let by_rounds = limits.max_loop_rounds.saturating_sub(once) / (tile + tile_k * (key + user.rounds));
-    let flop_per_tile = (TILE_Q * tile_k) as f64 * flop_per_score(spec, user);
-    let by_flop = (limits.max_flop_per_dispatch / flop_per_tile) as u32;
-    by_rounds.min(by_flop).max(1).saturating_mul(tile_k).min(rows)
-}
-
-/// Operations of a score and its value: products of the content and of each relative table, the value, the user's function.
-fn flop_per_score(spec: &Spec, user: Cost) -> f64 {
-    let dims = spec.head_dim * (1 + spec.relative.len() as u32) + spec.v_head_dim;
-    2.0 * (dims + user.operations) as f64
-}
-
-/// The key rows that the dispatches of a row tile go over: those of the longest sequence; for scores, which fill whole rows, all.
-fn key_rows(kernel: Kernel, spec: &Spec, shape: &Shape) -> u32 {
-    if spec.packed && kernel == Kernel::Attention { shape.max_seqlen_k } else { shape.kv_len }
 }
 
 /// A grid whose workgroups depend on nothing, cut into dispatches that respect the limits of grid and work.
@@ -957,7 +966,7 @@ pub(crate) fn cut_grid(grid: [u64; 3], flop_per_workgroup: f64, limits: &Limits)
 }
 
 /// The grid of linear attention, cut; the dispatches of a part follow each other in time.
-fn split_times(spec: &Spec, shape: &Shape, limits: &Limits, tile: u32) -> Result<Vec<ChunkDispatch>> {
+pub(crate) fn split_times(spec: &Spec, shape: &Shape, limits: &Limits, tile: u32) -> Result<Vec<ChunkDispatch>> {
     let (ranges, flop) = linear::times(spec, shape.q_len, shape.kv_len, tile, limits);
     let grid = [linear::v_tiles(spec), spec.num_heads, shape.batch].map(|n| n as u64);
     let parts = cut_grid(grid, flop, limits)?;
@@ -970,103 +979,6 @@ fn split_times(spec: &Spec, shape: &Shape, limits: &Limits, tile: u32) -> Result
     }
     let of_part = |part: ChunkDispatch| ranges.iter().map(move |keys| ChunkDispatch { keys: *keys, ..part });
     Ok(parts.into_iter().flat_map(of_part).collect())
-}
-
-/// The grid, cut into dispatches that respect the limits of grid, work and loops. Those of the same rows follow each other
-/// in the order of keys.
-///
-/// Products of A and B are made in front of the dispatches that gather them, a part of the grid at a time; also returns the
-/// words that the largest part takes.
-fn split(
-    kernel: Kernel,
-    spec: &Spec,
-    shape: &Shape,
-    limits: &Limits,
-    tile_k: u32,
-    products: &Products,
-    user: Cost,
-) -> Result<(Vec<ChunkDispatch>, [u64; 2])> {
-    if kernel == Kernel::Linear {
-        return Ok((split_times(spec, shape, limits, tile_k)?, [0; 2]));
-    }
-    let mut keys = keys_per_dispatch(kernel, spec, shape, limits, tile_k, user);
-    if let Some(fit) = (PRODUCT_BYTES / 8).checked_div(products.key) {
-        keys = keys.min((fit as u32 / tile_k * tile_k).max(tile_k));
-    }
-    let [q_len, kv_len, sequences] = match spec.packed {
-        true => [shape.max_seqlen_q, shape.max_seqlen_k, shape.sequences],
-        false => [shape.q_len, shape.kv_len, shape.batch],
-    };
-    let (rows, heads, flop_per_row) = match kernel {
-        Kernel::Attention | Kernel::Scores => {
-            (q_len as u64 * spec.group() as u64, spec.num_kv_heads, keys as f64 * flop_per_score(spec, user))
-        }
-        Kernel::RotateQ { .. } | Kernel::Embed { .. } | Kernel::Linear => {
-            (q_len as u64, spec.num_heads, 20.0 * spec.head_dim as f64)
-        }
-        Kernel::RotateK { .. } => (kv_len as u64, spec.num_kv_heads, 20.0 * spec.head_dim as f64),
-    };
-    let grid = [rows.div_ceil(TILE_Q as u64), heads as u64, sequences as u64];
-    let budget = ((limits.max_flop_per_dispatch / (flop_per_row * TILE_Q as f64)) as u64).max(1);
-    let cap = limits.max_workgroups as u64;
-    let bytes = |x: u64, y: u64, z: u64| 4 * products.words([x, y, z], keys as u64).iter().sum::<u64>();
-    // all packed sequences together have no more keys than there are, however long the longest is
-    let together = match spec.packed && kernel == Kernel::Attention {
-        true => grid[2].min((shape.kv_len as u64).div_ceil(keys.max(1) as u64)),
-        false => u64::MAX,
-    };
-    let all_at_once = together <= budget;
-    let column = if all_at_once { together } else { 1 };
-    let mut x = grid[0].min(budget / column).min(cap);
-    if products.query > 0 {
-        x = x.min((PRODUCT_BYTES / 2 / bytes(1, 1, 1).saturating_sub(bytes(0, 1, 1)).max(1)).max(1));
-    }
-    let mut y = grid[1].min((budget / (column * x)).max(1)).min(cap);
-    y = y.min((PRODUCT_BYTES / bytes(x, 1, 1).max(1)).max(1));
-    let mut z = grid[2].min(if all_at_once { cap } else { (budget / (x * y)).max(1) }).min(cap);
-    z = z.min((PRODUCT_BYTES / bytes(x, y, 1).max(1)).max(1));
-    let steps = |n: u64, by: u64| (0..n.div_ceil(by)).map(move |i| (i * by, by.min(n - i * by)));
-    let by = [x, y, z, keys as u64];
-    let key_rows = key_rows(kernel, spec, shape) as u64;
-    let whole = [grid[0], grid[1], grid[2], key_rows];
-    let cuts = whole.iter().zip(by).fold(1u64, |n, (whole, by)| n.saturating_mul(whole.div_ceil(by)));
-    if cuts > MAX_DISPATCHES {
-        return Err(Error::limit(
-            "dispatches",
-            format!("more than {MAX_DISPATCHES} of them"),
-            "call for fewer sequences, heads or tokens at a time",
-        ));
-    }
-    let mut chunks = Vec::new();
-    for (z0, zn) in steps(grid[2], z) {
-        for (y0, yn) in steps(grid[1], y) {
-            for (x0, xn) in steps(grid[0], x) {
-                for (k0, kn) in steps(key_rows, keys as u64) {
-                    let mut add = |entry: &'static str, tiles: u64| {
-                        let first = [x0 as u32, y0 as u32, z0 as u32];
-                        let workgroups = [tiles as u32, yn as u32, zn as u32];
-                        // the last dispatch of a row tile ends at the capacity, which `carry/` knows it by
-                        let end = if k0 + kn == key_rows { shape.kv_len } else { (k0 + kn) as u32 };
-                        chunks.push(ChunkDispatch {
-                            first,
-                            keys: [k0 as u32, end],
-                            workgroups,
-                            entry,
-                            tiles: xn as u32,
-                        });
-                    };
-                    if products.query > 0 && k0 == 0 {
-                        add("relative_queries", xn);
-                    }
-                    if products.key > 0 {
-                        add("relative_keys", kn.div_ceil(TILE_Q as u64));
-                    }
-                    add("main", xn);
-                }
-            }
-        }
-    }
-    Ok((chunks, products.words([x, y, z], keys as u64)))
 }
 
 fn rotary_entries(spec: &Spec) -> Vec<[u32; 4]> {

@@ -1,6 +1,78 @@
 //! The tuned numbers, all of them, each with where it comes from.
 
-use crate::Spec;
+use crate::family::Call;
+use crate::user;
+use crate::{Error, Kernel, Limits, Result, Shape, Spec};
+use serde::{Deserialize, Serialize};
+
+/// A family of kernels that compute the same equation: see ARCHITECTURE.md.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Family {
+    /// One lane a row: takes everything.
+    Rows,
+}
+
+impl Family {
+    /// The name in labels and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::Rows => "rows",
+        }
+    }
+}
+
+/// A family and its numbers; 0 where a family has no such number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Tuning {
+    /// The family.
+    pub family: Family,
+    /// Rows of a workgroup.
+    pub tile_q: u32,
+    /// Keys of a tile.
+    pub tile_k: u32,
+    /// Parts that the keys of a row are split into, at most.
+    pub splits: u32,
+    /// Whether the shader keeps its run-time checks.
+    pub checks: bool,
+}
+
+impl Tuning {
+    pub(crate) fn of(family: Family) -> Self {
+        Tuning { family, tile_q: 0, tile_k: 0, splits: 0, checks: true }
+    }
+
+    /// Every tuning that a plan may take, the best guess of each family first: what `ropewalk tune` measures and `validate` exercises.
+    pub fn candidates(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits) -> Result<Vec<Self>> {
+        spec.validate()?;
+        let user = user::validate(spec)?;
+        let aligned = crate::plan::is_aligned(kernel, spec, shape);
+        let call = Call { kernel, spec, shape, limits, aligned, user };
+        Ok(Family::ALL.iter().flat_map(|family| family.candidates(&call)).collect())
+    }
+
+    /// What the table says for a call; `limits.tuning` goes before it where it suits.
+    pub(crate) fn choose(call: &Call) -> Self {
+        let all: Vec<_> = Family::ALL.iter().flat_map(|family| family.candidates(call)).collect();
+        let wanted = call.limits.tuning.filter(|wanted| all.contains(wanted));
+        // a family alone, without numbers
+        let family = || all.iter().find(|t| call.limits.tuning == Some(Tuning::of(t.family)));
+        wanted.or_else(|| family().copied()).or(all.first().copied()).unwrap_or(Tuning::of(Family::Rows))
+    }
+
+    pub(crate) fn check(self, call: &Call) -> Result<Self> {
+        match self.family.candidates(call).contains(&self) {
+            true => Ok(self),
+            false => Err(Error::spec(
+                "tuning",
+                format!("{self:?} does not suit the spec, the shape or the device"),
+                "take one of Tuning::candidates",
+            )),
+        }
+    }
+}
 
 /// Rows (and lanes) of a workgroup of `attention`, `scores` and `rotate`. 64 is a multiple of every subgroup size from
 /// 4 to 64 and half of the largest; not yet measured on a GPU.

@@ -1,10 +1,11 @@
 //! Which files make up a kernel: every variant is one file in one slot, and one `match` chooses it.
 
+use crate::family::Call;
 use crate::layout::{Binding, MAX_PAIRS, Slot};
 use crate::plan::{Kernel, padded, table_rows};
 use crate::tables::{TableLayout, bias_name, lookup_name};
 use crate::terms::{IndexMap, NormKind, Outside, RelativeSide, Sink};
-use crate::tuning::TILE_Q;
+use crate::tuning::{Family, Tuning};
 use crate::{
     AlibiForm, Alignment, Angle, Bias, Decay, Dtype, FeatureMap, KerpleKind, Linear, Pairing, Positions, Spec, bias,
     user,
@@ -14,6 +15,8 @@ use std::fmt::Write;
 /// The choice of files: every variant is one file in one slot.
 pub(crate) struct Files<'a> {
     spec: &'a Spec,
+    tuning: Tuning,
+    kernel: Kernel,
     pub(crate) files: Vec<&'static str>,
     pub(crate) slots: Vec<Slot>,
     /// Functions that combine several files of one slot: `score_terms`, `visible`, `key_range`.
@@ -23,18 +26,14 @@ pub(crate) struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
-    pub(crate) fn new(
-        spec: &'a Spec,
-        kernel: Kernel,
-        aligned: bool,
-        rolled_loops: bool,
-        carry: bool,
-        gathered: Vec<bool>,
-    ) -> Self {
+    pub(crate) fn new(call: &Call<'a>, tuning: &Tuning, carry: bool, gathered: Vec<bool>) -> Self {
+        let Call { kernel, spec, aligned, .. } = *call;
+        let rolled_loops = call.limits.rolled_loops;
         let tables = TableLayout::new(spec);
-        let mut files = Files { spec, files: Vec::new(), slots: Vec::new(), glue: String::new(), tables, gathered };
+        let (files, slots, glue) = (Vec::new(), Vec::new(), String::new());
+        let mut files = Files { spec, tuning: *tuning, kernel, files, slots, glue, tables, gathered };
         files.choose(kernel, aligned, rolled_loops);
-        if kernel == Kernel::Attention {
+        if kernel == Kernel::Attention && tuning.family == Family::Rows {
             files.add("common/online_softmax.wgsl", &[]);
             files.add(if carry { "carry/work.wgsl" } else { "carry/none.wgsl" }, &[]);
         }
@@ -470,7 +469,7 @@ impl<'a> Files<'a> {
                  fn store_key_products(rows: ptr<function, QueryRows>, kv_head: u32, start: u32) {{\n{key_stores}}}\n"
             );
         }
-        if self.files.contains(&"kernel/attention.wgsl") {
+        if self.kernel == Kernel::Attention {
             if values.is_empty() {
                 self.add("value_term/none.wgsl", &[]);
             } else {
@@ -639,7 +638,14 @@ pub(crate) fn wgsl_i32(x: i32) -> String {
 }
 
 /// Constants, bindings and the glue between slots.
-pub(crate) fn preamble(kernel: Kernel, spec: &Spec, tile_k: u32, bindings: &[Binding], glue: &str) -> String {
+pub(crate) fn preamble(
+    kernel: Kernel,
+    spec: &Spec,
+    [tile_q, tile_k]: [u32; 2],
+    constants: &[(&'static str, u32)],
+    bindings: &[Binding],
+    glue: &str,
+) -> String {
     let out_dim = if kernel.rotates_only() { spec.head_dim } else { spec.v_head_dim };
     let (pairs, offset) = spec.rotary.as_ref().map_or((0, 0), |r| (r.rotary_dim / 2, r.offset));
     // no index exceeds 2^30, so a wider window is open
@@ -657,9 +663,12 @@ pub(crate) fn preamble(kernel: Kernel, spec: &Spec, tile_k: u32, bindings: &[Bin
         ("ROTARY_OFFSET", offset),
         ("PAIR_ENTRIES", MAX_PAIRS as u32),
         ("POSITION_STREAMS", spec.position_streams()),
-        ("TILE_Q", TILE_Q),
+        ("TILE_Q", tile_q),
         ("TILE_K", tile_k),
-    ] {
+    ]
+    .iter()
+    .chain(constants)
+    {
         let _ = writeln!(text, "const {name}: u32 = {value}u;");
     }
     let _ = writeln!(text, "const WINDOW_LEFT: i32 = {};", window(spec.mask.window_left));
@@ -721,7 +730,7 @@ fn linear_constants(text: &mut String, spec: &Spec, linear: &Linear, tile: u32) 
 }
 
 /// Spells a plan: kernel, storage, head, terms, tiles.
-pub(crate) fn label(kernel: Kernel, spec: &Spec, aligned: bool, tile_k: u32) -> String {
+pub(crate) fn label(kernel: Kernel, spec: &Spec, aligned: bool, [tile_q, tile_k]: [u32; 2], family: &str) -> String {
     let mut label = format!("{}.{}.d{}", kernel.name(), spec.dtype.name(), spec.head_dim);
     if spec.v_head_dim != spec.head_dim {
         let _ = write!(label, "v{}", spec.v_head_dim);
@@ -729,7 +738,7 @@ pub(crate) fn label(kernel: Kernel, spec: &Spec, aligned: bool, tile_k: u32) -> 
     for term in spec.terms() {
         let _ = write!(label, ".{}", term.replace(' ', "-"));
     }
-    let _ = write!(label, ".q{TILE_Q}k{tile_k}");
+    let _ = write!(label, "{family}.q{tile_q}k{tile_k}");
     if !aligned {
         label.push_str(".unaligned");
     }

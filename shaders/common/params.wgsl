@@ -13,8 +13,8 @@ struct Params {
     head_chunks: u32, v_chunks: u32, pairs: u32, head_padded: u32,
     v_padded: u32,                                                 // what the constants of these names are
     step_q_segments: u32, step_k_segments: u32, batches: u32,      // words in `step`; sequences of the tensors
-    step_cu_q: u32, step_cu_k: u32, gate_offset: u32, unused_u: u32,
-    query_products: u32, key_products: u32, unused_a: u32, unused_b: u32,  // words in `work`
+    step_cu_q: u32, step_cu_k: u32, gate_offset: u32, partials: u32,
+    query_products: u32, key_products: u32, prepared_q: u32, prepared_k: u32,  // words in `work`, as partials
     user_offset: u32, user_words: u32, first_batch: u32, first_head: u32,    // words in `dense`; where a part of a problem begins
     feature_chunks: u32, normalizer: u32, maximum: u32, unused_l: u32,    // linear: a constant; words from state_offset
 }

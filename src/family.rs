@@ -1,0 +1,65 @@
+//! Families of kernels. Each is a file with its own story and says what it takes, how it cuts the work, and what it needs of `work`;
+//! [`Tuning::choose`](crate::Tuning) picks among them from spec, shape and device alone.
+
+mod rows;
+
+use crate::plan::ChunkDispatch;
+use crate::products::Products;
+use crate::tuning::{Family, Tuning};
+use crate::user::Cost;
+use crate::{Kernel, Limits, Result, Shape, Spec};
+
+/// Kinds of scratch in `work`: products of queries, products of keys, prepared queries, prepared keys, partial results.
+pub(crate) const SCRATCH: usize = 5;
+
+/// What a plan is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub(crate) kernel: Kernel,
+    pub(crate) spec: &'a Spec,
+    pub(crate) shape: &'a Shape,
+    pub(crate) limits: &'a Limits,
+    /// Four elements are loaded at a time.
+    pub(crate) aligned: bool,
+    /// Of the user's own functions.
+    pub(crate) user: Cost,
+}
+
+/// What a family makes of it.
+#[derive(Default)]
+pub(crate) struct LaidOut {
+    /// The dispatches, in order.
+    pub(crate) chunks: Vec<ChunkDispatch>,
+    /// Rows and keys of a tile: TILE_Q and TILE_K.
+    pub(crate) tile: [u32; 2],
+    /// More constants of the preamble.
+    pub(crate) constants: Vec<(&'static str, u32)>,
+    /// Words of `work` for each kind of scratch.
+    pub(crate) scratch: [u64; SCRATCH],
+    /// Whether the keys of a row are cut over dispatches, its state carried in `work`.
+    pub(crate) carry: bool,
+    /// Products of A and B that are made beforehand.
+    pub(crate) products: Products,
+    /// What the plan's label says of it, each with a dot before it.
+    pub(crate) label: String,
+}
+
+impl Family {
+    /// Every family; what comes first is preferred where the table is silent.
+    pub(crate) const ALL: [Family; 1] = [Family::Rows];
+
+    /// The tunings of this family that a call may take, the best guess first; none where it does not suit.
+    pub(crate) fn candidates(self, call: &Call) -> Vec<Tuning> {
+        let _ = call;
+        match self {
+            Family::Rows => vec![Tuning::of(Family::Rows)],
+        }
+    }
+
+    pub(crate) fn lay_out(self, call: &Call, tuning: &Tuning) -> Result<LaidOut> {
+        let _ = tuning;
+        match self {
+            Family::Rows => rows::lay_out(call),
+        }
+    }
+}
