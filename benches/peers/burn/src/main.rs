@@ -158,7 +158,7 @@ fn attend(
 }
 
 fn numbers(x: Tensor<4>) -> Result<Vec<f32>, String> {
-    x.into_data().to_vec().map_err(|error| format!("{error:?}"))
+    x.into_data().try_to_vec().map_err(|error| format!("{error:?}"))
 }
 
 /// Rows of every head: the first 40, then one of 61, and the last.
