@@ -76,6 +76,8 @@ fn terms_and_caps() {
         right(&format!("attention/{names}/q37k75/f32/seed5"));
     }
     right("attention/cap+t5+mha/q37k75/f32/seed5");
+    right("attention/own-score+own-mask/q37k75/f32/seed5");
+    right("attention/deberta+mha/q70k150/f32/seed5");
     right("attention/two-tables+mha/q70k70/f16/seed5");
 }
 
@@ -124,7 +126,7 @@ fn values_that_are_not_finite_reach_who_sees_them() {
     }
 }
 
-/// What it leaves to others: GPUs, adapters without subgroups, packed sequences, a user's score, rows longer than loops may be.
+/// What it leaves to others: GPUs, adapters without subgroups, packed sequences, wide values, rows longer than loops may be.
 #[test]
 fn what_it_serves() {
     let mut equipped = Limits::default().for_cpu();
@@ -140,11 +142,7 @@ fn what_it_serves() {
     let mut gpu = equipped;
     gpu.cpu = false;
     assert_ne!(family(&spec, 64, &gpu), Family::Lanes);
-    for change in [
-        (|s| s.packed = true) as fn(&mut Spec),
-        |s| s.score_mod = Some("fn score_mod(s: f32, at: ScoreAt) -> f32 { return s; }".into()),
-        |s| (s.head_dim, s.v_head_dim) = (256, 256),
-    ] {
+    for change in [(|s| s.packed = true) as fn(&mut Spec), |s| (s.head_dim, s.v_head_dim) = (256, 256)] {
         let mut spec = spec.clone();
         change(&mut spec);
         assert_ne!(family(&spec, 64, &equipped), Family::Lanes);
