@@ -26,7 +26,7 @@ const FILES: &[(&str, &str)] = shaders! {
     "finish/cap.wgsl" "finish/distance.wgsl" "finish/none.wgsl" "finish/scores.wgsl"
     "index/distance.wgsl" "index/grid.wgsl" "index/lookup.wgsl" "index/segment.wgsl" "index/streams.wgsl"
     "kernel/attention.wgsl" "kernel/embed.wgsl" "kernel/lanes.wgsl" "kernel/linear.wgsl"
-    "kernel/rotate.wgsl" "kernel/rotate_heads.wgsl" "kernel/scores.wgsl"
+    "kernel/rotate.wgsl" "kernel/rotate_heads.wgsl" "kernel/scores.wgsl" "kernel/tile.wgsl"
     "keys/rotated.wgsl" "keys/unrotated.wgsl"
     "lane_keys/direct.wgsl" "lane_keys/prepared.wgsl"
     "length/packed.wgsl" "length/per_sequence.wgsl" "length/shared.wgsl"
@@ -40,6 +40,7 @@ const FILES: &[(&str, &str)] = shaders! {
     "position/index_k.wgsl" "position/index_q.wgsl"
     "prepare/heads.wgsl" "prepare/rows.wgsl"
     "quad/half.wgsl" "quad/half_of_halves.wgsl" "quad/interleaved.wgsl" "quad/interleaved_in_half_out.wgsl"
+    "reduce/subgroup.wgsl" "reduce/workgroup.wgsl"
     "relative/gathered.wgsl" "relative/gathered_lanes.wgsl" "relative/none.wgsl" "relative/rows.wgsl"
     "rotary/half.wgsl" "rotary/half_of_halves.wgsl" "rotary/interleaved.wgsl" "rotary/interleaved_in_half_out.wgsl"
     "rotary/none.wgsl"
@@ -58,6 +59,8 @@ const FILES: &[(&str, &str)] = shaders! {
     "term/alibi_key_from_end.wgsl" "term/alibi_key_position.wgsl" "term/alibi_relative.wgsl"
     "term/alibi_symmetric.wgsl" "term/dense.wgsl" "term/distance.wgsl" "term/gate.wgsl" "term/indexed.wgsl"
     "term/kerple_log.wgsl" "term/kerple_power.wgsl" "term/none.wgsl" "term/table.wgsl"
+    "tile_keys/direct.wgsl" "tile_keys/prepared.wgsl"
+    "tile_scores/plain.wgsl" "tile_scores/terms.wgsl"
     "time/bidirectional.wgsl" "time/causal.wgsl"
     "token/key.wgsl" "token/query.wgsl"
     "turn/after.wgsl" "turn/before.wgsl"
@@ -92,7 +95,7 @@ pub enum Target {
     /// naga, through wgpu.
     #[default]
     Native,
-    /// Tint and other browser compilers: `enable` lines where a variant needs them (none does yet).
+    /// Tint and other browser compilers: `enable` lines where a variant needs them: subgroups.
     Web,
 }
 
@@ -100,6 +103,8 @@ pub enum Target {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Composed {
     pub(crate) source: String,
+    /// The same for [`Target::Web`], where that differs.
+    pub(crate) web: Option<String>,
     /// First line (from 1) of every part, and its file.
     parts: Vec<(usize, &'static str)>,
 }
@@ -119,7 +124,10 @@ impl Composed {
                 source.push('\n');
             }
         }
-        Composed { source, parts }
+        // naga takes no such line, browsers demand it
+        let subgroups = parts.iter().any(|(_, path)| path.ends_with("/subgroup.wgsl"));
+        let web = subgroups.then(|| format!("enable subgroups; {source}"));
+        Composed { source, web, parts }
     }
 
     /// The author's file and line of a line of the composed source.

@@ -3,6 +3,7 @@
 
 pub(crate) mod lanes;
 mod rows;
+pub(crate) mod tile;
 pub(crate) mod turns;
 
 use crate::plan::ChunkDispatch;
@@ -48,13 +49,14 @@ pub(crate) struct LaidOut {
 
 impl Family {
     /// Every family; what comes first is preferred where the table is silent.
-    pub(crate) const ALL: [Family; 3] = [Family::Lanes, Family::Turns, Family::Rows];
+    pub(crate) const ALL: [Family; 4] = [Family::Lanes, Family::Turns, Family::Tile, Family::Rows];
 
     /// The tunings of this family that a call may take, the best guess first; none where it does not suit.
     pub(crate) fn candidates(self, call: &Call) -> Vec<Tuning> {
         match self {
             Family::Lanes => lanes::candidates(call),
             Family::Turns => turns::candidates(call),
+            Family::Tile => tile::candidates(call),
             Family::Rows => vec![Tuning::of(Family::Rows)],
         }
     }
@@ -63,6 +65,7 @@ impl Family {
         match self {
             Family::Lanes => lanes::lay_out(call, tuning),
             Family::Turns => turns::lay_out(call, tuning),
+            Family::Tile => tile::lay_out(call, tuning),
             Family::Rows => rows::lay_out(call),
         }
     }

@@ -518,7 +518,8 @@ impl Plan {
     /// The composed shader; its entry point is `main`, before which some plans run others: [`ChunkDispatch::entry`].
     pub fn wgsl(&self, target: Target) -> &str {
         match target {
-            Target::Native | Target::Web => &self.composed.source,
+            Target::Native => &self.composed.source,
+            Target::Web => self.composed.web.as_ref().unwrap_or(&self.composed.source),
         }
     }
     /// The entry points that its dispatches use, `main` among them.

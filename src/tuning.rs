@@ -14,6 +14,8 @@ pub enum Family {
     Lanes,
     /// One lane a row: takes everything.
     Rows,
+    /// Register tiles of both products: prefill on GPUs.
+    Tile,
     /// Rotation alone: one lane some pairs of a token, over its heads.
     Turns,
 }
@@ -24,6 +26,7 @@ impl Family {
         match self {
             Family::Lanes => "lanes",
             Family::Rows => "rows",
+            Family::Tile => "tile",
             Family::Turns => "turns",
         }
     }
@@ -65,7 +68,9 @@ impl Tuning {
         let wanted = call.limits.tuning.filter(|wanted| all.contains(wanted));
         // a family alone, without numbers
         let family = || all.iter().find(|t| call.limits.tuning == Some(Tuning::of(t.family)));
-        wanted.or_else(|| family().copied()).or(all.first().copied()).unwrap_or(Tuning::of(Family::Rows))
+        // made for GPUs: a software adapter takes it where it is asked for alone
+        let best = all.iter().find(|t| !(call.limits.cpu && t.family == Family::Tile));
+        wanted.or_else(|| family().copied()).or(best.copied()).unwrap_or(Tuning::of(Family::Rows))
     }
 
     pub(crate) fn check(self, call: &Call) -> Result<Self> {
@@ -113,3 +118,11 @@ pub(crate) fn tile_k(spec: &Spec, workgroup_storage: u32) -> u32 {
 pub(crate) const MAX_PRODUCT_ROWS: u64 = 1024;
 /// The share of `work` for such products: a part of the grid at a time.
 pub(crate) const PRODUCT_BYTES: u64 = 16 << 20;
+
+/// Rows and keys of a tile of the family `tile`, the best guess first: see `family/tile.rs`; not yet measured on a GPU.
+pub(crate) const TILES: [[u32; 2]; 6] = [[64, 64], [32, 64], [64, 32], [128, 64], [128, 32], [32, 128]];
+/// The same family's operations of a dispatch, in those of [`GPU_FLOP_PER_DISPATCH`]: it is that much faster at least, and smaller
+/// dispatches leave a large GPU idle.
+pub(crate) const TILE_FLOP: f64 = 8.0;
+/// The most of `work` for prepared queries and keys: a part of the grid at a time.
+pub(crate) const PREPARED_BYTES: u64 = 128 << 20;

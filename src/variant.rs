@@ -1,6 +1,6 @@
 //! Which files make up a kernel: every variant is one file in one slot, and one `match` chooses it.
 
-use crate::family::{Call, lanes, turns};
+use crate::family::{Call, lanes, tile, turns};
 use crate::layout::{Binding, MAX_PAIRS, Slot};
 use crate::plan::{Kernel, padded, table_rows};
 use crate::tables::{TableLayout, bias_name, lookup_name};
@@ -25,6 +25,8 @@ pub(crate) struct Files<'a> {
     gathered: Vec<bool>,
     /// What narrows the keys that all rows of a tile see.
     full_ranges: String,
+    /// Lanes exchange within subgroups.
+    subgroups: bool,
 }
 
 impl<'a> Files<'a> {
@@ -33,8 +35,18 @@ impl<'a> Files<'a> {
         let rolled_loops = call.limits.rolled_loops;
         let tables = TableLayout::new(spec);
         let (files, slots, glue) = (Vec::new(), Vec::new(), String::new());
-        let mut files =
-            Files { spec, tuning: *tuning, kernel, files, slots, glue, tables, gathered, full_ranges: String::new() };
+        let mut files = Files {
+            spec,
+            tuning: *tuning,
+            kernel,
+            files,
+            slots,
+            glue,
+            tables,
+            gathered,
+            full_ranges: String::new(),
+            subgroups: tile::takes_subgroups(call, tuning),
+        };
         files.choose(kernel, aligned, rolled_loops);
         if kernel == Kernel::Attention && tuning.family == Family::Rows {
             files.add("common/online_softmax.wgsl", &[]);
@@ -56,6 +68,7 @@ impl<'a> Files<'a> {
     fn choose(&mut self, kernel: Kernel, aligned: bool, rolled_loops: bool) {
         match kernel {
             Kernel::Attention if self.tuning.family == Family::Lanes => self.lanes(aligned),
+            Kernel::Attention if self.tuning.family == Family::Tile => self.tile(aligned),
             Kernel::Attention => {
                 self.add("kernel/attention.wgsl", &[Slot::Work]);
                 self.scores(aligned);
@@ -111,6 +124,30 @@ impl<'a> Files<'a> {
         self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
         self.sink();
         self.out(aligned);
+        self.full_range();
+    }
+
+    /// See family/tile.rs.
+    fn tile(&mut self, aligned: bool) {
+        self.add("kernel/tile.wgsl", &[Slot::Work]);
+        let by_heads = tile::prepares_by_heads(self.spec, aligned);
+        self.add(if by_heads { "prepare/heads.wgsl" } else { "prepare/rows.wgsl" }, &[]);
+        if by_heads {
+            self.quads();
+        }
+        self.add("common/online_softmax.wgsl", &[]);
+        self.of_scores(aligned);
+        let (prepared, complete) = (tile::prepares_keys(self.spec), tile::completes_scores(self.spec));
+        self.add(if prepared { "tile_keys/prepared.wgsl" } else { "tile_keys/direct.wgsl" }, &[]);
+        self.add(if complete { "tile_scores/terms.wgsl" } else { "tile_scores/plain.wgsl" }, &[]);
+        self.add(if self.subgroups { "reduce/subgroup.wgsl" } else { "reduce/workgroup.wgsl" }, &[]);
+        self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
+        self.sink();
+        self.out(aligned);
+        self.full_range();
+    }
+
+    fn full_range(&mut self) {
         let _ = writeln!(
             self.glue,
             "// The keys that all query rows from `first` to `last` see.\n\

@@ -281,7 +281,9 @@ fn modules_are_valid_and_bind_what_the_plan_says() {
         assert!(plan.entries().iter().all(|e| names.contains(e)) && plan.entries().contains(&"main"), "{label}");
         let entry = module.entry_points.iter().find(|e| e.name == "main").expect("main");
         let [x, y, z] = entry.workgroup_size;
-        assert!(entry.name == "main" && x * y * z <= 256 && x == plan.tile()[0], "{label}");
+        let [rows, keys] = plan.tile();
+        let lanes = if plan.tuning().family == Family::Tile { rows * keys / 32 } else { rows };
+        assert!(entry.name == "main" && x * y * z <= 256 && x == lanes, "{label}");
 
         let mut found = BTreeMap::new();
         for ((_, variable), used) in module.global_variables.iter().zip(&used) {

@@ -10,7 +10,7 @@ use crate::tuning::{Family, LANES_BYTES, LANES_FLOP_PER_DISPATCH, Tuning};
 use crate::{Bias, Error, Kernel, Positions, RelativeSide, Result, Spec};
 
 /// Tokens whose same units neighbouring lanes prepare.
-const ACROSS: u32 = 8;
+pub(super) const ACROSS: u32 = 8;
 /// Keys of a tile: 32 columns of four rows are what a lane keeps in registers.
 const TILE_K: u32 = 32;
 

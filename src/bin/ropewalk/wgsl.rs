@@ -111,7 +111,7 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
     };
     let limits = if args.software { Limits::default().for_cpu() } else { Limits::default() };
     let plan = Plan::new(args.kernel.into(), &spec, &shape, &limits)?;
-    validate(&plan, target)?;
+    validate(&plan)?;
     match (json, args.bindings) {
         (true, _) => report::json(&as_json(&plan, target)),
         (false, true) => report::say(&header(&plan, target)),
@@ -122,15 +122,21 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
 
 /// Parses and validates with what every WebGPU device can do, which unpacking binary16 is part of; an error names the
 /// shader file and the line.
-fn validate(plan: &Plan, target: Target) -> Result<()> {
-    let text = plan.wgsl(target);
+///
+/// naga reads the native text: it refuses the `enable` lines that browsers demand.
+fn validate(plan: &Plan) -> Result<()> {
+    let text = plan.wgsl(Target::Native);
     let error = |line: Option<u32>, message: String| {
         let (file, line) = plan.locate(line.unwrap_or(1) as usize);
         Error::device(format!("naga, {} at {file}:{line}", plan.label()), message)
     };
     let module = naga::front::wgsl::parse_str(text)
         .map_err(|e| error(e.location(text).map(|l| l.line_number), e.emit_to_string(text)))?;
-    Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32)
+    let subgroups = plan.wgsl(Target::Web).starts_with("enable subgroups");
+    let more = if subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
+    Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32 | more)
+        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+        .subgroup_operations(naga::valid::SubgroupOperationSet::all())
         .validate(&module)
         .map_err(|e| error(e.location(text).map(|l| l.line_number), e.emit_to_string(text)))?;
     Ok(())

@@ -2,9 +2,9 @@
 
 use super::validate;
 use ropewalk::{
-    Absolute, AlibiForm, Alignment, Angle, Bias, Columns, Decay, Denominator, Dtype, Embed, EmbedShape, Error,
+    Absolute, AlibiForm, Alignment, Angle, Bias, Columns, Decay, Denominator, Dtype, Embed, EmbedShape, Error, Family,
     FeatureMap, IndexMap, Kernel, KerpleKind, Limits, Linear, Mask, Norm, NormKind, Normalizer, Outside, Pairing, Plan,
-    Positions, Relative, RelativeSide, Result, Rotary, Shape, Sink, Spec, Target, Temperature, XPos,
+    Positions, Relative, RelativeSide, Result, Rotary, Shape, Sink, Spec, Target, Temperature, Tuning, XPos,
 };
 use std::collections::HashMap;
 use std::fs;
@@ -45,18 +45,26 @@ pub fn write(folder: &Path, target: Target) -> Result<usize> {
         if v.carry {
             limits.max_loop_rounds = 1;
         }
-        let plan = Plan::new(v.kernel, &v.spec, &shape, &limits)?;
         let positions = if v.spec.positions == Positions::Ids { ".ids" } else { "" };
         let loops = if v.rolled_loops { ".rolled" } else { "" };
         let carry = if v.carry { ".carry" } else { "" };
-        plans.push((plan, format!("{positions}{loops}{carry}")));
+        // the best of every family
+        let mut families = Vec::new();
+        for tuning in Tuning::candidates(v.kernel, &v.spec, &shape, &limits)? {
+            if !families.contains(&tuning.family) {
+                families.push(tuning.family);
+                let plan = Plan::with_tuning(v.kernel, &v.spec, &shape, &limits, Some(tuning))?;
+                plans.push((plan, format!("{positions}{loops}{carry}")));
+            }
+        }
     }
+    plans.extend(subgroups()?.into_iter().map(|plan| (plan, String::new())));
     plans.extend(embeds()?.into_iter().map(|plan| (plan, String::new())));
     for (plan, suffix) in plans {
         if !texts.insert(plan.wgsl(target).to_string()) {
             continue;
         }
-        validate(&plan, target)?;
+        validate(&plan)?;
         let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
         let mut name: String = format!("{}{suffix}", plan.label()).chars().map(safe).collect();
         let same = names.entry(name.clone()).or_default();
@@ -293,6 +301,23 @@ fn linear() -> Vec<Variant> {
         }
     }
     all
+}
+
+/// Every tile of a device with subgroups of one size.
+fn subgroups() -> Result<Vec<Plan>> {
+    let mut all = Vec::new();
+    for size in [4, 8, 16, 32, 64] {
+        for spec in [rich(), Spec::new(4, 2, 64)] {
+            let mut limits = Limits::default();
+            limits.subgroup_size = size;
+            let shape = Shape::new(&spec, 2, 40, 72);
+            let tunings = Tuning::candidates(ATTENTION, &spec, &shape, &limits)?;
+            for tuning in tunings.into_iter().filter(|t| t.family == Family::Tile) {
+                all.push(Plan::with_tuning(ATTENTION, &spec, &shape, &limits, Some(tuning))?);
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// Every form of `embed`.
