@@ -50,7 +50,8 @@ pub fn print(gpu: &Gpu, ceilings: &Ceilings, lines: &[Line]) {
             let ratio = |r: &super::Ratio| format!("{:.2} (best {:.2})", r.median, r.min);
             row.push(line.compare.as_ref().map_or("-".into(), ratio));
         }
-        row.push(line.kernel.clone());
+        let stored = line.tuning.contains(&ropewalk::Source::Stored);
+        row.push(format!("{}{}", line.kernel, if stored { " (tuned)" } else { "" }));
         row
     };
     report::say(&report::table(&header, lines.iter().map(row)).to_string());
@@ -77,6 +78,9 @@ pub fn print(gpu: &Gpu, ceilings: &Ceilings, lines: &[Line]) {
     report::say(
         "each result written once), both in the median time. `of ceiling`: the time that the lower ceiling allows, of the median.",
     );
+    if lines.iter().any(|l| l.tuning.contains(&ropewalk::Source::Stored)) {
+        report::say("`tuned`: what `ropewalk tune` found fastest here; --untuned leaves that aside.");
+    }
     // beside what others did
     let others = lines.iter().filter_map(|l| l.other_cores).fold(0.0, f64::max);
     if others > QUIET {
