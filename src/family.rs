@@ -1,6 +1,7 @@
 //! Families of kernels. Each is a file with its own story and says what it takes, how it cuts the work, and what it needs of `work`;
 //! [`Tuning::choose`](crate::Tuning) picks among them from spec, shape and device alone.
 
+pub(crate) mod lanes;
 mod rows;
 
 use crate::plan::ChunkDispatch;
@@ -60,19 +61,19 @@ pub(crate) struct LaidOut {
 
 impl Family {
     /// Every family; what comes first is preferred where the table is silent.
-    pub(crate) const ALL: [Family; 1] = [Family::Rows];
+    pub(crate) const ALL: [Family; 2] = [Family::Lanes, Family::Rows];
 
     /// The tunings of this family that a call may take, the best guess first; none where it does not suit.
     pub(crate) fn candidates(self, call: &Call) -> Vec<Tuning> {
-        let _ = call;
         match self {
+            Family::Lanes => lanes::candidates(call),
             Family::Rows => vec![Tuning::of(Family::Rows)],
         }
     }
 
     pub(crate) fn lay_out(self, call: &Call, tuning: &Tuning) -> Result<LaidOut> {
-        let _ = tuning;
         match self {
+            Family::Lanes => lanes::lay_out(call, tuning),
             Family::Rows => rows::lay_out(call),
         }
     }

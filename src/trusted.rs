@@ -51,9 +51,11 @@ const ARGUED: &[&str] = &[
     "carry/work.wgsl",
     "common/k_tile.wgsl",
     "common/ln.wgsl",
+    "common/nan.wgsl",
     "common/norm.wgsl",
     "common/online_softmax.wgsl",
     "common/params.wgsl",
+    "common/query.wgsl",
     "common/row.wgsl",
     "common/score_at.wgsl",
     "common/table4.wgsl",
@@ -146,6 +148,7 @@ const ARGUED: &[&str] = &[
 /// Files that need run-time checks, and why.
 const KEPT: &[(&str, &str)] = &[
     ("angle/float32.wgsl", "the size of an angle, which a position and a frequency make, is an index"),
+    ("kernel/lanes.wgsl", "the number of a lane in its subgroup, which limits may state wrongly, is an index"),
     ("angle/table.wgsl", "a position, which the caller writes into `step`, is a row of a table"),
     ("index/lookup.wgsl", "a number in `tables`, which the caller writes, is a row"),
     ("length/packed.wgsl", "lengths are differences of cu_seqlens, which the caller writes into `step`"),

@@ -99,12 +99,24 @@ const NOT_MEASURED: Source = Source::Table { device: "none", date: "", command: 
 static TABLE: &[Line] = &[
     Line {
         device: Device::Cpu,
+        family: Family::Lanes,
+        calls: EVERY,
+        numbers: None,
+        checks: true,
+        source: Source::Table {
+            device: "llvmpipe (Mesa 22.3, 25.0, 26.1), 2 cores",
+            date: "2026-11-22",
+            command: "ropewalk tune p1",
+        },
+    },
+    Line {
+        device: Device::Cpu,
         family: Family::Rows,
         calls: EVERY,
         numbers: None,
         checks: true,
         source: Source::Table {
-            device: "llvmpipe (Mesa 22.3, 25.0, 26.0) and SwiftShader, 2 cores",
+            device: "llvmpipe (Mesa 22.3, 25.0, 26.1) and SwiftShader, 2 cores",
             date: "2026-11-22",
             command: "ropewalk tune --checks p1 d1 r1",
         },

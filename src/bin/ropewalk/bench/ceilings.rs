@@ -48,7 +48,7 @@ impl Ceilings {
     }
 }
 
-/// Larger than caches, within WebGPU's default binding.
+/// WebGPU's default binding.
 const COPY_BYTES: u64 = 128 << 20;
 /// Copies in one submission, so that its own cost does not show.
 const TRANSFERS: u32 = 4;
@@ -79,38 +79,81 @@ pub fn measure(gpu: &Gpu, seconds: f64) -> Result<Ceilings> {
     })
 }
 
-/// Every element read once and written once, in several shapes: what an invocation copies, and where that lies.
-fn copy(gpu: &Gpu, stopwatch: &Stopwatch, budget: Budget) -> Result<f64> {
+/// A copy's shape: what one invocation takes.
+#[derive(Debug, Clone, Copy)]
+struct CopyShape {
+    /// Invocations of a workgroup.
+    width: u32,
+    /// Neighbouring elements of 16 bytes that an invocation copies at a time.
+    run: u32,
+    /// How often it does so, in a loop.
+    rounds: u32,
+    /// Whether what it copies is one block; else the workgroup walks on together.
+    own_block: bool,
+}
+
+impl CopyShape {
+    const fn new(width: u32, run: u32, rounds: u32, own_block: bool) -> Self {
+        CopyShape { width, run, rounds, own_block }
+    }
+}
+
+/// The first two are for GPUs, which join the accesses of neighbours; the others for software adapters, to which a workgroup is expensive
+/// and a lane likes whole cache lines.
+const COPY_SHAPES: [CopyShape; 6] = [
+    CopyShape::new(64, 1, 1, false),
+    CopyShape::new(64, 4, 1, false),
+    CopyShape::new(64, 4, 16, false),
+    CopyShape::new(64, 4, 64, true),
+    CopyShape::new(8, 4, 64, true),
+    CopyShape::new(8, 8, 64, true),
+];
+
+/// Larger than caches; where they are larger, so is the buffer, and a copy takes long beside its launch.
+fn copy_bytes(gpu: &Gpu) -> u64 {
     let limits = gpu.device().limits();
-    let bytes = COPY_BYTES.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size) & !0xffff;
+    let wanted = match gpu.info().device_type {
+        wgpu::DeviceType::DiscreteGpu => 4 * COPY_BYTES,
+        _ => COPY_BYTES,
+    };
+    wanted.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size) & !0xf_ffff
+}
+
+/// Every element read once and written once, in several shapes.
+fn copy(gpu: &Gpu, stopwatch: &Stopwatch, budget: Budget) -> Result<f64> {
+    let (bytes, most) = (copy_bytes(gpu), gpu.device().limits().max_compute_workgroups_per_dimension);
     let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+    let uniform = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
     let mut best: f64 = 0.0;
-    // neighbours side by side for devices that join their accesses; for software, whole cache lines an invocation
-    for (count, blocked) in [(1, false), (4, false), (4, true), (8, true)] {
-        let (text, groups) = copy_text(bytes, count, blocked, limits.max_compute_workgroups_per_dimension);
-        let probe = Probe::new(gpu, "copy", &text, &[(bytes, storage), (bytes, storage)], groups)?;
+    for shape in COPY_SHAPES {
+        let (text, groups) = copy_text(bytes, shape, most);
+        let buffers = [(bytes, storage), (bytes, storage), (16, uniform)];
+        let probe = Probe::new(gpu, "copy", &text, &buffers, groups)?;
+        probe.write(2, &[shape.rounds, 0, 0, 0].map(u32::to_le_bytes).concat());
         best = best.max(2e-9 * bytes as f64 / probe.seconds(stopwatch, budget)?);
     }
     Ok(best)
 }
-
-/// A workgroup copies `WIDTH * count` elements: an invocation its own block of them, or every `WIDTH`th.
-fn copy_text(bytes: u64, count: u32, blocked: bool, most: u32) -> (String, [u32; 3]) {
-    let each = WIDTH * count;
+/// The kernel, and its grid.
+fn copy_text(bytes: u64, shape: CopyShape, most: u32) -> (String, [u32; 3]) {
+    let CopyShape { width, run, rounds, own_block } = shape;
+    let each = width * run * rounds;
     let groups = (bytes / 16) as u32 / each;
     let x = groups.min(most);
-    let index = |n: u32| match blocked {
-        true => format!("first + lane * {count}u + {n}u"),
-        false => format!("first + lane + {}u", n * WIDTH),
+    let (lane, step) = match own_block {
+        true => (run * rounds, run),
+        false => (run, width * run),
     };
-    let copies: String = (0..count).map(|n| format!("        copied[{0}] = source[{0}];\n", index(n))).collect();
+    let copies: String = (0..run).map(|n| format!("            copied[at + {n}u] = source[at + {n}u];\n")).collect();
     let text = format!(
         "@group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;\n\
          @group(0) @binding(1) var<storage, read_write> copied: array<vec4<f32>>;\n\
-         @compute @workgroup_size({WIDTH})\n\
+         @group(0) @binding(2) var<uniform> rounds: vec4<u32>;\n\
+         @compute @workgroup_size({width})\n\
          fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {{\n    \
              let n = group.y * {x}u + group.x;\n    \
-             if (n < {groups}u) {{\n        let first = n * {each}u;\n{copies}    }}\n}}\n"
+             if (n < {groups}u) {{\n        var at = n * {each}u + lane * {lane}u;\n        \
+             for (var i = 0u; i < rounds.x; i++) {{\n{copies}            at += {step}u;\n        }}\n    }}\n}}\n"
     );
     (text, [x, groups.div_ceil(x), 1])
 }
@@ -118,7 +161,7 @@ fn copy_text(bytes: u64, count: u32, blocked: bool, most: u32) -> (String, [u32;
 /// The driver's own copy of a buffer, by the host's clock.
 fn transfer(gpu: &Gpu) -> Result<f64> {
     let (device, queue) = (gpu.device(), gpu.queue());
-    let size = COPY_BYTES.min(device.limits().max_buffer_size) & !0xffff;
+    let size = copy_bytes(gpu);
     let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
     let descriptor = wgpu::BufferDescriptor { label: Some("copy"), size, usage, mapped_at_creation: false };
     let [source, copied] = [&descriptor; 2].map(|descriptor| device.create_buffer(descriptor));

@@ -74,7 +74,11 @@ pub fn compare(
             }
         });
     }
-    let joined = |of: fn(&Checked) -> &str| parts.iter().map(of).collect::<Vec<_>>().join("; ");
+    let joined = |of: fn(&Checked) -> &str| {
+        let mut texts: Vec<&str> = parts.iter().map(of).collect();
+        texts.dedup();
+        texts.join("; ")
+    };
     Ok(Checked {
         passed: !parts.is_empty() && parts.iter().all(|p| p.passed),
         what: joined(|p| &p.what),
@@ -108,12 +112,12 @@ fn rotation(workload: &Workload, inputs: &Inputs, rotated: &[f32], of_q: bool) -
     let worst = check::rotate(&spec, &sample)?.0.worst(&got);
     let passed = worst.failures == 0 && worst.unbounded < worst.elements;
     let what = match wanted == len {
-        true => format!("all {len} tokens of {name}"),
-        false => format!("{wanted} of {len} tokens of {name}"),
+        true => format!("all {len} tokens"),
+        false => format!("{wanted} of {len} tokens"),
     };
     let verdict = if passed { "right" } else { "WRONG" };
     let mut text = format!(
-        "{verdict}: {what} checked; worst error {:.1e} is {:.3} of its bound {:.1e}",
+        "{verdict}: {what} of {name} checked; worst error {:.1e} is {:.3} of its bound {:.1e}",
         worst.error, worst.ratio, worst.bound
     );
     if worst.failures > 0 {

@@ -59,9 +59,16 @@ fn parse(name: &str, text: &str) -> Result<Vec<Earlier>> {
     }
 }
 
-/// The ratio to the last line of the same workload and adapter; None: there is none.
+/// The last earlier line of the same workload and adapter: on the same driver, or else on another, which a ratio then names.
+fn partner<'a>(line: &Line, earlier: &'a [Earlier]) -> Option<&'a Earlier> {
+    let same = |e: &&Earlier| e.workload == line.workload && e.adapter == line.adapter;
+    let of_driver = earlier.iter().rev().filter(same).find(|e| e.driver == line.driver);
+    of_driver.or_else(|| earlier.iter().rev().find(same))
+}
+
+/// The ratio to an earlier line; None: there is none of this workload and adapter.
 pub fn ratio(line: &Line, earlier: &[Earlier]) -> Option<Ratio> {
-    let before = earlier.iter().rev().find(|e| e.workload == line.workload && e.adapter == line.adapter)?;
+    let before = partner(line, earlier)?;
     Some(Ratio {
         median: before.median_ms / line.median_ms,
         min: before.min_ms / line.min_ms,
@@ -73,10 +80,11 @@ pub fn ratio(line: &Line, earlier: &[Earlier]) -> Option<Ratio> {
     })
 }
 
-/// Lines of the earlier run that nothing was measured for now.
+/// What the earlier run holds and this one did not measure.
 pub fn unmatched<'a>(lines: &[Line], earlier: &'a [Earlier]) -> Vec<&'a Earlier> {
-    let measured = |e: &Earlier| lines.iter().any(|l| l.workload == e.workload && l.adapter == e.adapter);
-    earlier.iter().filter(|e| !measured(e)).collect()
+    let key = |e: &Earlier| (e.workload.clone(), e.adapter.clone(), e.driver.clone());
+    let used: Vec<_> = lines.iter().filter_map(|l| partner(l, earlier)).map(key).collect();
+    earlier.iter().filter(|e| !used.contains(&key(e))).collect()
 }
 
 #[cfg(test)]
@@ -97,6 +105,12 @@ mod tests {
         let left: Vec<_> =
             unmatched(std::slice::from_ref(&line), &earlier).iter().map(|e| e.workload.as_str()).collect();
         assert_eq!(left, ["d2"]);
+        // two drivers may call their adapters alike
+        let text = format!("{text}{}\n", LINE.replace("\"D\"", "\"E\"").replace("20.0", "30.0"));
+        let earlier = parse("f", &text).expect("four lines");
+        let ratio = super::ratio(&line, &earlier).expect("a partner");
+        assert_eq!((ratio.median, ratio.before_driver), (3.0, None));
+        assert_eq!(unmatched(std::slice::from_ref(&line), &earlier).len(), 3);
         line.adapter = "B".into();
         assert_eq!(super::ratio(&line, &earlier), None);
     }
@@ -104,10 +118,10 @@ mod tests {
     #[test]
     fn malformed_lines_are_named() {
         for (text, problem) in [
-            (format!("{LINE}\nnot json\n"), "line 2 cannot be read"),
+            (format!("{LINE}\nnot json\n"), "line 2: cannot be read"),
             (format!("{LINE}\n\n{}", LINE.replace("min_ms", "least")), "missing field `min_ms`"),
             (LINE.replace("18.0", "0.0"), "min_ms 0"),
-            (LINE.replace("18.0", "\"x\""), "line 1 cannot be read"),
+            (LINE.replace("18.0", "\"x\""), "line 1: cannot be read"),
             ("\n \n".to_string(), "holds no result"),
         ] {
             let error = parse("f", &text).expect_err(&text).to_string();

@@ -28,7 +28,6 @@ pub fn print(gpu: &Gpu, ceilings: &Ceilings, lines: &[Line]) {
     if compared {
         header.push("before / now");
     }
-    header.push("kernel");
     let row = |line: &Line| {
         let ms = |ms: f64| report::time(1e-3 * ms);
         let mut row = vec![
@@ -50,15 +49,16 @@ pub fn print(gpu: &Gpu, ceilings: &Ceilings, lines: &[Line]) {
             let ratio = |r: &super::Ratio| format!("{:.2} (best {:.2})", r.median, r.min);
             row.push(line.compare.as_ref().map_or("-".into(), ratio));
         }
-        let stored = line.tuning.contains(&ropewalk::Source::Stored);
-        row.push(format!("{}{}", line.kernel, if stored { " (tuned)" } else { "" }));
         row
     };
     report::say(&report::table(&header, lines.iter().map(row)).to_string());
-    let mut names: Vec<&str> = lines.iter().filter_map(|l| l.workload.split('-').next()).collect();
-    names.dedup();
-    let about = |name: &&str| workload::named(name).ok().map(|w| format!("{name}: {}", w.about));
-    report::say(&names.iter().filter_map(about).collect::<Vec<_>>().join("; "));
+    let about = |line: &Line| {
+        let base = line.workload.split('-').next().unwrap_or_default();
+        let about = workload::named(base).map_or("", |w| w.about);
+        let stored = line.tuning.contains(&ropewalk::Source::Stored);
+        format!("{about}; {}{}", line.kernel, if stored { " (tuned)" } else { "" })
+    };
+    report::pairs(&lines.iter().map(|line| (line.workload.as_str(), about(line))).collect::<Vec<_>>());
     let clock = match lines.iter().all(|l| l.clock == "wall") {
         true => "by the wall clock around runs that are waited for",
         false => "by the GPU's timestamps",
@@ -68,16 +68,14 @@ pub fn print(gpu: &Gpu, ceilings: &Ceilings, lines: &[Line]) {
         if most { all.max() } else { all.min() }.unwrap_or(0)
     };
     report::say(&format!(
-        "Times {clock}, over {} to {} runs; spread is from the 10th to the 90th percentile. GFLOP/s counts what must be done",
+        "Times {clock}, over {} to {} runs; spread: 10th to 90th percentile. GFLOP/s: what must be computed (causal pairs",
         runs(false),
         runs(true)
     ));
     report::say(
-        "(causal pairs alone, products with keys, values and tables; of r1 the turns), GB/s what must move (each input read once,",
+        "alone; products with keys, values and tables; of r1 the turns). GB/s: what must move (each input read once, each",
     );
-    report::say(
-        "each result written once), both in the median time. `of ceiling`: the time that the lower ceiling allows, of the median.",
-    );
+    report::say("result written once). Of ceiling: the least time that the ceilings allow, as a share of the median.");
     if lines.iter().any(|l| l.tuning.contains(&ropewalk::Source::Stored)) {
         report::say("`tuned`: what `ropewalk tune` found fastest here; --untuned leaves that aside.");
     }
