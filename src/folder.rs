@@ -23,8 +23,7 @@ pub(crate) fn path() -> Option<PathBuf> {
 /// A name for files about an adapter and its driver: what is legible of both, then a hash of them (FNV-1a).
 pub(crate) fn name_of(info: &wgpu::AdapterInfo) -> String {
     let whole = crate::describe(info);
-    let hash =
-        whole.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ b as u64).wrapping_mul(0x0100_0000_01b3));
+    let hash = whole.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ b as u64).wrapping_mul(0x0100_0000_01b3));
     let legible: String = whole.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(60).collect();
     format!("{}-{hash:016x}", legible.trim_matches('-').to_lowercase())
 }

@@ -220,7 +220,8 @@ impl Pipeline {
                     Access::Read | Access::ReadWrite => (256, wgpu::BufferUsages::STORAGE),
                 };
                 let size = size.next_multiple_of(16);
-                let buffer = device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false });
+                let buffer =
+                    device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false });
                 (b.binding, buffer)
             });
             let buffers: Vec<_> = buffers.collect();

@@ -80,7 +80,8 @@ fn checked(bytes: Vec<u8>, key: &str, info: &wgpu::AdapterInfo) -> std::result::
 /// Writes the cache's data, whole or not at all; nothing where the driver gives none.
 pub(crate) fn save(path: &Path, info: &wgpu::AdapterInfo, cache: &wgpu::PipelineCache) -> Result<()> {
     let (Some(data), Some(key)) = (cache.get_data(), wgpu::util::pipeline_cache_key(info)) else { return Ok(()) };
-    let head = serde_json::to_string(&Head::new(&key, info, &data)).map_err(|e| crate::Error::device("saving pipelines", e))?;
+    let head = serde_json::to_string(&Head::new(&key, info, &data))
+        .map_err(|e| crate::Error::device("saving pipelines", e))?;
     folder::write(path, &[head.as_bytes(), b"\n", &data].concat())
 }
 

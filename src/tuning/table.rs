@@ -41,7 +41,9 @@ impl fmt::Display for Source {
             Source::Asked => write!(f, "asked for"),
             Source::Stored => write!(f, "measured here by `ropewalk tune`"),
             Source::Table { date: "", .. } => write!(f, "the table, not measured on such a device"),
-            Source::Table { device, date, command } => write!(f, "the table, measured on {device}, {date}, `{command}`"),
+            Source::Table { device, date, command } => {
+                write!(f, "the table, measured on {device}, {date}, `{command}`")
+            }
             Source::Only => write!(f, "the only kernel"),
         }
     }
@@ -121,14 +123,7 @@ static TABLE: &[Line] = &[
             command: "ropewalk tune --checks p1 d1 r1",
         },
     },
-    Line {
-        device: Device::Gpu,
-        family: Family::Rows,
-        calls: EVERY,
-        numbers: None,
-        checks: true,
-        source: NOT_MEASURED,
-    },
+    Line { device: Device::Gpu, family: Family::Rows, calls: EVERY, numbers: None, checks: true, source: NOT_MEASURED },
 ];
 
 impl Line {
