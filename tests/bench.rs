@@ -320,7 +320,7 @@ mod program {
 
         let (stdout, _) = with(&["--unchecked", "--compare", paths[0]]);
         for text in
-            ["NOT CHECKED", "before / now", "ceilings, measured now: ", "d2: decode", "GFLOP/s: what must be computed"]
+            ["NOT CHECKED", "before / now", "ceilings, measured now: ", "d2-f16  decode", "GFLOP/s: what must be computed"]
         {
             assert!(stdout.contains(text), "{text}: {stdout}");
         }
