@@ -9,7 +9,8 @@ use crate::tables::TableLayout;
 use crate::tuning::{CPU_FLOP_PER_DISPATCH, CPU_LOOP_ROUNDS, GPU_FLOP_PER_DISPATCH, Source, TILE_Q, Tuning, Tunings};
 use crate::variant::{Files, label, preamble};
 use crate::{
-    Angle, AngleTable, Bias, Dense, Dtype, Error, Positions, Problem, Result, Shape, Spec, Strides, bias, phase, trusted, user,
+    Angle, AngleTable, Bias, Dense, Dtype, Error, Positions, Problem, Result, Shape, Spec, Strides, bias, phase,
+    trusted, user,
 };
 use std::collections::BTreeMap;
 use std::ops::Range;

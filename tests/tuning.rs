@@ -19,8 +19,9 @@ fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
 
 /// Limits of a software adapter and of others.
 fn devices() -> [Limits; 3] {
-    let lanes = limits(|l| l.subgroup_size = 8).for_cpu();
-    [Limits::default(), Limits::default().for_cpu(), limits(|l| *l = lanes)]
+    let large = limits(|l| l.max_binding_size = 2 << 30);
+    let lanes = limits(|l| (l.max_binding_size, l.subgroup_size) = (2 << 30, 8));
+    [large, large.for_cpu(), lanes.for_cpu()]
 }
 
 /// Shapes on both sides of every kind of class.
@@ -127,7 +128,7 @@ fn buckets_hold_what_a_winner_is_taken_for() {
     // rotations have no keys
     let shape = Shape::new(&spec(), 1, 200, 2000);
     let rotation = Bucket::new(Kernel::RotateK { in_place: true }, &spec(), &shape).unwrap();
-    assert_eq!(rotation.to_string(), "rotate_k_in_place f32 d64 heads4 rows4096 causal+rotary");
+    assert_eq!(rotation.to_string(), "rotate_k_in_place f32 d64 heads4 rows4096 rotary");
 }
 
 #[test]
@@ -231,8 +232,10 @@ fn checks_stay_where_the_host_does_not_bound_every_index() {
         ("sequence/packed.wgsl", |s| s.packed = true),
         ("angle/table.wgsl", |s| s.rotary.as_mut().unwrap().angle = Angle::Table),
         ("angle/float32.wgsl", |s| s.rotary.as_mut().unwrap().angle = Angle::Float32),
-        ("score_mod", |s| s.score_mod = Some("fn score_mod(s: f32, at: ScoreAt) -> f32 { return 2.0 * s; }".into())),
-        ("mask", |s| s.mask_mod = Some("fn mask_mod(at: ScoreAt) -> bool { return at.j != 3u; }".into())),
+        ("score_mod/user.wgsl", |s| {
+            s.score_mod = Some("fn score_mod(s: f32, at: ScoreAt) -> f32 { return 2.0 * s; }".into())
+        }),
+        ("user/at.wgsl", |s| s.mask_mod = Some("fn mask_mod(at: ScoreAt) -> bool { return at.j != 3u; }".into())),
         ("index/lookup.wgsl", |s| {
             let index = IndexMap::LogBucket { buckets: 8, max_position: 32 };
             s.relative = vec![Relative::new(RelativeSide::Key, index)];
@@ -445,11 +448,9 @@ mod on_disk {
             ));
             let (code, out, _) = ropewalk(folder.path(), &["tune", "--show"]);
             assert!(code == 0 && out.contains(bucket) && out.contains("today"), "{out}");
-            let bench = ["bench", "r1", "--seconds", "0.001", "--runs", "1", "--sets", "1", "--json"];
+            let bench = ["bench", "r1", "--seconds", "0.001", "--runs", "1", "--sets", "1", "--unchecked", "--json"];
             let (code, out, err) = ropewalk(folder.path(), &bench);
             assert!(code == 0 && json(&out)[0]["tuning"][0] == "stored", "{out}{err}");
-            let (_, out, _) = ropewalk(folder.path(), &[&bench[..], &["--untuned"]].concat());
-            assert!(json(&out)[0]["tuning"][0].get("table").is_some(), "{out}");
             fs::write(&file, "nonsense").unwrap();
             let (code, out, err) = ropewalk(folder.path(), &bench);
             assert!(code == 0 && err.contains("ignored") && json(&out)[0]["tuning"][0].get("table").is_some(), "{err}");
@@ -492,6 +493,7 @@ mod on_disk {
                 let pipelines = Pipelines::new(gpu.device().clone());
                 assert!(pipelines.is_empty());
                 let time = pipelines.warm(gpu.queue(), &plans).unwrap();
+                println!("{}: two pipelines warmed in {time:?}", gpu.describe());
                 assert_eq!(pipelines.len(), 2, "plans of one text share a pipeline");
                 assert!(time > std::time::Duration::ZERO);
                 assert_eq!(pipelines.warm(gpu.queue(), &plans).unwrap(), std::time::Duration::ZERO);

@@ -80,21 +80,23 @@ impl Bucket {
             Kernel::RotateQ { .. } | Kernel::Linear | Kernel::Embed { .. } => (q_len, spec.num_heads),
         };
         let mask = &spec.mask;
+        // rotations know no scores
+        let scores = !kernel.rotates_only();
         let terms = [
             !call.aligned,
-            mask.right() == Some(0),
-            mask.window_left.is_some() || mask.chunk.is_some() || mask.right().is_some_and(|r| r > 0),
-            mask.dense,
+            scores && mask.right() == Some(0),
+            scores && (mask.window_left.is_some() || mask.chunk.is_some() || mask.right().is_some_and(|r| r > 0)),
+            scores && mask.dense,
             spec.packed,
             spec.rotary.is_some(),
-            spec.keys_rotated(),
-            spec.rotates_values() || spec.relative.iter().any(|r| r.side == crate::RelativeSide::Value),
+            scores && spec.keys_rotated(),
+            scores && (spec.rotates_values() || spec.relative.iter().any(|r| r.side == crate::RelativeSide::Value)),
             spec.norm.is_some(),
-            !spec.relative.is_empty(),
-            !spec.bias.is_empty(),
-            spec.dense_bias,
-            spec.logits_soft_cap.is_some(),
-            spec.score_mod.is_some() || spec.mask_mod.is_some(),
+            scores && !spec.relative.is_empty(),
+            scores && !spec.bias.is_empty(),
+            scores && spec.dense_bias,
+            scores && spec.logits_soft_cap.is_some(),
+            scores && (spec.score_mod.is_some() || spec.mask_mod.is_some()),
             spec.linear.is_some(),
         ];
         Bucket {

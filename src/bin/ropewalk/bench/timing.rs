@@ -182,12 +182,7 @@ impl<'a> Stopwatch<'a> {
 
     /// Times several works in alternation, each having run once in the given seconds, so that whatever else the machine does strikes all of
     /// them alike. One that is far behind the fastest is dropped after a few rounds.
-    pub fn alternate(
-        &self,
-        works: &[(&dyn Work, f64)],
-        budget: Budget,
-        progress: &dyn Fn(f64),
-    ) -> Result<Vec<Timing>> {
+    pub fn alternate(&self, works: &[(&dyn Work, f64)], budget: Budget, progress: &dyn Fn(f64)) -> Result<Vec<Timing>> {
         struct Runner<'a> {
             work: &'a dyn Work,
             whole: bool,
