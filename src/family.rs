@@ -3,6 +3,7 @@
 
 pub(crate) mod lanes;
 mod rows;
+mod turns;
 
 use crate::plan::ChunkDispatch;
 use crate::products::Products;
@@ -61,12 +62,13 @@ pub(crate) struct LaidOut {
 
 impl Family {
     /// Every family; what comes first is preferred where the table is silent.
-    pub(crate) const ALL: [Family; 2] = [Family::Lanes, Family::Rows];
+    pub(crate) const ALL: [Family; 3] = [Family::Lanes, Family::Turns, Family::Rows];
 
     /// The tunings of this family that a call may take, the best guess first; none where it does not suit.
     pub(crate) fn candidates(self, call: &Call) -> Vec<Tuning> {
         match self {
             Family::Lanes => lanes::candidates(call),
+            Family::Turns => turns::candidates(call),
             Family::Rows => vec![Tuning::of(Family::Rows)],
         }
     }
@@ -74,6 +76,7 @@ impl Family {
     pub(crate) fn lay_out(self, call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         match self {
             Family::Lanes => lanes::lay_out(call, tuning),
+            Family::Turns => turns::lay_out(call, tuning),
             Family::Rows => rows::lay_out(call),
         }
     }

@@ -24,6 +24,8 @@ pub enum Family {
     Lanes,
     /// One lane a row: takes everything.
     Rows,
+    /// Rotation alone: one lane some pairs of a token, over its heads.
+    Turns,
 }
 
 impl Family {
@@ -32,6 +34,7 @@ impl Family {
         match self {
             Family::Lanes => "lanes",
             Family::Rows => "rows",
+            Family::Turns => "turns",
         }
     }
 }

@@ -7,8 +7,8 @@ use crate::tables::{TableLayout, bias_name, lookup_name};
 use crate::terms::{IndexMap, NormKind, Outside, RelativeSide, Sink};
 use crate::tuning::{Family, Tuning};
 use crate::{
-    AlibiForm, Alignment, Angle, Bias, Decay, Dtype, FeatureMap, KerpleKind, Linear, Pairing, Positions, Spec, bias,
-    user,
+    AlibiForm, Alignment, Angle, Bias, Decay, Dtype, FeatureMap, KerpleKind, Linear, Pairing, Positions, Rotary, Spec,
+    bias, user,
 };
 use std::fmt::Write;
 
@@ -70,20 +70,16 @@ impl<'a> Files<'a> {
                 self.scores(aligned);
             }
             Kernel::RotateQ { in_place } => {
-                self.add("kernel/rotate.wgsl", &[]);
                 self.add("token/query.wgsl", &[]);
                 self.sequence();
-                self.norm();
                 self.q_position();
                 self.rotate_source(aligned, in_place);
             }
             // has a list of its own: see `Plan::embed`
             Kernel::Embed { .. } => return,
             Kernel::RotateK { in_place } => {
-                self.add("kernel/rotate.wgsl", &[]);
                 self.add("token/key.wgsl", &[]);
                 self.sequence();
-                self.norm();
                 self.k_position();
                 self.kv_length();
                 self.rotate_source(aligned, in_place);
@@ -237,7 +233,26 @@ impl<'a> Files<'a> {
         };
         self.add(file, slots);
         self.out(aligned);
+        if self.tuning.family == Family::Turns {
+            self.add("kernel/rotate_heads.wgsl", &[]);
+            return self.quads();
+        }
+        self.add("kernel/rotate.wgsl", &[]);
+        self.norm();
         self.rotation();
+    }
+
+    /// Four pairs at a time.
+    fn quads(&mut self) {
+        let Some(rotary) = &self.spec.rotary else { return };
+        let file = match rotary.pairing {
+            Pairing::Half => "quad/half.wgsl",
+            Pairing::HalfOfHalves => "quad/half_of_halves.wgsl",
+            Pairing::Interleaved => "quad/interleaved.wgsl",
+            Pairing::InterleavedInHalfOut => "quad/interleaved_in_half_out.wgsl",
+        };
+        self.add(file, &[]);
+        self.angles(rotary);
     }
 
     fn out(&mut self, aligned: bool) {
@@ -260,11 +275,22 @@ impl<'a> Files<'a> {
 
     fn rotation(&mut self) {
         self.add("common/row.wgsl", &[]);
-        self.add(if self.several_streams() { "stream/several.wgsl" } else { "stream/one.wgsl" }, &[]);
         let Some(rotary) = &self.spec.rotary else {
+            self.add("stream/one.wgsl", &[]);
             return self.add("rotary/none.wgsl", &[]);
         };
-        let (pairing, angle) = (rotary.pairing, rotary.angle);
+        match rotary.pairing {
+            Pairing::HalfOfHalves => self.add("rotary/half_of_halves.wgsl", &[]),
+            Pairing::Half => self.add("rotary/half.wgsl", &[]),
+            Pairing::Interleaved => self.add("rotary/interleaved.wgsl", &[]),
+            Pairing::InterleavedInHalfOut => self.add("rotary/interleaved_in_half_out.wgsl", &[]),
+        }
+        self.angles(rotary);
+    }
+
+    /// What turns a pair: its position, angle and magnitude.
+    fn angles(&mut self, rotary: &Rotary) {
+        self.add(if self.several_streams() { "stream/several.wgsl" } else { "stream/one.wgsl" }, &[]);
         match rotary.xpos {
             Some(_) => self.add("magnitude/xpos.wgsl", &[]),
             None => self.add("magnitude/none.wgsl", &[]),
@@ -272,13 +298,7 @@ impl<'a> Files<'a> {
         if rotary.xpos.is_some() {
             self.add("angle/sincos.wgsl", &[]); // its `mul_high`
         }
-        match pairing {
-            Pairing::HalfOfHalves => self.add("rotary/half_of_halves.wgsl", &[]),
-            Pairing::Half => self.add("rotary/half.wgsl", &[]),
-            Pairing::Interleaved => self.add("rotary/interleaved.wgsl", &[]),
-            Pairing::InterleavedInHalfOut => self.add("rotary/interleaved_in_half_out.wgsl", &[]),
-        }
-        match angle {
+        match rotary.angle {
             Angle::Exact => self.add("angle/exact.wgsl", &[Slot::Rotary]),
             Angle::Float32 => self.add("angle/float32.wgsl", &[Slot::Rotary]),
             Angle::Table => return self.add("angle/table.wgsl", &[Slot::Rotary, Slot::Tables]),

@@ -319,9 +319,13 @@ mod program {
         assert!(texts.iter().any(|t| t.starts_with("Roofline of ")) && !svg.contains("NaN"), "{texts:?}");
 
         let (stdout, _) = with(&["--unchecked", "--compare", paths[0]]);
-        for text in
-            ["NOT CHECKED", "before / now", "ceilings, measured now: ", "d2-f16  decode", "GFLOP/s: what must be computed"]
-        {
+        for text in [
+            "NOT CHECKED",
+            "before / now",
+            "ceilings, measured now: ",
+            "d2-f16  decode",
+            "GFLOP/s: what must be computed",
+        ] {
             assert!(stdout.contains(text), "{text}: {stdout}");
         }
     }

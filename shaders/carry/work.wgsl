@@ -3,7 +3,7 @@
 fn state_at(row: u32) -> u32 { return params.state_offset + row * (4u * V_CHUNKS + 4u); }
 
 fn resume(row: u32, o: ptr<function, OutRow>, state: ptr<function, State>) {
-    if (chunk.first_key == 0u) { return; }
+    if (first_key() == 0u) { return; }
     let at = state_at(row);
     (*state).m = work[at];
     (*state).l = work[at + 1u];
@@ -17,7 +17,7 @@ fn resume(row: u32, o: ptr<function, OutRow>, state: ptr<function, State>) {
 
 // True if more keys are to come.
 fn suspend(row: u32, o: ptr<function, OutRow>, state: ptr<function, State>) -> bool {
-    if (chunk.end_key >= params.kv_capacity) { return false; }
+    if (end_key() >= params.kv_capacity) { return false; }
     let at = state_at(row);
     work[at] = (*state).m;
     work[at + 1u] = (*state).l;

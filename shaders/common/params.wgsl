@@ -22,10 +22,16 @@ struct Params {
 // Which part of the grid this dispatch covers.
 struct Chunk { tile: u32, kv_head: u32, batch: u32, first_key: u32, end_key: u32, tiles: u32, kv_heads: u32 }
 
+// 0, in a way that no compiler knows: q_len is below 2^31. lavapipe of Mesa 22 compiles a shader anew, at every dispatch, for the values
+// of uniforms that alone decide a loop or a branch.
+fn unseen_zero() -> u32 { return step[0] >> 31u; }
+fn first_key() -> u32 { return chunk.first_key + unseen_zero(); }
+fn end_key() -> u32 { return chunk.end_key + unseen_zero(); }
+
 // The keys of a range that this dispatch covers.
 fn chunk_keys(range: vec2<u32>) -> vec2<u32> {
-    let low = max(range.x, chunk.first_key);
-    return vec2<u32>(low, max(low, min(range.y, chunk.end_key)));
+    let low = max(range.x, first_key());
+    return vec2<u32>(low, max(low, min(range.y, end_key())));
 }
 
 // `step` begins with these words, written by the caller for every step.

@@ -11,11 +11,11 @@ fn prepare_times() -> u32 { return params.kv_capacity; }
 // The largest c w_f.x of this dispatch's keys and those before.
 fn prepare(place: Times, unit: u32, lane: u32) {
     var at = place;
-    at.end = i32(chunk.end_key);
+    at.end = i32(end_key());
     let word = params.state_offset + params.maximum + unit;
     var most = -3e38;
-    if (chunk.first_key > 0u) { most = work[word]; }
-    for (var first = chunk.first_key; first < chunk.end_key; first += TILE_T) {
+    if (first_key() > 0u) { most = work[word]; }
+    for (var first = first_key(); first < end_key(); first += TILE_T) {
         at.first = i32(first);
         workgroupBarrier();
         stage_x(at, lane, true);

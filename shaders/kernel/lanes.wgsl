@@ -92,10 +92,15 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
         var seen = vec4<u32>(0xffffffffu);
         if (mixed) {
             seen = vec4<u32>(0u);
-            for (var t = 0u; t < min(TILE_K, keys.y - first); t++) {
-                to_key(&at, first + t);
-                let of_rows = vec4<bool>(visible(at.a), visible(at.b), visible(at.c), visible(at.d));
-                seen |= select(vec4<u32>(0u), vec4<u32>(1u << t), of_rows);
+            for (var r = 0u; r < 4u; r++) {
+                var row = row_at(batch, kv_head, pick_u(packed, r));
+                var bits = 0u;
+                for (var t = 0u; t < min(TILE_K, keys.y - first); t++) {
+                    row.j = first + t;
+                    row.k_pos = k_position(batch, row.j);
+                    bits |= select(0u, 1u << t, visible(row));
+                }
+                seen = select(seen, vec4<u32>(bits), vec4<u32>(r) == vec4<u32>(0u, 1u, 2u, 3u));
             }
             s.a = seen_or_floor(s.a, seen); s.b = seen_or_floor(s.b, seen >> vec4<u32>(4u));
             s.c = seen_or_floor(s.c, seen >> vec4<u32>(8u)); s.d = seen_or_floor(s.d, seen >> vec4<u32>(12u));
@@ -153,41 +158,38 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
                 let start = v_row(batch, first + t, kv_head);
                 for (var c = 0u; c < v_chunks(); c++) {
                     let y = lane_v4(start, c);
-                    add_stray(y.x, 4u * c * LANES + lane, rows_seen);
-                    add_stray(y.y, (4u * c + 1u) * LANES + lane, rows_seen);
-                    add_stray(y.z, (4u * c + 2u) * LANES + lane, rows_seen);
-                    add_stray(y.w, (4u * c + 3u) * LANES + lane, rows_seen);
+                    for (var x = 0u; x < 4u; x++) {
+                        let at_o = (4u * c + x) * LANES + lane;
+                        if ((bitcast<u32>(pick(y, x)) & 0x7f800000u) == 0x7f800000u) { o_tile[at_o] = select(o_tile[at_o], o_tile[at_o] + pick(y, x), rows_seen); }
+                    }
                 }
             }
         }
     }
 
-    store(at.a, 0u, tile * TILE_Q + 4u * lane < rows, lane, m.x, l.x, any.x, worst.x);
-    store(at.b, 1u, tile * TILE_Q + 4u * lane + 1u < rows, lane, m.y, l.y, any.y, worst.y);
-    store(at.c, 2u, tile * TILE_Q + 4u * lane + 2u < rows, lane, m.z, l.z, any.z, worst.z);
-    store(at.d, 3u, tile * TILE_Q + 4u * lane + 3u < rows, lane, m.w, l.w, any.w, worst.w);
-}
-
-// Row r of a lane.
-fn store(at: ScoreAt, r: u32, stored: bool, lane: u32, m: f32, l: f32, any: bool, worst: u32) {
-    if (!stored) { return; }
-    let token = q_token(at.batch, at.i);
-    // a row with a NaN score is NaN, whatever a driver's exp2 and comparisons made of it
-    let nan = bitcast<f32>(0x7fc00000u | (lane & 0u));                     // not a constant: WGSL refuses a constant NaN
-    let is_row_nan = worst > 0x7f800000u;
-    let inv_l = select(select(0.0, 1.0 / l, any), nan, is_row_nan);
-    let out_start = params.out_offset + tensor_batch(at.batch) * params.out_batch + token * params.out_token + at.head * params.out_head;
-    for (var c = 0u; c < v_chunks(); c++) {
-        let at_o = 4u * c * LANES + lane;
-        put4(out_start, c, inv_l * vec4<f32>(o_tile[at_o][r], o_tile[at_o + LANES][r], o_tile[at_o + 2u * LANES][r], o_tile[at_o + 3u * LANES][r]));
+    for (var r = 0u; r < 4u; r++) {
+        if (tile * TILE_Q + 4u * lane + r < rows) {
+            let row = row_at(batch, kv_head, pick_u(packed, r));
+            let token = q_token(batch, row.i);
+            // a row with a NaN score is NaN, whatever a driver's exp2 and comparisons made of it
+            let nan = bitcast<f32>(0x7fc00000u | (lane & 0u));             // not a constant: WGSL refuses a constant NaN
+            let is_row_nan = pick_u(worst, r) > 0x7f800000u;
+            let any_r = pick_u(select(vec4<u32>(0u), vec4<u32>(1u), any), r) == 1u;
+            let inv_l = select(select(0.0, 1.0 / pick(l, r), any_r), nan, is_row_nan);
+            let out_start = params.out_offset + tensor_batch(batch) * params.out_batch + token * params.out_token + row.head * params.out_head;
+            for (var c = 0u; c < v_chunks(); c++) {
+                let at_o = 4u * c * LANES + lane;
+                put4(out_start, c, inv_l * vec4<f32>(pick(o_tile[at_o], r), pick(o_tile[at_o + LANES], r), pick(o_tile[at_o + 2u * LANES], r), pick(o_tile[at_o + 3u * LANES], r)));
+            }
+            let lse = select(LSE_EMPTY, pick(m, r) + log(pick(l, r)), any_r);
+            work[params.lse_offset + (tensor_batch(batch) * params.num_heads + row.head) * params.q_capacity + token] = select(lse, nan, is_row_nan);
+        }
     }
-    let lse = select(LSE_EMPTY, m + log(l), any);
-    work[params.lse_offset + (tensor_batch(at.batch) * params.num_heads + at.head) * params.q_capacity + token] = select(lse, nan, is_row_nan);
 }
 
-fn add_stray(y: f32, at_o: u32, rows_seen: vec4<bool>) {
-    if ((bitcast<u32>(y) & 0x7f800000u) == 0x7f800000u) { o_tile[at_o] = select(o_tile[at_o], o_tile[at_o] + y, rows_seen); }
-}
+// One of four, without an index into a vector, which a driver would spill for it.
+fn pick(x: vec4<f32>, r: u32) -> f32 { return select(select(x.w, x.z, r == 2u), select(x.y, x.x, r == 0u), r < 2u); }
+fn pick_u(x: vec4<u32>, r: u32) -> u32 { return select(select(x.w, x.z, r == 2u), select(x.y, x.x, r == 0u), r < 2u); }
 
 fn prepared4(at: u32) -> vec4<f32> { return vec4<f32>(work[at], work[at + 1u], work[at + 2u], work[at + 3u]); }
 

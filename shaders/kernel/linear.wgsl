@@ -52,17 +52,17 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let unit = (batch * params.num_heads + head) * V_TILES + column_tile;
     let offset = first_query(batch);
     var at = Times(batch, head, head / params.group, 0, i32(kv_length(batch)), i32(q_length(batch)), offset, 0);
-    if (chunk.first_key < prepare_times()) {                                   // uniform: the whole dispatch
+    if (first_key() < prepare_times()) {                                   // uniform: the whole dispatch
         prepare(at, unit, lane);
         return;
     }
     let start = min(0, offset) - i32(prepare_times());
-    at.end = start + i32(chunk.end_key);
+    at.end = start + i32(end_key());
 
     let column = min(column_tile * TILE_Q + lane, V_HEAD_DIM - 1u);            // spare lanes repeat the last column
     let stored = column_tile * TILE_Q + lane < V_HEAD_DIM;
     var s: array<vec4<f32>, FEATURE_CHUNKS>;
-    let fresh = chunk.first_key == prepare_times() && starts_empty();
+    let fresh = first_key() == prepare_times() && starts_empty();
     let state = params.state_offset + (batch * params.num_heads + head) * FEATURES * V_HEAD_DIM + column;
     for (var c = 0u; c < feature_chunks(); c++) {
         if (fresh) {
@@ -73,7 +73,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     resume_normalizer(unit, fresh, lane);
 
-    for (var first = chunk.first_key; first < chunk.end_key; first += TILE_T) {
+    for (var first = first_key(); first < end_key(); first += TILE_T) {
         at.first = start + i32(first);
         workgroupBarrier();
         stage_features(at, unit, lane);

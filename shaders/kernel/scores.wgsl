@@ -33,11 +33,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let out_start = params.out_offset + out_row * params.kv_capacity;
     let sequence_start = k_token(batch, 0u);
 
-    for (var first = chunk.first_key; first < chunk.end_key; first += TILE_K) {
+    for (var first = first_key(); first < end_key(); first += TILE_K) {
         workgroupBarrier();
         stage_k(batch, kv_head, first - sequence_start, keys.y, lane);
         workgroupBarrier();
-        for (var t = 0u; t < min(TILE_K, chunk.end_key - first); t++) {
+        for (var t = 0u; t < min(TILE_K, end_key() - first); t++) {
             at.j = first - sequence_start + t;
             var bits = 0xff800000u;
             if (stored && at.j < keys.y && visible(at)) {

@@ -22,8 +22,8 @@ fn relative_queries(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_
 fn relative_keys(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let batch = chunk.batch + workgroup.z;
     let kv_head = chunk.kv_head + workgroup.y;
-    let j = chunk.first_key + workgroup.x * TILE_Q + lane;
-    if (j >= min(chunk.end_key, kv_length(batch))) { return; }
+    let j = first_key() + workgroup.x * TILE_Q + lane;
+    if (j >= min(end_key(), kv_length(batch))) { return; }
     var rows: QueryRows;
     let start = k_row(batch, j, kv_head);
     for (var c = 0u; c < head_chunks(); c++) { rows.row[0][c] = k4(start, c); }
@@ -37,5 +37,5 @@ fn query_products(batch: u32, kv_head: u32, packed: u32) -> u32 {
 }
 fn key_products(batch: u32, kv_head: u32, j: u32) -> u32 {
     let part = (batch - chunk.batch) * chunk.kv_heads + kv_head - chunk.kv_head;
-    return params.key_products + (part * (chunk.end_key - chunk.first_key) + j - chunk.first_key) * KEY_PRODUCTS;
+    return params.key_products + (part * (end_key() - first_key()) + j - first_key()) * KEY_PRODUCTS;
 }

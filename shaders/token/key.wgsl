@@ -2,5 +2,6 @@
 fn token_count(batch: u32) -> u32 { return kv_length(batch); }
 fn token_position(batch: u32, i: u32) -> Position { return k_positions(batch, i); }
 fn token_row(batch: u32, i: u32) -> u32 { return k_token(batch, i); }
+fn token_heads() -> u32 { return params.num_heads / params.group; }
 const TOKEN_IS_KEY: bool = true;
 const TOKEN_SIDE: f32 = -1.0;

@@ -38,8 +38,12 @@ pub(crate) fn finish(spec: &Spec) -> &'static str {
 
 /// Bytes of workgroup memory: o, and the terms of a tile.
 fn shared_bytes(spec: &Spec, lanes: u32) -> u32 {
-    let terms = matches!(finish(spec), "finish/terms.wgsl" | "finish/distance.wgsl");
-    16 * lanes * (4 * spec.v_head_dim.div_ceil(4) + if terms { TILE_K } else { 0 })
+    let terms = match finish(spec) {
+        "finish/terms.wgsl" => 4 * TILE_K,
+        "finish/distance.wgsl" => TILE_K + 3,
+        _ => 0,
+    };
+    4 * lanes * (16 * spec.v_head_dim.div_ceil(4) + terms)
 }
 
 /// Rounds of all loops of an invocation of `main`, from above.
@@ -47,11 +51,12 @@ fn rounds(call: &Call, tile_q: u32) -> u64 {
     let Call { spec, shape, .. } = *call;
     let (q, v) = (spec.head_dim.div_ceil(4) as u64, spec.v_head_dim.div_ceil(4) as u64);
     let tiles = shape.kv_len.div_ceil(TILE_K) as u64 + 1;
-    let terms = if matches!(finish(spec), "finish/terms.wgsl" | "finish/distance.wgsl") { TILE_K as u64 } else { 0 };
+    let terms =
+        if matches!(finish(spec), "finish/terms.wgsl" | "finish/distance.wgsl") { TILE_K as u64 + 3 } else { 0 };
     // tiles in which some row does not see some key: at both ends of what a band of rows sees, or anywhere
     let anywhere = spec.mask.dense || spec.dense_bias || spec.mask_mod.is_some() || spec.mask.chunk.is_some();
     let mixed = if anywhere { tiles } else { tiles.min(2 * (tile_q as u64 / TILE_K as u64 + 3)) };
-    tiles * (q + v + terms + 1) + mixed * TILE_K as u64 * (2 + v) + 5 * v
+    tiles * (q + v + terms + 1) + mixed * (TILE_K as u64 * (5 + 5 * v) + 4) + 5 * v + 4
 }
 
 pub(super) fn candidates(call: &Call) -> Vec<Tuning> {
