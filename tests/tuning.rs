@@ -17,6 +17,13 @@ fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
     limits
 }
 
+/// The family that takes everything.
+fn rows() -> Tuning {
+    let shape = Shape::new(&spec(), 1, 1, 1);
+    let all = Tuning::candidates(Kernel::Scores, &spec(), &shape, &Limits::default()).unwrap();
+    all.into_iter().find(|t| t.family == Family::Rows && t.checks).unwrap()
+}
+
 /// Limits of a software adapter and of others.
 fn devices() -> [Limits; 3] {
     let large = limits(|l| l.max_binding_size = 2 << 30);
@@ -136,7 +143,7 @@ fn winners_go_before_the_table_in_their_bucket_where_they_suit() {
     let shape = Shape::new(&spec(), 1, 200, 2000);
     let bucket = Bucket::new(Kernel::Attention, &spec(), &shape).unwrap().to_string();
     let usual = *Plan::new(Kernel::Attention, &spec(), &shape, &Limits::default()).unwrap().tuning();
-    let winner = usual.without_checks();
+    let winner = rows().without_checks();
     let with = |tunings: &[(&str, Tuning)]| {
         limits(|l| l.tunings = Tunings::new(tunings.iter().map(|(bucket, t)| (bucket.to_string(), *t))))
     };
@@ -187,7 +194,7 @@ fn a_forced_tuning_goes_before_winners_and_one_that_does_not_suit_is_refused() {
     let bucket = Bucket::new(Kernel::Attention, &spec(), &shape).unwrap().to_string();
     let usual = *Plan::new(Kernel::Attention, &spec(), &shape, &Limits::default()).unwrap().tuning();
     let limits = limits(|l| {
-        l.tunings = Tunings::new([(bucket, usual.without_checks())]);
+        l.tunings = Tunings::new([(bucket, rows().without_checks())]);
         l.tuning = Some(usual);
     });
     let plan = Plan::new(Kernel::Attention, &spec(), &shape, &limits).unwrap();
@@ -204,15 +211,8 @@ fn checks_stay_where_the_host_does_not_bound_every_index() {
     let plan = |spec: &Spec, kernel: Kernel, limits: &Limits| {
         let mut shape = if spec.packed { Shape::packed(spec, 2, 20, 30) } else { Shape::new(spec, 2, 20, 30) };
         (shape.angle_rows, shape.user_words) = (100, 4);
-        let rows = *Plan::new(kernel, spec, &shape, &limits_of_rows(limits)).unwrap().tuning();
-        Plan::with_tuning(kernel, spec, &shape, limits, Some(rows.without_checks()))
+        Plan::with_tuning(kernel, spec, &shape, limits, Some(rows().without_checks()))
     };
-    fn limits_of_rows(limits: &Limits) -> Limits {
-        let rows = Plan::new(Kernel::Scores, &spec(), &Shape::new(&spec(), 1, 1, 1), &Limits::default());
-        let mut limits = *limits;
-        limits.tuning = Some(*rows.unwrap().tuning());
-        limits
-    }
     type Change = fn(&mut Spec);
     let dropped: [(&str, Change); 12] = [
         ("as it is", |_| ()),
@@ -263,7 +263,7 @@ fn checks_stay_where_the_host_does_not_bound_every_index() {
             let mut shape = shape;
             (shape.angle_rows, shape.user_words) = (100, 4);
             let all = Tuning::candidates(Kernel::Attention, &spec, &shape, &limits).unwrap();
-            assert!(all.iter().all(|t| t.checks), "{file}");
+            assert!(all.iter().all(|t| t.checks || t.family != Family::Rows), "{file}");
         }
     }
     // an index of 32 bits does not reach all of it: f16 of 2^33 bytes
@@ -271,12 +271,9 @@ fn checks_stay_where_the_host_does_not_bound_every_index() {
     (wide.dtype, wide.rotary) = (Dtype::F16, Some(Rotary::new(Pairing::Half, 64, 1e4)));
     let limits = limits(|l| l.max_binding_size = u64::MAX);
     for (len, checks) in [(1 << 10, false), (1 << 17, true)] {
-        let plan = |tuning| {
-            let kernel = Kernel::RotateQ { in_place: false };
-            Plan::with_tuning(kernel, &wide, &Shape::new(&wide, 1, len, 1), &limits, tuning).unwrap()
-        };
-        let tuning = plan(None).tuning().without_checks();
-        assert_eq!(plan(Some(tuning)).tuning().checks, checks, "{len}");
+        let (kernel, tuning) = (Kernel::RotateQ { in_place: false }, rows().without_checks());
+        let plan = Plan::with_tuning(kernel, &wide, &Shape::new(&wide, 1, len, 1), &limits, Some(tuning)).unwrap();
+        assert_eq!(plan.tuning().checks, checks, "{len}");
     }
 }
 
@@ -291,13 +288,10 @@ mod on_disk {
         (info.name, info.driver, info.driver_info) = (name.into(), "a driver".into(), "1.2".into());
         info
     }
-    fn usual() -> Tuning {
-        *Plan::new(Kernel::Attention, &spec(), &Shape::new(&spec(), 1, 200, 2000), &Limits::default()).unwrap().tuning()
-    }
     fn cache() -> (Bucket, TuningCache) {
         let bucket = Bucket::new(Kernel::Attention, &spec(), &Shape::new(&spec(), 1, 200, 2000)).unwrap();
         let mut cache = TuningCache::new(&info("a card"));
-        cache.insert(&bucket, Winner::new(usual().without_checks(), "p1", 1.5, 2.25, "2026-01-02T03:04:05Z".into()));
+        cache.insert(&bucket, Winner::new(rows().without_checks(), "p1", 1.5, 2.25, "2026-01-02T03:04:05Z".into()));
         (bucket, cache)
     }
 
@@ -309,7 +303,7 @@ mod on_disk {
         saved.save_to(&path).unwrap();
         let (loaded, warnings) = TuningCache::load_from(&path, &info("a card"));
         assert_eq!((&loaded, warnings.len()), (&saved, 0));
-        assert_eq!(loaded.tunings().get(&bucket), Some(usual().without_checks()));
+        assert_eq!(loaded.tunings().get(&bucket), Some(rows().without_checks()));
         // written over, whole, and nothing else left behind
         let mut changed = loaded.clone();
         changed.remove(&bucket);
@@ -489,7 +483,7 @@ mod on_disk {
                     Plan::new(kernel, &spec(), &Shape::new(&spec(), 1, q_len, kv_len), gpu.limits()).unwrap()
                 };
                 let rotate = Kernel::RotateQ { in_place: false };
-                let plans = [plan(rotate, 3, 5), plan(rotate, 50, 70), plan(Kernel::Scores, 3, 5)];
+                let plans = [plan(rotate, 30, 50), plan(rotate, 50, 70), plan(Kernel::Scores, 3, 5)];
                 let pipelines = Pipelines::new(gpu.device().clone());
                 assert!(pipelines.is_empty());
                 let time = pipelines.warm(gpu.queue(), &plans).unwrap();
@@ -503,11 +497,12 @@ mod on_disk {
                     assert!(pipeline.compile_time() > std::time::Duration::ZERO);
                 }
                 // one that keeps its checks is not one that drops them
-                let unchecked = plans[0].tuning().without_checks();
                 let shape = Shape::new(&spec(), 1, 3, 5);
-                let unchecked = Plan::with_tuning(rotate, &spec(), &shape, gpu.limits(), Some(unchecked)).unwrap();
-                assert!(pipelines.get(&plans[0]).unwrap().for_plan(&unchecked).is_err());
-                pipelines.get(&unchecked).unwrap();
+                let made = [rows(), rows().without_checks()].map(|tuning| {
+                    let plan = Plan::with_tuning(Kernel::Scores, &spec(), &shape, gpu.limits(), Some(tuning)).unwrap();
+                    pipelines.get(&plan).unwrap()
+                });
+                assert!(made[0].for_plan(made[1].plan()).is_err());
                 assert_eq!(pipelines.len(), 3);
             }
         }
@@ -526,9 +521,7 @@ mod on_disk {
                         inputs.kv_lens = spec.kv_lens.then(|| vec![kv_len, kv_len / 3]);
                         let run = |checks: bool| {
                             let mut limits = *gpu.limits();
-                            let rows = Plan::new(Kernel::Scores, spec, &Shape::new(spec, 1, 1, 1), &Limits::default());
-                            let mut tuning = *rows.unwrap().tuning();
-                            tuning.checks = checks;
+                            let tuning = if checks { rows() } else { rows().without_checks() };
                             limits.tuning = Some(tuning);
                             let gpu = gpu.with_limits(limits);
                             let (output, stats) = gpu.attention_with(spec, &inputs, &|_| ()).unwrap();
@@ -550,7 +543,7 @@ mod on_disk {
             if std::env::var_os("ROPEWALK_TEST_KEEPS").is_none() {
                 let folder = tempfile::tempdir().unwrap();
                 let name = "on_disk::pipelines::pipelines_are_kept_on_disk";
-                let mut command = Command::new(std::env::current_exe().unwrap());
+                let mut command = Command::new(std::env::args_os().next().unwrap());
                 command.args([name, "--exact", "--nocapture"]).env("ROPEWALK_CACHE", folder.path());
                 let output = command.env("ROPEWALK_TEST_KEEPS", "1").output().unwrap();
                 assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

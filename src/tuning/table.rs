@@ -112,6 +112,26 @@ const NOT_MEASURED: Source = Source::Table { device: "none", date: "", command: 
 static TABLE: &[Line] = &[
     Line {
         device: Device::Cpu,
+        family: Family::Turns,
+        calls: EVERY,
+        numbers: None,
+        checks: true,
+        source: Source::Table {
+            device: "llvmpipe (Mesa 22.3, 25.0, 26.1), 2 cores",
+            date: "2026-11-22",
+            command: "ropewalk tune r1",
+        },
+    },
+    Line {
+        device: Device::Gpu,
+        family: Family::Turns,
+        calls: EVERY,
+        numbers: None,
+        checks: true,
+        source: NOT_MEASURED,
+    },
+    Line {
+        device: Device::Cpu,
         family: Family::Lanes,
         calls: EVERY,
         numbers: None,
