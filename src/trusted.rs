@@ -223,7 +223,7 @@ mod tests {
     fn words_of_step_become_indices_only_in_files_that_keep_their_checks() {
         for file in ARGUED {
             let text = crate::compose::file(file);
-            assert!(!text.contains("step_cu_"), "{file} reads cu_seqlens");
+            assert!(!text.contains("params.step_cu_"), "{file} reads cu_seqlens");
             for line in text.lines().filter(|line| line.contains("step[")) {
                 // the last is half of `unseen_zero`
                 let safe = ["min(step[", "bitcast<i32>(step[", "let x = step[0];"].iter().any(|s| line.contains(s));
