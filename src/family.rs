@@ -3,7 +3,7 @@
 
 pub(crate) mod lanes;
 mod rows;
-mod turns;
+pub(crate) mod turns;
 
 use crate::plan::ChunkDispatch;
 use crate::products::Products;

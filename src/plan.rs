@@ -349,6 +349,8 @@ pub struct ChunkDispatch {
     pub entry: &'static str,
     /// Row tiles of the part that this dispatch and what runs before it belong to.
     pub(crate) tiles: u32,
+    /// Heads of that part.
+    pub(crate) heads: u32,
 }
 
 /// A kernel chosen and laid out for a spec, a shape and a device's limits.
@@ -637,7 +639,7 @@ impl Plan {
                 for (entry, chunk) in bytes.chunks_exact_mut(CHUNK_STRIDE as usize).zip(&self.chunks) {
                     entry[..12].copy_from_slice(bytemuck::cast_slice(&chunk.first));
                     entry[12..20].copy_from_slice(bytemuck::cast_slice(&chunk.keys));
-                    entry[20..28].copy_from_slice(bytemuck::cast_slice(&[chunk.tiles, chunk.workgroups[1]]));
+                    entry[20..28].copy_from_slice(bytemuck::cast_slice(&[chunk.tiles, chunk.heads]));
                 }
                 Some(bytes)
             }
@@ -962,7 +964,14 @@ pub(crate) fn cut_grid(grid: [u64; 3], flop_per_workgroup: f64, limits: &Limits)
         for (y0, yn) in steps(grid[1], y) {
             for (x0, xn) in steps(grid[0], x) {
                 let (first, workgroups) = ([x0, y0, z0].map(|n| n as u32), [xn, yn, zn].map(|n| n as u32));
-                chunks.push(ChunkDispatch { first, keys: [0, 1], workgroups, entry: "main", tiles: xn as u32 });
+                chunks.push(ChunkDispatch {
+                    first,
+                    keys: [0, 1],
+                    workgroups,
+                    entry: "main",
+                    tiles: xn as u32,
+                    heads: yn as u32,
+                });
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Which files make up a kernel: every variant is one file in one slot, and one `match` chooses it.
 
-use crate::family::{Call, lanes};
+use crate::family::{Call, lanes, turns};
 use crate::layout::{Binding, MAX_PAIRS, Slot};
 use crate::plan::{Kernel, padded, table_rows};
 use crate::tables::{TableLayout, bias_name, lookup_name};
@@ -92,7 +92,11 @@ impl<'a> Files<'a> {
     /// See family/lanes.rs.
     fn lanes(&mut self, aligned: bool) {
         self.add("kernel/lanes.wgsl", &[Slot::Work]);
-        self.add("kernel/prepare.wgsl", &[]);
+        let by_heads = turns::stands_in_quads(self.spec, aligned) && !self.spec.content_bias;
+        self.add(if by_heads { "prepare/heads.wgsl" } else { "prepare/rows.wgsl" }, &[]);
+        if by_heads {
+            self.quads();
+        }
         self.add("spread/subgroup.wgsl", &[]);
         self.add("common/online_softmax.wgsl", &[]);
         self.of_scores(aligned);

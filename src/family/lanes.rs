@@ -2,12 +2,15 @@
 //! of a vector register, software adapters with subgroups of 8 or more.
 
 use super::rows::flop_per_score;
+use super::turns;
 use super::{Call, LaidOut};
 use crate::plan::{ChunkDispatch, MAX_DISPATCHES};
 use crate::products::Products;
 use crate::tuning::{Family, LANES_BYTES, LANES_FLOP_PER_DISPATCH, Tuning};
 use crate::{Bias, Error, Kernel, Positions, RelativeSide, Result, Spec};
 
+/// Tokens whose same units neighbouring lanes prepare.
+const ACROSS: u32 = 8;
 /// Keys of a tile: 32 columns of four rows are what a lane keeps in registers.
 const TILE_K: u32 = 32;
 
@@ -107,42 +110,55 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
             "call for fewer sequences, heads or tokens at a time",
         ));
     }
+    let by_heads = turns::stands_in_quads(spec, call.aligned) && !spec.content_bias;
+    let (quads, units) =
+        spec.rotary.as_ref().map_or((0, 0), |r| (r.rotary_dim / 8, spec.head_dim / 4 - r.rotary_dim / 8));
     let steps = |n: u64, by: u64| (0..n.div_ceil(by)).map(move |i| (i * by, by.min(n - i * by)));
     let mut chunks = Vec::new();
     for (z0, zn) in steps(grid[2], z) {
         for (y0, yn) in steps(grid[1], y) {
             for (x0, xn) in steps(grid[0], x) {
-                let mut add = |entry: &'static str, tiles: u64| {
+                let mut add = |entry: &'static str, tiles: u64, heads: u64| {
                     chunks.push(ChunkDispatch {
                         first: [x0, y0, z0].map(|n| n as u32),
                         keys: [0, shape.kv_len],
-                        workgroups: [tiles, yn, zn].map(|n| n as u32),
+                        workgroups: [tiles, heads, zn].map(|n| n as u32),
                         entry,
                         tiles: xn as u32,
+                        heads: yn as u32,
                     });
                 };
+                // rows a lane each; or units of tokens, which walk over the heads
+                let in_units = |tokens: u64| (tokens.next_multiple_of(ACROSS as u64) * units as u64).div_ceil(tile_q);
                 let of_keys = (shape.kv_len as u64).div_ceil(tile_q);
                 if prepares_keys(spec) && x0 == 0 {
-                    add("prepare_k", of_keys);
+                    match by_heads {
+                        true => add("prepare_k", in_units(shape.kv_len as u64), 1),
+                        false => add("prepare_k", of_keys, yn),
+                    }
                 }
                 if products.key > 0 {
-                    add("relative_keys", of_keys);
+                    add("relative_keys", of_keys, yn);
                 }
                 if products.query > 0 {
-                    add("relative_queries", xn);
+                    add("relative_queries", xn, yn);
                 }
-                add("prepare_q", xn);
-                add("main", xn);
+                match by_heads {
+                    true => add("prepare_q", in_units((xn * tile_q).div_ceil(spec.group() as u64) + 1), 1),
+                    false => add("prepare_q", xn, yn),
+                }
+                add("main", xn, yn);
             }
         }
     }
+    let of_units = by_heads.then_some([("ACROSS", ACROSS), ("UNITS", units), ("QUADS", quads)]);
     let scratch = words([x, y, z]);
     let label = if prepares_keys(spec) { ".lanes.keys-first" } else { ".lanes" };
     Ok(LaidOut {
         chunks,
         products,
         tile: [tuning.tile_q, TILE_K],
-        constants: vec![("LANES", tuning.tile_q / 4)],
+        constants: [("LANES", tuning.tile_q / 4)].into_iter().chain(of_units.into_iter().flatten()).collect(),
         scratch,
         label: label.into(),
         ..LaidOut::default()

@@ -137,6 +137,7 @@ fn split(
                             workgroups,
                             entry,
                             tiles: xn as u32,
+                            heads: yn as u32,
                         });
                     };
                     if products.query > 0 && k0 == 0 {

@@ -4,7 +4,7 @@
 use super::{Call, LaidOut};
 use crate::plan::cut_grid;
 use crate::tuning::{Family, Tuning};
-use crate::{Kernel, Pairing, Result};
+use crate::{Kernel, Pairing, Result, Spec};
 
 /// The most lanes of a workgroup.
 const LANES: u32 = 256;
@@ -83,22 +83,28 @@ struct Units {
     copies: u32,
 }
 
+/// Whether rotations are whole units, and nothing else happens to a row.
+pub(crate) fn stands_in_quads(spec: &Spec, aligned: bool) -> bool {
+    let Some(rotary) = &spec.rotary else { return false };
+    let pairs = rotary.rotary_dim / 2;
+    let whole = match rotary.pairing {
+        Pairing::Half | Pairing::Interleaved | Pairing::InterleavedInHalfOut => pairs.is_multiple_of(4),
+        Pairing::HalfOfHalves => pairs.is_multiple_of(8),
+    };
+    let plain = spec.norm.is_none() && spec.rotates_features().is_none();
+    aligned && whole && plain && rotary.offset.is_multiple_of(4) && spec.head_dim.is_multiple_of(4)
+}
+
 impl Units {
     /// None where the pairs do not stand in whole vec4, or the whole row is needed at once.
     fn new(call: &Call) -> Option<Self> {
         let Call { kernel, spec, aligned, .. } = *call;
         let rotary = spec.rotary.as_ref()?;
         let in_place = kernel.in_place();
-        let pairs = rotary.rotary_dim / 2;
-        let whole = match rotary.pairing {
-            Pairing::Half | Pairing::Interleaved => pairs.is_multiple_of(4),
-            Pairing::HalfOfHalves => pairs.is_multiple_of(8),
-            Pairing::InterleavedInHalfOut => pairs.is_multiple_of(4) && !in_place,
-        };
-        let plain = spec.norm.is_none() && spec.rotates_features().is_none();
-        let suits = kernel.rotates_only() && aligned && whole && rotary.offset.is_multiple_of(4) && plain;
+        let moves = rotary.pairing == Pairing::InterleavedInHalfOut && in_place;
+        let suits = kernel.rotates_only() && stands_in_quads(spec, aligned) && !moves;
         let rest = spec.head_dim.saturating_sub(rotary.rotary_dim) / 4;
-        suits.then_some(Units { quads: pairs / 4, copies: if in_place { 0 } else { rest } })
+        suits.then_some(Units { quads: rotary.rotary_dim / 8, copies: if in_place { 0 } else { rest } })
     }
     fn all(&self) -> u32 {
         (self.quads + self.copies).max(1)

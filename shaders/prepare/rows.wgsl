@@ -1,4 +1,4 @@
-// prepare: every row of queries, and every key, once, before `main` reads them many times. f32 rows in `work`:
+// Every row of queries, and every key, once, before `main` reads them many times. f32 rows in `work`:
 //   prepare_q   scale R(m)(N q + u), transposed: tile of TILE_Q rows, element, row      4 HEAD_CHUNKS x TILE_Q words a tile
 //   prepare_k   R(n) N k, a row after the other                                         4 HEAD_CHUNKS words a key
 // of a part of the grid: chunk.tiles tiles, chunk.kv_heads kv heads.
@@ -28,8 +28,24 @@ fn prepare_q(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
     }
 }
 
-// Where the rows of a tile start.
-fn prepared_q_tile(batch: u32, kv_head: u32, tile: u32) -> u32 {
-    let part = (batch - chunk.batch) * chunk.kv_heads + kv_head - chunk.kv_head;
-    return params.prepared_q + (part * chunk.tiles + tile - chunk.tile) * (4u * HEAD_CHUNKS * TILE_Q);
+@compute @workgroup_size(TILE_Q)
+fn prepare_k(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let batch = chunk.batch + workgroup.z;
+    let kv_head = chunk.kv_head + workgroup.y;
+    let j = workgroup.x * TILE_Q + lane;
+    if (j >= kv_length(batch)) { return; }
+    var row: Row;
+    let k_start = k_row(batch, j, kv_head);
+    for (var c = 0u; c < head_chunks(); c++) { row[c] = k4(k_start, c); }
+    prepare_key(&row, batch, j);
+    let start = prepared_k_row(batch, kv_head, j);
+    for (var c = 0u; c < head_chunks(); c++) { put_key4(start, c, row[c]); }
+}
+
+fn put_key4(start: u32, c: u32, x: vec4<f32>) {
+    let at = start + 4u * c;
+    work[at] = x.x;
+    work[at + 1u] = x.y;
+    work[at + 2u] = x.z;
+    work[at + 3u] = x.w;
 }

@@ -1,0 +1,89 @@
+// As prepare/rows.wgsl, with cos and sin of a token made once for all heads: a unit is four pairs in two vec4 (`quad/`), or one vec4
+// outside the rotary window. A lane takes one unit of one token and walks over the heads of the part.
+//
+// grid       units of tokens / TILE_Q  x  1  x  batch
+// workgroup  TILE_Q lanes: neighbours are the same unit of ACROSS tokens, then the next unit of these
+
+@compute @workgroup_size(TILE_Q)
+fn prepare_q(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let batch = chunk.batch + workgroup.z;
+    let index = workgroup.x * TILE_Q + lane;
+    let i = chunk.tile * TILE_Q / params.group + index / (ACROSS * UNITS) * ACROSS + index % ACROSS;
+    let unit = index / ACROSS % UNITS;
+    if (i >= q_length(batch)) { return; }
+    let place = unit_of(unit);
+    let turn = turns_of(q_positions(batch, i), unit, 1.0);
+    let q_pos = q_position(batch, i);
+    for (var h = 0u; h < chunk.kv_heads * params.group + unseen_zero(); h++) {
+        let head = chunk.kv_head * params.group + h;
+        let packed = i * params.group + h % params.group;
+        let tile = packed / TILE_Q;
+        if (tile >= chunk.tile && tile < chunk.tile + chunk.tiles) {
+            let start = prepared_q_tile(batch, head / params.group, tile) + packed % TILE_Q;
+            let source = q_row(batch, i, head);
+            let scale = params.softmax_scale * query_scale(head, q_pos);
+            if (unit >= QUADS) {
+                put_query4(start, place.z, scale * q4(source, place.x));
+            } else {
+                let x = quad_apart(q4(source, place.x), q4(source, place.y));
+                let y = quad_together(x[0] * turn[0] - x[1] * turn[1], x[0] * turn[1] + x[1] * turn[0]);
+                put_query4(start, place.z, scale * y[0]);
+                put_query4(start, place.w, scale * y[1]);
+            }
+        }
+    }
+}
+
+@compute @workgroup_size(TILE_Q)
+fn prepare_k(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let batch = chunk.batch + workgroup.z;
+    let index = workgroup.x * TILE_Q + lane;
+    let j = index / (ACROSS * UNITS) * ACROSS + index % ACROSS;
+    let unit = index / ACROSS % UNITS;
+    if (j >= kv_length(batch)) { return; }
+    let place = unit_of(unit);
+    let turn = turns_of(k_positions(batch, j), unit, -1.0);
+    for (var h = 0u; h < chunk.kv_heads + unseen_zero(); h++) {
+        let source = k_row(batch, j, chunk.kv_head + h);
+        let start = prepared_k_row(batch, chunk.kv_head + h, j);
+        if (unit >= QUADS) {
+            put_key4(start, place.z, k4(source, place.x));
+        } else {
+            let x = quad_apart(k4(source, place.x), k4(source, place.y));
+            let y = quad_together(x[0] * turn[0] - x[1] * turn[1], x[0] * turn[1] + x[1] * turn[0]);
+            put_key4(start, place.z, y[0]);
+            put_key4(start, place.w, y[1]);
+        }
+    }
+}
+
+// Where a unit's two vec4 come from, and where they go.
+fn unit_of(unit: u32) -> vec4<u32> {
+    let copied = unit - QUADS;
+    let c = select(copied, copied + 2u * QUADS, 4u * copied >= ROTARY_OFFSET);
+    return select(vec4<u32>(quad_source(unit), quad_target(unit)), vec4<u32>(c), unit >= QUADS);
+}
+// cos and sin of a unit's four pairs, times their magnitudes.
+fn turns_of(position: Position, unit: u32, side: f32) -> mat2x4<f32> {
+    let pairs = quad_pairs(min(unit, QUADS - 1u));
+    return transpose(mat4x2<f32>(
+        turn_of(position, pairs.x, side), turn_of(position, pairs.y, side), turn_of(position, pairs.z, side), turn_of(position, pairs.w, side)));
+}
+fn turn_of(position: Position, pair: u32, side: f32) -> vec2<f32> {
+    let of_pair = pair_position(position, pair);
+    return angle(of_pair, pair) * magnitude(of_pair, pair, side);
+}
+fn put_query4(start: u32, c: u32, x: vec4<f32>) {
+    let at = start + 4u * c * TILE_Q;
+    work[at] = x.x;
+    work[at + TILE_Q] = x.y;
+    work[at + 2u * TILE_Q] = x.z;
+    work[at + 3u * TILE_Q] = x.w;
+}
+fn put_key4(start: u32, c: u32, x: vec4<f32>) {
+    let at = start + 4u * c;
+    work[at] = x.x;
+    work[at + 1u] = x.y;
+    work[at + 2u] = x.z;
+    work[at + 3u] = x.w;
+}
