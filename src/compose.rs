@@ -70,7 +70,7 @@ const FILES: &[(&str, &str)] = shaders! {
 };
 
 /// The text of a shader file; empty where there is none of that name.
-#[cfg(feature = "naga")]
+#[cfg(any(feature = "naga", test))]
 pub(crate) fn file(path: &str) -> &'static str {
     FILES.iter().find(|(p, _)| *p == path).map_or("", |(_, text)| text)
 }
@@ -128,6 +128,12 @@ impl Composed {
         let subgroups = parts.iter().any(|(_, path)| path.ends_with("/subgroup.wgsl"));
         let web = subgroups.then(|| format!("enable subgroups; {source}"));
         Composed { source, web, parts }
+    }
+
+    /// The files that it is made of, the user's texts by their names.
+    #[cfg(feature = "wgpu")]
+    pub(crate) fn files(&self) -> Vec<&'static str> {
+        self.parts.iter().map(|(_, path)| *path).filter(|path| *path != "(preamble)").collect()
     }
 
     /// The author's file and line of a line of the composed source.

@@ -749,7 +749,7 @@ impl<'a> Files<'a> {
              // The keys that some query row from `first` to `last` may see.\n\
              fn key_range(batch: u32, first: u32, last: u32) -> vec2<u32> {{\n    \
                  var range = vec2<i32>(0, i32(kv_length(batch)));\n{ranges}    \
-                 let low = max(range.x, 0);\n    \
+                 let low = clamp(range.x, 0, i32(kv_length(batch)));\n    \
                  return vec2<u32>(u32(low), u32(max(range.y, low)));\n\
              }}\n",
             seen.join(" && ")
