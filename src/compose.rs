@@ -23,7 +23,7 @@ const FILES: &[(&str, &str)] = shaders! {
     "decay/feature.wgsl" "decay/head.wgsl" "decay/none.wgsl" "decay/token.wgsl"
     "embed/halves.wgsl" "embed/interleaved.wgsl" "embed/learned.wgsl" "embed/sinusoidal.wgsl"
     "feature/elu.wgsl" "feature/identity.wgsl" "feature/rows.wgsl" "feature/softmax.wgsl"
-    "finish/cap.wgsl" "finish/distance.wgsl" "finish/none.wgsl" "finish/terms.wgsl"
+    "finish/cap.wgsl" "finish/distance.wgsl" "finish/none.wgsl" "finish/scores.wgsl"
     "index/distance.wgsl" "index/grid.wgsl" "index/lookup.wgsl" "index/segment.wgsl" "index/streams.wgsl"
     "kernel/attention.wgsl" "kernel/embed.wgsl" "kernel/lanes.wgsl" "kernel/linear.wgsl"
     "kernel/rotate.wgsl" "kernel/rotate_heads.wgsl" "kernel/scores.wgsl" "kernel/tile.wgsl"
@@ -41,7 +41,7 @@ const FILES: &[(&str, &str)] = shaders! {
     "prepare/heads.wgsl" "prepare/rows.wgsl"
     "quad/half.wgsl" "quad/half_of_halves.wgsl" "quad/interleaved.wgsl" "quad/interleaved_in_half_out.wgsl"
     "reduce/subgroup.wgsl" "reduce/workgroup.wgsl"
-    "relative/gathered.wgsl" "relative/none.wgsl" "relative/rows.wgsl"
+    "relative/gathered.wgsl" "relative/gathered_lanes.wgsl" "relative/none.wgsl" "relative/rows.wgsl"
     "rotary/half.wgsl" "rotary/half_of_halves.wgsl" "rotary/interleaved.wgsl" "rotary/interleaved_in_half_out.wgsl"
     "rotary/none.wgsl"
     "scale/head.wgsl" "scale/none.wgsl" "scale/temperature.wgsl"
@@ -70,7 +70,7 @@ const FILES: &[(&str, &str)] = shaders! {
 };
 
 /// The text of a shader file; empty where there is none of that name.
-#[cfg(feature = "naga")]
+#[cfg(any(feature = "naga", test))]
 pub(crate) fn file(path: &str) -> &'static str {
     FILES.iter().find(|(p, _)| *p == path).map_or("", |(_, text)| text)
 }
@@ -128,6 +128,12 @@ impl Composed {
         let subgroups = parts.iter().any(|(_, path)| path.ends_with("/subgroup.wgsl"));
         let web = subgroups.then(|| format!("enable subgroups; {source}"));
         Composed { source, web, parts }
+    }
+
+    /// The files that it is made of, the user's texts by their names.
+    #[cfg(feature = "wgpu")]
+    pub(crate) fn files(&self) -> Vec<&'static str> {
+        self.parts.iter().map(|(_, path)| *path).filter(|path| *path != "(preamble)").collect()
     }
 
     /// The author's file and line of a line of the composed source.

@@ -462,6 +462,7 @@ impl Plan {
             label,
             tile: [TILE_Q, 1],
             tuning: crate::Tuning::of(crate::Family::Rows),
+            source: crate::tuning::Source::Only,
             spec,
             shape: planned,
         })

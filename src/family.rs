@@ -10,7 +10,7 @@ use crate::plan::ChunkDispatch;
 use crate::products::Products;
 use crate::tuning::{Family, Tuning};
 use crate::user::Cost;
-use crate::{Kernel, Limits, Result, Shape, Spec};
+use crate::{Error, Kernel, Limits, Result, Shape, Spec, plan, user};
 
 /// Kinds of scratch in `work`: products of queries, products of keys, prepared queries, prepared keys, partial results.
 pub(crate) const SCRATCH: usize = 5;
@@ -26,6 +26,20 @@ pub(crate) struct Call<'a> {
     pub(crate) aligned: bool,
     /// Of the user's own functions.
     pub(crate) user: Cost,
+}
+
+impl<'a> Call<'a> {
+    /// Of a spec that is valid.
+    pub(crate) fn new(kernel: Kernel, spec: &'a Spec, shape: &'a Shape, limits: &'a Limits) -> Result<Self> {
+        spec.validate()?;
+        spec.check_streams()?;
+        if let Kernel::Embed { .. } = kernel {
+            return Err(Error::spec("kernel", "is embed", "plan it with Plan::embed, which takes an Embed"));
+        }
+        kernel.suits(spec)?;
+        let (user, aligned) = (user::validate(spec)?, plan::is_aligned(kernel, spec, shape));
+        Ok(Call { kernel, spec, shape, limits, aligned, user })
+    }
 }
 
 /// What a family makes of it.

@@ -3,7 +3,8 @@
 mod embed;
 mod linear;
 
-use crate::pipeline::{Buffers, Pipeline, filled, scoped};
+use crate::pipeline::{Buffers, Pipelines, filled, scoped};
+use crate::tuning::{Source, TuningCache};
 use crate::{Error, Inputs, Kernel, Limits, Output, Plan, Problem, Result, Slot, Spec, Step, slice};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -19,6 +20,10 @@ pub struct GpuOptions {
     pub adapter: Option<String>,
     /// WebGPU's default limits and no features at all, whatever the adapter has: what every device can do.
     pub default_limits: bool,
+    /// Take the winners of `ropewalk tune` on this adapter into account. What is ignored of them [`Gpu::warnings`] tells.
+    pub tuned: bool,
+    /// Keep compiled pipelines in the user's cache folder, where the device can: [`Gpu::save_pipelines`] writes them.
+    pub keep_pipelines: bool,
 }
 
 impl GpuOptions {
@@ -34,6 +39,8 @@ impl GpuOptions {
 pub struct Stats {
     /// The label of the (first) plan.
     pub kernel: String,
+    /// Where its tuning comes from.
+    pub tuning: Option<Source>,
     /// Dispatches in all.
     pub dispatches: usize,
     /// Calls that the problem was cut into because of the device's binding limit; 1 if it fitted.
@@ -58,7 +65,8 @@ pub struct Gpu {
     limits: Limits,
     timestamps: bool,
     errors: Arc<Mutex<Option<String>>>,
-    pipelines: Mutex<HashMap<String, Pipeline>>,
+    pipelines: Pipelines,
+    warnings: Vec<String>,
 }
 
 /// Every adapter of every backend that the environment allows (`WGPU_BACKEND`), GPUs first.
@@ -187,6 +195,9 @@ impl Gpu {
             let useful = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16;
             required_features = adapter.features() & useful;
         }
+        if options.keep_pipelines {
+            required_features |= adapter.features() & wgpu::Features::PIPELINE_CACHE;
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("ropewalk"),
             required_features,
@@ -199,7 +210,16 @@ impl Gpu {
             .request_device(&descriptor)
             .await
             .map_err(|e| Error::device(format!("opening {}", describe(&info)), e))?;
-        Ok(Self::from_device(info, device, queue))
+        let mut gpu = Self::from_device(info, device, queue);
+        if options.tuned {
+            let (cache, warnings) = TuningCache::load(&gpu.info);
+            gpu.limits.tunings = cache.tunings();
+            gpu.warnings.extend(warnings);
+        }
+        if options.keep_pipelines {
+            gpu.load_pipelines().await?;
+        }
+        Ok(gpu)
     }
     /// Around a device that the caller made, with at least WebGPU's default limits. Takes over its handler of uncaptured
     /// errors.
@@ -213,7 +233,40 @@ impl Gpu {
         }));
         let limits = Limits::of_device(&device.limits(), info.device_type).with_features(device.features(), &info);
         let timestamps = device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
-        Gpu { info, device, queue, limits, timestamps, errors, pipelines: Mutex::default() }
+        let pipelines = Pipelines::new(device.clone());
+        Gpu { info, device, queue, limits, timestamps, errors, pipelines, warnings: Vec::new() }
+    }
+
+    async fn load_pipelines(&mut self) -> Result<()> {
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Some(path) = crate::pipeline::disk::path(&self.info)
+            && self.device.features().contains(wgpu::Features::PIPELINE_CACHE)
+        {
+            let (saved, warning) = crate::pipeline::disk::load(&path, &self.info);
+            self.warnings.extend(warning);
+            let device = &self.device;
+            let made = scoped(device, "opening the pipeline cache", || crate::trusted::pipeline_cache(device, saved));
+            self.pipelines = Pipelines::new(self.device.clone()).with_cache(made.await?);
+        }
+        Ok(())
+    }
+    /// Writes the pipelines compiled so far into the user's cache folder, where the device was opened with
+    /// [`GpuOptions::keep_pipelines`] and can; else does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where the folder cannot be written.
+    pub fn save_pipelines(&self) -> Result<()> {
+        #[cfg(not(target_arch = "wasm32"))]
+        if let (Some(cache), Some(path)) = (self.pipelines.cache(), crate::pipeline::disk::path(&self.info))
+            && !self.pipelines.is_empty()
+        {
+            return crate::pipeline::disk::save(&path, &self.info, cache);
+        }
+        Ok(())
+    }
+    /// What was ignored when it was opened: damaged or foreign files of the user's cache folder.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The adapter.
@@ -241,7 +294,8 @@ impl Gpu {
             limits,
             timestamps: self.timestamps,
             errors: self.errors.clone(),
-            pipelines: Mutex::default(),
+            pipelines: Pipelines::new(self.device.clone()),
+            warnings: Vec::new(),
         }
     }
     /// What plans on this device must respect.
@@ -481,9 +535,10 @@ impl Gpu {
     ) -> Result<HashMap<Slot, Vec<u8>>> {
         if stats.kernel.is_empty() {
             stats.kernel = plan.label().to_string();
+            stats.tuning = Some(plan.tuning_source());
         }
         let clock = Clock::now();
-        let pipeline = self.pipeline(plan).await?;
+        let pipeline = self.pipelines.get_async(plan).await?;
         stats.compile_time += clock.elapsed();
 
         // buffers
@@ -590,19 +645,6 @@ impl Gpu {
         }
         self.check()?;
         Ok(read)
-    }
-
-    async fn pipeline(&self, plan: &Plan) -> Result<Pipeline> {
-        let text = plan.wgsl(crate::Target::Native);
-        let cached = self.pipelines.lock().ok().and_then(|p| p.get(text).cloned());
-        if let Some(pipeline) = cached {
-            return pipeline.for_plan(plan);
-        }
-        let pipeline = Pipeline::new_async(&self.device, plan).await?;
-        if let Ok(mut pipelines) = self.pipelines.lock() {
-            pipelines.insert(text.to_string(), pipeline.clone());
-        }
-        Ok(pipeline)
     }
 
     fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {

@@ -118,7 +118,8 @@
 //! - `naga`: plans validate a user's own `score_mod` and `mask_mod` ([`user`]); without it they refuse them.
 //! - `cli`: the program `ropewalk`.
 
-#![forbid(unsafe_code)]
+// but for `trusted`
+#![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 mod bias;
@@ -130,6 +131,8 @@ mod cost;
 mod embed;
 mod error;
 mod family;
+#[cfg(feature = "wgpu")]
+mod folder;
 #[doc = include_str!("../docs/equation.md")]
 pub mod guide {}
 #[cfg(feature = "wgpu")]
@@ -153,6 +156,7 @@ pub mod systems;
 mod tables;
 mod tensor;
 mod terms;
+mod trusted;
 mod tuning;
 pub mod user;
 mod variant;
@@ -182,7 +186,9 @@ pub use tensor::{Data, Strides, Tensor};
 pub use terms::{
     IndexMap, Norm, NormKind, Outside, Parameter, Relative, RelativeSide, Sink, Temperature, XPos, log_bucket,
 };
-pub use tuning::{Family, Tuning};
+pub use tuning::{Bucket, Family, Source, Tuning, Tunings};
+#[cfg(feature = "wgpu")]
+pub use tuning::{TuningCache, Winner};
 pub use user::{MaskMod, ScoreAt, ScoreMod};
 
 pub use window::{grid_positions, swin_segments};
@@ -194,6 +200,6 @@ pub const SCORE_FLOOR: f64 = -1e30;
 #[cfg(feature = "wgpu")]
 pub use gpu::{Gpu, GpuOptions, Stats, adapters, describe};
 #[cfg(feature = "wgpu")]
-pub use pipeline::{Buffers, Dispatch, Pipeline};
+pub use pipeline::{Buffers, Dispatch, Pipeline, Pipelines};
 #[cfg(feature = "wgpu")]
 pub use wgpu;

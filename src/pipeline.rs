@@ -1,7 +1,17 @@
 //! A compiled plan, and its binding to the caller's buffers. wgpu starts here.
 
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) mod disk;
+mod set;
+
+use crate::gpu::Clock;
 use crate::layout::{Access, CHUNK_STRIDE, Params, Slot};
-use crate::{ChunkDispatch, Error, Kernel, Plan, Result};
+use crate::{ChunkDispatch, Error, Kernel, Plan, Result, trusted};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use disk::Saved;
+pub use set::Pipelines;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// A compiled plan.
 ///
@@ -13,6 +23,55 @@ pub struct Pipeline {
     /// One for each entry point that the plan dispatches.
     pipelines: Vec<(&'static str, wgpu::ComputePipeline)>,
     layout: wgpu::BindGroupLayout,
+    compile_time: Duration,
+}
+
+/// Layouts made so far: those of plans with the same bindings are one.
+#[derive(Debug, Default)]
+pub(crate) struct Layouts(Mutex<Vec<(Vec<wgpu::BindGroupLayoutEntry>, Layout)>>);
+
+#[derive(Debug, Clone)]
+struct Layout {
+    group: wgpu::BindGroupLayout,
+    pipeline: wgpu::PipelineLayout,
+}
+
+impl Layouts {
+    /// The layout of a plan's bindings.
+    fn of(&self, device: &wgpu::Device, plan: &Plan) -> Layout {
+        let entries: Vec<_> = plan
+            .bindings()
+            .iter()
+            .map(|b| wgpu::BindGroupLayoutEntry {
+                binding: b.binding,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: match b.access {
+                        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+                        Access::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
+                        Access::Uniform | Access::UniformDynamic => wgpu::BufferBindingType::Uniform,
+                    },
+                    has_dynamic_offset: b.access == Access::UniformDynamic,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, layout)) = made.iter().find(|(known, _)| *known == entries) {
+            return layout.clone();
+        }
+        let label = Some("ropewalk");
+        let group = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+        let pipeline = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label,
+            bind_group_layouts: &[Some(&group)],
+            immediate_size: 0,
+        });
+        let layout = Layout { group, pipeline };
+        made.push((entries, layout.clone()));
+        layout
+    }
 }
 
 /// The caller's buffers by slot, each with an offset in bytes. q, k, v, out, dense and work may start at any element (a
@@ -96,39 +155,24 @@ impl Pipeline {
 
     /// Compiles a plan.
     pub async fn new_async(device: &wgpu::Device, plan: &Plan) -> Result<Self> {
-        let label = Some(plan.label());
-        let entries: Vec<_> = plan
-            .bindings()
-            .iter()
-            .map(|b| wgpu::BindGroupLayoutEntry {
-                binding: b.binding,
-                visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer {
-                    ty: match b.access {
-                        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
-                        Access::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
-                        Access::Uniform | Access::UniformDynamic => wgpu::BufferBindingType::Uniform,
-                    },
-                    has_dynamic_offset: b.access == Access::UniformDynamic,
-                    min_binding_size: None,
-                },
-                count: None,
-            })
-            .collect();
+        Self::made(device, plan, &Layouts::default(), None).await
+    }
+
+    async fn made(
+        device: &wgpu::Device,
+        plan: &Plan,
+        layouts: &Layouts,
+        cache: Option<&wgpu::PipelineCache>,
+    ) -> Result<Self> {
+        let clock = Clock::now();
         let context = format!("compiling {}", plan.label());
         let made = scoped(device, &context, || {
-            let source = wgpu::ShaderSource::Wgsl(plan.wgsl(crate::Target::Native).into());
-            let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
-            let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
-            let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                label,
-                bind_group_layouts: &[Some(&layout)],
-                immediate_size: 0,
-            });
+            let module = trusted::shader_module(device, plan);
+            let layout = layouts.of(device, plan);
             let compile = |entry: &'static str| {
                 device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                    label,
-                    layout: Some(&pipeline_layout),
+                    label: Some(plan.label()),
+                    layout: Some(&layout.pipeline),
                     module: &module,
                     entry_point: Some(entry),
                     // every tile is written before it is read, and zeroing it takes some drivers seconds to compile
@@ -136,18 +180,83 @@ impl Pipeline {
                         zero_initialize_workgroup_memory: false,
                         ..Default::default()
                     },
-                    cache: None,
+                    cache,
                 })
             };
-            (plan.entries().into_iter().map(|entry| (entry, compile(entry))).collect(), layout)
+            (plan.entries().into_iter().map(|entry| (entry, compile(entry))).collect(), layout.group)
         });
         let (pipelines, layout) = made.await?;
-        Ok(Pipeline { plan: plan.clone(), pipelines, layout })
+        Ok(Pipeline { plan: plan.clone(), pipelines, layout, compile_time: clock.elapsed() })
     }
 
-    /// The same compiled shader for a plan of another shape; an error if its text differs.
+    /// How long the device took to make it. Some drivers compile only when it first runs: see [`Pipeline::warm`].
+    pub fn compile_time(&self) -> Duration {
+        self.compile_time
+    }
+
+    /// Runs every entry point once over an empty grid, so that drivers which compile at the first dispatch do so now, and waits for it (where
+    /// blocking is allowed). Reads and writes nothing of the caller's. How long that took: with [`Pipeline::compile_time`] the whole cost.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn warm(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Duration> {
+        pollster::block_on(self.warm_async(device, queue))
+    }
+
+    /// See [`Pipeline::warm`].
+    ///
+    /// # Errors
+    /// The device's.
+    pub async fn warm_async(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Duration> {
+        let clock = Clock::now();
+        let context = format!("warming {}", self.plan.label());
+        let label = Some("ropewalk, warming");
+        scoped(device, &context, || {
+            // as small as the shader's types allow
+            let buffers = self.plan.bindings().iter().map(|b| {
+                let (size, usage) = match b.access {
+                    Access::Uniform => (b.size, wgpu::BufferUsages::UNIFORM),
+                    Access::UniformDynamic => (CHUNK_STRIDE, wgpu::BufferUsages::UNIFORM),
+                    Access::Read | Access::ReadWrite => (256, wgpu::BufferUsages::STORAGE),
+                };
+                let size = size.next_multiple_of(16);
+                let buffer =
+                    device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false });
+                (b.binding, buffer)
+            });
+            let buffers: Vec<_> = buffers.collect();
+            let binding = |buffer| {
+                let size = std::num::NonZeroU64::new(wgpu::Buffer::size(buffer));
+                wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size })
+            };
+            let entries: Vec<_> = buffers
+                .iter()
+                .map(|(number, buffer)| wgpu::BindGroupEntry { binding: *number, resource: binding(buffer) })
+                .collect();
+            let descriptor = wgpu::BindGroupDescriptor { label, layout: &self.layout, entries: &entries };
+            let group = device.create_bind_group(&descriptor);
+            let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label });
+            {
+                let descriptor = wgpu::ComputePassDescriptor { label, timestamp_writes: None };
+                let mut pass = encoder.begin_compute_pass(&descriptor);
+                for (_, pipeline) in &self.pipelines {
+                    pass.set_pipeline(pipeline);
+                    pass.set_bind_group(0, &group, &[0]);
+                    pass.dispatch_workgroups(0, 0, 0);
+                }
+            }
+            queue.submit([encoder.finish()]);
+        })
+        .await?;
+        #[cfg(not(target_arch = "wasm32"))]
+        device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| Error::device(context, e))?;
+        Ok(clock.elapsed())
+    }
+
+    /// The same compiled shader for a plan of another shape; an error if its text or its run-time checks differ.
     pub fn for_plan(&self, plan: &Plan) -> Result<Self> {
-        if plan.wgsl(crate::Target::Native) != self.plan.wgsl(crate::Target::Native) {
+        let same_text = plan.wgsl(crate::Target::Native) == self.plan.wgsl(crate::Target::Native);
+        if !same_text || plan.tuning().checks != self.plan.tuning().checks {
             return Err(Error::spec(
                 "plan",
                 format!("{} differs from {}", plan.label(), self.plan.label()),

@@ -6,10 +6,11 @@ use crate::layout::{Binding, CHUNK_STRIDE, HEAD_ENTRIES, MAX_PAIRS, Params, ROTA
 use crate::linear::{self, StateLayout};
 use crate::packed;
 use crate::tables::TableLayout;
-use crate::tuning::{CPU_FLOP_PER_DISPATCH, CPU_LOOP_ROUNDS, GPU_FLOP_PER_DISPATCH, TILE_Q, Tuning};
+use crate::tuning::{CPU_FLOP_PER_DISPATCH, CPU_LOOP_ROUNDS, GPU_FLOP_PER_DISPATCH, Source, TILE_Q, Tuning, Tunings};
 use crate::variant::{Files, label, preamble};
 use crate::{
-    Angle, AngleTable, Bias, Dense, Dtype, Error, Positions, Problem, Result, Shape, Spec, Strides, bias, phase, user,
+    Angle, AngleTable, Bias, Dense, Dtype, Error, Positions, Problem, Result, Shape, Spec, Strides, bias, phase,
+    trusted, user,
 };
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -96,6 +97,8 @@ pub struct Limits {
     pub cooperative_matrix: u32,
     /// A family and its numbers to take, where they suit, instead of the table's.
     pub tuning: Option<Tuning>,
+    /// Winners that were measured on the device: they go before the table, in the buckets that they are for, where they suit.
+    pub tunings: Tunings,
 }
 
 impl Default for Limits {
@@ -114,6 +117,7 @@ impl Default for Limits {
             f16: false,
             cooperative_matrix: 0,
             tuning: None,
+            tunings: Tunings::default(),
         }
     }
 }
@@ -378,6 +382,7 @@ pub struct Plan {
     pub(crate) label: String,
     pub(crate) tile: [u32; 2],
     pub(crate) tuning: Tuning,
+    pub(crate) source: Source,
     pub(crate) spec: Spec,
     pub(crate) shape: Shape,
 }
@@ -397,13 +402,8 @@ impl Plan {
         limits: &Limits,
         tuning: Option<Tuning>,
     ) -> Result<Self> {
-        spec.validate()?;
-        spec.check_streams()?;
-        if let Kernel::Embed { .. } = kernel {
-            return Err(Error::spec("kernel", "is embed", "plan it with Plan::embed, which takes an Embed"));
-        }
-        kernel.suits(spec)?;
-        let user = user::validate(spec)?;
+        let call = Call::new(kernel, spec, shape, limits)?;
+        let aligned = call.aligned;
         if user::reads_data(spec) && shape.user_words == 0 {
             let help = "plan for the words of user_data that score_mod and mask_mod read, 1 or more";
             return Err(Error::spec("shape.user_words", "is 0", help));
@@ -413,12 +413,10 @@ impl Plan {
             _ => shape.q,
         };
         let target = if kernel.in_place() { source } else { shape.out };
-        let aligned = aligned(kernel, spec, shape, source, target);
         Self::check_limits(limits)?;
         let (mut params, step) = place(kernel, spec, shape, source, target)?;
-        let call = Call { kernel, spec, shape, limits, aligned, user };
-        let tuning = match tuning {
-            Some(tuning) => tuning.check(&call)?,
+        let (mut tuning, source_of_tuning) = match tuning {
+            Some(tuning) => (tuning.check(&call)?, Source::Asked),
             None => Tuning::choose(&call),
         };
         let laid = tuning.family.lay_out(&call, &tuning)?;
@@ -447,6 +445,7 @@ impl Plan {
             }
             bindings.push(slot.binding(element, size));
         }
+        tuning.checks |= !trusted::sizes_fit(&bindings);
 
         let preamble = preamble(kernel, spec, laid.tile, &laid.constants, &bindings, &files.glue);
         let texts = if kernel.rotates_only() { Vec::new() } else { user::texts(spec) };
@@ -480,6 +479,7 @@ impl Plan {
             label,
             tile: laid.tile,
             tuning,
+            source: source_of_tuning,
             spec: spec.clone(),
             shape: *shape,
         })
@@ -587,6 +587,10 @@ impl Plan {
     /// The family and its numbers.
     pub fn tuning(&self) -> &Tuning {
         &self.tuning
+    }
+    /// Where they come from.
+    pub fn tuning_source(&self) -> Source {
+        self.source
     }
     /// The spec that was planned.
     pub fn spec(&self) -> &Spec {
@@ -961,7 +965,14 @@ pub(crate) fn cut_grid(grid: [u64; 3], flop_per_workgroup: f64, limits: &Limits)
         for (y0, yn) in steps(grid[1], y) {
             for (x0, xn) in steps(grid[0], x) {
                 let (first, workgroups) = ([x0, y0, z0].map(|n| n as u32), [xn, yn, zn].map(|n| n as u32));
-                chunks.push(ChunkDispatch { first, keys: [0, 1], workgroups, entry: "main", tiles: xn as u32, heads: yn as u32 });
+                chunks.push(ChunkDispatch {
+                    first,
+                    keys: [0, 1],
+                    workgroups,
+                    entry: "main",
+                    tiles: xn as u32,
+                    heads: yn as u32,
+                });
             }
         }
     }

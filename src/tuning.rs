@@ -1,9 +1,19 @@
-//! The tuned numbers, all of them, each with where it comes from.
+//! Which family of kernels computes a call, with which numbers: winners that were measured here, else the table, each with where
+//! it comes from.
+
+mod bucket;
+#[cfg(feature = "wgpu")]
+mod cache;
+mod table;
 
 use crate::family::Call;
-use crate::user;
-use crate::{Error, Kernel, Limits, Result, Shape, Spec};
+use crate::variant::Files;
+use crate::{Error, Kernel, Limits, Result, Shape, Spec, trusted};
+pub use bucket::{Bucket, Tunings};
+#[cfg(feature = "wgpu")]
+pub use cache::{TuningCache, Winner};
 use serde::{Deserialize, Serialize};
+pub use table::Source;
 
 /// A family of kernels that compute the same equation: see ARCHITECTURE.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -44,7 +54,7 @@ pub struct Tuning {
     pub tile_k: u32,
     /// Parts that the keys of a row are split into, at most.
     pub splits: u32,
-    /// Whether the shader keeps its run-time checks.
+    /// Whether the shader keeps its run-time checks: of indices, loops and integer divisions.
     pub checks: bool,
 }
 
@@ -53,36 +63,77 @@ impl Tuning {
         Tuning { family, tile_q: 0, tile_k: 0, splits: 0, checks: true }
     }
 
+    /// The same without its shader's run-time checks; plans take it only where the host bounds every index.
+    pub fn without_checks(self) -> Self {
+        Tuning { checks: false, ..self }
+    }
+
     /// Every tuning that a plan may take, the best guess of each family first: what `ropewalk tune` measures and `validate` exercises.
+    /// On GPUs each comes with and, where the host bounds every index, without run-time checks; on software adapters only with them,
+    /// since dropping them makes some of those slower ([`Tuning::without_checks`] still gives such a one).
     pub fn candidates(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits) -> Result<Vec<Self>> {
-        spec.validate()?;
-        let user = user::validate(spec)?;
-        let aligned = crate::plan::is_aligned(kernel, spec, shape);
-        let call = Call { kernel, spec, shape, limits, aligned, user };
-        Ok(Family::ALL.iter().flat_map(|family| family.candidates(&call)).collect())
+        let call = Call::new(kernel, spec, shape, limits)?;
+        let all = of_families(&call);
+        let without = all.iter().map(|tuning| tuning.without_checks());
+        let without: Vec<_> = without.filter(|tuning| !limits.cpu && tuning.suits(&call)).collect();
+        Ok(all.into_iter().chain(without).collect())
     }
 
-    /// What the table says for a call; `limits.tuning` goes before it where it suits.
-    pub(crate) fn choose(call: &Call) -> Self {
-        let all: Vec<_> = Family::ALL.iter().flat_map(|family| family.candidates(call)).collect();
-        let wanted = call.limits.tuning.filter(|wanted| all.contains(wanted));
-        // a family alone, without numbers
-        let family = || all.iter().find(|t| call.limits.tuning == Some(Tuning::of(t.family)));
-        // made for GPUs: a software adapter takes it where it is asked for alone
-        let best = all.iter().find(|t| !(call.limits.cpu && t.family == Family::Tile));
-        wanted.or_else(|| family().copied()).or(best.copied()).unwrap_or(Tuning::of(Family::Rows))
+    /// What a call gets, and where that is written: what `limits` ask for, else the winner of its bucket, else the table's first line
+    /// that is about it. What does not suit the call is passed over.
+    pub(crate) fn choose(call: &Call) -> (Self, Source) {
+        if let Some(wanted) = call.limits.tuning {
+            // a family alone, without numbers
+            let numbers = || of_families(call).into_iter().find(|t| wanted == Tuning::of(t.family));
+            if let Some(tuning) = Some(wanted).filter(|t| t.suits(call)).or_else(numbers) {
+                return (tuning, Source::Asked);
+            }
+        }
+        let stored = || call.limits.tunings.get(&Bucket::of(call));
+        if let Some(tuning) = Some(call.limits.tunings).filter(|t| !t.is_empty()).and_then(|_| stored())
+            && tuning.suits(call)
+        {
+            return (tuning, Source::Stored);
+        }
+        table::choose(call)
     }
 
+    /// Itself, where a call may take it.
     pub(crate) fn check(self, call: &Call) -> Result<Self> {
-        match self.family.candidates(call).contains(&self) {
-            true => Ok(self),
-            false => Err(Error::spec(
-                "tuning",
-                format!("{self:?} does not suit the spec, the shape or the device"),
-                "take one of Tuning::candidates",
-            )),
+        if self.suits(call) {
+            return Ok(self);
+        }
+        let checked = Tuning { checks: true, ..self };
+        let (problem, help) = match self.keeps_checks(call).filter(|_| checked.suits(call)) {
+            Some((file, why)) => (
+                format!("{self:?} drops run-time checks that the shader keeps: {file}: {why}"),
+                "take it with checks: true",
+            ),
+            None => {
+                (format!("{self:?} does not suit the spec, the shape or the device"), "take one of Tuning::candidates")
+            }
+        };
+        Err(Error::spec("tuning", problem, help))
+    }
+
+    /// Whether a plan may take it.
+    fn suits(self, call: &Call) -> bool {
+        let checked = Tuning { checks: true, ..self };
+        self.family.candidates(call).contains(&checked) && (self.checks || self.keeps_checks(call).is_none())
+    }
+
+    /// The first file of its shader that needs run-time checks, and why.
+    fn keeps_checks(self, call: &Call) -> Option<(&'static str, &'static str)> {
+        match self.family.lay_out(call, &self) {
+            Ok(laid) => trusted::keeps_checks(&Files::new(call, &self, laid.carry, laid.products.gathered).files),
+            Err(_) => Some(("(plan)", "it cannot be laid out")),
         }
     }
+}
+
+/// The candidates of every family, all with run-time checks.
+fn of_families(call: &Call) -> Vec<Tuning> {
+    Family::ALL.iter().flat_map(|family| family.candidates(call)).collect()
 }
 
 /// Rows (and lanes) of a workgroup of `attention`, `scores` and `rotate`. 64 is a multiple of every subgroup size from

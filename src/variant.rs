@@ -35,8 +35,18 @@ impl<'a> Files<'a> {
         let rolled_loops = call.limits.rolled_loops;
         let tables = TableLayout::new(spec);
         let (files, slots, glue) = (Vec::new(), Vec::new(), String::new());
-        let mut files =
-            Files { spec, tuning: *tuning, kernel, files, slots, glue, tables, gathered, full_ranges: String::new(), subgroups: tile::takes_subgroups(call, tuning) };
+        let mut files = Files {
+            spec,
+            tuning: *tuning,
+            kernel,
+            files,
+            slots,
+            glue,
+            tables,
+            gathered,
+            full_ranges: String::new(),
+            subgroups: tile::takes_subgroups(call, tuning),
+        };
         files.choose(kernel, aligned, rolled_loops);
         if kernel == Kernel::Attention && tuning.family == Family::Rows {
             files.add("common/online_softmax.wgsl", &[]);
@@ -108,7 +118,7 @@ impl<'a> Files<'a> {
             &[],
         );
         self.add(lanes::finish(self.spec), &[]);
-        if lanes::finish(self.spec) != "finish/none.wgsl" {
+        if matches!(lanes::finish(self.spec), "finish/cap.wgsl" | "finish/distance.wgsl") {
             self.add("common/cap4.wgsl", &[]);
         }
         self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
@@ -451,6 +461,7 @@ impl<'a> Files<'a> {
     fn relative(&mut self) {
         let (mut loads, mut terms, mut values) = (String::new(), String::new(), String::new());
         let (mut product_loads, mut query_stores, mut key_stores) = (String::new(), String::new(), String::new());
+        let (mut query_multiplied, mut key_multiplied) = (String::new(), String::new());
         let (mut query_products, mut key_products) = (0, 0);
         // the query row without a bias, for the products of `main` and for those made beforehand
         let mut plain = [None; 2];
@@ -493,6 +504,12 @@ impl<'a> Files<'a> {
                             terms,
                             "{open}sum += work[(*rows).products + {query_products}u + u32(row_{i})]; }}"
                         );
+                        let bias = match relative.query_bias {
+                            true => format!("TABLE_RELATIVE_BIAS_{i} + head * HEAD_DIM"),
+                            false => "NO_BIAS".into(),
+                        };
+                        let by = multiplier(relative, &table, "head", rows, &scale, &format!("{query_products}u"));
+                        let _ = writeln!(query_multiplied, "    multiply_q(m, {by}, {bias});");
                         let _ = write!(
                             query_stores,
                             "    for (var r = 0u; r < {rows}u; r++) {{\n        let at = start + {query_products}u + r;\n        \
@@ -513,6 +530,12 @@ impl<'a> Files<'a> {
                             terms,
                             "{open}sum += work[key_products(at.batch, at.head / params.group, at.j) + \
                              {key_products}u + {of_head} + u32(row_{i})]; }}"
+                        );
+                        let offset = format!("{key_products}u + h * {rows}u");
+                        let by = multiplier(relative, &table, "kv_head * params.group + h", rows, &scale, &offset);
+                        let _ = writeln!(
+                            key_multiplied,
+                            "    for (var h = 0u; h < {heads}u; h++) {{ multiply_k(m, {by}); }}"
                         );
                         let _ = write!(
                             key_stores,
@@ -551,7 +574,15 @@ impl<'a> Files<'a> {
                 query_rows[0].max(query_rows[1]).max(1)
             );
         }
-        if query_products + key_products > 0 {
+        if query_products + key_products > 0 && self.tuning.family == Family::Lanes && lanes::multiplies(self.spec) {
+            self.add("relative/gathered_lanes.wgsl", &[Slot::Work]);
+            let _ = write!(
+                self.glue,
+                "const QUERY_PRODUCTS: u32 = {query_products}u;\nconst KEY_PRODUCTS: u32 = {key_products}u;\n\
+                 fn multiply_queries(m: Multiplied, head: u32) {{\n{query_multiplied}}}\n\
+                 fn multiply_keys(m: Multiplied, kv_head: u32) {{\n{key_multiplied}}}\n"
+            );
+        } else if query_products + key_products > 0 {
             self.add("relative/gathered.wgsl", &[Slot::Work]);
             let _ = write!(
                 self.glue,
@@ -718,12 +749,21 @@ impl<'a> Files<'a> {
              // The keys that some query row from `first` to `last` may see.\n\
              fn key_range(batch: u32, first: u32, last: u32) -> vec2<u32> {{\n    \
                  var range = vec2<i32>(0, i32(kv_length(batch)));\n{ranges}    \
-                 let low = max(range.x, 0);\n    \
+                 let low = clamp(range.x, 0, i32(kv_length(batch)));\n    \
                  return vec2<u32>(u32(low), u32(max(range.y, low)));\n\
              }}\n",
             seen.join(" && ")
         );
     }
+}
+
+/// The rows of a relative table as `relative/gathered_lanes.wgsl` takes them.
+fn multiplier(relative: &crate::Relative, table: &str, head: &str, rows: u64, scale: &str, offset: &str) -> String {
+    let (start, stride) = match relative.per_head {
+        true => (format!("{table} + ({head}) * HEAD_DIM"), "params.num_heads * HEAD_DIM"),
+        false => (table.to_string(), "HEAD_DIM"),
+    };
+    format!("Multiplier({start}, {stride}, {rows}u, {scale}, {offset})")
 }
 
 /// An f32 literal.

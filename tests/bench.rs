@@ -202,6 +202,7 @@ mod program {
     /// Exit code, stdout, stderr.
     fn bench(args: &[&str], env: &[(&str, &str)]) -> (i32, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ropewalk"));
+        command.env("ROPEWALK_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
         let output = command.arg("bench").args(args).envs(env.iter().copied()).output().expect("the program starts");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the program prints UTF-8");
         let (stdout, stderr) = (text(output.stdout), text(output.stderr));

@@ -22,9 +22,12 @@ struct Params {
 // Which part of the grid this dispatch covers.
 struct Chunk { tile: u32, kv_head: u32, batch: u32, first_key: u32, end_key: u32, tiles: u32, kv_heads: u32 }
 
-// 0, in a way that no compiler knows: q_len is below 2^31. lavapipe of Mesa 22 compiles a shader anew, at every dispatch, for the values
-// of uniforms that alone decide a loop or a branch.
-fn unseen_zero() -> u32 { return step[0] >> 31u; }
+// 0, in a way that no compiler knows: x^3 - x is even, whatever stands in `step`. lavapipe of Mesa 22 compiles a shader anew, at every
+// dispatch, for the values of uniforms that alone decide a loop or a branch.
+fn unseen_zero() -> u32 {
+    let x = step[0];
+    return (x * (x * x - 1u)) & 1u;
+}
 fn first_key() -> u32 { return chunk.first_key + unseen_zero(); }
 fn end_key() -> u32 { return chunk.end_key + unseen_zero(); }
 

@@ -19,6 +19,11 @@ pub(crate) fn prepares_keys(spec: &Spec) -> bool {
     (spec.rotary.is_some() || spec.norm.is_some()) && !spec.keys_rotated()
 }
 
+/// Whether products of A and B are made out of the neighbours' registers: all rows of a workgroup read the same table.
+pub(crate) fn multiplies(spec: &Spec) -> bool {
+    spec.relative.iter().all(|r| r.side != RelativeSide::Key || !(r.per_head || r.query_bias) || spec.group() == 1)
+}
+
 /// What turns products into scores, a file of `finish/`.
 pub(crate) fn finish(spec: &Spec) -> &'static str {
     let relative = spec.relative.iter().any(|r| r.side != RelativeSide::Value);
@@ -28,13 +33,15 @@ pub(crate) fn finish(spec: &Spec) -> &'static str {
         Bias::Alibi { form, .. } => matches!(form, crate::AlibiForm::Relative | crate::AlibiForm::Symmetric),
         Bias::Indexed { .. } | Bias::LogCpb { .. } => false,
     };
-    match (relative || spec.dense_bias || !spec.bias.is_empty(), spec.logits_soft_cap.is_some()) {
+    let terms = relative || spec.dense_bias || !spec.bias.is_empty() || spec.score_mod.is_some();
+    match (terms, spec.logits_soft_cap.is_some()) {
         (false, false) => "finish/none.wgsl",
         (false, true) => "finish/cap.wgsl",
         (true, _) => {
             let in_line = spec.group() == 1 && spec.positions == Positions::Index;
-            let distances = !relative && !spec.dense_bias && !spec.gated_bias && spec.bias.iter().all(by_distance);
-            if in_line && distances { "finish/distance.wgsl" } else { "finish/terms.wgsl" }
+            let plain = !relative && !spec.dense_bias && !spec.gated_bias && spec.score_mod.is_none();
+            let distances = plain && spec.bias.iter().all(by_distance);
+            if in_line && distances { "finish/distance.wgsl" } else { "finish/scores.wgsl" }
         }
     }
 }
@@ -42,7 +49,6 @@ pub(crate) fn finish(spec: &Spec) -> &'static str {
 /// Bytes of workgroup memory: o, and the terms of a tile.
 fn shared_bytes(spec: &Spec, lanes: u32) -> u32 {
     let terms = match finish(spec) {
-        "finish/terms.wgsl" => 4 * TILE_K,
         "finish/distance.wgsl" => TILE_K + 3,
         _ => 0,
     };
@@ -51,15 +57,16 @@ fn shared_bytes(spec: &Spec, lanes: u32) -> u32 {
 
 /// Rounds of all loops of an invocation of `main`, from above.
 fn rounds(call: &Call, tile_q: u32) -> u64 {
-    let Call { spec, shape, .. } = *call;
+    let Call { spec, shape, user, .. } = *call;
     let (q, v) = (spec.head_dim.div_ceil(4) as u64, spec.v_head_dim.div_ceil(4) as u64);
     let tiles = shape.kv_len.div_ceil(TILE_K) as u64 + 1;
     let terms =
-        if matches!(finish(spec), "finish/terms.wgsl" | "finish/distance.wgsl") { TILE_K as u64 + 3 } else { 0 };
+        if matches!(finish(spec), "finish/scores.wgsl" | "finish/distance.wgsl") { TILE_K as u64 + 3 } else { 0 };
+    let user = user.rounds as u64 * 4 * TILE_K as u64;
     // tiles in which some row does not see some key: at both ends of what a band of rows sees, or anywhere
     let anywhere = spec.mask.dense || spec.dense_bias || spec.mask_mod.is_some() || spec.mask.chunk.is_some();
     let mixed = if anywhere { tiles } else { tiles.min(2 * (tile_q as u64 / TILE_K as u64 + 3)) };
-    tiles * (q + v + terms + 1) + mixed * (TILE_K as u64 * (5 + 5 * v) + 4) + 5 * v + 4
+    tiles * (q + v + terms + 1 + 2 * user) + mixed * (TILE_K as u64 * (5 + 5 * v) + 4) + 5 * v + 4
 }
 
 pub(super) fn candidates(call: &Call) -> Vec<Tuning> {
@@ -71,7 +78,6 @@ pub(super) fn candidates(call: &Call) -> Vec<Tuning> {
         && limits.cpu
         && (8..=64).contains(&lanes)
         && !spec.packed
-        && spec.score_mod.is_none()
         && !spec.rotates_values()
         && spec.relative.iter().zip(&products.gathered).all(gathered)
         && shared_bytes(spec, lanes) <= limits.max_workgroup_storage
@@ -111,7 +117,8 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         ));
     }
     let by_heads = turns::stands_in_quads(spec, call.aligned) && !spec.content_bias;
-    let (quads, units) = spec.rotary.as_ref().map_or((0, 0), |r| (r.rotary_dim / 8, spec.head_dim / 4 - r.rotary_dim / 8));
+    let (quads, units) =
+        spec.rotary.as_ref().map_or((0, 0), |r| (r.rotary_dim / 8, spec.head_dim / 4 - r.rotary_dim / 8));
     let steps = |n: u64, by: u64| (0..n.div_ceil(by)).map(move |i| (i * by, by.min(n - i * by)));
     let mut chunks = Vec::new();
     for (z0, zn) in steps(grid[2], z) {

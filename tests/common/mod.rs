@@ -1,7 +1,7 @@
 //! What the tests share: an adapter (or the reason why not), seeded inputs.
 #![allow(dead_code)]
 use rand::{RngExt, SeedableRng};
-use ropewalk::{Data, Gpu, GpuOptions, Inputs, Spec, Tensor};
+use ropewalk::{Data, Gpu, GpuOptions, Inputs, Limits, Spec, Tensor};
 use std::io::Write;
 
 /// Every adapter, with WebGPU's default limits and no features. None: the test is left out and says so, unless the
@@ -13,6 +13,16 @@ pub fn gpus() -> Vec<Gpu> {
     if gpus.is_empty() {
         assert!(std::env::var_os("ROPEWALK_REQUIRE_ADAPTER").is_none(), "an adapter was promised, none opens");
         left_out("no adapter");
+    }
+    gpus
+}
+
+/// Every adapter, with all it has, whose limits suit.
+pub fn equipped(suits: fn(&Limits) -> bool) -> Vec<Gpu> {
+    let all: Vec<Gpu> = Gpu::all(&GpuOptions::default()).into_iter().filter_map(Result::ok).collect();
+    let gpus: Vec<Gpu> = all.into_iter().filter(|gpu| suits(gpu.limits())).collect();
+    if gpus.is_empty() {
+        left_out("no adapter with what it takes");
     }
     gpus
 }

@@ -1,7 +1,9 @@
 //! `cargo xtask demo` runs the main job, `cargo xtask test` every test, each on a machine that has only a Rust toolchain:
-//! both look for a GPU driver first, and install Mesa's software driver where Linux has none.
+//! both look for a GPU driver first, and install Mesa's software driver where Linux has none. `cargo xtask peers` sets our
+//! times against those of other systems on the same machine.
 
 mod adapter;
+mod peers;
 mod tint;
 
 use std::collections::BTreeSet;
@@ -13,11 +15,13 @@ use std::{env, fs, io};
 
 const USAGE: &str = "usage: cargo xtask demo [ARGUMENTS OF ropewalk demo]
        cargo xtask test
+       cargo xtask peers [OPTIONS]
 
 demo  builds the command line and runs `ropewalk demo` on the best adapter, or on the CPU reference where there is none
 test  runs every test of every feature set, the examples, and the composed shaders through Tint (with node and npm)
+peers runs the workloads of `ropewalk bench` in other systems, in alternation with ours, and prints ratios: `peers --help`
 
-On Linux without a working Vulkan driver both install Mesa's software driver with the system's package manager, as root
+On Linux without a working Vulkan driver all install Mesa's software driver with the system's package manager, as root
 or with passwordless sudo; otherwise they print the command.";
 
 /// Whether a step passed, or why it was left out or failed.
@@ -34,6 +38,7 @@ fn main() -> ExitCode {
     match command.as_ref().and_then(|name| name.to_str()) {
         Some("demo") => demo(rest),
         Some("test") if rest.is_empty() => test(),
+        Some("peers") => peers::peers(rest),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
             ExitCode::SUCCESS

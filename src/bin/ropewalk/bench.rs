@@ -2,11 +2,11 @@
 
 mod busy;
 mod ceilings;
-mod checked;
+pub mod checked;
 mod compare;
 mod roofline;
 mod table;
-mod timing;
+pub mod timing;
 
 use crate::plot::{Theme, format};
 use crate::report::{self, Bar};
@@ -16,7 +16,7 @@ use ceilings::{Bound, Ceilings};
 use checked::Checked;
 use compare::Ratio;
 use ropewalk::workload::{self, Loaded, Workload};
-use ropewalk::{Error, Gpu, Result, wgpu};
+use ropewalk::{Error, Gpu, Result, Source, TuningCache, wgpu};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,12 +55,15 @@ pub struct Args {
     /// Sets of inputs that runs take in turn [default: as many as 256 MiB hold, 2 to 16]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     sets: Option<u32>,
+    /// Leave the winners of `ropewalk tune` aside
+    #[arg(long)]
+    untuned: bool,
     /// Time without a comparison; lines then say that nothing was checked
     #[arg(long)]
     unchecked: bool,
 }
 
-fn seconds(text: &str) -> std::result::Result<f64, String> {
+pub fn seconds(text: &str) -> std::result::Result<f64, String> {
     match text.parse::<f64>() {
         Ok(s) if (0.001..=3600.0).contains(&s) => Ok(s),
         _ => Err("give a number of seconds from 0.001 to 3600".into()),
@@ -71,7 +74,7 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
 const SET_BYTES: u64 = 256 << 20;
 /// At most.
 const MAX_SET_BYTES: u64 = 2 << 30;
-const SEED: u64 = 1;
+pub const SEED: u64 = 1;
 
 /// One result, as `--json` prints it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -81,6 +84,8 @@ pub struct Line {
     driver: String,
     /// The labels of its plans.
     kernel: String,
+    /// Where the numbers of each come from.
+    tuning: Vec<Source>,
     /// Whether the results were compared with the reference and found right.
     checked: bool,
     /// What was compared, and the worst error.
@@ -130,7 +135,10 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
     let (chosen, named) = choose(&args.workloads)?;
     let earlier = args.compare.as_deref().map(compare::read).transpose()?;
     let picture = args.plot.as_ref().map(|out| format("--plot", out).map(|format| (out, format))).transpose()?;
-    let gpus = validate::open(args.adapter.as_deref(), false)?;
+    let mut gpus = validate::open(args.adapter.as_deref(), false)?;
+    if !args.untuned {
+        gpus = gpus.into_iter().map(tuned).collect();
+    }
     let (mut lines, mut left_out) = (Vec::new(), Vec::new());
     for gpu in &gpus {
         let ceilings = {
@@ -179,8 +187,17 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
     crate::verdict(!lines.iter().any(|line| line.wrong))
 }
 
+/// The device with the winners of `ropewalk tune`.
+fn tuned(gpu: Gpu) -> Gpu {
+    let (cache, warnings) = TuningCache::load(gpu.info());
+    warnings.iter().for_each(|warning| report::complain(warning));
+    let mut limits = *gpu.limits();
+    limits.tunings = cache.tunings();
+    gpu.with_limits(limits)
+}
+
 /// The workloads of the arguments, each once, and whether any was named.
-fn choose(names: &[String]) -> Result<(Vec<Workload>, bool)> {
+pub fn choose(names: &[String]) -> Result<(Vec<Workload>, bool)> {
     let mut chosen: Vec<Workload> = Vec::new();
     let mut add = |workload: Workload| {
         if chosen.iter().all(|c| c.name != workload.name) {
@@ -207,6 +224,7 @@ fn measure(gpu: &Gpu, workload: &Workload, ceilings: &Ceilings, args: &Args) -> 
     let (flop, bytes) = (plans.iter().map(|p| p.flop()).sum::<f64>(), plans.iter().map(|p| p.bytes()).sum::<u64>());
     let peak_bytes: u64 = plans.iter().map(|p| p.peak_bytes()).sum();
     let kernel = plans.iter().map(|p| p.label()).collect::<Vec<_>>().join(" + ");
+    let tuning = plans.iter().map(|plan| plan.tuning_source()).collect();
     let sets = args.sets.map_or_else(|| default_sets(peak_bytes), |n| n as usize);
     let bar = Bar::new("loading");
     let inputs = workload.inputs(SEED)?;
@@ -250,6 +268,7 @@ fn measure(gpu: &Gpu, workload: &Workload, ceilings: &Ceilings, args: &Args) -> 
         adapter: format!("{:?} {}", info.backend, info.name),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
         kernel,
+        tuning,
         checked: checked.passed,
         check: checked.text,
         median_ms: best.median_ms,
@@ -281,7 +300,7 @@ fn measure(gpu: &Gpu, workload: &Workload, ceilings: &Ceilings, args: &Args) -> 
 }
 
 /// As many as no cache holds, as far as memory goes.
-fn default_sets(bytes: u64) -> usize {
+pub fn default_sets(bytes: u64) -> usize {
     let bytes = bytes.max(1);
     SET_BYTES.div_ceil(bytes).clamp(2, 16).min((MAX_SET_BYTES / bytes).max(1)) as usize
 }

@@ -123,7 +123,7 @@ fn engine(args: &Args) -> Result<(Engine, Option<String>)> {
     if args.reference {
         return Ok((Engine::Reference, None));
     }
-    match Engine::gpu(args.adapter.as_deref()) {
+    match Engine::gpu(args.adapter.as_deref(), false) {
         Ok(engine) => Ok((engine, None)),
         Err(e) if args.adapter.is_some() => Err(e),
         Err(e) => Ok((Engine::Reference, Some(e.to_string()))),

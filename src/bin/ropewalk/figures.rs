@@ -15,10 +15,21 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// The best adapter, or the one whose name, driver or backend holds the text.
-    pub fn gpu(adapter: Option<&str>) -> Result<Self> {
-        let gpu = Gpu::open(&adapter.map_or_else(GpuOptions::default, GpuOptions::named))?;
+    /// The best adapter, or the one whose name, driver or backend holds the text; `tuned` with the winners of `ropewalk tune`.
+    pub fn gpu(adapter: Option<&str>, tuned: bool) -> Result<Self> {
+        let mut options = adapter.map_or_else(GpuOptions::default, GpuOptions::named);
+        (options.tuned, options.keep_pipelines) = (tuned, tuned);
+        let gpu = Gpu::open(&options)?;
+        gpu.warnings().iter().for_each(|warning| report::complain(warning));
         Ok(Engine::Gpu(Box::new(gpu)))
+    }
+    /// Keeps what was compiled for the next time; a folder that cannot be written is no failure of the work.
+    pub fn keep(&self) {
+        if let Engine::Gpu(gpu) = self
+            && let Err(e) = gpu.save_pipelines()
+        {
+            report::complain(&format!("pipelines were not kept: {e}"));
+        }
     }
     /// In one line, for reports.
     pub fn describe(&self) -> String {
@@ -51,6 +62,9 @@ pub struct Figures {
     gpu: bool,
     /// The label of the plan.
     pub kernel: String,
+    /// Where its numbers come from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tuning: Option<ropewalk::Source>,
     batch: u32,
     /// Of packed sequences, how many.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -118,6 +132,7 @@ pub fn compute(engine: &Engine, spec: &Spec, inputs: &Inputs, checked: bool) -> 
         adapter: engine.describe(),
         gpu,
         kernel: stats.kernel,
+        tuning: stats.tuning,
         batch: shape.batch,
         sequences: spec.packed.then_some(shape.sequences),
         q_len: shape.q_len,
@@ -176,6 +191,7 @@ impl Figures {
             Clock::Wall => "by the wall clock",
         };
         let mut rows = vec![("adapter", self.adapter.clone()), ("kernel", self.kernel.clone())];
+        rows.extend(self.tuning.map(|source| ("tuning", source.to_string())));
         rows.push((
             "problem",
             format!(

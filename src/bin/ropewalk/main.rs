@@ -13,6 +13,7 @@ mod run;
 mod source;
 mod systems;
 mod tensors;
+mod tune;
 mod validate;
 mod wgsl;
 
@@ -43,6 +44,7 @@ enum Command {
     Wgsl(wgsl::Args),
     Demo(demo::Args),
     Bench(bench::Args),
+    Tune(tune::Args),
     Systems(systems::Args),
     Plot(plot::Args),
 }
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Wgsl(args) => wgsl::run(args, cli.json),
         Command::Demo(args) => demo::run(args, cli.json),
         Command::Bench(args) => bench::run(args, cli.json),
+        Command::Tune(args) => tune::run(args, cli.json),
         Command::Systems(args) => systems::run(args, cli.json),
         Command::Plot(args) => plot::run(args, cli.json),
     };

@@ -34,6 +34,9 @@ pub struct Args {
     /// The adapter: part of its name, driver or backend [default: the best]
     #[arg(long, value_name = "NAME")]
     adapter: Option<String>,
+    /// Leave the winners of `ropewalk tune` aside
+    #[arg(long)]
+    untuned: bool,
     /// Leave out the check against the reference
     #[arg(long)]
     no_check: bool,
@@ -70,8 +73,12 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
     // what is wrong with the input is said before an adapter is looked for
     Problem::new(&spec, &inputs)?;
 
-    let engine = if args.reference { Engine::Reference } else { Engine::gpu(args.adapter.as_deref())? };
+    let engine = match args.reference {
+        true => Engine::Reference,
+        false => Engine::gpu(args.adapter.as_deref(), !args.untuned)?,
+    };
     let (output, figures) = figures::compute(&engine, &spec, &inputs, !args.no_check)?;
+    engine.keep();
     write(args, spec.dtype, &output, &figures)?;
     let report =
         Report { figures: &figures, terms: spec.terms(), output: &args.output, ignored_tensors: file.ignored() };

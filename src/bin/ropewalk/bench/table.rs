@@ -55,7 +55,8 @@ pub fn print(gpu: &Gpu, ceilings: &Ceilings, lines: &[Line]) {
     let about = |line: &Line| {
         let base = line.workload.split('-').next().unwrap_or_default();
         let about = workload::named(base).map_or("", |w| w.about);
-        format!("{about}; {}", line.kernel)
+        let stored = line.tuning.contains(&ropewalk::Source::Stored);
+        format!("{about}; {}{}", line.kernel, if stored { " (tuned)" } else { "" })
     };
     report::pairs(&lines.iter().map(|line| (line.workload.as_str(), about(line))).collect::<Vec<_>>());
     let clock = match lines.iter().all(|l| l.clock == "wall") {
@@ -75,6 +76,9 @@ pub fn print(gpu: &Gpu, ceilings: &Ceilings, lines: &[Line]) {
         "alone; products with keys, values and tables; of r1 the turns). GB/s: what must move (each input read once, each",
     );
     report::say("result written once). Of ceiling: the least time that the ceilings allow, as a share of the median.");
+    if lines.iter().any(|l| l.tuning.contains(&ropewalk::Source::Stored)) {
+        report::say("`tuned`: what `ropewalk tune` found fastest here; --untuned leaves that aside.");
+    }
     // beside what others did
     let others = lines.iter().filter_map(|l| l.other_cores).fold(0.0, f64::max);
     if others > QUIET {

@@ -16,6 +16,10 @@ const MAX_RUNS: usize = 1000;
 /// The least number of runs may take this many times the budget.
 const PATIENCE: f64 = 10.0;
 
+/// In alternation, a work that takes this many times the fastest is not run again after so many rounds.
+const BEHIND: f64 = 2.0;
+const BEHIND_ROUNDS: usize = 3;
+
 /// What can be run again and again.
 pub trait Work {
     /// Its name in captures.
@@ -174,6 +178,51 @@ impl<'a> Stopwatch<'a> {
         let gpu = if gpu.len() == runs { Samples::new(gpu) } else { None };
         let none = || Error::device("timing", "no run was timed");
         Ok(Timing { gpu, wall: Samples::new(wall).ok_or_else(none)?, runs, batch, whole })
+    }
+
+    /// Times several works in alternation, each having run once in the given seconds, so that whatever else the machine does strikes all of
+    /// them alike. One that is far behind the fastest is dropped after a few rounds.
+    pub fn alternate(&self, works: &[(&dyn Work, f64)], budget: Budget, progress: &dyn Fn(f64)) -> Result<Vec<Timing>> {
+        struct Runner<'a> {
+            work: &'a dyn Work,
+            whole: bool,
+            batch: usize,
+            next: usize,
+            gpu: Vec<f64>,
+            wall: Vec<f64>,
+        }
+        let mut runners = Vec::new();
+        for (work, first) in works {
+            let whole = *first < ONE_SUBMISSION;
+            let estimate = self.batch(*work, 1, 1, whole)?.0;
+            let whole = estimate < ONE_SUBMISSION;
+            let batch = if whole { ((BATCH / estimate.max(1e-9)).ceil() as usize).clamp(1, MAX_BATCH) } else { 1 };
+            runners.push(Runner { work: *work, whole, batch, next: 2, gpu: Vec::new(), wall: Vec::new() });
+        }
+        let least = |ms: &[f64]| ms.iter().copied().fold(f64::INFINITY, f64::min);
+        let clock = Instant::now();
+        for round in 0..MAX_RUNS {
+            let best = runners.iter().map(|r| least(&r.wall)).fold(f64::INFINITY, f64::min);
+            for r in runners.iter_mut().filter(|r| round < BEHIND_ROUNDS || least(&r.wall) < BEHIND * best) {
+                let (seconds, ticks) = self.batch(r.work, r.next, r.batch, r.whole)?;
+                r.next += r.batch;
+                r.wall.extend(std::iter::repeat_n(1e3 * seconds, r.batch));
+                r.gpu.extend(ticks);
+            }
+            let spent = clock.elapsed().as_secs_f64();
+            progress((spent / budget.seconds).min(1.0));
+            let enough = round + 1 >= budget.runs && spent >= budget.seconds;
+            if enough || spent > PATIENCE * budget.seconds {
+                break;
+            }
+        }
+        let timing = |r: Runner| {
+            let runs = r.wall.len();
+            let gpu = if r.gpu.len() == runs { Samples::new(r.gpu) } else { None };
+            let none = || Error::device("timing", "no run was timed");
+            Ok(Timing { gpu, wall: Samples::new(r.wall).ok_or_else(none)?, runs, batch: r.batch, whole: r.whole })
+        };
+        runners.into_iter().map(timing).collect()
     }
 
     /// Runs submitted together: seconds of one by the host, milliseconds of each by the device.

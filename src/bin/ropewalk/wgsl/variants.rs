@@ -2,8 +2,8 @@
 
 use super::validate;
 use ropewalk::{
-    Absolute, AlibiForm, Alignment, Angle, Bias, Columns, Decay, Denominator, Dtype, Embed, EmbedShape, Error,
-    Family, FeatureMap, IndexMap, Kernel, KerpleKind, Limits, Linear, Mask, Norm, NormKind, Normalizer, Outside, Pairing, Plan,
+    Absolute, AlibiForm, Alignment, Angle, Bias, Columns, Decay, Denominator, Dtype, Embed, EmbedShape, Error, Family,
+    FeatureMap, IndexMap, Kernel, KerpleKind, Limits, Linear, Mask, Norm, NormKind, Normalizer, Outside, Pairing, Plan,
     Positions, Relative, RelativeSide, Result, Rotary, Shape, Sink, Spec, Target, Temperature, Tuning, XPos,
 };
 use std::collections::HashMap;

@@ -1,0 +1,254 @@
+//! The only unsafe code: shaders without run-time checks, and a pipeline cache from a file. Each with the argument why it is sound.
+//!
+//! # Shaders without run-time checks
+//!
+//! naga adds to every access of a buffer, a workgroup array or a private array a check of the index, to every loop a guard against running
+//! forever, and to every integer division one against zero. [`shader_module`] leaves them out for modules whose every file stands in
+//! [`ARGUED`]; a file that is not there keeps the checks of the whole module. What is read of `step`, which engines write without the
+//! host's looking, and of other buffers is never trusted: it is clamped in the shader, or its file keeps its checks. The argument, by the
+//! indices that those files form:
+//!
+//! - **Sequences, kv heads, row tiles**: `chunk` + workgroup id. The host writes `chunk` and the grid from the same list of dispatches
+//!   (`ChunkDispatch`), which covers the plan's grid exactly once (`tests/plan.rs`).
+//! - **Rows**: i < `q_length` = min(step\[0\], `params.q_capacity`); a row of a tile beyond the last is cut to the last or returns.
+//! - **Keys**: j < `kv_length` = min(step\[1\], `params.kv_capacity`), with kv_lens the least of both and the sequence's. Ranges of keys come
+//!   from the glue's `key_range`, which lies within 0..kv_length whatever the masks make of it; a tile's keys end at its end. `scores` goes
+//!   over `chunk`'s keys, which end at the capacity, and reads keys below that range's end alone.
+//! - **q, k, v, out**: offset + batch, token, head times strides + an element of the row. `params` holds what the plan was made for;
+//!   the plan's sizes of bindings are the extents of exactly these tensors, and `bind` refuses a buffer that is smaller. Sizes are below
+//!   2^32 bytes ([`sizes_fit`]), so no product wraps. Offsets of buffers are added on both sides.
+//! - **work**: lse and the state of a row at (batch, head, row) below capacities; sized by the same numbers (`plan::base_words`).
+//! - **tables**: a constant of the preamble + a head or a row that is clamped in the shader to the table's (`term/table`, `index/distance`,
+//!   `index/grid`, `index/segment`), or + an element of a row of HEAD_DIM. `tables` is sized by the layout that made the constants.
+//! - **dense**: strides as of tensors, 0 where D is broadcast; gates at (batch, head, row).
+//! - **step**: the ranges of `StepLayout`, whose offsets stand in `params`, at a batch, a row or key below its capacity and a stream that the
+//!   spec has. Mask bits of a key j: word j / 32 of a row of ceil(capacity / 32).
+//! - **rotary, heads**: arrays of constant size in uniforms; pairs and heads are limited by `Spec::validate` to them.
+//! - **Workgroup and private arrays**: a lane below TILE_K, a key of a tile, an element of a row below the padded row that the array has;
+//!   rotations touch ROTARY_OFFSET..ROTARY_OFFSET + 2 PAIRS, within HEAD_DIM by `Spec::validate`. Rolled loops add `unseen_zero()` to
+//!   these bounds, which is 0 for every word that `step` may hold.
+//! - **Loops** count up to one of these bounds; none waits for memory.
+//! - **Divisions** are by `params.group`, at least 1, and by constants of the preamble, which naga refuses where they are 0.
+//!
+//! Nothing outside the crate can change `params`, `chunk`, `rotary` or `heads` of a bound dispatch, and a plan's fields are private to it.
+//!
+//! # The pipeline cache
+//!
+//! [`pipeline_cache`] hands data to the driver that must come from the same device's `PipelineCache::get_data`. See there.
+
+use crate::Binding;
+
+/// Files whose every index is argued above.
+const ARGUED: &[&str] = &[
+    "align/bottom_right.wgsl",
+    "align/top_left.wgsl",
+    "angle/exact.wgsl",
+    "angle/sincos.wgsl",
+    "cache/contiguous.wgsl",
+    "cap/none.wgsl",
+    "cap/tanh.wgsl",
+    "carry/none.wgsl",
+    "carry/work.wgsl",
+    "common/k_tile.wgsl",
+    "common/ln.wgsl",
+    "common/nan.wgsl",
+    "common/norm.wgsl",
+    "common/online_softmax.wgsl",
+    "common/params.wgsl",
+    "common/query.wgsl",
+    "common/row.wgsl",
+    "common/score_at.wgsl",
+    "common/table4.wgsl",
+    "common/table4_aligned.wgsl",
+    "common/tanh.wgsl",
+    "content/bias.wgsl",
+    "content/none.wgsl",
+    "index/distance.wgsl",
+    "index/grid.wgsl",
+    "index/segment.wgsl",
+    "index/streams.wgsl",
+    "kernel/attention.wgsl",
+    "kernel/rotate.wgsl",
+    "kernel/scores.wgsl",
+    "keys/rotated.wgsl",
+    "keys/unrotated.wgsl",
+    "length/per_sequence.wgsl",
+    "length/shared.wgsl",
+    "loops/constant.wgsl",
+    "loops/rolled.wgsl",
+    "magnitude/none.wgsl",
+    "magnitude/xpos.wgsl",
+    "mask/bits.wgsl",
+    "mask/chunk.wgsl",
+    "mask/left.wgsl",
+    "mask/right.wgsl",
+    "norm/after.wgsl",
+    "norm/before.wgsl",
+    "norm/l2.wgsl",
+    "norm/none.wgsl",
+    "norm/rms.wgsl",
+    "norm/unweighted.wgsl",
+    "norm/weighted.wgsl",
+    "position/ids_k.wgsl",
+    "position/ids_k_several.wgsl",
+    "position/ids_q.wgsl",
+    "position/ids_q_several.wgsl",
+    "position/index_k.wgsl",
+    "position/index_q.wgsl",
+    "relative/none.wgsl",
+    "rotary/half.wgsl",
+    "rotary/half_of_halves.wgsl",
+    "rotary/interleaved.wgsl",
+    "rotary/interleaved_in_half_out.wgsl",
+    "rotary/none.wgsl",
+    "scale/head.wgsl",
+    "scale/none.wgsl",
+    "scale/temperature.wgsl",
+    "score_mod/none.wgsl",
+    "sequence/batched.wgsl",
+    "sink/head.wgsl",
+    "sink/none.wgsl",
+    "sink/zero.wgsl",
+    "storage/bf16.wgsl",
+    "storage/f16.wgsl",
+    "storage/f32.wgsl",
+    "stream/one.wgsl",
+    "stream/several.wgsl",
+    "tensor/k_aligned.wgsl",
+    "tensor/k_unaligned.wgsl",
+    "tensor/out_16_unaligned.wgsl",
+    "tensor/out_aligned.wgsl",
+    "tensor/out_f32_unaligned.wgsl",
+    "tensor/q_aligned.wgsl",
+    "tensor/q_in_place_16_unaligned.wgsl",
+    "tensor/q_in_place_aligned.wgsl",
+    "tensor/q_in_place_f32_unaligned.wgsl",
+    "tensor/q_unaligned.wgsl",
+    "tensor/v_aligned.wgsl",
+    "tensor/v_unaligned.wgsl",
+    "term/alibi_key_from_end.wgsl",
+    "term/alibi_key_position.wgsl",
+    "term/alibi_relative.wgsl",
+    "term/alibi_symmetric.wgsl",
+    "term/dense.wgsl",
+    "term/distance.wgsl",
+    "term/gate.wgsl",
+    "term/indexed.wgsl",
+    "term/kerple_log.wgsl",
+    "term/kerple_power.wgsl",
+    "term/none.wgsl",
+    "term/table.wgsl",
+    "token/key.wgsl",
+    "token/query.wgsl",
+    "value/direct.wgsl",
+    "value/rotated.wgsl",
+    "value_term/none.wgsl",
+];
+
+/// Files that need run-time checks, and why.
+const KEPT: &[(&str, &str)] = &[
+    ("angle/float32.wgsl", "the size of an angle, which a position and a frequency make, is an index"),
+    ("kernel/lanes.wgsl", "the number of a lane in its subgroup, which limits may state wrongly, is an index"),
+    ("angle/table.wgsl", "a position, which the caller writes into `step`, is a row of a table"),
+    ("index/lookup.wgsl", "a number in `tables`, which the caller writes, is a row"),
+    ("length/packed.wgsl", "lengths are differences of cu_seqlens, which the caller writes into `step`"),
+    ("sequence/packed.wgsl", "tokens stand where cu_seqlens says, which the caller writes into `step`"),
+    ("mask/user.wgsl", "it calls a user's function"),
+    ("score_mod/user.wgsl", "it calls a user's function"),
+    ("user/at.wgsl", "it serves a user's function"),
+    ("user/data.wgsl", "it serves a user's function"),
+];
+
+/// The first of a module's files that needs run-time checks, and why; none: nothing does.
+pub(crate) fn keeps_checks(files: &[&'static str]) -> Option<(&'static str, &'static str)> {
+    let file = *files.iter().find(|file| !ARGUED.contains(file))?;
+    let why = KEPT.iter().find(|(kept, _)| *kept == file).map(|(_, why)| *why);
+    Some((file, why.unwrap_or("nobody has argued its indices yet")))
+}
+
+/// Whether every binding ends below 2^32 bytes, so that no index in elements or words wraps.
+pub(crate) fn sizes_fit(bindings: &[Binding]) -> bool {
+    bindings.iter().all(|b| b.size <= u32::MAX as u64)
+}
+
+/// The module of a plan; without run-time checks where its tuning says so and every index is bounded without them.
+#[cfg(feature = "wgpu")]
+#[allow(unsafe_code)]
+pub(crate) fn shader_module(device: &wgpu::Device, plan: &crate::Plan) -> wgpu::ShaderModule {
+    let source = wgpu::ShaderSource::Wgsl(plan.wgsl(crate::Target::Native).into());
+    let descriptor = wgpu::ShaderModuleDescriptor { label: Some(plan.label()), source };
+    let files = plan.composed.files();
+    if plan.tuning().checks || keeps_checks(&files).is_some() || !sizes_fit(plan.bindings()) {
+        return device.create_shader_module(descriptor);
+    }
+    // SAFETY: the module is composed of the preamble, which the crate writes, and of files of ARGUED (a user's text is no such file); its
+    // indices are within their buffers and arrays, its loops end and its divisors are not 0, by the argument at the head of this file. A
+    // pipeline runs with buffers that `Pipeline::bind` has checked against the plan's sizes, and with uniforms that it wrote itself;
+    // `Pipeline::for_plan` shares it only with plans of the same text and tuning, whose sizes fit too. `Pipeline::warm` dispatches nothing.
+    unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+}
+
+/// A pipeline cache of a device with `Features::PIPELINE_CACHE`, from what an earlier process saved.
+#[cfg(all(feature = "wgpu", not(target_arch = "wasm32")))]
+#[allow(unsafe_code)]
+pub(crate) fn pipeline_cache(device: &wgpu::Device, saved: Option<crate::pipeline::Saved>) -> wgpu::PipelineCache {
+    let data = saved.as_ref().map(crate::pipeline::Saved::bytes);
+    let descriptor = wgpu::PipelineCacheDescriptor { label: Some("ropewalk"), data, fallback: true };
+    // SAFETY: a `Saved` is made only by `pipeline::disk::load`, of bytes that `pipeline::disk::save` took from `PipelineCache::get_data`: it
+    // compares the file's schema, wgpu's key of the adapter, adapter, driver and this crate's version with the present ones, and length and
+    // checksum with those recorded at the time. The file lies in the user's own cache folder, is written whole under another name and
+    // then renamed. Whoever can forge it can already run programs as that user. wgpu compares its own header once more, and drivers theirs.
+    unsafe { device.create_pipeline_cache(&descriptor) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_name_shader_files_each_once() {
+        let all: Vec<&str> = ARGUED.iter().copied().chain(KEPT.iter().map(|(file, _)| *file)).collect();
+        let mut sorted = all.clone();
+        sorted.sort();
+        sorted.dedup();
+        assert_eq!(sorted.len(), all.len());
+        assert!(ARGUED.is_sorted());
+        for file in all {
+            assert!(!crate::compose::file(file).is_empty(), "{file} is no shader file");
+        }
+    }
+
+    /// Whatever a file reads of a buffer that callers write, an argued one clamps: these may not appear outside of where they are known.
+    #[test]
+    fn words_of_step_become_indices_only_in_files_that_keep_their_checks() {
+        for file in ARGUED {
+            let text = crate::compose::file(file);
+            assert!(!text.contains("params.step_cu_"), "{file} reads cu_seqlens");
+            for line in text.lines().filter(|line| line.contains("step[")) {
+                // the last is half of `unseen_zero`
+                let safe = ["min(step[", "bitcast<i32>(step[", "let x = step[0];"].iter().any(|s| line.contains(s));
+                let known = ["mask/bits.wgsl", "index/segment.wgsl"].contains(file);
+                assert!(safe || known, "{file}: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_unseen_zero_is_0_for_every_word() {
+        assert!(crate::compose::file("common/params.wgsl").contains("return (x * (x * x - 1u)) & 1u;"));
+        let zero = |x: u32| x.wrapping_mul(x.wrapping_mul(x).wrapping_sub(1)) & 1;
+        // its lowest bit depends on that of x alone, as products and differences of integers mod 2^32 do
+        for x in (0..70_000).chain((0..70_000).map(|x| u32::MAX - x)) {
+            assert_eq!(zero(x), 0, "{x}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_file_keeps_its_checks() {
+        assert_eq!(keeps_checks(&["cap/none.wgsl", "term/none.wgsl"]), None);
+        let (file, why) = keeps_checks(&["cap/none.wgsl", "kernel/linear.wgsl"]).expect("it is not argued");
+        assert_eq!((file, why), ("kernel/linear.wgsl", "nobody has argued its indices yet"));
+        let (file, why) = keeps_checks(&["score_mod"]).expect("a user's text");
+        assert!(file == "score_mod" && !why.is_empty());
+    }
+}
