@@ -48,13 +48,17 @@ pub fn write(folder: &Path, target: Target) -> Result<usize> {
         let positions = if v.spec.positions == Positions::Ids { ".ids" } else { "" };
         let loops = if v.rolled_loops { ".rolled" } else { "" };
         let carry = if v.carry { ".carry" } else { "" };
-        // the best of every family
+        // the best of every family, on software adapters those with subgroups too
+        let mut equipped = limits;
+        (equipped.cpu, equipped.subgroup_size, equipped.max_workgroup_storage) = (true, 8, 32_768);
         let mut families = Vec::new();
-        for tuning in Tuning::candidates(v.kernel, &v.spec, &shape, &limits)? {
-            if !families.contains(&tuning.family) {
-                families.push(tuning.family);
-                let plan = Plan::with_tuning(v.kernel, &v.spec, &shape, &limits, Some(tuning))?;
-                plans.push((plan, format!("{positions}{loops}{carry}")));
+        for limits in [Some(limits), v.rolled_loops.then_some(equipped)].into_iter().flatten() {
+            for tuning in Tuning::candidates(v.kernel, &v.spec, &shape, &limits)? {
+                if !families.contains(&tuning.family) {
+                    families.push(tuning.family);
+                    let plan = Plan::with_tuning(v.kernel, &v.spec, &shape, &limits, Some(tuning))?;
+                    plans.push((plan, format!("{positions}{loops}{carry}")));
+                }
             }
         }
     }
