@@ -50,7 +50,7 @@ pub fn write(folder: &Path, target: Target) -> Result<usize> {
         let carry = if v.carry { ".carry" } else { "" };
         // the best of every family, on software adapters those with subgroups too
         let mut equipped = limits;
-        (equipped.cpu, equipped.subgroup_size, equipped.max_workgroup_storage) = (true, 8, 32_768);
+        (equipped.cpu, equipped.subgroup_size) = (true, 8);
         let mut families = Vec::new();
         for limits in [Some(limits), v.rolled_loops.then_some(equipped)].into_iter().flatten() {
             for tuning in Tuning::candidates(v.kernel, &v.spec, &shape, &limits)? {
@@ -307,7 +307,7 @@ fn linear() -> Vec<Variant> {
     all
 }
 
-/// Every tile of a device with subgroups of one size.
+/// What takes subgroups of one size: every tile, and diagonals of terms.
 fn subgroups() -> Result<Vec<Plan>> {
     let mut all = Vec::new();
     for size in [4, 8, 16, 32, 64] {
@@ -320,6 +320,14 @@ fn subgroups() -> Result<Vec<Plan>> {
                 all.push(Plan::with_tuning(ATTENTION, &spec, &shape, &limits, Some(tuning))?);
             }
         }
+    }
+    // a head that shares its keys with none, on a software adapter
+    let mut limits = Limits::default().for_cpu();
+    limits.subgroup_size = 8;
+    for dtype in [Dtype::F32, Dtype::F16] {
+        let mut spec = Spec::new(2, 2, 64);
+        (spec.dtype, spec.bias) = (dtype, vec![Bias::Table { min: -9, max: 9 }]);
+        all.push(Plan::new(ATTENTION, &spec, &Shape::new(&spec, 2, 40, 72), &limits)?);
     }
     Ok(all)
 }
