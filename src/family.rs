@@ -1,6 +1,8 @@
 //! Families of kernels. Each is a file with its own story and says what it takes, how it cuts the work, and what it needs of `work`;
 //! [`Tuning::choose`](crate::Tuning) picks among them from spec, shape and device alone.
 
+pub(crate) mod decode;
+pub(crate) mod lanes;
 mod rows;
 mod turns;
 
@@ -47,12 +49,14 @@ pub(crate) struct LaidOut {
 
 impl Family {
     /// Every family; what comes first is preferred where the table is silent.
-    pub(crate) const ALL: [Family; 2] = [Family::Turns, Family::Rows];
+    pub(crate) const ALL: [Family; 4] = [Family::Turns, Family::Decode, Family::Lanes, Family::Rows];
 
     /// The tunings of this family that a call may take, the best guess first; none where it does not suit.
     pub(crate) fn candidates(self, call: &Call) -> Vec<Tuning> {
         match self {
             Family::Turns => turns::candidates(call),
+            Family::Decode => decode::candidates(call),
+            Family::Lanes => lanes::candidates(call),
             Family::Rows => vec![Tuning::of(Family::Rows)],
         }
     }
@@ -60,6 +64,8 @@ impl Family {
     pub(crate) fn lay_out(self, call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         match self {
             Family::Turns => turns::lay_out(call, tuning),
+            Family::Decode => decode::lay_out(call, tuning),
+            Family::Lanes => lanes::lay_out(call, tuning),
             Family::Rows => rows::lay_out(call),
         }
     }

@@ -3,7 +3,7 @@
 //! With R rows in a table, A costs R products a query beforehand or kv_len where they are used, B costs R a key or q_len a
 //! key. The smaller number decides, so that a table that grows with the length (XLNet, BERT) is never multiplied out.
 
-use crate::tuning::{MAX_PRODUCT_ROWS, PRODUCT_BYTES, TILE_Q};
+use crate::tuning::{MAX_PRODUCT_ROWS, PRODUCT_BYTES};
 use crate::{Kernel, Limits, RelativeSide, Shape, Spec};
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -14,11 +14,14 @@ pub(crate) struct Products {
     pub(crate) query: u64,
     /// Words for each key of a kv head.
     pub(crate) key: u64,
+    /// Rows of a tile.
+    tile_q: u64,
 }
 
 impl Products {
-    pub(crate) fn new(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits) -> Self {
-        let mut products = Products { gathered: vec![false; spec.relative.len()], ..Products::default() };
+    pub(crate) fn new(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits, tile_q: u32) -> Self {
+        let gathered = vec![false; spec.relative.len()];
+        let mut products = Products { gathered, tile_q: tile_q as u64, ..Products::default() };
         // of packed sequences a dispatch's keys are those of its longest
         if kernel.rotates_only() || spec.packed {
             return products;
@@ -35,7 +38,7 @@ impl Products {
             let total = words + if relative.side == RelativeSide::Key { products.query } else { products.key };
             let rounds = total * (spec.head_dim.div_ceil(4) as u64 + 2) + 4 * spec.head_dim as u64;
             // one tile of rows and as many keys must fit the share of `work`
-            let tile = 4 * TILE_Q as u64 * total;
+            let tile = 4 * products.tile_q * total;
             if rows <= MAX_PRODUCT_ROWS
                 && 2 * words <= uses
                 && rounds <= limits.max_loop_rounds as u64
@@ -53,6 +56,6 @@ impl Products {
 
     /// Words that a part of the grid takes: tiles of rows, kv heads and sequences, keys.
     pub(crate) fn words(&self, [tiles, heads, batch]: [u64; 3], keys: u64) -> [u64; 2] {
-        [heads * batch * tiles * TILE_Q as u64 * self.query, heads * batch * keys * self.key]
+        [heads * batch * tiles * self.tile_q * self.query, heads * batch * keys * self.key]
     }
 }

@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Family {
+    /// Few rows over many keys, which are split over workgroups: decode.
+    Decode,
+    /// Four rows a lane of a vector register: prefill on software adapters.
+    Lanes,
     /// One lane a row: takes everything.
     Rows,
     /// Rotation alone: one lane some pairs of a token, over its heads.
@@ -20,6 +24,8 @@ impl Family {
     /// The name in labels and files.
     pub fn name(self) -> &'static str {
         match self {
+            Family::Decode => "decode",
+            Family::Lanes => "lanes",
             Family::Rows => "rows",
             Family::Turns => "turns",
         }
@@ -90,6 +96,11 @@ const MAX_TILE_K: u32 = 32;
 pub(crate) const GPU_FLOP_PER_DISPATCH: f64 = 4e9;
 /// See [`GPU_FLOP_PER_DISPATCH`].
 pub(crate) const CPU_FLOP_PER_DISPATCH: f64 = 5e8;
+
+/// Of the family `lanes`, which reaches some 50 GFLOP/s on two cores.
+pub(crate) const LANES_FLOP_PER_DISPATCH: f64 = 8e9;
+/// The most bytes of `work` for rows that `lanes` prepares: a part of the grid at a time.
+pub(crate) const LANES_BYTES: u64 = 32 << 20;
 
 /// Rounds of all loops that one invocation may make in a dispatch on a software adapter: llvmpipe of Mesa 22 leaves every
 /// loop, silently, after 65 535 of them in all (seen with 22.3.6: 896 keys of head_dim 128; Mesa 25 and 26 do not).

@@ -1,6 +1,6 @@
 //! Which files make up a kernel: every variant is one file in one slot, and one `match` chooses it.
 
-use crate::family::Call;
+use crate::family::{Call, decode, lanes};
 use crate::layout::{Binding, MAX_PAIRS, Slot};
 use crate::plan::{Kernel, padded, table_rows};
 use crate::tables::{TableLayout, bias_name, lookup_name};
@@ -23,6 +23,8 @@ pub(crate) struct Files<'a> {
     pub(crate) glue: String,
     tables: TableLayout,
     gathered: Vec<bool>,
+    /// What narrows the keys that all rows of a tile see.
+    full_ranges: String,
 }
 
 impl<'a> Files<'a> {
@@ -31,8 +33,8 @@ impl<'a> Files<'a> {
         let rolled_loops = call.limits.rolled_loops;
         let tables = TableLayout::new(spec);
         let (files, slots, glue) = (Vec::new(), Vec::new(), String::new());
-        let mut files = Files { spec, tuning: *tuning, kernel, files, slots, glue, tables, gathered };
-        files.choose(kernel, aligned, rolled_loops);
+        let mut files = Files { spec, tuning: *tuning, kernel, files, slots, glue, tables, gathered, full_ranges: String::new() };
+        files.choose(kernel, aligned, rolled_loops, decode::by_lanes(call.limits));
         if kernel == Kernel::Attention && tuning.family == Family::Rows {
             files.add("common/online_softmax.wgsl", &[]);
             files.add(if carry { "carry/work.wgsl" } else { "carry/none.wgsl" }, &[]);
@@ -50,8 +52,10 @@ impl<'a> Files<'a> {
         self.slots.extend(slots);
     }
 
-    fn choose(&mut self, kernel: Kernel, aligned: bool, rolled_loops: bool) {
+    fn choose(&mut self, kernel: Kernel, aligned: bool, rolled_loops: bool, by_lanes: bool) {
         match kernel {
+            Kernel::Attention if self.tuning.family == Family::Lanes => self.lanes(aligned),
+            Kernel::Attention if self.tuning.family == Family::Decode => self.decode(aligned, by_lanes),
             Kernel::Attention => {
                 self.add("kernel/attention.wgsl", &[Slot::Work]);
                 self.scores(aligned);
@@ -85,9 +89,61 @@ impl<'a> Files<'a> {
         self.storage();
     }
 
+    /// See family/decode.rs.
+    fn decode(&mut self, aligned: bool, by_lanes: bool) {
+        self.add(if by_lanes { "kernel/decode_lanes.wgsl" } else { "kernel/decode.wgsl" }, &[Slot::Work]);
+        for file in ["kernel/prepare.wgsl", "kernel/combine.wgsl", "common/part.wgsl", "common/online_softmax.wgsl"] {
+            self.add(file, &[]);
+        }
+        self.of_scores(aligned);
+        self.add(if lanes::prepares_keys(self.spec) { "lane_keys/prepared.wgsl" } else { "lane_keys/direct.wgsl" }, &[]);
+        self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
+        self.sink();
+        self.out(aligned);
+        self.full_range();
+    }
+
+    /// See family/lanes.rs.
+    fn lanes(&mut self, aligned: bool) {
+        self.add("kernel/lanes.wgsl", &[Slot::Work]);
+        self.add("kernel/prepare.wgsl", &[]);
+        self.add("spread/subgroup.wgsl", &[]);
+        self.add("common/online_softmax.wgsl", &[]);
+        self.of_scores(aligned);
+        self.add(if lanes::prepares_keys(self.spec) { "lane_keys/prepared.wgsl" } else { "lane_keys/direct.wgsl" }, &[]);
+        self.add(lanes::finish(self.spec), &[]);
+        if lanes::finish(self.spec) != "finish/none.wgsl" {
+            self.add("common/cap4.wgsl", &[]);
+        }
+        self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
+        self.sink();
+        self.out(aligned);
+        self.full_range();
+    }
+
+    fn full_range(&mut self) {
+        let _ = writeln!(
+            self.glue,
+            "// The keys that all query rows from `first` to `last` see.\n\
+             fn full_range(batch: u32, first: u32, last: u32) -> vec2<u32> {{\n    \
+                 var range = vec2<i32>(0, i32(kv_length(batch)));\n{}    \
+                 let low = max(range.x, 0);\n    \
+                 return vec2<u32>(u32(low), u32(max(range.y, low)));\n\
+             }}",
+            self.full_ranges
+        );
+    }
+
     /// What `scores` and `attention` share.
     fn scores(&mut self, aligned: bool) {
         self.add("common/k_tile.wgsl", &[]);
+        self.of_scores(aligned);
+    }
+
+    /// What goes into a score, whatever the kernel.
+    fn of_scores(&mut self, aligned: bool) {
+        self.add("common/nan.wgsl", &[]);
+        self.add("common/query.wgsl", &[]);
         self.add("common/score_at.wgsl", &[]);
         self.add("cache/contiguous.wgsl", &[]);
         self.add(if aligned { "tensor/q_aligned.wgsl" } else { "tensor/q_unaligned.wgsl" }, &[Slot::Q]);
@@ -489,7 +545,7 @@ impl<'a> Files<'a> {
                  fn store_key_products(rows: ptr<function, QueryRows>, kv_head: u32, start: u32) {{\n{key_stores}}}\n"
             );
         }
-        if self.kernel == Kernel::Attention {
+        if self.kernel == Kernel::Attention && self.tuning.family == Family::Rows {
             if values.is_empty() {
                 self.add("value_term/none.wgsl", &[]);
             } else {
@@ -602,37 +658,44 @@ impl<'a> Files<'a> {
     fn mask(&mut self) {
         let mask = &self.spec.mask;
         let mut seen = Vec::new();
-        let mut ranges = String::new();
+        let (mut ranges, mut full) = (String::new(), String::new());
         if mask.right().is_some() {
             self.add("mask/right.wgsl", &[]);
             seen.push("right_visible(at)");
             ranges += "    range = right_keys(range, q_index(batch, first), q_index(batch, last));\n";
+            full += "    range = right_full(range, q_index(batch, first), q_index(batch, last));\n";
         }
         if mask.window_left.is_some() {
             self.add("mask/left.wgsl", &[]);
             seen.push("left_visible(at)");
             ranges += "    range = left_keys(range, q_index(batch, first), q_index(batch, last));\n";
+            full += "    range = left_full(range, q_index(batch, first), q_index(batch, last));\n";
         }
         if mask.chunk.is_some() {
             self.add("mask/chunk.wgsl", &[]);
             seen.push("chunk_visible(at)");
             ranges += "    range = chunk_of_keys(range, q_index(batch, first), q_index(batch, last));\n";
+            full += "    range = chunk_full(range, q_index(batch, first), q_index(batch, last));\n";
         }
         if mask.dense {
             self.add("mask/bits.wgsl", &[]);
             seen.push("bits_visible(at)");
+            full = "    range.y = 0;                                                 // who knows\n".into();
         }
         if self.spec.dense_bias {
             seen.push("dense_visible(at)");
+            full = "    range.y = 0;                                                 // who knows\n".into();
         }
         if self.spec.mask_mod.is_some() {
             self.add("mask/user.wgsl", &[]);
             seen.push("user_visible(at)");
+            full = "    range.y = 0;                                                 // who knows\n".into();
         }
         if seen.is_empty() {
             seen.push("true");
         }
         self.alignment();
+        self.full_ranges = full;
         let _ = write!(
             self.glue,
             "fn visible(at: ScoreAt) -> bool {{ return {}; }}\n\

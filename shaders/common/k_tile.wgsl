@@ -19,21 +19,6 @@ fn stage_k(batch: u32, kv_head: u32, first: u32, end: u32, lane: u32) {
     }
 }
 
-// softmax_scale * scale_h * tau * R(m)(N q + u).
-fn load_q(row: ptr<function, Row>, start: u32, at: ScoreAt) {
-    for (var c = 0u; c < head_chunks(); c++) { (*row)[c] = q4(start, c); }
-    norm_before(row, false);
-    add_content_bias(row, at.head);
-    rotate_row(row, q_positions(at.batch, at.i), 1.0);
-    norm_after(row, false);
-    let scale = params.softmax_scale * query_scale(at.head, at.q_pos);
-    for (var c = 0u; c < head_chunks(); c++) { (*row)[c] *= scale; }
-}
-
-fn q_row(batch: u32, i: u32, head: u32) -> u32 {
-    return params.q_offset + tensor_batch(batch) * params.q_batch + q_token(batch, i) * params.q_token + head * params.q_head;
-}
-
 // s = score_mod(cap(q . k) + terms), for the key in row `slot` of the tile; HEAD_CHUNKS additions deep, then two.
 fn score(q_rotated: ptr<function, Row>, q_rows: ptr<function, QueryRows>, slot: u32, at: ScoreAt) -> f32 {
     var sum = vec4<f32>(0.0);
@@ -50,6 +35,3 @@ fn score(q_rotated: ptr<function, Row>, q_rows: ptr<function, QueryRows>, slot: 
     if (is_nan(s)) { return s; }
     return max(s, SCORE_FLOOR);                              // finite, so that no exponent overflows
 }
-
-// By bits: drivers fold x != x.
-fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }

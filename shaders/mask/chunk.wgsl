@@ -9,3 +9,9 @@ fn chunk_of_keys(range: vec2<i32>, first: i32, last: i32) -> vec2<i32> {
     let high = last / MASK_CHUNK * MASK_CHUNK + MASK_CHUNK;
     return vec2<i32>(max(range.x, low), min(range.y, high));
 }
+// The keys of a range that all rows from i' = first to last see: those of their chunk, if it is one.
+fn chunk_full(range: vec2<i32>, first: i32, last: i32) -> vec2<i32> {
+    if (first < 0 || first / MASK_CHUNK != last / MASK_CHUNK) { return vec2<i32>(0, 0); }
+    let low = first / MASK_CHUNK * MASK_CHUNK;
+    return vec2<i32>(max(range.x, low), min(range.y, low + MASK_CHUNK));
+}

@@ -13,7 +13,7 @@ pub(super) fn lay_out(call: &Call) -> Result<LaidOut> {
         Kernel::Linear => linear::tile_t(spec, limits.max_workgroup_storage),
         _ => tile_k(spec, limits.max_workgroup_storage),
     };
-    let products = Products::new(kernel, spec, shape, limits);
+    let products = Products::new(kernel, spec, shape, limits, TILE_Q);
     let (chunks, [query, key]) = split(kernel, spec, shape, limits, tile_k, &products, user)?;
     let carry = kernel == Kernel::Attention && chunks.iter().any(|c| c.keys[1] < shape.kv_len);
     let scratch = [query, key, 0, 0, 0];

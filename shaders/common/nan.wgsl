@@ -1,0 +1,2 @@
+// By bits: drivers fold x != x.
+fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }

@@ -1,0 +1,35 @@
+// prepare: every row of queries, and every key, once, before `main` reads them many times. f32 rows in `work`:
+//   prepare_q   scale R(m)(N q + u), transposed: tile of TILE_Q rows, element, row      4 HEAD_CHUNKS x TILE_Q words a tile
+//   prepare_k   R(n) N k, a row after the other                                         4 HEAD_CHUNKS words a key
+// of a part of the grid: chunk.tiles tiles, chunk.kv_heads kv heads.
+//
+// grid       prepare_q: that of `main`;  prepare_k: keys / TILE_Q  x  kv heads  x  batch
+// workgroup  TILE_Q lanes, one row or key each
+
+@compute @workgroup_size(TILE_Q)
+fn prepare_q(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let batch = chunk.batch + workgroup.z;
+    let kv_head = chunk.kv_head + workgroup.y;
+    let tile = chunk.tile + workgroup.x;
+    let packed = tile * TILE_Q + lane;
+    if (packed >= q_length(batch) * params.group) { return; }
+    let i = packed / params.group;
+    let head = kv_head * params.group + packed % params.group;
+    var row: Row;
+    load_q(&row, q_row(batch, i, head), ScoreAt(batch, head, i, 0u, 0, q_position(batch, i), 0));
+    let start = prepared_q_tile(batch, kv_head, tile) + lane;
+    for (var c = 0u; c < head_chunks(); c++) {
+        let x = row[c];
+        let at = start + 4u * c * TILE_Q;
+        work[at] = x.x;
+        work[at + TILE_Q] = x.y;
+        work[at + 2u * TILE_Q] = x.z;
+        work[at + 3u * TILE_Q] = x.w;
+    }
+}
+
+// Where the rows of a tile start.
+fn prepared_q_tile(batch: u32, kv_head: u32, tile: u32) -> u32 {
+    let part = (batch - chunk.batch) * chunk.kv_heads + kv_head - chunk.kv_head;
+    return params.prepared_q + (part * chunk.tiles + tile - chunk.tile) * (4u * HEAD_CHUNKS * TILE_Q);
+}

@@ -1,0 +1,145 @@
+//! Four rows a lane, keys out of the neighbours' registers: `shaders/kernel/lanes.wgsl`. For devices whose invocations are the lanes
+//! of a vector register, software adapters with subgroups of 8 or more.
+
+use super::rows::flop_per_score;
+use super::{Call, LaidOut};
+use crate::plan::{ChunkDispatch, MAX_DISPATCHES};
+use crate::products::Products;
+use crate::tuning::{Family, LANES_BYTES, LANES_FLOP_PER_DISPATCH, Tuning};
+use crate::{Bias, Error, Kernel, Positions, RelativeSide, Result, Spec};
+
+/// Keys of a tile: 32 columns of four rows are what a lane keeps in registers.
+const TILE_K: u32 = 32;
+
+/// Whether keys need a norm or a rotation before they meet queries.
+pub(crate) fn prepares_keys(spec: &Spec) -> bool {
+    (spec.rotary.is_some() || spec.norm.is_some()) && !spec.keys_rotated()
+}
+
+/// What turns products into scores, a file of `finish/`.
+pub(crate) fn finish(spec: &Spec) -> &'static str {
+    let relative = spec.relative.iter().any(|r| r.side != RelativeSide::Value);
+    let by_distance = |bias: &Bias| match bias {
+        Bias::Table { .. } | Bias::T5 { .. } | Bias::Kerple { .. } => true,
+        // of the distance or of the key's position, which moves with it; counted from the end it does not
+        Bias::Alibi { form, .. } => matches!(form, crate::AlibiForm::Relative | crate::AlibiForm::Symmetric),
+        Bias::Indexed { .. } | Bias::LogCpb { .. } => false,
+    };
+    match (relative || spec.dense_bias || !spec.bias.is_empty(), spec.logits_soft_cap.is_some()) {
+        (false, false) => "finish/none.wgsl",
+        (false, true) => "finish/cap.wgsl",
+        (true, _) => {
+            let in_line = spec.group() == 1 && spec.positions == Positions::Index;
+            let distances = !relative && !spec.dense_bias && !spec.gated_bias && spec.bias.iter().all(by_distance);
+            if in_line && distances { "finish/distance.wgsl" } else { "finish/terms.wgsl" }
+        }
+    }
+}
+
+/// Bytes of workgroup memory: o, and the terms of a tile.
+fn shared_bytes(spec: &Spec, lanes: u32) -> u32 {
+    let terms = matches!(finish(spec), "finish/terms.wgsl" | "finish/distance.wgsl");
+    16 * lanes * (4 * spec.v_head_dim.div_ceil(4) + if terms { TILE_K } else { 0 })
+}
+
+/// Rounds of all loops of an invocation of `main`, from above.
+fn rounds(call: &Call, tile_q: u32) -> u64 {
+    let Call { spec, shape, .. } = *call;
+    let (q, v) = (spec.head_dim.div_ceil(4) as u64, spec.v_head_dim.div_ceil(4) as u64);
+    let tiles = shape.kv_len.div_ceil(TILE_K) as u64 + 1;
+    let terms = if matches!(finish(spec), "finish/terms.wgsl" | "finish/distance.wgsl") { TILE_K as u64 } else { 0 };
+    // tiles in which some row does not see some key: at both ends of what a band of rows sees, or anywhere
+    let anywhere = spec.mask.dense || spec.dense_bias || spec.mask_mod.is_some() || spec.mask.chunk.is_some();
+    let mixed = if anywhere { tiles } else { tiles.min(2 * (tile_q as u64 / TILE_K as u64 + 3)) };
+    tiles * (q + v + terms + 1) + mixed * TILE_K as u64 * (2 + v) + 5 * v
+}
+
+pub(super) fn candidates(call: &Call) -> Vec<Tuning> {
+    let Call { kernel, spec, shape, limits, .. } = *call;
+    let lanes = limits.subgroup_size;
+    let products = Products::new(kernel, spec, shape, limits, 4 * lanes);
+    let gathered = |(r, gathered): (&crate::Relative, &bool)| r.side != RelativeSide::Value && *gathered;
+    let suits = kernel == Kernel::Attention
+        && limits.cpu
+        && (8..=64).contains(&lanes)
+        && !spec.packed
+        && spec.score_mod.is_none()
+        && !spec.rotates_values()
+        && spec.relative.iter().zip(&products.gathered).all(gathered)
+        && shared_bytes(spec, lanes) <= limits.max_workgroup_storage
+        && rounds(call, 4 * lanes) <= limits.max_loop_rounds as u64;
+    let tuning = Tuning { tile_q: 4 * lanes, tile_k: TILE_K, ..Tuning::of(Family::Lanes) };
+    if suits { vec![tuning] } else { Vec::new() }
+}
+
+pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
+    let Call { kernel, spec, shape, limits, user, .. } = *call;
+    let tile_q = tuning.tile_q as u64;
+    let products = Products::new(kernel, spec, shape, limits, tuning.tile_q);
+    let rows = shape.q_len as u64 * spec.group() as u64;
+    let grid = [rows.div_ceil(tile_q), spec.num_kv_heads as u64, shape.batch as u64];
+    // words of scratch that a part of the grid takes
+    let words = |[x, y, z]: [u64; 3]| -> [u64; 5] {
+        let [query, key] = products.words([x, y, z], shape.kv_len as u64);
+        let width = 4 * spec.head_dim.div_ceil(4) as u64;
+        let keys = if prepares_keys(spec) { y * z * shape.kv_len as u64 * width } else { 0 };
+        [query, key, x * y * z * tile_q * width, keys, 0]
+    };
+    let bytes = |part: [u64; 3]| 4 * words(part).iter().sum::<u64>();
+    let flop = shape.kv_len as f64 * tile_q as f64 * flop_per_score(spec, user);
+    let most = limits.max_flop_per_dispatch.max(LANES_FLOP_PER_DISPATCH);
+    let budget = ((most / flop) as u64).max(1);
+    let cap = limits.max_workgroups as u64;
+    // whole heads first: they share nothing, and both halves of a causal triangle come along
+    let x = grid[0].min(budget).min(cap).min((LANES_BYTES / bytes([1, 1, 1]).max(1)).max(1));
+    let y = grid[1].min((budget / x).max(1)).min(cap).min((LANES_BYTES / bytes([x, 1, 1]).max(1)).max(1));
+    let z = grid[2].min((budget / (x * y)).max(1)).min(cap).min((LANES_BYTES / bytes([x, y, 1]).max(1)).max(1));
+    let cuts = grid.iter().zip([x, y, z]).fold(1u64, |n, (whole, by)| n.saturating_mul(whole.div_ceil(by)));
+    if cuts > MAX_DISPATCHES / 4 {
+        return Err(Error::limit(
+            "dispatches",
+            format!("more than {MAX_DISPATCHES} of them"),
+            "call for fewer sequences, heads or tokens at a time",
+        ));
+    }
+    let steps = |n: u64, by: u64| (0..n.div_ceil(by)).map(move |i| (i * by, by.min(n - i * by)));
+    let mut chunks = Vec::new();
+    for (z0, zn) in steps(grid[2], z) {
+        for (y0, yn) in steps(grid[1], y) {
+            for (x0, xn) in steps(grid[0], x) {
+                let mut add = |entry: &'static str, tiles: u64| {
+                    chunks.push(ChunkDispatch {
+                        first: [x0, y0, z0].map(|n| n as u32),
+                        keys: [0, shape.kv_len],
+                        workgroups: [tiles, yn, zn].map(|n| n as u32),
+                        entry,
+                        tiles: xn as u32,
+                    });
+                };
+                let of_keys = (shape.kv_len as u64).div_ceil(tile_q);
+                if prepares_keys(spec) && x0 == 0 {
+                    add("prepare_k", of_keys);
+                }
+                if products.key > 0 {
+                    add("relative_keys", of_keys);
+                }
+                if products.query > 0 {
+                    add("relative_queries", xn);
+                }
+                add("prepare_q", xn);
+                add("main", xn);
+            }
+        }
+    }
+    let scratch = words([x, y, z]);
+    let label = if prepares_keys(spec) { ".lanes.keys-first" } else { ".lanes" };
+    Ok(LaidOut {
+        chunks,
+        products,
+        tile: [tuning.tile_q, TILE_K],
+        constants: vec![("LANES", tuning.tile_q / 4)],
+        scratch,
+        label: label.into(),
+        ..LaidOut::default()
+    })
+}
