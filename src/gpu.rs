@@ -249,6 +249,21 @@ impl Gpu {
         &self.limits
     }
 
+    /// Waits until everything that was submitted is done.
+    ///
+    /// # Errors
+    /// Those of the device that no scope caught, its loss among them.
+    pub fn finish(&self) -> Result<()> {
+        self.wait(None)
+    }
+    /// The bytes of a buffer with `MAP_READ`, once everything that was submitted is done.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn read_back(&self, buffer: &wgpu::Buffer) -> Result<Vec<u8>> {
+        pollster::block_on(self.read(buffer))
+    }
+
     /// Attention: the twin of [`reference::attention`](crate::reference::attention).
     pub fn attention(&self, spec: &Spec, inputs: &Inputs) -> Result<Output<f32>> {
         pollster::block_on(self.attention_async(spec, inputs, &|_| ())).map(|(output, _)| output)
@@ -697,19 +712,19 @@ impl Timer {
 }
 
 /// The host's clock; browsers have none in std.
-struct Clock {
+pub(crate) struct Clock {
     #[cfg(not(target_arch = "wasm32"))]
     start: std::time::Instant,
 }
 
 impl Clock {
-    fn now() -> Self {
+    pub(crate) fn now() -> Self {
         Clock {
             #[cfg(not(target_arch = "wasm32"))]
             start: std::time::Instant::now(),
         }
     }
-    fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         #[cfg(not(target_arch = "wasm32"))]
         return self.start.elapsed();
         #[cfg(target_arch = "wasm32")]

@@ -126,6 +126,7 @@ pub mod case;
 pub mod check;
 mod compose;
 mod config;
+mod cost;
 mod embed;
 mod error;
 mod family;
@@ -156,6 +157,7 @@ mod tuning;
 pub mod user;
 mod variant;
 mod window;
+pub mod workload;
 
 pub use bias::{alibi_slopes, log_cpb_offsets, t5_bucket};
 pub use compose::Target;

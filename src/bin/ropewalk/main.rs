@@ -1,5 +1,6 @@
 //! The command line: parse, call the library, print. Results go to stdout, everything else to stderr.
 
+mod bench;
 mod conform;
 mod demo;
 mod devices;
@@ -41,6 +42,7 @@ enum Command {
     Validate(validate::Args),
     Wgsl(wgsl::Args),
     Demo(demo::Args),
+    Bench(bench::Args),
     Systems(systems::Args),
     Plot(plot::Args),
 }
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::Validate(args) => validate::run(args, cli.json),
         Command::Wgsl(args) => wgsl::run(args, cli.json),
         Command::Demo(args) => demo::run(args, cli.json),
+        Command::Bench(args) => bench::run(args, cli.json),
         Command::Systems(args) => systems::run(args, cli.json),
         Command::Plot(args) => plot::run(args, cli.json),
     };

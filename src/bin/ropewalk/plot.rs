@@ -1,6 +1,6 @@
 //! `ropewalk plot`: pictures of systems, where people would rather look than read.
 
-mod data;
+pub mod data;
 mod draw;
 mod theme;
 
@@ -12,7 +12,7 @@ use ropewalk::{Error, Result};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use theme::Theme;
+pub use theme::Theme;
 
 /// Draw systems: encodings, similarities, biases, decay, the error of angles
 ///
@@ -57,14 +57,14 @@ const EXTENSIONS: &str = "extensions";
 
 /// The format that a file's ending asks for.
 #[derive(Clone, Copy)]
-enum Format {
+pub enum Format {
     Svg,
     Png,
 }
 
 /// Runs the command.
 pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
-    let format = args.out.as_ref().map(|out| format(out)).transpose()?;
+    let format = args.out.as_ref().map(|out| format("--out", out)).transpose()?;
     if format.is_none() && !json {
         return Err(Error::input("--out", "is missing", "name a file that ends in .svg or .png, or ask for --json"));
     }
@@ -79,11 +79,7 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
     let kind = args.kind.or_else(|| args.systems.iter().any(|s| s == EXTENSIONS).then_some(Kind::Decay));
     let panels = data::panels(&chosen(&args.systems)?, kind, &options)?;
     if let (Some(out), Some(format)) = (&args.out, format) {
-        let drawn = match format {
-            Format::Svg => draw::svg(&panels, args.theme).map(String::into_bytes),
-            Format::Png => draw::png(&panels, args.theme),
-        };
-        let bytes = drawn.map_err(|e| Error::device("drawing", e))?;
+        let bytes = picture(&panels, args.theme, format)?;
         files::replace("--out", out, &bytes)?;
         if !json {
             let size = report::bytes(bytes.len() as u64);
@@ -104,12 +100,22 @@ fn titles(panels: &[Panel]) -> Vec<&str> {
     titles.collect()
 }
 
-fn format(out: &std::path::Path) -> Result<Format> {
+/// The file of a picture.
+pub fn picture(panels: &[Panel], theme: Theme, format: Format) -> Result<Vec<u8>> {
+    let drawn = match format {
+        Format::Svg => draw::svg(panels, theme).map(String::into_bytes),
+        Format::Png => draw::png(panels, theme),
+    };
+    drawn.map_err(|e| Error::device("drawing", e))
+}
+
+/// What the file of an option is to hold.
+pub fn format(option: &str, out: &std::path::Path) -> Result<Format> {
     match out.extension().map(|e| e.to_string_lossy().to_lowercase()).as_deref() {
         Some("svg") => Ok(Format::Svg),
         Some("png") => Ok(Format::Png),
         _ => Err(Error::input(
-            format!("--out {}", out.display()),
+            format!("{option} {}", out.display()),
             "does not end in .svg or .png",
             "give the file one of these endings: it says which format is written",
         )),

@@ -50,7 +50,7 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
         }
         return crate::verdict(true);
     }
-    let gpus = open(args)?;
+    let gpus = open(args.adapter.as_deref(), args.default_limits)?;
     let mut tallies: Vec<Tally> = gpus.iter().map(|gpu| Tally::new(gpu.describe())).collect();
     let bar = Bar::new("validating");
     for (done, id) in cases.iter().enumerate() {
@@ -96,13 +96,12 @@ fn select(args: &Args) -> Result<Vec<CaseId>> {
     }
 }
 
-/// The adapters that the arguments name; those that do not open are told.
-fn open(args: &Args) -> Result<Vec<Gpu>> {
+/// The adapter of a name, the best or all; those that do not open are told.
+pub fn open(adapter: Option<&str>, default_limits: bool) -> Result<Vec<Gpu>> {
     let mut options = GpuOptions::default();
-    options.default_limits = args.default_limits;
-    let name = args.adapter.as_deref().filter(|name| *name != "all");
-    if args.adapter.as_deref() != Some("all") {
-        options.adapter = name.map(String::from);
+    options.default_limits = default_limits;
+    if adapter != Some("all") {
+        options.adapter = adapter.map(String::from);
         return Ok(vec![Gpu::open(&options)?]);
     }
     let mut gpus = Vec::new();

@@ -80,6 +80,14 @@ pub struct Mark {
     pub y: Option<f64>,
 }
 
+/// A point with a name.
+#[derive(Debug, Clone, Serialize)]
+pub struct Dot {
+    pub label: String,
+    pub x: f64,
+    pub y: f64,
+}
+
 /// Curves over one axis.
 #[derive(Debug, Clone, Serialize)]
 pub struct Curves {
@@ -88,6 +96,8 @@ pub struct Curves {
     pub y: Axis,
     pub lines: Vec<Line>,
     pub marks: Vec<Mark>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dots: Vec<Dot>,
 }
 
 /// One panel of a picture.
@@ -494,6 +504,7 @@ pub fn decay(systems: &[&System], options: &Options) -> Result<Curves> {
             Mark { label: format!("trained: {}", options.trained), x: Some(options.trained as f64), y: None },
             Mark { label: format!("extended: {extended}"), x: Some(extended), y: None },
         ],
+        dots: Vec::new(),
     })
 }
 
@@ -540,6 +551,7 @@ pub fn phase_error(systems: &[&System], options: &Options) -> Result<Curves> {
         y: Axis { label: "largest error of a pair (rad)".into(), log: true },
         lines,
         marks: vec![Mark { label: "WGSL's sin and cos: 2⁻¹¹".into(), x: None, y: Some(2f64.powi(-11)) }],
+        dots: Vec::new(),
     })
 }
 

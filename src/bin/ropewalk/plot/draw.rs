@@ -300,9 +300,11 @@ impl Pen {
     fn curves<B: DrawingBackend>(&self, area: &Area<B>, curves: &Curves) -> Result<(), String> {
         let style = self.text(16, self.colours.text, Pos::new(HPos::Left, VPos::Center));
         let width = |label: &str| area.estimate_text_size(label, &style).map(|(width, _)| width).unwrap_or_default();
-        let legend = curves.lines.iter().map(|l| width(&l.label)).max().unwrap_or_default() + self.px(60);
+        let labels = curves.lines.iter().map(|l| &l.label).chain(curves.dots.iter().map(|d| &d.label));
+        let legend = labels.map(|label| width(label)).max().unwrap_or_default() + self.px(60);
         let (plot, side) = self.frame(area, &curves.title, legend)?;
-        let points = || curves.lines.iter().flat_map(|l| l.points.iter().copied());
+        let dots = || curves.dots.iter().map(|d| (d.x, d.y));
+        let points = || curves.lines.iter().flat_map(|l| l.points.iter().copied()).chain(dots());
         let shown = |axis: &Axis, v: f64| !axis.log || v > 0.0;
         let x = limits(points().map(|p| p.0).filter(|v| shown(&curves.x, *v)));
         let y = limits(points().map(|p| p.1).filter(|v| shown(&curves.y, *v)));
@@ -361,7 +363,25 @@ impl Pen {
             }
             side.draw_text(&line.label, &style, (self.px(40) as i32, y)).map_err(words)?;
         }
+        // dots that lie on each other stay apart in the legend
+        for (i, dot) in curves.dots.iter().enumerate() {
+            let (size, style_of_dot) = self.dot(i);
+            chart.draw_series([Circle::new((dot.x, dot.y), size, style_of_dot)]).map_err(words)?;
+            let y = self.px(16 + 24 * (curves.lines.len() + i) as u32) as i32;
+            side.draw(&Circle::new((self.px(20) as i32, y), size, style_of_dot)).map_err(words)?;
+            side.draw_text(&dot.label, &style, (self.px(40) as i32, y)).map_err(words)?;
+        }
         Ok(())
+    }
+
+    /// The n-th dot's size and style: a colour each, filled, then open, then small.
+    fn dot(&self, n: usize) -> (u32, ShapeStyle) {
+        let style = self.stroke(n + 1);
+        match (n + 1) / self.colours.lines.len() % 3 {
+            0 => (self.px(6), style.filled()),
+            1 => (self.px(6), style),
+            _ => (self.px(3), style.filled()),
+        }
     }
 
     /// The n-th curve's colour.

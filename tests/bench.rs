@@ -1,0 +1,327 @@
+//! `ropewalk bench`: what it refuses, what it prints; what must be done and moved, counted by hand. No time is asserted.
+
+#[cfg(feature = "cli")]
+mod common;
+use ropewalk::{
+    Alignment, Bias, Columns, Denominator, Dtype, Embed, EmbedShape, IndexMap, Kernel, Limits, Mask, Pairing, Plan,
+    Relative, RelativeSide, Rotary, Shape, Spec, workload,
+};
+
+fn plan(kernel: Kernel, spec: &Spec, shape: &Shape) -> Plan {
+    Plan::new(kernel, spec, shape, &Limits::default()).expect("a valid spec")
+}
+
+/// The pairs that a mask leaves of one head, counted one by one.
+fn seen(mask: &Mask, q_len: i64, kv_len: i64) -> u64 {
+    let shift = if mask.alignment == Alignment::TopLeft { 0 } else { kv_len - q_len };
+    let visible = |(i, j): &(i64, i64)| {
+        let at = i + shift;
+        let right = if mask.causal { Some(0) } else { mask.window_right };
+        right.is_none_or(|r| *j <= at + r as i64)
+            && mask.window_left.is_none_or(|l| at - l as i64 <= *j)
+            && mask.chunk.is_none_or(|c| at.div_euclid(c as i64) == j / c as i64)
+    };
+    (0..q_len).flat_map(|i| (0..kv_len).map(move |j| (i, j))).filter(visible).count() as u64
+}
+
+#[test]
+fn pairs_are_those_that_masks_leave() {
+    let mut masks = vec![Mask::none(), Mask::causal()];
+    for (left, right, chunk) in
+        [(Some(3), None, None), (None, Some(2), None), (Some(1), Some(4), None), (None, None, Some(5))]
+    {
+        for causal in [false, true] {
+            let mut mask = Mask::none();
+            (mask.causal, mask.window_left, mask.window_right, mask.chunk) = (causal, left, right, chunk);
+            masks.push(mask);
+        }
+    }
+    for mut mask in masks {
+        for alignment in [Alignment::BottomRight, Alignment::TopLeft] {
+            for (q_len, kv_len) in [(1, 1), (7, 7), (3, 20), (20, 3), (1, 13)] {
+                mask.alignment = alignment;
+                let mut spec = Spec::new(6, 2, 8);
+                spec.mask = mask;
+                let plan = plan(Kernel::Attention, &spec, &Shape::new(&spec, 2, q_len, kv_len));
+                let pairs = 2 * 6 * seen(&mask, q_len as i64, kv_len as i64);
+                assert_eq!(plan.visible_pairs(), pairs, "{mask:?} {q_len} {kv_len}");
+                assert_eq!(plan.flop(), (pairs * 2 * (8 + 8)) as f64);
+            }
+        }
+    }
+}
+
+#[test]
+fn packed_sequences_are_taken_as_equally_long() {
+    let mut spec = Spec::new(4, 4, 16);
+    (spec.packed, spec.mask) = (true, Mask::causal());
+    let plan = plan(Kernel::Attention, &spec, &Shape::packed(&spec, 3, 10, 10));
+    // 4, 3 and 3 tokens
+    assert_eq!(plan.visible_pairs(), 4 * (10 + 6 + 6));
+}
+
+#[test]
+fn operations_of_other_kernels() {
+    let mut spec = Spec::new(4, 2, 32);
+    (spec.v_head_dim, spec.rotary) = (16, Some(Rotary::new(Pairing::Half, 24, 10_000.0)));
+    let shape = Shape::new(&spec, 3, 5, 7);
+    assert_eq!(plan(Kernel::Scores, &spec, &shape).flop(), (3 * 4 * 5 * 7 * 2 * 32) as f64);
+    for in_place in [false, true] {
+        // 12 pairs a row, 6 operations each
+        assert_eq!(plan(Kernel::RotateQ { in_place }, &spec, &shape).flop(), (3 * 5 * 4 * 12 * 6) as f64);
+        assert_eq!(plan(Kernel::RotateK { in_place }, &spec, &shape).flop(), (3 * 7 * 2 * 12 * 6) as f64);
+    }
+    let embed = Embed::sinusoidal(64, Columns::Halves, Denominator::Half);
+    let plan = Plan::embed(&embed, &EmbedShape::new(&embed, 2, 9), false, &Limits::default()).expect("a valid embed");
+    assert_eq!(plan.flop(), (2 * 9 * 64 * 2) as f64);
+}
+
+#[test]
+fn relative_products_are_made_as_rarely_as_they_can_be() {
+    let flop = |side: RelativeSide, rows: i32, per_head: bool, q_len: u32, kv_len: u32| {
+        let mut spec = Spec::new(6, 2, 8);
+        spec.v_head_dim = 4;
+        let index = IndexMap::distance(0, rows - 1);
+        let mut relative = Relative::new(side, index);
+        relative.per_head = per_head;
+        let without = plan(Kernel::Attention, &spec, &Shape::new(&spec, 1, q_len, kv_len)).flop();
+        spec.relative = vec![relative];
+        plan(Kernel::Attention, &spec, &Shape::new(&spec, 1, q_len, kv_len)).flop() - without
+    };
+    // of 5 queries, 6 heads: with 3 rows each, or with the 9 keys that they see where there are 100
+    assert_eq!(flop(RelativeSide::Key, 3, false, 5, 9), (6 * 5 * 3 * 2 * 8) as f64);
+    assert_eq!(flop(RelativeSide::Key, 100, true, 5, 9), (6 * 5 * 9 * 2 * 8) as f64);
+    // of 9 keys: once for the 2 kv heads, or for each of 6 heads
+    assert_eq!(flop(RelativeSide::Query, 3, false, 5, 9), (2 * 9 * 3 * 2 * 8) as f64);
+    assert_eq!(flop(RelativeSide::Query, 3, true, 5, 9), (6 * 9 * 3 * 2 * 8) as f64);
+    assert_eq!(flop(RelativeSide::Value, 3, false, 5, 9), (6 * 5 * 3 * 2 * 4) as f64);
+}
+
+#[test]
+fn bytes_are_inputs_read_once_and_results_written_once() {
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+        let mut spec = Spec::new(8, 2, 64);
+        (spec.dtype, spec.v_head_dim, spec.mask) = (dtype, 32, Mask::causal());
+        spec.rotary = Some(Rotary::new(Pairing::Half, 64, 10_000.0));
+        let element = dtype.size() as u64;
+        let mut shape = Shape::new(&spec, 2, 3, 50);
+        let step = |plan: &Plan| 4 * plan.step_layout().words as u64;
+        let attention = plan(Kernel::Attention, &spec, &shape);
+        let rows = 2 * 3 * 8;
+        let tensors = rows * 64 + 2 * 50 * 2 * (64 + 32) + rows * 32;
+        assert_eq!(attention.bytes(), tensors * element + 4 * rows + step(&attention));
+        // gaps between the tokens of a cache are nobody's to read
+        shape.k.token *= 3;
+        shape.k.batch *= 3;
+        assert_eq!(plan(Kernel::Attention, &spec, &shape).bytes(), attention.bytes());
+        let scores = plan(Kernel::Scores, &spec, &shape);
+        assert_eq!(scores.bytes(), (rows * 64 + 2 * 50 * 2 * 64) * element + 4 * rows * 50 + step(&scores));
+        let shape = Shape::new(&spec, 2, 3, 50);
+        for in_place in [false, true] {
+            let q = plan(Kernel::RotateQ { in_place }, &spec, &shape);
+            assert_eq!(q.bytes(), 2 * rows * 64 * element + step(&q));
+            let k = plan(Kernel::RotateK { in_place }, &spec, &shape);
+            assert_eq!(k.bytes(), 2 * (2 * 50 * 2) * 64 * element + step(&k));
+        }
+    }
+    let mut spec = Spec::new(8, 8, 64);
+    let without = plan(Kernel::Attention, &spec, &Shape::new(&spec, 1, 4, 4)).bytes();
+    spec.bias = vec![Bias::Table { min: -2, max: 2 }];
+    assert_eq!(plan(Kernel::Attention, &spec, &Shape::new(&spec, 1, 4, 4)).bytes() - without, 4 * 5 * 8);
+}
+
+#[test]
+fn peak_memory_is_what_the_plan_binds() {
+    let spec = Spec::new(8, 2, 64);
+    let plan = plan(Kernel::Attention, &spec, &Shape::new(&spec, 1, 10, 20));
+    let tensors = 4 * 64 * (10 * 8 + 2 * 20 * 2 + 10 * 8);
+    let rest = plan.peak_bytes() - tensors;
+    // lse, step and uniforms
+    assert!(plan.peak_bytes() > tensors && (4 * 80..20_000).contains(&rest), "{rest}");
+    assert_eq!(plan.peak_bytes(), plan.bindings().iter().map(|b| b.size).sum::<u64>());
+}
+
+#[test]
+fn workloads_are_what_their_names_say() {
+    let flop = |name: &str| {
+        let plans = workload::named(name).and_then(|w| w.plans(&Limits::default())).expect("a workload");
+        plans.iter().map(|p| p.flop()).sum::<f64>()
+    };
+    let causal = |n: f64| n * (n + 1.0) / 2.0;
+    assert_eq!(flop("p1"), 8.0 * causal(1024.0) * 256.0);
+    assert_eq!(flop("b1"), flop("p1"));
+    // 64 rows for each query and each key, of each head
+    assert_eq!(flop("b2") - flop("p1"), 2.0 * 8.0 * 1024.0 * 64.0 * 2.0 * 64.0);
+    assert_eq!(flop("p2"), 32.0 * causal(2048.0) * 512.0);
+    assert_eq!(flop("p3-f16"), 32.0 * causal(8192.0) * 512.0);
+    assert_eq!(flop("d2"), 32.0 * 4096.0 * 512.0);
+    assert_eq!(flop("r1-bf16"), 4096.0 * 40.0 * 64.0 * 6.0);
+    let all = workload::all();
+    assert_eq!(all.len(), 3 * workload::NAMES.len());
+    for workload in &all {
+        let again = workload::named(&workload.name).expect("its own name");
+        assert_eq!((&again.name, &again.spec), (&workload.name, &workload.spec));
+        assert!(workload.name.ends_with(workload.spec.dtype.name()) || workload.spec.dtype == Dtype::F32);
+    }
+    for name in ["", "p4", "p1-f64", "p1-f32", "p1-", "-f16", "P1"] {
+        let error = workload::named(name).expect_err(name).to_string();
+        assert!(error.contains("name one of p1, p2"), "{error}");
+    }
+}
+
+#[test]
+fn inputs_depend_on_the_seed_alone() {
+    let mut workload = workload::named("b2-f16").expect("a workload");
+    (workload.q_len, workload.kv_len) = (40, 60);
+    let [one, again, other] = [1, 1, 2].map(|seed| workload.inputs(seed).expect("inputs"));
+    assert_eq!(one, again);
+    assert_ne!(one.q, other.q);
+    assert_ne!(one.k.data().to_f32()[..8], one.v.data().to_f32()[..8]);
+    assert_eq!(one.parameters.len(), 2);
+    let q = one.q.data().to_f32();
+    let (mean, square) =
+        (q.iter().sum::<f32>() / q.len() as f32, q.iter().map(|x| x * x).sum::<f32>() / q.len() as f32);
+    assert!(mean.abs() < 0.05 && (square - 1.0).abs() < 0.05, "{mean} {square}");
+}
+
+#[cfg(feature = "cli")]
+mod program {
+    use crate::common;
+    use serde_json::Value;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    fn folder(name: &str) -> PathBuf {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench").join(name);
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).expect("target can be written");
+        path
+    }
+
+    /// Exit code, stdout, stderr.
+    fn bench(args: &[&str], env: &[(&str, &str)]) -> (i32, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ropewalk"));
+        let output = command.arg("bench").args(args).envs(env.iter().copied()).output().expect("the program starts");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the program prints UTF-8");
+        let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+        assert!(!stderr.contains("panicked"), "{args:?} panicked: {stderr}");
+        (output.status.code().expect("the program exits by itself"), stdout, stderr)
+    }
+
+    #[test]
+    fn bad_arguments_are_named_before_anything_is_measured() {
+        let folder = folder("arguments");
+        let file = |name: &str, text: &str| {
+            let path = folder.join(name);
+            fs::write(&path, text).expect("target can be written");
+            path.to_str().expect("UTF-8").to_string()
+        };
+        let broken = file("broken.json", "{\"workload\": \"p1\"}\n");
+        let words = file("words.json", "\nno json\n");
+        let empty = file("empty.json", "\n");
+        for (args, message) in [
+            (&["p9"][..], "there is no \"p9\"; name one of p1, p2"),
+            (&["p1", "d2-f64"], "there is no \"d2-f64\""),
+            (&["p1", "--runs", "0"], "invalid value '0'"),
+            (&["p1", "--seconds", "0"], "a number of seconds from 0.001"),
+            (&["p1", "--seconds", "nan"], "a number of seconds from 0.001"),
+            (&["p1", "--sets", "65"], "invalid value '65'"),
+            (&["p1", "--plot", "picture.pdf"], "--plot picture.pdf: does not end in .svg or .png"),
+            (&["p1", "--theme", "dark"], "--plot"),
+            (&["p1", "--compare", "/no/such/file"], "cannot be read"),
+            (&["p1", "--compare", &broken], "line 1: cannot be read: missing field `adapter`"),
+            (&["p1", "--compare", &words], "line 2: cannot be read"),
+            (&["p1", "--compare", &empty], "holds no result"),
+        ] {
+            let (code, stdout, stderr) = bench(args, &[]);
+            assert_eq!((code, stdout.as_str()), (2, ""), "{args:?}: {stderr}");
+            assert!(stderr.contains(message), "{args:?}: {stderr}");
+        }
+        // no backend of this name exists outside browsers
+        for args in [&["p1"][..], &["p1", "--adapter", "all"]] {
+            let (code, stdout, stderr) = bench(args, &[("WGPU_BACKEND", "webgpu")]);
+            assert_eq!((code, stdout.as_str()), (3, ""), "{args:?}: {stderr}");
+        }
+    }
+
+    /// One decode step, three times: lines, ratios, picture.
+    #[test]
+    fn a_workload_is_checked_timed_compared_and_drawn() {
+        if common::gpus().is_empty() {
+            return;
+        }
+        let folder = folder("lines");
+        let short = ["d2-f16", "--seconds", "0.001", "--runs", "1", "--sets", "2"];
+        let with = |more: &[&str]| {
+            let args: Vec<&str> = short.iter().chain(more).copied().collect();
+            let (code, stdout, stderr) = bench(&args, &[]);
+            assert_eq!(code, 0, "{args:?}: {stdout}{stderr}");
+            (stdout, stderr)
+        };
+        let (stdout, _) = with(&["--json"]);
+        let line: Value = serde_json::from_str(&stdout).expect("one object on one line");
+        assert_eq!(stdout.lines().count(), 1, "{stdout}");
+        for field in ["workload", "adapter", "driver", "kernel", "check", "clock", "version", "date", "bound"] {
+            assert!(line[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {stdout}");
+        }
+        for field in [
+            "median_ms",
+            "min_ms",
+            "gflops",
+            "gbps",
+            "ceiling_percent",
+            "peak_bytes",
+            "compile_ms",
+            "runs",
+            "sets",
+            "dispatches",
+            "flop",
+            "bytes",
+        ] {
+            assert!(line[field].as_f64().is_some_and(|x| x > 0.0), "{field}: {stdout}");
+        }
+        for field in ["copy_gbps", "transfer_gbps", "fma_gflops"] {
+            assert!(line["ceilings"][field].as_f64().is_some_and(|x| x > 0.0), "{field}: {stdout}");
+        }
+        assert!(line["wall"]["median_ms"].as_f64().is_some_and(|x| x > 0.0) && line["spread_percent"].is_number());
+        assert_eq!((line["workload"].as_str(), line["checked"].as_bool()), (Some("d2-f16"), Some(true)));
+        assert!(line["check"].as_str().is_some_and(|text| text.starts_with("right: 32 of 32 rows")), "{stdout}");
+        assert_eq!(line["flop"].as_f64(), Some(32.0 * 4096.0 * 512.0));
+        assert!(line["min_ms"].as_f64() <= line["median_ms"].as_f64());
+        let gflops = 1e-6 * line["flop"].as_f64().unwrap() / line["median_ms"].as_f64().unwrap();
+        assert!((line["gflops"].as_f64().unwrap() / gflops - 1.0).abs() < 1e-9);
+
+        // a file of this line with twice and half its times, and of another workload
+        let mut then = line.clone();
+        then["median_ms"] = (2.0 * line["median_ms"].as_f64().unwrap()).into();
+        then["min_ms"] = (0.5 * line["min_ms"].as_f64().unwrap()).into();
+        let mut other = then.clone();
+        other["workload"] = "p3-bf16".into();
+        let file = folder.join("then.json");
+        fs::write(&file, format!("{then}\n{other}\n")).expect("target can be written");
+        let picture = folder.join("roofline.svg");
+        let paths = [&file, &picture].map(|path| path.to_str().expect("UTF-8"));
+        let (stdout, stderr) = with(&["--json", "--unchecked", "--compare", paths[0], "--plot", paths[1]]);
+        let now: Value = serde_json::from_str(&stdout).expect("one object on one line");
+        assert_eq!((now["checked"].as_bool(), now["check"].as_str()), (Some(false), Some("not checked")));
+        let ratio = then["median_ms"].as_f64().unwrap() / now["median_ms"].as_f64().unwrap();
+        assert!((now["compare"]["median"].as_f64().unwrap() / ratio - 1.0).abs() < 1e-9, "{stdout}");
+        assert_eq!(now["compare"]["before_min_ms"], then["min_ms"]);
+        assert!(stderr.contains("p3-bf16 on ") && stderr.contains("only in the earlier run"), "{stderr}");
+
+        let svg = fs::read_to_string(&picture).expect("a picture");
+        let document = roxmltree::Document::parse(&svg).expect("well-formed");
+        let texts = document.descendants().filter(|n| n.tag_name().name() == "text").filter_map(|n| n.text());
+        let texts: Vec<&str> = texts.map(str::trim).collect();
+        assert!(texts.iter().any(|t| t.starts_with("d2-f16 ")) && texts.contains(&"GFLOP/s"), "{texts:?}");
+        assert!(texts.iter().any(|t| t.starts_with("Roofline of ")) && !svg.contains("NaN"), "{texts:?}");
+
+        let (stdout, _) = with(&["--unchecked", "--compare", paths[0]]);
+        for text in
+            ["NOT CHECKED", "before / now", "ceilings, measured now: ", "d2-f16  decode", "GFLOP/s: what must be computed"]
+        {
+            assert!(stdout.contains(text), "{text}: {stdout}");
+        }
+    }
+}
