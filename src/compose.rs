@@ -29,7 +29,7 @@ const FILES: &[(&str, &str)] = shaders! {
     "kernel/lanes.wgsl" "kernel/linear.wgsl" "kernel/prepare.wgsl" "kernel/rotate.wgsl" "kernel/rotate_heads.wgsl"
     "kernel/scores.wgsl"
     "keys/rotated.wgsl" "keys/unrotated.wgsl"
-    "lane_keys/direct.wgsl" "lane_keys/prepared.wgsl"
+    "lane_keys/direct.wgsl" "lane_keys/prepared.wgsl" "lane_keys/quads.wgsl"
     "length/packed.wgsl" "length/per_sequence.wgsl" "length/shared.wgsl"
     "loops/constant.wgsl" "loops/features_constant.wgsl" "loops/features_rolled.wgsl" "loops/rolled.wgsl"
     "magnitude/none.wgsl" "magnitude/xpos.wgsl"

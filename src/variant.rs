@@ -96,7 +96,14 @@ impl<'a> Files<'a> {
             self.add(file, &[]);
         }
         self.of_scores(aligned);
-        self.add(if lanes::prepares_keys(self.spec) { "lane_keys/prepared.wgsl" } else { "lane_keys/direct.wgsl" }, &[]);
+        match (lanes::prepares_keys(self.spec), decode::key_quads(self.spec, aligned)) {
+            (false, _) => self.add("lane_keys/direct.wgsl", &[]),
+            (true, None) => self.add("lane_keys/prepared.wgsl", &[]),
+            (true, Some(_)) => {
+                self.add("lane_keys/quads.wgsl", &[]);
+                self.quads();
+            }
+        }
         self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
         self.sink();
         self.out(aligned);

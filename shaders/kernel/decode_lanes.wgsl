@@ -4,14 +4,15 @@
 //   S = Q K^T: a lane owns 4 of 32 keys       O += P V: a lane owns 4 of 32 columns
 //
 // Such a device pays for every load of a lane by itself, and little for taking a neighbour's register. So each element of k and v is
-// loaded by one lane, once for the four rows of a quad; q and P go round by broadcasts.
+// loaded by one lane, once for the four rows of a quad; q and P go round by broadcasts. No barriers: Mesa 22 and 25 keep no register
+// across them.
 //
 // grid       splits of SPLIT_KEYS keys  x  kv heads  x  batch, offset by `chunk`
-// workgroup  LANES = 8 lanes, one subgroup
+// workgroup  LANES = 8 lanes, one subgroup; quads of rows one after the other, the keys of a split being near by then
 // before     prepare_q, prepare_k: see prepare.wgsl            after     combine: see combine.wgsl
-// shared     o, l, m of ROW_QUADS quads of rows; the weights of a tile
+// shared     o, 64 bytes a lane and 4 columns, read and written by the lane that owns it; scores while terms are added
 //
-//   for each tile of 32 keys of the split that some row can see, for each quad of rows
+//   for each tile of 32 keys of the split that some row can see
 //       S <- sum over c of q(4 rows x 4 elements) k(4 elements x 4 keys of the lane)      HEAD_CHUNKS + 3 additions deep
 //       S <- terms(S); unseen scores are marked                                            (1) by index
 //       m' <- max(m, S) over lanes;  P <- exp(S - m');  l <- l exp(m - m') + sum P         (2) one rescale a tile; l by lane
@@ -20,11 +21,8 @@
 
 const LANES: u32 = 8u;
 const V_GROUPS: u32 = (V_CHUNKS + LANES - 1u) / LANES;
-var<workgroup> o_tile: array<vec4<f32>, ROW_QUADS * V_GROUPS * 4u * LANES>;
-var<workgroup> m_tile: array<vec4<f32>, ROW_QUADS * LANES>;
-var<workgroup> l_tile: array<vec4<f32>, ROW_QUADS * LANES>;
-var<workgroup> nan_tile: array<vec4<u32>, ROW_QUADS * LANES>;
-var<workgroup> p_tile: array<vec4<f32>, TILE_K>;
+var<workgroup> o_tile: array<vec4<f32>, V_GROUPS * 4u * LANES>;
+var<workgroup> s_tile: array<vec4<f32>, TILE_K>;
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
@@ -41,79 +39,68 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
     let groups = (v_chunks() + LANES - 1u) / LANES;
     let halves = min(2u, 2u * v_chunks());                                 // 2, but no constant: the loop stays one
 
-    for (var n = lane; n < quads * LANES; n += LANES) {
-        m_tile[n] = vec4<f32>(SCORE_FLOOR);
-        l_tile[n] = vec4<f32>(0.0);
-        nan_tile[n] = vec4<u32>(0u);
-    }
-    for (var n = lane; n < quads * V_GROUPS * 4u * LANES; n += LANES) { o_tile[n] = vec4<f32>(0.0); }
-
-    for (var first = keys.x / TILE_K * TILE_K; first < keys.y; first += TILE_K) {
-        let end = min(first + TILE_K, keys.y);
-        let mixed = first < clear.x || first + TILE_K > clear.y || first < keys.x || first + TILE_K > keys.y;
-        let k0 = lane_k_row(batch, kv_head, min(first + lane, end - 1u));
-        let k1 = lane_k_row(batch, kv_head, min(first + LANES + lane, end - 1u));
-        let k2 = lane_k_row(batch, kv_head, min(first + 2u * LANES + lane, end - 1u));
-        let k3 = lane_k_row(batch, kv_head, min(first + 3u * LANES + lane, end - 1u));
-        let v_start = v_row(batch, first, kv_head);
-        for (var quad = 0u; quad < quads; quad++) {
-            let own = quad * LANES + lane;
+    for (var quad = 0u; quad < quads; quad++) {
+        for (var n = lane; n < groups * 4u * LANES; n += LANES) { o_tile[n] = vec4<f32>(0.0); }
+        var m = vec4<f32>(SCORE_FLOOR);
+        var l = vec4<f32>(0.0);
+        var nan = vec4<u32>(0u);
+        for (var first = keys.x / TILE_K * TILE_K; first < keys.y; first += TILE_K) {
+            let end = min(first + TILE_K, keys.y);
+            let mixed = first < clear.x || first + TILE_K > clear.y || first < keys.x || first + TILE_K > keys.y;
+            let k0 = lane_k_row(batch, kv_head, min(first + lane, end - 1u));
+            let k1 = lane_k_row(batch, kv_head, min(first + LANES + lane, end - 1u));
+            let k2 = lane_k_row(batch, kv_head, min(first + 2u * LANES + lane, end - 1u));
+            let k3 = lane_k_row(batch, kv_head, min(first + 3u * LANES + lane, end - 1u));
+            let v_start = v_row(batch, first, kv_head);
             // S
             var s = mat4x4<f32>();
-            for (var c = 0u; c < head_padded(); c += 4u) {
-                let q = padded_q(q_start + 4u * quad, c + (lane & 3u));
+            for (var c = 0u; c < head_padded(); c += 2u) {
+                let q = padded_q(q_start + 4u * quad, c + (lane & 1u));
                 s += of_lane_0(q) * mat4x4<f32>(padded_k(k0, c), padded_k(k1, c), padded_k(k2, c), padded_k(k3, c));
                 s += of_lane_1(q) * mat4x4<f32>(padded_k(k0, c + 1u), padded_k(k1, c + 1u), padded_k(k2, c + 1u), padded_k(k3, c + 1u));
-                s += of_lane_2(q) * mat4x4<f32>(padded_k(k0, c + 2u), padded_k(k1, c + 2u), padded_k(k2, c + 2u), padded_k(k3, c + 2u));
-                s += of_lane_3(q) * mat4x4<f32>(padded_k(k0, c + 3u), padded_k(k1, c + 3u), padded_k(k2, c + 3u), padded_k(k3, c + 3u));
             }
-            if (PLAIN == 0u || mixed) { finish_keys(&s, batch, kv_head, 4u * quad, rows, first + lane, keys); }
-            nan_tile[own] |= (nan_bits(s[0]) | nan_bits(s[1])) | (nan_bits(s[2]) | nan_bits(s[3]));
+            if (PLAIN == 0u || mixed) {
+                // through memory: registers have no index
+                s_tile[lane] = s[0];
+                s_tile[LANES + lane] = s[1];
+                s_tile[2u * LANES + lane] = s[2];
+                s_tile[3u * LANES + lane] = s[3];
+                for (var at = lane; at < TILE_K; at += LANES) {
+                    let t = s_tile[at];
+                    let inside = first + at >= keys.x && first + at < end;
+                    s_tile[at] = vec4<f32>(UNSEEN);
+                    if (inside) { s_tile[at] = finish4(t, batch, kv_head, 4u * quad, rows, first + at); }
+                }
+                s = mat4x4<f32>(s_tile[lane], s_tile[LANES + lane], s_tile[2u * LANES + lane], s_tile[3u * LANES + lane]);
+            }
+            nan |= (nan_bits(s[0]) | nan_bits(s[1])) | (nan_bits(s[2]) | nan_bits(s[3]));
             s = mat4x4<f32>(floored(s[0]), floored(s[1]), floored(s[2]), floored(s[3]));
 
             // m, P, l
-            let before = m_tile[own];
-            let top = max(before, subgroupMax(max(max(s[0], s[1]), max(s[2], s[3]))));
-            let shrink = exp_of4(before - top);
+            let top = max(m, subgroupMax(max(max(s[0], s[1]), max(s[2], s[3]))));
+            let shrink = exp_of4(m - top);
             var p = mat4x4<f32>(exp_of4(s[0] - top), exp_of4(s[1] - top), exp_of4(s[2] - top), exp_of4(s[3] - top));
             if (mixed) { p = mat4x4<f32>(marked(p[0], s[0]), marked(p[1], s[1]), marked(p[2], s[2]), marked(p[3], s[3])); }
-            m_tile[own] = top;
-            l_tile[own] = l_tile[own] * shrink + ((weight(p[0]) + weight(p[1])) + (weight(p[2]) + weight(p[3])));
+            m = top;
+            l = l * shrink + ((weight(p[0]) + weight(p[1])) + (weight(p[2]) + weight(p[3])));
 
             // O
-            let o_start = quad * (V_GROUPS * 4u * LANES) + lane;
-            if (mixed) {
-                p_tile[lane] = p[0];
-                p_tile[LANES + lane] = p[1];
-                p_tile[2u * LANES + lane] = p[2];
-                p_tile[3u * LANES + lane] = p[3];
-                workgroupBarrier();
-                for (var g = 0u; g < groups; g++) {
-                    let at = o_start + g * (4u * LANES);
-                    let c = min(g * LANES + lane, V_CHUNKS - 1u);
-                    var o = mat4x4<f32>(o_tile[at] * shrink.x, o_tile[at + LANES] * shrink.y, o_tile[at + 2u * LANES] * shrink.z, o_tile[at + 3u * LANES] * shrink.w);
-                    for (var j = max(first, keys.x); j < end; j++) {
-                        let y = v4(v_row(batch, j, kv_head), c);
-                        let w = p_tile[j - first];
-                        o[0] = select(o[0], o[0] + w.x * y, w.x >= 0.0);
-                        o[1] = select(o[1], o[1] + w.y * y, w.y >= 0.0);
-                        o[2] = select(o[2], o[2] + w.z * y, w.z >= 0.0);
-                        o[3] = select(o[3], o[3] + w.w * y, w.w >= 0.0);
+            // of the lane's keys as columns, the rows; and those of the lane 4 further
+            let near = transpose(p);
+            let far = mat4x4<f32>(subgroupShuffleXor(near[0], 4u), subgroupShuffleXor(near[1], 4u), subgroupShuffleXor(near[2], 4u), subgroupShuffleXor(near[3], 4u));
+            for (var g = 0u; g < groups; g++) {
+                let at = g * (4u * LANES) + lane;
+                let c = min(g * LANES + lane, V_CHUNKS - 1u);
+                var o = mat4x4<f32>(o_tile[at] * shrink.x, o_tile[at + LANES] * shrink.y, o_tile[at + 2u * LANES] * shrink.z, o_tile[at + 3u * LANES] * shrink.w);
+                if (mixed) {
+                    for (var i = 0u; i < min(LANES, end - first); i++) {
+                        let j = first + i;
+                        o = add_seen(o, subgroupShuffle(p[0], i), v4(v_row(batch, j, kv_head), c));
+                        o = add_seen(o, subgroupShuffle(p[1], i), v4(v_row(batch, min(j + LANES, end - 1u), kv_head), c));
+                        o = add_seen(o, subgroupShuffle(p[2], i), v4(v_row(batch, min(j + 2u * LANES, end - 1u), kv_head), c));
+                        o = add_seen(o, subgroupShuffle(p[3], i), v4(v_row(batch, min(j + 3u * LANES, end - 1u), kv_head), c));
                     }
-                    o_tile[at] = o[0];
-                    o_tile[at + LANES] = o[1];
-                    o_tile[at + 2u * LANES] = o[2];
-                    o_tile[at + 3u * LANES] = o[3];
-                }
-                workgroupBarrier();
-            } else {
-                // of the lane's keys as columns, the rows; and those of the lane 4 further
-                let near = transpose(p);
-                let far = mat4x4<f32>(subgroupShuffleXor(near[0], 4u), subgroupShuffleXor(near[1], 4u), subgroupShuffleXor(near[2], 4u), subgroupShuffleXor(near[3], 4u));
-                for (var g = 0u; g < groups; g++) {
-                    let at = o_start + g * (4u * LANES);
-                    let c = min(g * LANES + lane, V_CHUNKS - 1u);
-                    var o = mat4x4<f32>(o_tile[at] * shrink.x, o_tile[at + LANES] * shrink.y, o_tile[at + 2u * LANES] * shrink.z, o_tile[at + 3u * LANES] * shrink.w);
+                } else {
                     for (var half = 0u; half < halves; half++) {
                         let w = mat4x4<f32>(select(near[0], far[0], half == 1u), select(near[1], far[1], half == 1u), select(near[2], far[2], half == 1u), select(near[3], far[3], half == 1u));
                         let y = v_start + 4u * half * params.v_token;
@@ -122,37 +109,36 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
                         o += four_values(y + 2u * params.v_token, c) * of_lane_2(w);
                         o += four_values(y + 3u * params.v_token, c) * of_lane_3(w);
                     }
-                    o_tile[at] = o[0];
-                    o_tile[at + LANES] = o[1];
-                    o_tile[at + 2u * LANES] = o[2];
-                    o_tile[at + 3u * LANES] = o[3];
                 }
+                o_tile[at] = o[0];
+                o_tile[at + LANES] = o[1];
+                o_tile[at + 2u * LANES] = o[2];
+                o_tile[at + 3u * LANES] = o[3];
             }
         }
-    }
-
-    for (var quad = 0u; quad < quads; quad++) {
-        let own = quad * LANES + lane;
-        var l = l_tile[own];
         l += subgroupShuffleXor(l, 4u);
         l += subgroupShuffleXor(l, 2u);
         l += subgroupShuffleXor(l, 1u);
-        var nan = nan_tile[own];
         nan |= subgroupShuffleXor(nan, 4u);
         nan |= subgroupShuffleXor(nan, 2u);
         nan |= subgroupShuffleXor(nan, 1u);
-        let m = m_tile[own];
         for (var r = 0u; r < min(4u, rows - 4u * quad); r++) {
             let part = part_at(batch, kv_head, split, 4u * quad + r);
             for (var g = 0u; g < groups; g++) {
                 let c = g * LANES + lane;
-                if (c < V_CHUNKS) { put_part(part, c, o_tile[quad * (V_GROUPS * 4u * LANES) + (4u * g + r) * LANES + lane]); }
+                if (c < V_CHUNKS) { put_part(part, c, o_tile[(4u * g + r) * LANES + lane]); }
             }
             if (lane == 0u) { end_part(part, m[r], l[r], nan[r] != 0u); }
         }
     }
 }
 
+// The rows that see a key take its value.
+fn add_seen(o: mat4x4<f32>, p: vec4<f32>, y: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        select(o[0], o[0] + p.x * y, p.x >= 0.0), select(o[1], o[1] + p.y * y, p.y >= 0.0),
+        select(o[2], o[2] + p.z * y, p.z >= 0.0), select(o[3], o[3] + p.w * y, p.w >= 0.0));
+}
 // Elements 4c..4c+3 (columns) of four rows of queries, 0 past the rows' end.
 fn padded_q(start: u32, c: u32) -> mat4x4<f32> {
     let at = start + 4u * min(c, HEAD_CHUNKS - 1u) * TILE_Q;
@@ -180,14 +166,4 @@ fn of_lane_2(x: mat4x4<f32>) -> mat4x4<f32> {
 }
 fn of_lane_3(x: mat4x4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(subgroupBroadcast(x[0], 3u), subgroupBroadcast(x[1], 3u), subgroupBroadcast(x[2], 3u), subgroupBroadcast(x[3], 3u));
-}
-
-// Four keys from j on, LANES apart, of the rows from `first_row` on.
-fn finish_keys(s: ptr<function, mat4x4<f32>>, batch: u32, kv_head: u32, first_row: u32, rows: u32, first: u32, keys: vec2<u32>) {
-    var finished = mat4x4<f32>(vec4<f32>(UNSEEN), vec4<f32>(UNSEEN), vec4<f32>(UNSEEN), vec4<f32>(UNSEEN));
-    for (var n = 0u; n < 4u && first + n * LANES < keys.y; n++) {
-        let j = first + n * LANES;
-        if (j >= keys.x) { finished[n] = finish4((*s)[n], batch, kv_head, first_row, rows, j); }
-    }
-    *s = finished;
 }

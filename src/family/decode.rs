@@ -6,7 +6,7 @@ use super::rows::flop_per_score;
 use super::{Call, LaidOut};
 use crate::plan::{ChunkDispatch, MAX_DISPATCHES};
 use crate::tuning::{Family, Tuning};
-use crate::{Error, Kernel, Limits, Result, Shape, Spec};
+use crate::{Error, Kernel, Limits, Pairing, Result, Shape, Spec};
 
 /// The most rows (query heads times tokens) of a kv head.
 pub(crate) const MAX_ROWS: u32 = 16;
@@ -42,6 +42,16 @@ fn plain(spec: &Spec) -> bool {
     terms == 0 && spec.logits_soft_cap.is_none()
 }
 
+/// Groups of four pairs of a key, and the vec4 outside the rotary window, where cos and sin can be made once for the heads of a key:
+/// no norm, and pairs that stand in whole vec4.
+pub(crate) fn key_quads(spec: &Spec, aligned: bool) -> Option<[u32; 2]> {
+    let rotary = spec.rotary.as_ref().filter(|r| !r.keys_rotated && r.offset.is_multiple_of(4))?;
+    let unit = if rotary.pairing == Pairing::HalfOfHalves { 16 } else { 8 };
+    let suits = aligned && spec.norm.is_none() && rotary.rotary_dim.is_multiple_of(unit);
+    let outside = spec.head_dim.saturating_sub(rotary.rotary_dim) / 4;
+    suits.then_some([rotary.rotary_dim / 8, outside])
+}
+
 /// Sizes of the kernel.
 struct Form {
     quads: u32,
@@ -64,7 +74,7 @@ impl Form {
         // lanes prepare rows and keys eight at a time
         let tile_q = (4 * quads).max(8);
         if by_lanes(limits) {
-            let shared = 16 * (quads * (v_chunks.div_ceil(8) * 32 + 24) + TILE_K);
+            let shared = 16 * (v_chunks.div_ceil(8) * 32 + TILE_K);
             return Form { quads, tile_q, tile_k: TILE_K, lanes: 8, parts: 1, columns: 8, shared };
         }
         let lanes = if limits.cpu { 64 } else { 128 };
@@ -96,7 +106,7 @@ fn rounds_of_tile(call: &Call, form: &Form) -> u64 {
     let quads = form.quads as u64;
     let per_score = 2 + call.user.rounds as u64;
     match by_lanes(call.limits) {
-        true => 1 + quads * (q / 4 + 1 + 4 + 16 * per_score + (v / 8 + 1) * (1 + TILE_K as u64)),
+        true => quads * (q / 2 + 9 + 16 * per_score + (v / 8 + 1) * 10),
         false => {
             let (tile, lanes) = (form.tile_k as u64, form.lanes as u64);
             let steps = tile * form.parts as u64 / lanes + 1;
@@ -203,6 +213,9 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     ];
     if !by_lanes(limits) {
         constants.extend([("LANES", form.lanes), ("PARTS", form.parts), ("COLUMNS", form.columns)]);
+    }
+    if let Some([quads, outside]) = key_quads(spec, call.aligned) {
+        constants.extend([("QUADS", quads), ("UNITS", quads + outside)]);
     }
     let keys_first = if prepares_keys(spec) { ".keys-first" } else { "" };
     Ok(LaidOut {
