@@ -39,6 +39,8 @@ pub(crate) struct LaidOut {
     pub(crate) constants: Vec<(&'static str, u32)>,
     /// Words of `work` for each kind of scratch.
     pub(crate) scratch: [u64; SCRATCH],
+    /// Parts that the keys of a row are split into, and keys of one.
+    pub(crate) splits: [u32; 2],
     /// Whether the keys of a row are cut over dispatches, its state carried in `work`.
     pub(crate) carry: bool,
     /// Products of A and B that are made beforehand.

@@ -94,7 +94,7 @@ fn groups_and_queries_up_to_the_most_rows() {
 
 #[test]
 fn every_kind_of_head_rotation_and_storage() {
-    for (dim, v_dim) in [(1, 3), (33, 7), (36, 80), (64, 130), (128, 128), (256, 256)] {
+    for (dim, v_dim) in [(1, 3), (33, 7), (36, 80), (256, 256)] {
         let mut spec = spec(4, 2, dim);
         spec.v_head_dim = v_dim;
         check(&spec, &inputs(&spec, 1, 2, 100, dim as u64), false);
@@ -248,13 +248,12 @@ fn short_steps_of_a_long_plan_and_rows_without_keys() {
     spec.sink = Some(Sink::Zero);
     for lens in [[1, 0], [31, 33], [128, 129], [600, 2]] {
         let mut inputs = inputs(&spec, 2, 1, 600, 4);
-        // of a query that stands before its first key no row sees anything
-        (inputs.kv_len, inputs.kv_lens) = (Some(600), Some(lens.to_vec()));
+        inputs.kv_lens = Some(lens.to_vec());
         check(&spec, &inputs, true);
     }
     spec.sink = None;
     let mut inputs = inputs(&spec, 2, 1, 600, 4);
-    (inputs.kv_len, inputs.kv_lens) = (Some(600), Some(vec![0, 40]));
+    inputs.kv_lens = Some(vec![0, 40]);
     for gpu in adapters() {
         for tuning in tunings(&gpu, &spec, &inputs) {
             let got = run(&gpu, &spec, &inputs, tuning);

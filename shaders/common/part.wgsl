@@ -5,12 +5,12 @@ const UNSEEN: f32 = -1e35;                                                  // m
 // The keys of a split that some row sees; none: .x >= .y.
 fn split_keys(batch: u32, rows: u32, split: u32) -> vec2<u32> {
     let range = key_range(batch, 0u, (rows - 1u) / params.group);
-    return vec2<u32>(max(range.x, split * SPLIT_KEYS), min(range.y, (split + 1u) * SPLIT_KEYS));
+    return vec2<u32>(max(range.x, split * params.split_keys), min(range.y, (split + 1u) * params.split_keys));
 }
 
 fn part_at(batch: u32, kv_head: u32, split: u32, packed: u32) -> u32 {
     let head = (batch - chunk.batch) * chunk.kv_heads + kv_head - chunk.kv_head;
-    return params.partials + ((head * SPLITS + split) * ROWS + packed) * PART_WORDS;
+    return params.partials + ((head * params.splits + split) * ROWS + packed) * PART_WORDS;
 }
 fn put_part(part: u32, c: u32, x: vec4<f32>) {
     let at = part + 4u * c;

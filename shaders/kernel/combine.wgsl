@@ -17,8 +17,8 @@ fn combine(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
     let i = packed / params.group;
     let head = kv_head * params.group + packed % params.group;
     let keys = key_range(batch, 0u, (rows - 1u) / params.group);
-    let first = keys.x / SPLIT_KEYS;
-    let end = select(first, (keys.y + SPLIT_KEYS - 1u) / SPLIT_KEYS, keys.x < keys.y);
+    let first = keys.x / params.split_keys;
+    let end = select(first, (keys.y + params.split_keys - 1u) / params.split_keys, keys.x < keys.y);
     let part = part_at(batch, kv_head, first, packed);
 
     let sink = first_state(head);

@@ -1,7 +1,7 @@
 // decode: attention of few rows over many keys. All rows that share a kv head stand in one workgroup, so that each key is read once;
 // the keys are split over workgroups, so that a large device is full. No subgroups, at most 16 KiB of workgroup memory.
 //
-// grid       splits of SPLIT_KEYS keys  x  kv heads  x  batch, offset by `chunk`
+// grid       splits of params.split_keys keys  x  kv heads  x  batch, offset by `chunk`
 // workgroup  LANES lanes. Scores: PARTS neighbours share a key, so that they load its neighbouring vec4. Values: COLUMNS neighbours
 //            share a key, a vec4 column each
 // before     prepare_q, prepare_k: see prepare.wgsl            after     combine: see combine.wgsl

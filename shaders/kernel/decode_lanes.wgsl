@@ -7,7 +7,7 @@
 // loaded by one lane, once for the four rows of a quad; q and P go round by broadcasts. No barriers: Mesa 22 and 25 keep no register
 // across them.
 //
-// grid       splits of SPLIT_KEYS keys  x  kv heads  x  batch, offset by `chunk`
+// grid       splits of params.split_keys keys  x  kv heads  x  batch, offset by `chunk`
 // workgroup  LANES = 8 lanes, one subgroup; quads of rows one after the other, the keys of a split being near by then
 // before     prepare_q, prepare_k: see prepare.wgsl            after     combine: see combine.wgsl
 // shared     o, 64 bytes a lane and 4 columns, read and written by the lane that owns it; scores while terms are added

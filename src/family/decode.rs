@@ -206,8 +206,6 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     let mut constants = vec![
         ("ROW_QUADS", form.quads),
         ("ROWS", rows),
-        ("SPLIT_KEYS", split_keys),
-        ("SPLITS", splits),
         ("PLAIN", plain(spec) as u32),
         ("COMBINE_LANES", if limits.cpu { 8 } else { 64 }),
     ];
@@ -223,6 +221,7 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         tile: [form.tile_q, form.tile_k],
         constants,
         scratch: words(y * z),
+        splits: [splits, split_keys],
         label: format!(".decode{}s{split_keys}{keys_first}", if by_lanes(limits) { "-lanes" } else { "" }),
         ..LaidOut::default()
     })
