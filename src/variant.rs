@@ -96,13 +96,17 @@ impl<'a> Files<'a> {
             self.add(file, &[]);
         }
         self.of_scores(aligned);
-        match (lanes::prepares_keys(self.spec), decode::key_quads(self.spec, aligned)) {
-            (false, _) => self.add("lane_keys/direct.wgsl", &[]),
-            (true, None) => self.add("lane_keys/prepared.wgsl", &[]),
-            (true, Some(_)) => {
-                self.add("lane_keys/quads.wgsl", &[]);
+        match (by_lanes, decode::turns(self.spec, aligned, by_lanes)) {
+            (true, true) => {
+                self.add("lane_scores/turned.wgsl", &[]);
                 self.quads();
             }
+            (true, false) => self.add("lane_scores/direct.wgsl", &[]),
+            (false, _) => {}
+        }
+        if !decode::turns(self.spec, aligned, by_lanes) {
+            let prepared = lanes::prepares_keys(self.spec);
+            self.add(if prepared { "lane_keys/prepared.wgsl" } else { "lane_keys/direct.wgsl" }, &[]);
         }
         self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
         self.sink();

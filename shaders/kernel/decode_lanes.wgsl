@@ -9,7 +9,7 @@
 //
 // grid       splits of params.split_keys keys  x  kv heads  x  batch, offset by `chunk`
 // workgroup  LANES = 8 lanes, one subgroup; quads of rows one after the other, the keys of a split being near by then
-// before     prepare_q, prepare_k: see prepare.wgsl            after     combine: see combine.wgsl
+// before     prepare_q, or prepare_k too: see prepare.wgsl          after     combine: see combine.wgsl
 // shared     o, 64 bytes a lane and 4 columns, read and written by the lane that owns it; scores while terms are added
 //
 //   for each tile of 32 keys of the split that some row can see
@@ -47,18 +47,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
         for (var first = keys.x / TILE_K * TILE_K; first < keys.y; first += TILE_K) {
             let end = min(first + TILE_K, keys.y);
             let mixed = first < clear.x || first + TILE_K > clear.y || first < keys.x || first + TILE_K > keys.y;
-            let k0 = lane_k_row(batch, kv_head, min(first + lane, end - 1u));
-            let k1 = lane_k_row(batch, kv_head, min(first + LANES + lane, end - 1u));
-            let k2 = lane_k_row(batch, kv_head, min(first + 2u * LANES + lane, end - 1u));
-            let k3 = lane_k_row(batch, kv_head, min(first + 3u * LANES + lane, end - 1u));
             let v_start = v_row(batch, first, kv_head);
             // S
-            var s = mat4x4<f32>();
-            for (var c = 0u; c < head_padded(); c += 2u) {
-                let q = padded_q(q_start + 4u * quad, c + (lane & 1u));
-                s += of_lane_0(q) * mat4x4<f32>(padded_k(k0, c), padded_k(k1, c), padded_k(k2, c), padded_k(k3, c));
-                s += of_lane_1(q) * mat4x4<f32>(padded_k(k0, c + 1u), padded_k(k1, c + 1u), padded_k(k2, c + 1u), padded_k(k3, c + 1u));
-            }
+            var s = lane_scores(q_start + 4u * quad, batch, kv_head, first, end, lane);
             if (PLAIN == 0u || mixed) {
                 // through memory: registers have no index
                 s_tile[lane] = s[0];
@@ -145,10 +136,6 @@ fn padded_q(start: u32, c: u32) -> mat4x4<f32> {
     let q = mat4x4<f32>(prepared4(at), prepared4(at + TILE_Q), prepared4(at + 2u * TILE_Q), prepared4(at + 3u * TILE_Q));
     if (HEAD_PADDED == HEAD_CHUNKS) { return q; }
     return q * select(0.0, 1.0, c < HEAD_CHUNKS);
-}
-fn padded_k(row: u32, c: u32) -> vec4<f32> {
-    if (HEAD_PADDED == HEAD_CHUNKS) { return lane_k4(row, c); }
-    return select(vec4<f32>(0.0), lane_k4(row, min(c, HEAD_CHUNKS - 1u)), c < HEAD_CHUNKS);
 }
 // Values of every eighth key from the one whose row starts at `start`: the rows of a tile follow one another.
 fn four_values(start: u32, c: u32) -> mat4x4<f32> {

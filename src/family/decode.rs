@@ -52,6 +52,16 @@ pub(crate) fn key_quads(spec: &Spec, aligned: bool) -> Option<[u32; 2]> {
     suits.then_some([rotary.rotary_dim / 8, outside])
 }
 
+/// Whether keys turn on the way: `lane_scores/turned.wgsl`.
+pub(crate) fn turns(spec: &Spec, aligned: bool, by_lanes: bool) -> bool {
+    by_lanes && key_quads(spec, aligned).is_some()
+}
+
+/// Whether a dispatch of its own prepares the keys.
+fn keys_first(call: &Call) -> bool {
+    prepares_keys(call.spec) && !turns(call.spec, call.aligned, by_lanes(call.limits))
+}
+
 /// Sizes of the kernel.
 struct Form {
     quads: u32,
@@ -97,7 +107,7 @@ fn sequences(call: &Call) -> u64 {
 /// Words of prepared keys of a kv head.
 fn key_words(call: &Call) -> u64 {
     let width = 4 * call.spec.head_dim.div_ceil(4) as u64;
-    if prepares_keys(call.spec) { call.shape.kv_len as u64 * width } else { 0 }
+    if keys_first(call) { call.shape.kv_len as u64 * width } else { 0 }
 }
 
 /// Rounds of all loops of an invocation for a tile, from above.
@@ -106,7 +116,7 @@ fn rounds_of_tile(call: &Call, form: &Form) -> u64 {
     let quads = form.quads as u64;
     let per_score = 2 + call.user.rounds as u64;
     match by_lanes(call.limits) {
-        true => quads * (q / 2 + 9 + 16 * per_score + (v / 8 + 1) * 10),
+        true => quads * (4 * q + 14 + 16 * per_score + (v / 8 + 1) * 10),
         false => {
             let (tile, lanes) = (form.tile_k as u64, form.lanes as u64);
             let steps = tile * form.parts as u64 / lanes + 1;
@@ -134,7 +144,7 @@ pub(super) fn candidates(call: &Call) -> Vec<Tuning> {
         return Vec::new();
     }
     let form = Form::new(call);
-    let keys_fit = key_words(call) * 8 <= limits.max_binding_size && !(spec.packed && prepares_keys(spec));
+    let keys_fit = key_words(call) * 8 <= limits.max_binding_size && !(spec.packed && keys_first(call));
     let lanes_fit = form.lanes.max(form.tile_q) <= limits.max_invocations && form.columns <= form.lanes.max(8);
     if form.shared > limits.max_workgroup_storage || !lanes_fit || !keys_fit {
         return Vec::new();
@@ -176,7 +186,7 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     let z = grid[2].min((budget / (x * y)).max(1)).min(cap).min((fit / y).max(1));
     let cuts = grid.iter().zip([x, y, z]).fold(1u64, |n, (whole, by)| n.saturating_mul(whole.div_ceil(by)));
     let of_keys = (shape.kv_len as u64).div_ceil(form.tile_q as u64);
-    if cuts > MAX_DISPATCHES / 4 || (prepares_keys(spec) && of_keys > cap) || rows as u64 > cap {
+    if cuts > MAX_DISPATCHES / 4 || (keys_first(call) && of_keys > cap) || rows as u64 > cap {
         return Err(Error::limit(
             "dispatches",
             format!("more than {MAX_DISPATCHES} of them, or {of_keys} workgroups in one"),
@@ -192,7 +202,7 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
                 let workgroups = [xn, yn, zn].map(|n| n as u32);
                 chunks.push(ChunkDispatch { first, keys: [0, shape.kv_len], workgroups, entry, tiles: 1 });
             };
-            if prepares_keys(spec) {
+            if keys_first(call) {
                 add("prepare_k", 0, of_keys);
             }
             add("prepare_q", 0, 1);
@@ -212,17 +222,18 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     if !by_lanes(limits) {
         constants.extend([("LANES", form.lanes), ("PARTS", form.parts), ("COLUMNS", form.columns)]);
     }
-    if let Some([quads, outside]) = key_quads(spec, call.aligned) {
+    let quads = key_quads(spec, call.aligned).filter(|_| turns(spec, call.aligned, by_lanes(limits)));
+    if let Some([quads, outside]) = quads {
         constants.extend([("QUADS", quads), ("UNITS", quads + outside)]);
     }
-    let keys_first = if prepares_keys(spec) { ".keys-first" } else { "" };
+    let prepared = if keys_first(call) { ".keys-first" } else { "" };
     Ok(LaidOut {
         chunks,
         tile: [form.tile_q, form.tile_k],
         constants,
         scratch: words(y * z),
         splits: [splits, split_keys],
-        label: format!(".decode{}s{split_keys}{keys_first}", if by_lanes(limits) { "-lanes" } else { "" }),
+        label: format!(".decode{}s{split_keys}{prepared}", if by_lanes(limits) { "-lanes" } else { "" }),
         ..LaidOut::default()
     })
 }
