@@ -130,6 +130,27 @@ static TABLE: &[Line] = &[
         checks: true,
         source: NOT_MEASURED,
     },
+    // few rows over many keys; the number of splits is the family's guess
+    Line {
+        device: Device::Cpu,
+        family: Family::Decode,
+        calls: EVERY,
+        numbers: None,
+        checks: true,
+        source: Source::Table {
+            device: "llvmpipe (Mesa 22.3, 25.0, 26.1), 2 cores",
+            date: "2026-11-22",
+            command: "ropewalk bench d1 d2",
+        },
+    },
+    Line {
+        device: Device::Gpu,
+        family: Family::Decode,
+        calls: EVERY,
+        numbers: None,
+        checks: true,
+        source: NOT_MEASURED,
+    },
     Line {
         device: Device::Cpu,
         family: Family::Lanes,

@@ -63,6 +63,21 @@ pub fn write(folder: &Path, target: Target) -> Result<usize> {
         }
     }
     plans.extend(subgroups()?.into_iter().map(|plan| (plan, String::new())));
+    // few rows over many keys, for devices of both kinds
+    for v in all().into_iter().filter(|v| v.kernel == ATTENTION && !v.carry) {
+        let mut shape = match v.spec.packed {
+            true => Shape::packed(&v.spec, 3, 40, 300),
+            false => Shape::new(&v.spec, 2, 3, 300),
+        };
+        (shape.aligned, shape.user_words, shape.max_seqlen_q) = (v.aligned, 8, 3);
+        let mut limits = Limits::default();
+        limits.rolled_loops = v.rolled_loops;
+        if v.rolled_loops {
+            (limits.cpu, limits.subgroup_size) = (true, 8);
+        }
+        let loops = if v.rolled_loops { ".rolled" } else { "" };
+        plans.push((Plan::new(v.kernel, &v.spec, &shape, &limits)?, loops.to_string()));
+    }
     plans.extend(embeds()?.into_iter().map(|plan| (plan, String::new())));
     for (plan, suffix) in plans {
         if !texts.insert(plan.wgsl(target).to_string()) {
