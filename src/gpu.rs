@@ -58,7 +58,7 @@ pub struct Gpu {
     limits: Limits,
     timestamps: bool,
     errors: Arc<Mutex<Option<String>>>,
-    pipelines: Mutex<HashMap<String, Pipeline>>,
+    pipelines: Arc<Mutex<HashMap<String, Pipeline>>>,
 }
 
 /// Every adapter of every backend that the environment allows (`WGPU_BACKEND`), GPUs first.
@@ -213,7 +213,7 @@ impl Gpu {
         }));
         let limits = Limits::of_device(&device.limits(), info.device_type).with_features(device.features(), &info);
         let timestamps = device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
-        Gpu { info, device, queue, limits, timestamps, errors, pipelines: Mutex::default() }
+        Gpu { info, device, queue, limits, timestamps, errors, pipelines: Arc::default() }
     }
 
     /// The adapter.
@@ -241,7 +241,7 @@ impl Gpu {
             limits,
             timestamps: self.timestamps,
             errors: self.errors.clone(),
-            pipelines: Mutex::default(),
+            pipelines: self.pipelines.clone(),
         }
     }
     /// What plans on this device must respect.

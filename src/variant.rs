@@ -33,7 +33,8 @@ impl<'a> Files<'a> {
         let rolled_loops = call.limits.rolled_loops;
         let tables = TableLayout::new(spec);
         let (files, slots, glue) = (Vec::new(), Vec::new(), String::new());
-        let mut files = Files { spec, tuning: *tuning, kernel, files, slots, glue, tables, gathered, full_ranges: String::new() };
+        let mut files =
+            Files { spec, tuning: *tuning, kernel, files, slots, glue, tables, gathered, full_ranges: String::new() };
         files.choose(kernel, aligned, rolled_loops, decode::by_lanes(call.limits));
         if kernel == Kernel::Attention && tuning.family == Family::Rows {
             files.add("common/online_softmax.wgsl", &[]);
@@ -121,7 +122,10 @@ impl<'a> Files<'a> {
         self.add("spread/subgroup.wgsl", &[]);
         self.add("common/online_softmax.wgsl", &[]);
         self.of_scores(aligned);
-        self.add(if lanes::prepares_keys(self.spec) { "lane_keys/prepared.wgsl" } else { "lane_keys/direct.wgsl" }, &[]);
+        self.add(
+            if lanes::prepares_keys(self.spec) { "lane_keys/prepared.wgsl" } else { "lane_keys/direct.wgsl" },
+            &[],
+        );
         self.add(lanes::finish(self.spec), &[]);
         if lanes::finish(self.spec) != "finish/none.wgsl" {
             self.add("common/cap4.wgsl", &[]);

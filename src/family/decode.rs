@@ -153,12 +153,8 @@ pub(super) fn candidates(call: &Call) -> Vec<Tuning> {
     let wanted = if limits.cpu { CPU_WORKGROUPS } else { GPU_WORKGROUPS };
     let most = (kv_len(call).div_ceil(LEAST_KEYS)).min(MAX_SPLITS);
     let guess = wanted.div_ceil(heads.max(1)).min(most).max(1).next_power_of_two() as u32;
-    let tuning = |splits: u32| Tuning {
-        splits,
-        tile_q: form.tile_q,
-        tile_k: form.tile_k,
-        ..Tuning::of(Family::Decode)
-    };
+    let tuning =
+        |splits: u32| Tuning { splits, tile_q: form.tile_q, tile_k: form.tile_k, ..Tuning::of(Family::Decode) };
     let others = (0..=MAX_SPLITS.ilog2()).map(|n| 1 << n).filter(|n| *n != guess);
     let sensible = |n: &u32| (*n as u64 - 1) * (form.tile_k as u64) < kv_len(call).max(1);
     std::iter::once(guess).chain(others.filter(sensible)).map(tuning).collect()
