@@ -65,7 +65,7 @@ pub struct Gpu {
     limits: Limits,
     timestamps: bool,
     errors: Arc<Mutex<Option<String>>>,
-    pipelines: Pipelines,
+    pipelines: Arc<Pipelines>,
     warnings: Vec<String>,
 }
 
@@ -233,7 +233,7 @@ impl Gpu {
         }));
         let limits = Limits::of_device(&device.limits(), info.device_type).with_features(device.features(), &info);
         let timestamps = device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
-        let pipelines = Pipelines::new(device.clone());
+        let pipelines = Arc::new(Pipelines::new(device.clone()));
         Gpu { info, device, queue, limits, timestamps, errors, pipelines, warnings: Vec::new() }
     }
 
@@ -246,7 +246,7 @@ impl Gpu {
             self.warnings.extend(warning);
             let device = &self.device;
             let made = scoped(device, "opening the pipeline cache", || crate::trusted::pipeline_cache(device, saved));
-            self.pipelines = Pipelines::new(self.device.clone()).with_cache(made.await?);
+            self.pipelines = Arc::new(Pipelines::new(self.device.clone()).with_cache(made.await?));
         }
         Ok(())
     }
@@ -294,7 +294,7 @@ impl Gpu {
             limits,
             timestamps: self.timestamps,
             errors: self.errors.clone(),
-            pipelines: Pipelines::new(self.device.clone()),
+            pipelines: self.pipelines.clone(),
             warnings: Vec::new(),
         }
     }

@@ -4,14 +4,18 @@
 mod common;
 use common::{gpus, inputs, noise};
 use ropewalk::*;
+use std::sync::OnceLock;
 
-/// Every adapter with WebGPU's default limits, and with all that it has.
-fn adapters() -> Vec<Gpu> {
-    let mut all = gpus();
-    if !all.is_empty() {
-        all.extend(Gpu::all(&GpuOptions::default()).into_iter().filter_map(Result::ok));
-    }
-    all
+/// Every adapter with WebGPU's default limits, and with all that it has; opened once, so that tests share pipelines.
+fn adapters() -> &'static [Gpu] {
+    static ALL: OnceLock<Vec<Gpu>> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let mut all = gpus();
+        if !all.is_empty() {
+            all.extend(Gpu::all(&GpuOptions::default()).into_iter().filter_map(Result::ok));
+        }
+        all
+    })
 }
 
 fn spec(heads: u32, kv_heads: u32, dim: u32) -> Spec {
@@ -47,13 +51,13 @@ fn run(gpu: &Gpu, spec: &Spec, inputs: &Inputs, tuning: Tuning) -> Output<f32> {
 /// Runs some tunings (all, or the best guess, the most and the fewest splits) and checks every element.
 fn check(spec: &Spec, inputs: &Inputs, every: bool) {
     for gpu in adapters() {
-        let all = tunings(&gpu, spec, inputs);
+        let all = tunings(gpu, spec, inputs);
         assert!(!all.is_empty(), "{}: {spec:?}", gpu.describe());
         let ends = [Some(&all[0]), all.iter().min_by_key(|t| t.splits), all.iter().max_by_key(|t| t.splits)];
         let mut some: Vec<Tuning> = if every { all.clone() } else { ends.into_iter().flatten().copied().collect() };
         some.dedup();
         for tuning in some {
-            let got = run(&gpu, spec, inputs, tuning);
+            let got = run(gpu, spec, inputs, tuning);
             let report = check::verify(spec, inputs, &got, &check::Options::default(), &|_| ()).unwrap();
             assert!(
                 report.passed(),
@@ -91,9 +95,9 @@ fn groups_and_queries_up_to_the_most_rows() {
     // one row more is another family's
     let (few, many) = (spec(8, 1, 12), spec(17, 1, 12));
     for gpu in adapters() {
-        assert!(!tunings(&gpu, &few, &inputs(&few, 1, 2, 50, 0)).is_empty());
-        assert!(tunings(&gpu, &few, &inputs(&few, 1, 3, 50, 0)).is_empty());
-        assert!(tunings(&gpu, &many, &inputs(&many, 1, 1, 50, 0)).is_empty());
+        assert!(!tunings(gpu, &few, &inputs(&few, 1, 2, 50, 0)).is_empty());
+        assert!(tunings(gpu, &few, &inputs(&few, 1, 3, 50, 0)).is_empty());
+        assert!(tunings(gpu, &many, &inputs(&many, 1, 1, 50, 0)).is_empty());
     }
 }
 
@@ -179,7 +183,7 @@ fn maxima_that_rise_within_every_split() {
 fn keys_that_no_row_sees_change_no_bit() {
     let mut spec = spec(4, 2, 16);
     spec.mask.window_left = Some(70);
-    let clean = inputs(&spec, 1, 2, 300, 9);
+    let mut clean = inputs(&spec, 1, 2, 300, 9);
     let poison = |t: &Tensor, value: f32| {
         let [_, len, heads, dim] = t.shape();
         let row = |j, h| t.row(0, j, h).map(|x| x as f32).collect::<Vec<_>>();
@@ -189,7 +193,6 @@ fn keys_that_no_row_sees_change_no_bit() {
         Tensor::bshd(values.collect::<Vec<_>>(), t.shape()).unwrap()
     };
     // the last ten keys are not in use; the window of the first row begins at 218, of the second at 219
-    let mut clean = clean;
     clean.kv_len = Some(290);
     let mut spoiled = clean.clone();
     for value in [f32::NAN, f32::INFINITY] {
@@ -204,8 +207,8 @@ fn keys_that_no_row_sees_change_no_bit() {
         };
         (spoiled.k, spoiled.v) = (keep(&clean.k), keep(&clean.v));
         for gpu in adapters() {
-            for tuning in tunings(&gpu, &spec, &clean) {
-                let (a, b) = (run(&gpu, &spec, &clean, tuning), run(&gpu, &spec, &spoiled, tuning));
+            for tuning in tunings(gpu, &spec, &clean) {
+                let (a, b) = (run(gpu, &spec, &clean, tuning), run(gpu, &spec, &spoiled, tuning));
                 assert_eq!(bits(&a), bits(&b), "{}: {tuning:?}, {value}", gpu.describe());
             }
         }
@@ -221,8 +224,8 @@ fn values_reach_the_rows_that_see_them() {
     values[96 * 8..].fill(f32::NAN);
     inputs.v = Tensor::bshd(values, [1, 97, 1, 8]).unwrap();
     for gpu in adapters() {
-        for tuning in tunings(&gpu, &spec, &inputs) {
-            let got = run(&gpu, &spec, &inputs, tuning);
+        for tuning in tunings(gpu, &spec, &inputs) {
+            let got = run(gpu, &spec, &inputs, tuning);
             for (i, rows) in got.out.chunks(2 * 8).enumerate() {
                 assert!(rows.iter().all(|x| x.is_nan() == (i == 2)), "{}: {tuning:?}: token {i}", gpu.describe());
             }
@@ -239,8 +242,8 @@ fn a_nan_score_makes_its_row_nan_in_every_split() {
         keys[j * 8 + 3] = f32::NAN;
         inputs.k = Tensor::bshd(keys, [1, 300, 1, 8]).unwrap();
         for gpu in adapters() {
-            for tuning in tunings(&gpu, &spec, &inputs) {
-                let got = run(&gpu, &spec, &inputs, tuning);
+            for tuning in tunings(gpu, &spec, &inputs) {
+                let got = run(gpu, &spec, &inputs, tuning);
                 assert!(got.out.iter().chain(&got.lse).all(|x| x.is_nan()), "{}: {tuning:?}: {j}", gpu.describe());
             }
         }
@@ -261,8 +264,8 @@ fn short_steps_of_a_long_plan_and_rows_without_keys() {
     let mut inputs = inputs(&spec, 2, 1, 600, 4);
     inputs.kv_lens = Some(vec![0, 40]);
     for gpu in adapters() {
-        for tuning in tunings(&gpu, &spec, &inputs) {
-            let got = run(&gpu, &spec, &inputs, tuning);
+        for tuning in tunings(gpu, &spec, &inputs) {
+            let got = run(gpu, &spec, &inputs, tuning);
             let empty = &got.out[..4 * 16];
             assert!(empty.iter().all(|x| *x == 0.0) && got.lse[..4].iter().all(|x| *x == f32::NEG_INFINITY));
         }
@@ -283,9 +286,9 @@ fn twenty_runs_give_the_same_bits() {
     let spec = rotated(spec(8, 2, 32), Pairing::Half, 32);
     let inputs = inputs(&spec, 1, 2, 500, 6);
     for gpu in adapters() {
-        let tuning = tunings(&gpu, &spec, &inputs)[0];
-        let first = bits(&run(&gpu, &spec, &inputs, tuning));
-        assert!((1..20).all(|_| bits(&run(&gpu, &spec, &inputs, tuning)) == first), "{}", gpu.describe());
+        let tuning = tunings(gpu, &spec, &inputs)[0];
+        let first = bits(&run(gpu, &spec, &inputs, tuning));
+        assert!((1..20).all(|_| bits(&run(gpu, &spec, &inputs, tuning)) == first), "{}", gpu.describe());
     }
 }
 
