@@ -156,7 +156,7 @@ pub(crate) const CPU_FLOP_PER_DISPATCH: f64 = 5e8;
 /// Of the family `lanes`, which reaches some 50 GFLOP/s on two cores.
 pub(crate) const LANES_FLOP_PER_DISPATCH: f64 = 8e9;
 /// The most bytes of `work` for rows that `lanes` prepares: a part of the grid at a time.
-pub(crate) const LANES_BYTES: u64 = 32 << 20;
+pub(crate) const LANES_BYTES: u64 = 24 << 20;
 
 /// Rounds of all loops that one invocation may make in a dispatch on a software adapter: llvmpipe of Mesa 22 leaves every
 /// loop, silently, after 65 535 of them in all (seen with 22.3.6: 896 keys of head_dim 128; Mesa 25 and 26 do not).
@@ -179,4 +179,4 @@ pub(crate) const TILES: [[u32; 2]; 6] = [[64, 64], [32, 64], [64, 32], [128, 64]
 /// dispatches leave a large GPU idle.
 pub(crate) const TILE_FLOP: f64 = 8.0;
 /// The most of `work` for prepared queries and keys: a part of the grid at a time.
-pub(crate) const PREPARED_BYTES: u64 = 128 << 20;
+pub(crate) const PREPARED_BYTES: u64 = 24 << 20;

@@ -282,7 +282,11 @@ fn modules_are_valid_and_bind_what_the_plan_says() {
         let entry = module.entry_points.iter().find(|e| e.name == "main").expect("main");
         let [x, y, z] = entry.workgroup_size;
         let [rows, keys] = plan.tile();
-        let lanes = if plan.tuning().family == Family::Tile { rows * keys / 32 } else { rows };
+        let lanes = match plan.tuning().family {
+            Family::Tile => rows * keys / 32,
+            Family::Rows | Family::Turns => rows,
+            _ => x,
+        };
         assert!(entry.name == "main" && x * y * z <= 256 && x == lanes, "{label}");
 
         let mut found = BTreeMap::new();
@@ -463,7 +467,14 @@ fn of_subgroups() -> Vec<Plan> {
         limits.subgroup_size = if cpu { 8 } else { 16 };
         Plan::new(Kernel::Attention, &spec, &Shape::new(&spec, 1, 40, 70), &limits).expect("a plan")
     };
-    both.map(plan).collect()
+    let few_rows = |(rotates, cpu): (bool, bool)| {
+        let mut limits = if cpu { Limits::default().for_cpu() } else { Limits::default() };
+        limits.subgroup_size = 8;
+        let spec = if rotates { rotated(Pairing::Half) } else { Spec::new(2, 2, 64) };
+        Plan::new(Kernel::Attention, &spec, &Shape::new(&spec, 1, 1, 300), &limits).expect("a plan")
+    };
+    let four = [(false, false), (false, true), (true, false), (true, true)];
+    both.map(plan).chain(four.map(few_rows)).collect()
 }
 
 /// Every line of a composed module is the line of the author's file that `locate` names, and the plans of this test use

@@ -313,7 +313,8 @@ fn a_step_is_checked_against_the_plan() {
     let mut shape = Shape::packed(&spec, 8, 100, 300);
     (shape.max_seqlen_q, shape.max_seqlen_k) = (70, 130);
     let plan = Plan::new(Kernel::Attention, &spec, &shape, &Limits::default()).unwrap();
-    assert_eq!(plan.chunks()[0].workgroups, [3, 2, 8]); // 140 rows of a sequence
+    let main = plan.chunks().iter().find(|c| c.entry == "main").unwrap();
+    assert_eq!(main.workgroups, [140u32.div_ceil(plan.tile()[0]), 2, 8]); // 140 rows of a sequence
     let layout = plan.step_layout();
     let step = Step { q_len: 79, kv_len: 218, cu_seqlens_q: &Q, cu_seqlens_k: &K, ..Step::default() };
     let mut words = vec![0xdead; layout.words as usize];
