@@ -25,7 +25,7 @@ const FILES: &[(&str, &str)] = shaders! {
     "feature/elu.wgsl" "feature/identity.wgsl" "feature/rows.wgsl" "feature/softmax.wgsl"
     "finish/cap.wgsl" "finish/distance.wgsl" "finish/none.wgsl" "finish/scores.wgsl"
     "index/distance.wgsl" "index/grid.wgsl" "index/lookup.wgsl" "index/segment.wgsl" "index/streams.wgsl"
-    "kernel/attention.wgsl" "kernel/embed.wgsl" "kernel/lanes.wgsl" "kernel/linear.wgsl"
+    "kernel/attention.wgsl" "kernel/coop.wgsl" "kernel/embed.wgsl" "kernel/lanes.wgsl" "kernel/linear.wgsl"
     "kernel/rotate.wgsl" "kernel/rotate_heads.wgsl" "kernel/scores.wgsl" "kernel/tile.wgsl"
     "keys/rotated.wgsl" "keys/unrotated.wgsl"
     "lane_keys/direct.wgsl" "lane_keys/prepared.wgsl"
@@ -123,6 +123,10 @@ impl Composed {
             if !source.ends_with('\n') {
                 source.push('\n');
             }
+        }
+        // naga's own dialect, which no browser knows; on the preamble's first line, so that line numbers stay
+        if parts.iter().any(|(_, path)| *path == "kernel/coop.wgsl") {
+            source.insert_str(0, "enable f16; enable wgpu_cooperative_matrix; ");
         }
         // naga takes no such line, browsers demand it
         let subgroups = parts.iter().any(|(_, path)| path.ends_with("/subgroup.wgsl"));

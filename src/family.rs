@@ -1,6 +1,7 @@
 //! Families of kernels. Each is a file with its own story and says what it takes, how it cuts the work, and what it needs of `work`;
 //! [`Tuning::choose`](crate::Tuning) picks among them from spec, shape and device alone.
 
+pub(crate) mod coop;
 pub(crate) mod lanes;
 mod rows;
 pub(crate) mod tile;
@@ -63,11 +64,13 @@ pub(crate) struct LaidOut {
 
 impl Family {
     /// Every family; what comes first is preferred where the table is silent.
-    pub(crate) const ALL: [Family; 4] = [Family::Lanes, Family::Turns, Family::Tile, Family::Rows];
+    pub(crate) const ALL: [Family; 5] =
+        [Family::Coop, Family::Lanes, Family::Turns, Family::Tile, Family::Rows];
 
     /// The tunings of this family that a call may take, the best guess first; none where it does not suit.
     pub(crate) fn candidates(self, call: &Call) -> Vec<Tuning> {
         match self {
+            Family::Coop => coop::candidates(call),
             Family::Lanes => lanes::candidates(call),
             Family::Turns => turns::candidates(call),
             Family::Tile => tile::candidates(call),
@@ -77,6 +80,7 @@ impl Family {
 
     pub(crate) fn lay_out(self, call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         match self {
+            Family::Coop => coop::lay_out(call, tuning),
             Family::Lanes => lanes::lay_out(call, tuning),
             Family::Turns => turns::lay_out(call, tuning),
             Family::Tile => tile::lay_out(call, tuning),

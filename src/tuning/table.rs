@@ -70,8 +70,7 @@ enum Device {
     /// A GPU whose subgroups have one known size.
     #[allow(dead_code)] // for lines to come
     GpuSubgroups,
-    /// A device with cooperative matrix multiplication.
-    #[allow(dead_code)] // for lines to come
+    /// A device with cooperative matrix multiplication, which the caller asked for and which passed its self-test.
     Matrix,
 }
 
@@ -110,6 +109,15 @@ const EVERY: Calls = Calls { head_dim: 0..=u32::MAX, rows: 0..=u32::MAX, keys: 0
 const NOT_MEASURED: Source = Source::Table { device: "none", date: "", command: "" };
 
 static TABLE: &[Line] = &[
+    // who asks for cooperative matrices gets them: no other device has them
+    Line {
+        device: Device::Matrix,
+        family: Family::Coop,
+        calls: EVERY,
+        numbers: None,
+        checks: true,
+        source: NOT_MEASURED,
+    },
     Line {
         device: Device::Cpu,
         family: Family::Turns,
