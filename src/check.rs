@@ -200,11 +200,13 @@ pub struct Options {
     pub min_rows: usize,
     /// Chooses the sample.
     pub seed: u64,
+    /// What the result was computed in: [`Arithmetic::F16Matrix`] where the plan's family is `coop`.
+    pub arithmetic: Arithmetic,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { max_flop: 20e9, min_rows: 256, seed: 0 }
+        Options { max_flop: 20e9, min_rows: 256, seed: 0, arithmetic: Arithmetic::F32 }
     }
 }
 
@@ -297,7 +299,7 @@ pub fn verify(
         ));
     }
     let rows = sample(&problem, options);
-    let bounds = Bounds::new(&problem);
+    let bounds = Bounds { arithmetic: options.arithmetic, ..Bounds::new(&problem) };
     let done = AtomicUsize::new(0);
     let compare = |[b, h, i]: &[u32; 3]| {
         let (out, lse) = bounds.row(*b, *h, *i);

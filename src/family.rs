@@ -64,8 +64,7 @@ pub(crate) struct LaidOut {
 
 impl Family {
     /// Every family; what comes first is preferred where the table is silent.
-    pub(crate) const ALL: [Family; 5] =
-        [Family::Coop, Family::Lanes, Family::Turns, Family::Tile, Family::Rows];
+    pub(crate) const ALL: [Family; 5] = [Family::Coop, Family::Lanes, Family::Turns, Family::Tile, Family::Rows];
 
     /// The tunings of this family that a call may take, the best guess first; none where it does not suit.
     pub(crate) fn candidates(self, call: &Call) -> Vec<Tuning> {

@@ -253,7 +253,17 @@ impl Gpu {
         let limits = Limits::of_device(&device.limits(), info.device_type).with_features(device.features(), &info);
         let timestamps = device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
         let pipelines = Pipelines::new(device.clone());
-        Gpu { info, device, queue, limits, timestamps, errors, pipelines, warnings: Vec::new(), matrix: Err(matrix::NOT_ASKED.into()) }
+        Gpu {
+            info,
+            device,
+            queue,
+            limits,
+            timestamps,
+            errors,
+            pipelines,
+            warnings: Vec::new(),
+            matrix: Err(matrix::NOT_ASKED.into()),
+        }
     }
 
     async fn load_pipelines(&mut self) -> Result<()> {

@@ -41,10 +41,15 @@ fn tilings(spec: &Spec, shape: &Shape, limits: &Limits) -> Vec<Tuning> {
     all.into_iter().filter(|t| t.family == Family::Coop).collect()
 }
 
-fn run(gpu: &Gpu, tuning: Option<Tuning>, spec: &Spec, inputs: &Inputs) -> Output<f32> {
+/// The device that takes a tuning.
+fn tuned(gpu: &Gpu, tuning: Tuning) -> Gpu {
     let mut limits = *gpu.limits();
-    limits.tuning = tuning;
-    let (out, stats) = gpu.with_limits(limits).attention_with(spec, inputs, &|_| ()).expect("it runs");
+    limits.tuning = Some(tuning);
+    gpu.with_limits(limits)
+}
+
+fn run(gpu: &Gpu, spec: &Spec, inputs: &Inputs) -> Output<f32> {
+    let (out, stats) = gpu.attention_with(spec, inputs, &|_| ()).expect("it runs");
     assert!(stats.kernel.contains(".coop"), "{} is not of the family", stats.kernel);
     out
 }
@@ -70,7 +75,9 @@ fn tiles_within_their_bounds() {
             let spec = spec(heads, kv_heads, dim, v_dim);
             let all = tilings(&spec, &Shape::new(&spec, 1, 100, 100), gpu.limits());
             assert!(!all.is_empty(), "no tile for {dim}");
-            for tuning in all {
+            // every tile of one head, the first of the others
+            for tuning in all.into_iter().take(if n == 0 { 3 } else { 1 }) {
+                let gpu = tuned(&gpu, tuning);
                 let (rows, keys) = (tuning.tile_q.div_ceil(heads / kv_heads), tuning.tile_k);
                 let mut largest = 0f64;
                 for (q_len, kv_len) in
@@ -78,7 +85,7 @@ fn tiles_within_their_bounds() {
                 {
                     let (q_len, what) = (q_len.max(1), format!("{tuning:?}, d {dim}, q {q_len}, k {kv_len}"));
                     let inputs = inputs(&spec, 2, q_len, kv_len, 5 + n as u64);
-                    largest = largest.max(assert_close(&run(&gpu, Some(tuning), &spec, &inputs), &spec, &inputs, &what));
+                    largest = largest.max(assert_close(&run(&gpu, &spec, &inputs), &spec, &inputs, &what));
                 }
                 println!("d {dim}, {tuning:?}: {largest:.3} of the bound");
             }
@@ -108,7 +115,7 @@ fn slots_within_their_bounds() {
         for (name, spec) in &all {
             for (q_len, kv_len) in [(40, 75), (75, 40)] {
                 let inputs = inputs(spec, 1, q_len, kv_len, 11);
-                let ratio = assert_close(&run(&gpu, None, spec, &inputs), spec, &inputs, name);
+                let ratio = assert_close(&run(&gpu, spec, &inputs), spec, &inputs, name);
                 println!("{name}: {ratio:.3} of the bound");
             }
         }
@@ -129,7 +136,7 @@ fn values_that_are_not_finite() {
         let tensor = |x: Vec<f32>| Tensor::bshd(Data::from_f32(Dtype::F16, &x), [1, 140, 1, 64]).expect("one an index");
         let mut dirty = clean.clone();
         (dirty.k, dirty.v) = (tensor(k), tensor(v));
-        let [want, got] = [&clean, &dirty].map(|inputs| run(&gpu, None, &spec, inputs));
+        let [want, got] = [&clean, &dirty].map(|inputs| run(&gpu, &spec, inputs));
         for i in 0..80usize {
             for (c, (w, g)) in want.out[i * 128..(i + 1) * 128].iter().zip(&got.out[i * 128..]).enumerate() {
                 // row i sees keys to i + 60
@@ -150,9 +157,9 @@ fn equal_bits_in_repeated_runs() {
         let spec = spec(4, 1, 128, 128);
         let inputs = inputs(&spec, 2, 45, 100, 3);
         let bits = |o: &Output<f32>| o.out.iter().chain(&o.lse).map(|x| x.to_bits()).collect::<Vec<_>>();
-        let first = bits(&run(&gpu, None, &spec, &inputs));
+        let first = bits(&run(&gpu, &spec, &inputs));
         for _ in 0..5 {
-            assert!(first == bits(&run(&gpu, None, &spec, &inputs)), "a run differs");
+            assert!(first == bits(&run(&gpu, &spec, &inputs)), "a run differs");
         }
     }
 }
@@ -169,10 +176,38 @@ fn bounds_of_f32_do_not_hold_and_are_narrower() {
     assert!(narrow.0.bound.iter().zip(&wide.0.bound).all(|(n, w)| n < w));
     assert!(narrow.1.bound.iter().zip(&wide.1.bound).all(|(n, w)| 10.0 * n < *w));
     // a score of this data is some 1 in size: a bound that would let a wrong key or row pass is none
-    assert!(wide.0.bound.iter().all(|w| *w < 0.05), "{:?}", wide.0.bound.iter().copied().fold(0.0, f64::max));
+    assert!(wide.0.bound.iter().all(|w| *w < 0.1), "{:?}", wide.0.bound.iter().copied().fold(0.0, f64::max));
     for gpu in devices() {
-        let got = run(&gpu, None, &spec, &inputs);
+        let got = run(&gpu, &spec, &inputs);
         assert!(narrow.1.worst(&got.lse).failures > 0, "lse is as good as that of f32: widen nothing");
+    }
+}
+
+/// What a kernel would give that read a block of keys, or of values, by columns instead of rows lies beyond the bounds; so does one that
+/// leaves out a block.
+#[test]
+fn bounds_notice_a_transposed_block() {
+    let spec = spec(2, 1, 64, 64);
+    let inputs = inputs(&spec, 1, 40, 64, 2);
+    let (out, _) = check::attention_in(&spec, &inputs, Arithmetic::F16Matrix).expect("bounds");
+    let with = |k: bool, size: usize, transpose: bool| {
+        let mut wrong = inputs.clone();
+        let tensor = if k { &mut wrong.k } else { &mut wrong.v };
+        let right = tensor.data().to_f32();
+        let mut data = right.clone();
+        // rows 8.., columns 16..
+        for r in 0..size {
+            for c in 0..size {
+                data[(8 + r) * 64 + 16 + c] = if transpose { right[(8 + c) * 64 + 16 + r] } else { 0.0 };
+            }
+        }
+        *tensor = Tensor::bshd(Data::from_f32(Dtype::F16, &data), [1, 64, 1, 64]).expect("one an index");
+        reference::attention(&spec, &wrong).expect("it is a problem").out.iter().map(|x| *x as f32).collect::<Vec<_>>()
+    };
+    for (k, size) in [(true, 8), (true, 16), (false, 8), (false, 16)] {
+        for transpose in [true, false] {
+            assert!(out.worst(&with(k, size, transpose)).failures > 50, "k {k}, {size}, transposed {transpose}");
+        }
     }
 }
 

@@ -5,9 +5,7 @@
 
 use super::{Gpu, GpuOptions};
 use crate::check::{Arithmetic, attention_in};
-use crate::{
-    Data, Dtype, Family, Inputs, Limits, Mask, Output, Pairing, Result, Rotary, Spec, Tensor, Tuning,
-};
+use crate::{Data, Dtype, Family, Inputs, Limits, Mask, Output, Pairing, Result, Rotary, Spec, Tensor, Tuning};
 
 pub(super) const NOT_ASKED: &str = "not asked for: see GpuOptions::cooperative_matrix";
 
@@ -111,7 +109,9 @@ impl Gpu {
             for (name, worst) in [("out", out.worst(&output.out)), ("lse", lse.worst(&output.lse))] {
                 if worst.failures > 0 || worst.unbounded > 0 {
                     let (n, of, ratio) = (worst.failures, worst.elements, worst.ratio);
-                    return Err(format!("the self-test failed: {n} of {of} elements of {name} beyond their bounds, one {ratio:.1} times"));
+                    return Err(format!(
+                        "the self-test failed: {n} of {of} elements of {name} beyond their bounds, one {ratio:.1} times"
+                    ));
                 }
             }
         }

@@ -59,6 +59,10 @@ pub fn write(folder: &Path, target: Target) -> Result<usize> {
         }
     }
     plans.extend(subgroups()?.into_iter().map(|plan| (plan, String::new())));
+    // Tint does not know their dialect
+    if target == Target::Native {
+        plans.extend(matrices()?.into_iter().map(|plan| (plan, String::new())));
+    }
     plans.extend(embeds()?.into_iter().map(|plan| (plan, String::new())));
     for (plan, suffix) in plans {
         if !texts.insert(plan.wgsl(target).to_string()) {
@@ -313,6 +317,25 @@ fn subgroups() -> Result<Vec<Plan>> {
             let shape = Shape::new(&spec, 2, 40, 72);
             let tunings = Tuning::candidates(ATTENTION, &spec, &shape, &limits)?;
             for tuning in tunings.into_iter().filter(|t| t.family == Family::Tile) {
+                all.push(Plan::with_tuning(ATTENTION, &spec, &shape, &limits, Some(tuning))?);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Cooperative matrices of both sizes.
+fn matrices() -> Result<Vec<Plan>> {
+    let mut all = Vec::new();
+    for (matrix, rolled_loops) in [(8, true), (8, false), (16, true), (16, false)] {
+        for mut spec in [rich(), Spec::new(4, 2, 128)] {
+            spec.dtype = Dtype::F16;
+            let mut limits = Limits::default();
+            (limits.cooperative_matrix, limits.f16, limits.rolled_loops) = (matrix, true, rolled_loops);
+            limits.max_workgroup_storage = 49_152;
+            let shape = Shape::new(&spec, 2, 40, 72);
+            let tunings = Tuning::candidates(ATTENTION, &spec, &shape, &limits)?;
+            for tuning in tunings.into_iter().filter(|t| t.family == Family::Coop && t.checks) {
                 all.push(Plan::with_tuning(ATTENTION, &spec, &shape, &limits, Some(tuning))?);
             }
         }
