@@ -363,6 +363,34 @@ fn fixed() -> Vec<CaseId> {
     add(Op::Linear, &["top-left"], 75, 37, Dtype::F32);
     add(Op::Linear, &["one-head"], 2200, 2200, Dtype::F32);
     add(Op::Linear, &["one-head", "linear-performer"], 700, 900, Dtype::F32);
+    // few rows over many keys: both sides of the most rows that are taken together, of the edges of splits, and what joins them
+    for (name, q_lens) in [("mha", [15, 16, 17]), ("mqa", [3, 4, 5]), ("gqa3", [1, 5, 6]), ("one-head", [1, 4, 16])] {
+        for q_len in q_lens {
+            add(Op::Attention, &[name], q_len, 330, Dtype::F32);
+        }
+    }
+    for capacity in [127, 128, 129, 575, 576, 577, 600] {
+        add(Op::Attention, &[], 1, capacity, Dtype::F32);
+    }
+    for names in [
+        &["window", "kv-lens"][..],
+        &["sink", "peaked"],
+        &["sink-zero", "kv-len1"],
+        &["alibi", "cap", "rotated-keys"],
+        &["t5", "nan-query"],
+        &["unseen-nan", "gaps"],
+        &["mask", "d33", "start3"],
+        &["dense-minus-infinity", "d64v7"],
+        &["d256", "offset-in-half-out"],
+        &["partial-interleaved", "cache"],
+        &["ragged-decode", "rotated-keys"],
+        &["rms-norm-weights", "bhsd"],
+        &["two-streams", "xpos"],
+    ] {
+        for (q_len, dtype) in [(1, Dtype::F32), (3, Dtype::F16), (2, Dtype::Bf16)] {
+            add(Op::Attention, names, q_len, 450, dtype);
+        }
+    }
     cases
 }
 

@@ -57,6 +57,10 @@
 //! with n keys: 2^14 p is rounded, so only weights below 2^-28 of the largest may be flushed. l is a sum of f32. Elements of turned rows
 //! above 65504 have no bound.
 //!
+//! **Splits.** Calls of few rows (`family::decode::may_split`) may be computed in parts of whole tiles, each with a running maximum of its
+//! own, merged at the end: what r counts is then the longest chain of changes from any tile on, and one more for the merge, where that
+//! is more. A part makes no more additions than the row: its keys, and one for each other part that saw a key.
+//!
 //! Subnormal elements may be read as 0 and results below 2^-126 flushed to 0: their sizes are added, as long as rotation makes
 //! them; so is what rounding to storage left off ([`Tensor::with_residual`]). A sink is one more score, without error and without a
 //! value. Everything is multiplied by 1.01 for products of errors. Where numbers near the end of f32 make a bound meaningless,
@@ -633,6 +637,10 @@ impl<'a> Bounds<'a> {
             running = running.max(top);
         }
 
+        if crate::family::decode::may_split(spec, &self.prepared.problem.shape) {
+            rescales = f64::max(rescales, longest_chain(&scores, self.tile_k) + 1.0);
+        }
+
         let g_head = self.prepared.kv_head(h);
         let least = least_normal(spec.dtype);
         let v_tensor = &self.prepared.problem.inputs.v;
@@ -698,6 +706,25 @@ impl<'a> Bounds<'a> {
         let lse_bound = SECOND_ORDER * (weights + l_error + log + 2.0 * U * lse.abs());
         (out.collect(), (lse, if lse_bound.is_nan() && !lse.is_nan() { f64::INFINITY } else { lse_bound }))
     }
+}
+
+/// The most changes of a running maximum that starts at any tile; near ties count as changes. From the last tile to the first, with the
+/// tiles behind that are larger than all before them: the next change after a tile is the first of these above it.
+fn longest_chain(scores: &[(f64, f64)], tile_k: usize) -> f64 {
+    let top_of = |tile: &[(f64, f64)]| tile.iter().map(|s| s.0).fold(f64::NEG_INFINITY, f64::max);
+    let tops: Vec<f64> = scores.chunks(tile_k).map(top_of).collect();
+    let seen = scores.iter().filter(|s| s.0 != f64::NEG_INFINITY);
+    let slack = 2.0 * seen.map(|s| s.1).fold(0.0, f64::max);
+    let mut larger: Vec<(f64, f64)> = Vec::new(); // ever larger towards the front; the changes from there on
+    let mut longest = 0.0;
+    for top in tops.into_iter().rev().filter(|top| *top > f64::NEG_INFINITY) {
+        let above = larger.partition_point(|(other, _)| *other > top - slack);
+        let changes = above.checked_sub(1).and_then(|next| larger.get(next)).map_or(0.0, |(_, n)| n + 1.0);
+        longest = f64::max(longest, changes);
+        larger.truncate(larger.partition_point(|(other, _)| *other > top));
+        larger.push((top, changes));
+    }
+    longest
 }
 
 fn dot_f32(a: &[f32], b: &[f32]) -> f64 {

@@ -17,18 +17,20 @@ const FILES: &[(&str, &str)] = shaders! {
     "cache/contiguous.wgsl"
     "cap/none.wgsl" "cap/tanh.wgsl"
     "carry/none.wgsl" "carry/work.wgsl"
-    "common/cap4.wgsl" "common/k_tile.wgsl" "common/ln.wgsl" "common/nan.wgsl" "common/norm.wgsl" "common/online_softmax.wgsl" "common/params.wgsl"
-    "common/query.wgsl" "common/row.wgsl" "common/score_at.wgsl" "common/table4.wgsl" "common/table4_aligned.wgsl" "common/tanh.wgsl"
+    "common/cap4.wgsl" "common/k_tile.wgsl" "common/ln.wgsl" "common/nan.wgsl" "common/norm.wgsl" "common/online_softmax.wgsl" "common/params.wgsl" "common/part.wgsl"
+    "common/prepared.wgsl" "common/query.wgsl" "common/row.wgsl" "common/score_at.wgsl" "common/table4.wgsl" "common/table4_aligned.wgsl" "common/tanh.wgsl"
     "content/bias.wgsl" "content/none.wgsl"
     "decay/feature.wgsl" "decay/head.wgsl" "decay/none.wgsl" "decay/token.wgsl"
     "embed/halves.wgsl" "embed/interleaved.wgsl" "embed/learned.wgsl" "embed/sinusoidal.wgsl"
     "feature/elu.wgsl" "feature/identity.wgsl" "feature/rows.wgsl" "feature/softmax.wgsl"
     "finish/cap.wgsl" "finish/distance.wgsl" "finish/none.wgsl" "finish/scores.wgsl"
     "index/distance.wgsl" "index/grid.wgsl" "index/lookup.wgsl" "index/segment.wgsl" "index/streams.wgsl"
-    "kernel/attention.wgsl" "kernel/coop.wgsl" "kernel/embed.wgsl" "kernel/lanes.wgsl" "kernel/linear.wgsl"
-    "kernel/rotate.wgsl" "kernel/rotate_heads.wgsl" "kernel/scores.wgsl" "kernel/tile.wgsl"
+    "kernel/attention.wgsl" "kernel/combine.wgsl" "kernel/coop.wgsl" "kernel/decode.wgsl" "kernel/decode_lanes.wgsl"
+    "kernel/embed.wgsl" "kernel/lanes.wgsl" "kernel/linear.wgsl" "kernel/rotate.wgsl" "kernel/rotate_heads.wgsl" "kernel/scores.wgsl"
+    "kernel/tile.wgsl"
     "keys/rotated.wgsl" "keys/unrotated.wgsl"
     "lane_keys/direct.wgsl" "lane_keys/prepared.wgsl"
+    "lane_scores/direct.wgsl" "lane_scores/turned.wgsl"
     "length/packed.wgsl" "length/per_sequence.wgsl" "length/shared.wgsl"
     "loops/constant.wgsl" "loops/features_constant.wgsl" "loops/features_rolled.wgsl" "loops/rolled.wgsl"
     "magnitude/none.wgsl" "magnitude/xpos.wgsl"
@@ -129,7 +131,7 @@ impl Composed {
             source.insert_str(0, "enable f16; enable wgpu_cooperative_matrix; ");
         }
         // naga takes no such line, browsers demand it
-        let subgroups = parts.iter().any(|(_, path)| path.ends_with("/subgroup.wgsl"));
+        let subgroups = ["subgroup_invocation_id", "subgroupBroadcast"].iter().any(|word| source.contains(word));
         let web = subgroups.then(|| format!("enable subgroups; {source}"));
         Composed { source, web, parts }
     }

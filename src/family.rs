@@ -2,6 +2,7 @@
 //! [`Tuning::choose`](crate::Tuning) picks among them from spec, shape and device alone.
 
 pub(crate) mod coop;
+pub(crate) mod decode;
 pub(crate) mod lanes;
 mod rows;
 pub(crate) mod tile;
@@ -54,6 +55,8 @@ pub(crate) struct LaidOut {
     pub(crate) constants: Vec<(&'static str, u32)>,
     /// Words of `work` for each kind of scratch.
     pub(crate) scratch: [u64; SCRATCH],
+    /// Parts that the keys of a row are split into, and keys of one.
+    pub(crate) splits: [u32; 2],
     /// Whether the keys of a row are cut over dispatches, its state carried in `work`.
     pub(crate) carry: bool,
     /// Products of A and B that are made beforehand.
@@ -64,14 +67,16 @@ pub(crate) struct LaidOut {
 
 impl Family {
     /// Every family; what comes first is preferred where the table is silent.
-    pub(crate) const ALL: [Family; 5] = [Family::Coop, Family::Lanes, Family::Turns, Family::Tile, Family::Rows];
+    pub(crate) const ALL: [Family; 6] =
+        [Family::Turns, Family::Decode, Family::Coop, Family::Lanes, Family::Tile, Family::Rows];
 
     /// The tunings of this family that a call may take, the best guess first; none where it does not suit.
     pub(crate) fn candidates(self, call: &Call) -> Vec<Tuning> {
         match self {
             Family::Coop => coop::candidates(call),
-            Family::Lanes => lanes::candidates(call),
             Family::Turns => turns::candidates(call),
+            Family::Decode => decode::candidates(call),
+            Family::Lanes => lanes::candidates(call),
             Family::Tile => tile::candidates(call),
             Family::Rows => vec![Tuning::of(Family::Rows)],
         }
@@ -80,8 +85,9 @@ impl Family {
     pub(crate) fn lay_out(self, call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         match self {
             Family::Coop => coop::lay_out(call, tuning),
-            Family::Lanes => lanes::lay_out(call, tuning),
             Family::Turns => turns::lay_out(call, tuning),
+            Family::Decode => decode::lay_out(call, tuning),
+            Family::Lanes => lanes::lay_out(call, tuning),
             Family::Tile => tile::lay_out(call, tuning),
             Family::Rows => rows::lay_out(call),
         }

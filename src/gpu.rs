@@ -70,7 +70,7 @@ pub struct Gpu {
     limits: Limits,
     timestamps: bool,
     errors: Arc<Mutex<Option<String>>>,
-    pipelines: Pipelines,
+    pipelines: Arc<Pipelines>,
     warnings: Vec<String>,
     /// Rows of cooperative matrices, or why there are none.
     matrix: std::result::Result<u32, String>,
@@ -252,7 +252,7 @@ impl Gpu {
         }));
         let limits = Limits::of_device(&device.limits(), info.device_type).with_features(device.features(), &info);
         let timestamps = device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
-        let pipelines = Pipelines::new(device.clone());
+        let pipelines = Arc::new(Pipelines::new(device.clone()));
         Gpu {
             info,
             device,
@@ -275,7 +275,7 @@ impl Gpu {
             self.warnings.extend(warning);
             let device = &self.device;
             let made = scoped(device, "opening the pipeline cache", || crate::trusted::pipeline_cache(device, saved));
-            self.pipelines = Pipelines::new(self.device.clone()).with_cache(made.await?);
+            self.pipelines = Arc::new(Pipelines::new(self.device.clone()).with_cache(made.await?));
         }
         Ok(())
     }
@@ -323,7 +323,7 @@ impl Gpu {
             limits,
             timestamps: self.timestamps,
             errors: self.errors.clone(),
-            pipelines: Pipelines::new(self.device.clone()),
+            pipelines: self.pipelines.clone(),
             warnings: Vec::new(),
             matrix: self.matrix.clone(),
         }

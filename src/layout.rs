@@ -185,7 +185,7 @@ pub(crate) struct Params {
     pub(crate) softmax_scale: f32,
     pub(crate) soft_cap: f32,
     pub(crate) inv_soft_cap: f32,
-    pub(crate) unused_f: f32,
+    pub(crate) splits: u32,
     pub(crate) head_chunks: u32,
     pub(crate) v_chunks: u32,
     pub(crate) pairs: u32,
@@ -209,5 +209,5 @@ pub(crate) struct Params {
     pub(crate) feature_chunks: u32,
     pub(crate) normalizer: u32,
     pub(crate) maximum: u32,
-    pub(crate) unused_l: u32,
+    pub(crate) split_keys: u32,
 }

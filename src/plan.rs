@@ -460,6 +460,7 @@ impl Plan {
             next += words;
         }
         [params.query_products, params.key_products, params.prepared_q, params.prepared_k, params.partials] = offsets;
+        [params.splits, params.split_keys] = laid.splits;
         let rotary = rotary_entries(spec);
         let heads = head_entries(spec);
         let mut label = label(kernel, spec, aligned, laid.tile, &laid.label);
@@ -783,7 +784,7 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         softmax_scale: if kernel.rotates_only() { 1.0 } else { spec.scale() as f32 },
         soft_cap: cap as f32,
         inv_soft_cap: (1.0 / cap) as f32,
-        unused_f: 0.0,
+        splits: 0,
         head_chunks: spec.head_dim.div_ceil(4),
         v_chunks: spec.v_head_dim.div_ceil(4),
         pairs: spec.rotary.as_ref().map_or(0, |r| r.rotary_dim / 2),
@@ -808,7 +809,7 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         feature_chunks: spec.features().div_ceil(4),
         normalizer: word(state.normalizer)?,
         maximum: word(state.maximum)?,
-        unused_l: 0,
+        split_keys: 0,
     };
     let words = next as u32;
     let shape3 = [batch, q_len, kv_len];

@@ -22,6 +22,8 @@ pub use table::Source;
 pub enum Family {
     /// Both products on cooperative matrices: prefill in f16, where a device was opened with them.
     Coop,
+    /// Few rows over many keys, which are split over workgroups: decode.
+    Decode,
     /// Four rows a lane of a vector register: prefill on software adapters.
     Lanes,
     /// One lane a row: takes everything.
@@ -37,6 +39,7 @@ impl Family {
     pub fn name(self) -> &'static str {
         match self {
             Family::Coop => "coop",
+            Family::Decode => "decode",
             Family::Lanes => "lanes",
             Family::Rows => "rows",
             Family::Tile => "tile",

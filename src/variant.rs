@@ -1,6 +1,6 @@
 //! Which files make up a kernel: every variant is one file in one slot, and one `match` chooses it.
 
-use crate::family::{Call, coop, lanes, tile, turns};
+use crate::family::{Call, coop, decode, lanes, tile, turns};
 use crate::layout::{Binding, MAX_PAIRS, Slot};
 use crate::plan::{Kernel, padded, table_rows};
 use crate::tables::{TableLayout, bias_name, lookup_name};
@@ -50,7 +50,7 @@ impl<'a> Files<'a> {
             subgroups: tile::takes_subgroups(call, tuning),
             matrix: call.limits.cooperative_matrix,
         };
-        files.choose(kernel, aligned, rolled_loops);
+        files.choose(kernel, aligned, rolled_loops, decode::by_lanes(call.limits));
         if kernel == Kernel::Attention && tuning.family == Family::Rows {
             files.add("common/online_softmax.wgsl", &[]);
             files.add(if carry { "carry/work.wgsl" } else { "carry/none.wgsl" }, &[]);
@@ -68,11 +68,12 @@ impl<'a> Files<'a> {
         self.slots.extend(slots);
     }
 
-    fn choose(&mut self, kernel: Kernel, aligned: bool, rolled_loops: bool) {
+    fn choose(&mut self, kernel: Kernel, aligned: bool, rolled_loops: bool, by_lanes: bool) {
         match kernel {
             Kernel::Attention if self.tuning.family == Family::Coop => self.coop(aligned),
             Kernel::Attention if self.tuning.family == Family::Lanes => self.lanes(aligned),
             Kernel::Attention if self.tuning.family == Family::Tile => self.tile(aligned),
+            Kernel::Attention if self.tuning.family == Family::Decode => self.decode(aligned, by_lanes),
             Kernel::Attention => {
                 self.add("kernel/attention.wgsl", &[Slot::Work]);
                 self.scores(aligned);
@@ -117,9 +118,41 @@ impl<'a> Files<'a> {
         self.glue += &coop::products(self.spec, self.matrix);
     }
 
+    /// See family/decode.rs.
+    fn decode(&mut self, aligned: bool, by_lanes: bool) {
+        self.add(if by_lanes { "kernel/decode_lanes.wgsl" } else { "kernel/decode.wgsl" }, &[Slot::Work]);
+        for file in [
+            "prepare/rows.wgsl",
+            "kernel/combine.wgsl",
+            "common/part.wgsl",
+            "common/prepared.wgsl",
+            "common/online_softmax.wgsl",
+        ] {
+            self.add(file, &[]);
+        }
+        self.of_scores(aligned);
+        match (by_lanes, decode::turns(self.spec, aligned, by_lanes)) {
+            (true, true) => {
+                self.add("lane_scores/turned.wgsl", &[]);
+                self.quads();
+            }
+            (true, false) => self.add("lane_scores/direct.wgsl", &[]),
+            (false, _) => {}
+        }
+        if !decode::turns(self.spec, aligned, by_lanes) {
+            let prepared = lanes::prepares_keys(self.spec);
+            self.add(if prepared { "lane_keys/prepared.wgsl" } else { "lane_keys/direct.wgsl" }, &[]);
+        }
+        self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
+        self.sink();
+        self.out(aligned);
+        self.full_range();
+    }
+
     /// See family/lanes.rs.
     fn lanes(&mut self, aligned: bool) {
         self.add("kernel/lanes.wgsl", &[Slot::Work]);
+        self.add("common/prepared.wgsl", &[]);
         let by_heads = turns::stands_in_quads(self.spec, aligned) && !self.spec.content_bias;
         self.add(if by_heads { "prepare/heads.wgsl" } else { "prepare/rows.wgsl" }, &[]);
         if by_heads {
@@ -145,6 +178,7 @@ impl<'a> Files<'a> {
     /// See family/tile.rs.
     fn tile(&mut self, aligned: bool) {
         self.add("kernel/tile.wgsl", &[Slot::Work]);
+        self.add("common/prepared.wgsl", &[]);
         let by_heads = tile::prepares_by_heads(self.spec, aligned);
         self.add(if by_heads { "prepare/heads.wgsl" } else { "prepare/rows.wgsl" }, &[]);
         if by_heads {

@@ -445,13 +445,46 @@ fn params_hold_the_shape() {
     }
 }
 
+/// What takes a device with subgroups, which naga's core does not know.
+fn of_subgroups() -> Vec<Plan> {
+    let rotated = |pairing| {
+        let mut spec = Spec::new(2, 2, 64);
+        spec.rotary = Some(Rotary::new(pairing, 64, 1e4));
+        spec
+    };
+    let changed = |change: fn(&mut Spec)| {
+        let mut spec = Spec::new(2, 2, 64);
+        change(&mut spec);
+        spec
+    };
+    let map = IndexMap::LogBucket { buckets: 8, max_position: 20 };
+    let specs =
+        [Pairing::Half, Pairing::Interleaved, Pairing::InterleavedInHalfOut, Pairing::HalfOfHalves].map(rotated);
+    let terms = [
+        changed(|_| ()),
+        changed(|s| s.logits_soft_cap = Some(30.0)),
+        changed(|s| s.bias = vec![Bias::Table { min: -10, max: 20 }]),
+        changed(|s| s.dense_bias = true),
+    ];
+    let mut gathered = Spec::new(2, 2, 64);
+    gathered.relative = vec![Relative::new(RelativeSide::Key, map), Relative::new(RelativeSide::Query, map)];
+    let all = specs.into_iter().chain(terms).chain([gathered]);
+    let both = all.flat_map(|spec| [false, true].map(|cpu| (spec.clone(), cpu)));
+    let plan = |(spec, cpu): (Spec, bool)| {
+        let mut limits = if cpu { Limits::default().for_cpu() } else { Limits::default() };
+        limits.subgroup_size = if cpu { 8 } else { 16 };
+        Plan::new(Kernel::Attention, &spec, &Shape::new(&spec, 1, 40, 70), &limits).expect("a plan")
+    };
+    both.map(plan).collect()
+}
+
 /// Every line of a composed module is the line of the author's file that `locate` names, and the plans of this test use
 /// every file.
 #[test]
 fn lines_map_back_to_files() {
     let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders"));
     let mut read = BTreeMap::new();
-    for plan in plans().into_iter().chain([matrices()]) {
+    for plan in plans().into_iter().chain(of_subgroups()).chain([matrices()]) {
         for (n, line) in plan.wgsl(Target::Native).lines().enumerate() {
             let (file, at) = plan.locate(n + 1);
             // the separators between files belong to nobody

@@ -9,14 +9,14 @@ struct Params {
     mask_batch: u32, mask_head: u32, mask_row: u32, lse_offset: u32,                 // words of mask bits; words in `work`
     dense_batch: u32, dense_head: u32, dense_row: u32, dense_key: u32,
     dense_offset: u32, angle_cos: u32, angle_sin: u32, state_offset: u32,            // words in `dense`, `tables`, `work`
-    softmax_scale: f32, soft_cap: f32, inv_soft_cap: f32, unused_f: f32,
+    softmax_scale: f32, soft_cap: f32, inv_soft_cap: f32, splits: u32,      // parts that keys are split into
     head_chunks: u32, v_chunks: u32, pairs: u32, head_padded: u32,
     v_padded: u32,                                                 // what the constants of these names are
     step_q_segments: u32, step_k_segments: u32, batches: u32,      // words in `step`; sequences of the tensors
     step_cu_q: u32, step_cu_k: u32, gate_offset: u32, partials: u32,
     query_products: u32, key_products: u32, prepared_q: u32, prepared_k: u32,  // words in `work`, as partials
     user_offset: u32, user_words: u32, first_batch: u32, first_head: u32,    // words in `dense`; where a part of a problem begins
-    feature_chunks: u32, normalizer: u32, maximum: u32, unused_l: u32,    // linear: a constant; words from state_offset
+    feature_chunks: u32, normalizer: u32, maximum: u32, split_keys: u32,    // linear: a constant; words from state_offset; keys of a split
 }
 
 // Which part of the grid this dispatch covers.

@@ -191,17 +191,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
 fn pick(x: vec4<f32>, r: u32) -> f32 { return select(select(x.w, x.z, r == 2u), select(x.y, x.x, r == 0u), r < 2u); }
 fn pick_u(x: vec4<u32>, r: u32) -> u32 { return select(select(x.w, x.z, r == 2u), select(x.y, x.x, r == 0u), r < 2u); }
 
-// Where the rows of a tile, and those of a key, start that `prepare/` made.
-fn prepared_q_tile(batch: u32, kv_head: u32, tile: u32) -> u32 {
-    let part = (batch - chunk.batch) * chunk.kv_heads + kv_head - chunk.kv_head;
-    return params.prepared_q + (part * chunk.tiles + tile - chunk.tile) * (4u * HEAD_CHUNKS * TILE_Q);
-}
-fn prepared_k_row(batch: u32, kv_head: u32, j: u32) -> u32 {
-    let part = (batch - chunk.batch) * chunk.kv_heads + kv_head - chunk.kv_head;
-    return params.prepared_k + (part * params.kv_capacity + j) * (4u * HEAD_CHUNKS);
-}
-fn prepared4(at: u32) -> vec4<f32> { return vec4<f32>(work[at], work[at + 1u], work[at + 2u], work[at + 3u]); }
-
 fn exp_of4(x: vec4<f32>) -> vec4<f32> { return exp2(max(x * LOG2_E, vec4<f32>(-200.0))); }
 fn weights(s: mat4x4<f32>, m: vec4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(exp_of4(max(s[0], vec4<f32>(SCORE_FLOOR)) - m), exp_of4(max(s[1], vec4<f32>(SCORE_FLOOR)) - m),

@@ -233,17 +233,7 @@ fn stage_q(start: u32, c: u32, n: u32, lane: u32) {
         slices[Q_SLICE + x] = prepared4(source + 4u * x);
     }
 }
-// Where the prepared rows of a tile start, and a key's. By tokens of the tensor: packed sequences of a part share its keys.
-fn prepared_q_tile(batch: u32, kv_head: u32, tile: u32) -> u32 {
-    let part = (batch - chunk.batch) * chunk.kv_heads + kv_head - chunk.kv_head;
-    return params.prepared_q + (part * chunk.tiles + tile - chunk.tile) * (4u * HEAD_CHUNKS * TILE_Q);
-}
-fn prepared_k_row(batch: u32, kv_head: u32, j: u32) -> u32 {
-    let part = (tensor_batch(batch) - tensor_batch(chunk.batch)) * chunk.kv_heads + kv_head - chunk.kv_head;
-    return params.prepared_k + (part * params.kv_capacity + k_token(batch, j)) * (4u * HEAD_CHUNKS);
-}
-fn prepared4(at: u32) -> vec4<f32> { return vec4<f32>(work[at], work[at + 1u], work[at + 2u], work[at + 3u]); }
-// The same of its keys. Those from `count` on are not read.
+// The same of the tile's keys. Those from `count` on are not read.
 fn stage_k(batch: u32, kv_head: u32, first: u32, count: u32, c: u32, n: u32, lane: u32) {
     for (var x = lane; x < TILE_K * SLICE_CHUNKS; x += LANES) {
         let t = x / SLICE_CHUNKS;

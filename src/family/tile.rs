@@ -277,7 +277,7 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
             .extend([("SUBGROUP", limits.subgroup_size), ("REDUCED", limits.subgroup_size.min(division.key_lanes))]);
         label += &format!(".sg{}", limits.subgroup_size);
     }
-    Ok(LaidOut { chunks, tile, constants, scratch: [query, key, q, k, 0], carry: false, products, label })
+    Ok(LaidOut { chunks, tile, constants, scratch: [query, key, q, k, 0], products, label, ..LaidOut::default() })
 }
 
 #[cfg(test)]

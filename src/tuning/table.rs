@@ -109,15 +109,6 @@ const EVERY: Calls = Calls { head_dim: 0..=u32::MAX, rows: 0..=u32::MAX, keys: 0
 const NOT_MEASURED: Source = Source::Table { device: "none", date: "", command: "" };
 
 static TABLE: &[Line] = &[
-    // who asks for cooperative matrices gets them: no other device has them
-    Line {
-        device: Device::Matrix,
-        family: Family::Coop,
-        calls: EVERY,
-        numbers: None,
-        checks: true,
-        source: NOT_MEASURED,
-    },
     Line {
         device: Device::Cpu,
         family: Family::Turns,
@@ -133,6 +124,36 @@ static TABLE: &[Line] = &[
     Line {
         device: Device::Gpu,
         family: Family::Turns,
+        calls: EVERY,
+        numbers: None,
+        checks: true,
+        source: NOT_MEASURED,
+    },
+    // few rows over many keys; the number of splits is the family's guess
+    Line {
+        device: Device::Cpu,
+        family: Family::Decode,
+        calls: EVERY,
+        numbers: None,
+        checks: true,
+        source: Source::Table {
+            device: "llvmpipe (Mesa 22.3, 25.0, 26.1), 2 cores",
+            date: "2026-11-22",
+            command: "ropewalk bench d1 d2",
+        },
+    },
+    Line {
+        device: Device::Gpu,
+        family: Family::Decode,
+        calls: EVERY,
+        numbers: None,
+        checks: true,
+        source: NOT_MEASURED,
+    },
+    // who asks for cooperative matrices gets them: no other device has them
+    Line {
+        device: Device::Matrix,
+        family: Family::Coop,
         calls: EVERY,
         numbers: None,
         checks: true,

@@ -48,13 +48,17 @@ pub fn write(folder: &Path, target: Target) -> Result<usize> {
         let positions = if v.spec.positions == Positions::Ids { ".ids" } else { "" };
         let loops = if v.rolled_loops { ".rolled" } else { "" };
         let carry = if v.carry { ".carry" } else { "" };
-        // the best of every family
+        // the best of every family, on software adapters those with subgroups too
+        let mut equipped = limits;
+        (equipped.cpu, equipped.subgroup_size) = (true, 8);
         let mut families = Vec::new();
-        for tuning in Tuning::candidates(v.kernel, &v.spec, &shape, &limits)? {
-            if !families.contains(&tuning.family) {
-                families.push(tuning.family);
-                let plan = Plan::with_tuning(v.kernel, &v.spec, &shape, &limits, Some(tuning))?;
-                plans.push((plan, format!("{positions}{loops}{carry}")));
+        for limits in [Some(limits), v.rolled_loops.then_some(equipped)].into_iter().flatten() {
+            for tuning in Tuning::candidates(v.kernel, &v.spec, &shape, &limits)? {
+                if !families.contains(&tuning.family) {
+                    families.push(tuning.family);
+                    let plan = Plan::with_tuning(v.kernel, &v.spec, &shape, &limits, Some(tuning))?;
+                    plans.push((plan, format!("{positions}{loops}{carry}")));
+                }
             }
         }
     }
@@ -62,6 +66,21 @@ pub fn write(folder: &Path, target: Target) -> Result<usize> {
     // Tint does not know their dialect
     if target == Target::Native {
         plans.extend(matrices()?.into_iter().map(|plan| (plan, String::new())));
+    }
+    // few rows over many keys, for devices of both kinds
+    for v in all().into_iter().filter(|v| v.kernel == ATTENTION && !v.carry) {
+        let mut shape = match v.spec.packed {
+            true => Shape::packed(&v.spec, 3, 40, 300),
+            false => Shape::new(&v.spec, 2, 3, 300),
+        };
+        (shape.aligned, shape.user_words, shape.max_seqlen_q) = (v.aligned, 8, 3);
+        let mut limits = Limits::default();
+        limits.rolled_loops = v.rolled_loops;
+        if v.rolled_loops {
+            (limits.cpu, limits.subgroup_size) = (true, 8);
+        }
+        let loops = if v.rolled_loops { ".rolled" } else { "" };
+        plans.push((Plan::new(v.kernel, &v.spec, &shape, &limits)?, loops.to_string()));
     }
     plans.extend(embeds()?.into_iter().map(|plan| (plan, String::new())));
     for (plan, suffix) in plans {
@@ -307,7 +326,7 @@ fn linear() -> Vec<Variant> {
     all
 }
 
-/// Every tile of a device with subgroups of one size.
+/// What takes subgroups of one size: every tile, and diagonals of terms.
 fn subgroups() -> Result<Vec<Plan>> {
     let mut all = Vec::new();
     for size in [4, 8, 16, 32, 64] {
@@ -320,6 +339,14 @@ fn subgroups() -> Result<Vec<Plan>> {
                 all.push(Plan::with_tuning(ATTENTION, &spec, &shape, &limits, Some(tuning))?);
             }
         }
+    }
+    // a head that shares its keys with none, on a software adapter
+    let mut limits = Limits::default().for_cpu();
+    limits.subgroup_size = 8;
+    for dtype in [Dtype::F32, Dtype::F16] {
+        let mut spec = Spec::new(2, 2, 64);
+        (spec.dtype, spec.bias) = (dtype, vec![Bias::Table { min: -9, max: 9 }]);
+        all.push(Plan::new(ATTENTION, &spec, &Shape::new(&spec, 2, 40, 72), &limits)?);
     }
     Ok(all)
 }

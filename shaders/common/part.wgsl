@@ -1,0 +1,63 @@
+// Parts of a row: what one split of the keys makes of it, o, m, l in f32 in `work`, for `combine`.
+const PART_WORDS: u32 = 4u * V_CHUNKS + 4u;
+const UNSEEN: f32 = -1e35;                                                  // marks a score that no one may see; below every other
+
+// The keys of a split that some row sees; none: .x >= .y.
+fn split_keys(batch: u32, rows: u32, split: u32) -> vec2<u32> {
+    let range = key_range(batch, 0u, (rows - 1u) / params.group);
+    return vec2<u32>(max(range.x, split * params.split_keys), min(range.y, (split + 1u) * params.split_keys));
+}
+
+fn part_at(batch: u32, kv_head: u32, split: u32, packed: u32) -> u32 {
+    let head = (batch - chunk.batch) * chunk.kv_heads + kv_head - chunk.kv_head;
+    return params.partials + ((head * params.splits + split) * ROWS + packed) * PART_WORDS;
+}
+fn put_part(part: u32, c: u32, x: vec4<f32>) {
+    let at = part + 4u * c;
+    work[at] = x.x;
+    work[at + 1u] = x.y;
+    work[at + 2u] = x.z;
+    work[at + 3u] = x.w;
+}
+fn end_part(part: u32, m: f32, l: f32, nan: bool) {
+    work[part + 4u * V_CHUNKS] = m;
+    work[part + 4u * V_CHUNKS + 1u] = l;
+    work[part + 4u * V_CHUNKS + 2u] = select(0.0, 1.0, nan);
+}
+
+fn exp_of4(x: vec4<f32>) -> vec4<f32> { return exp2(max(x * LOG2_E, vec4<f32>(-200.0))); }
+
+// All ones where x is NaN, by bits.
+fn nan_bits(x: vec4<f32>) -> vec4<u32> {
+    let is_nan = (bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
+    return select(vec4<u32>(0u), vec4<u32>(0xffffffffu), is_nan);
+}
+// Scores at least SCORE_FLOOR, but for marked ones; NaN (their row is NaN whatever its weights are) as SCORE_FLOOR.
+fn floored(s: vec4<f32>) -> vec4<f32> {
+    let floor = vec4<f32>(SCORE_FLOOR);
+    return select(select(max(s, floor), s, s == vec4<f32>(UNSEEN)), floor, nan_bits(s) != vec4<u32>(0u));
+}
+// Weights, -1 where a score is marked.
+fn marked(p: vec4<f32>, s: vec4<f32>) -> vec4<f32> { return select(p, vec4<f32>(-1.0), s < vec4<f32>(SCORE_FLOOR)); }
+fn weight(p: vec4<f32>) -> vec4<f32> { return max(p, vec4<f32>(0.0)); }
+
+// Cap, terms and visibility of key j for four rows.
+fn finish4(t: vec4<f32>, batch: u32, kv_head: u32, first_row: u32, rows: u32, j: u32) -> vec4<f32> {
+    var s = vec4<f32>(UNSEEN);
+    for (var r = 0u; r < min(4u, rows - first_row); r++) {
+        let packed = first_row + r;
+        let i = packed / params.group;
+        var at = ScoreAt(batch, kv_head * params.group + packed % params.group, i, j, q_index(batch, i), q_position(batch, i), 0);
+        if (visible(at)) {
+            at.k_pos = k_position(batch, j);
+            s[r] = finish1(t[r], at);
+        }
+    }
+    return s;
+}
+fn finish1(t: f32, at: ScoreAt) -> f32 {
+    if (is_nan(t)) { return t; }                                           // a driver's comparisons in cap may lose it
+    let s = modified_score(cap(t) + score_terms(at), at);
+    if (is_nan(s)) { return s; }
+    return max(s, SCORE_FLOOR);
+}
