@@ -44,6 +44,19 @@
 //! where E_V counts as one more value of its key, and R_v adds sum p e h_v. Of packed sequences a row's keys, and the tiles that they fall into, are those of
 //! its own sequence.
 //!
+//! **f16 on matrix units** ([`Arithmetic::F16Matrix`], kernels of the family `coop`; F32 is all of the above and nothing else). Turned q and k
+//! are rounded to f16: to nearest, or in any direction (Vulkan leaves that open), so by 2^-10 of themselves, and what is below 2^-14 may be
+//! flushed. Their products are exact in f32; how a matrix unit adds them is stated nowhere, some cut off instead of rounding: 2^-22 for
+//! each addition, however they are ordered. So
+//!
+//! ```text
+//! |t^ - t| grows by scale ((2 2^-10 + 2^-20 + 2^-22 d) A + 2^-14 (1 + 2^-9) sum (h_q + h_k) + 2^-28 d)
+//! |o^ - o| grows by sum p_j |v_j| (2^-10 + 2^-22 (n + n / 32)) + 2^-28 exp(m - lse) sum |v_j|
+//! ```
+//!
+//! with n keys: 2^14 p is rounded, so only weights below 2^-28 of the largest may be flushed. l is a sum of f32. Elements of turned rows
+//! above 65504 have no bound.
+//!
 //! **Splits.** Calls of few rows (`family::decode::may_split`) may be computed in parts of whole tiles, each with a running maximum of its
 //! own, merged at the end: what r counts is then the longest chain of changes from any tile on, and one more for the merge, where that
 //! is more. A part makes no more additions than the row: its keys, and one for each other part that saw a key.
@@ -77,6 +90,13 @@ pub(crate) const UNDERFLOW: f64 = 4.0 / (1u128 << 126) as f64;
 pub(crate) const TINY: f64 = 1e-36;
 /// Above this, an intermediate number may leave f32.
 pub(crate) const HUGE: f64 = 1e30;
+
+/// Of a number rounded to f16, in whatever direction.
+const F16_ROUNDING: f64 = 1.0 / (1 << 10) as f64;
+/// Numbers below it may be flushed when they are rounded to f16.
+const F16_FLUSH: f64 = 1.0 / (1 << 14) as f64;
+/// Of an addition within a matrix unit, relative to the sum of sizes.
+const MATRIX_ADDITION: f64 = 1.0 / (1 << 22) as f64;
 
 /// Rounding errors of n additions, relative to the sum of sizes.
 pub(crate) fn g(n: f64) -> f64 {
@@ -163,6 +183,17 @@ impl Bounded {
     }
 }
 
+/// The arithmetic whose errors a bound takes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Arithmetic {
+    /// Everything in f32: what every family but `coop` does.
+    #[default]
+    F32,
+    /// Turned q and k and the weights rounded to f16, products on matrix units that add in f32: the family `coop`.
+    F16Matrix,
+}
+
 /// How much is checked.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
@@ -173,11 +204,13 @@ pub struct Options {
     pub min_rows: usize,
     /// Chooses the sample.
     pub seed: u64,
+    /// What the result was computed in: [`Arithmetic::F16Matrix`] where the plan's family is `coop`.
+    pub arithmetic: Arithmetic,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { max_flop: 20e9, min_rows: 256, seed: 0 }
+        Options { max_flop: 20e9, min_rows: 256, seed: 0, arithmetic: Arithmetic::F32 }
     }
 }
 
@@ -270,7 +303,7 @@ pub fn verify(
         ));
     }
     let rows = sample(&problem, options);
-    let bounds = Bounds::new(&problem);
+    let bounds = Bounds { arithmetic: options.arithmetic, ..Bounds::new(&problem) };
     let done = AtomicUsize::new(0);
     let compare = |[b, h, i]: &[u32; 3]| {
         let (out, lse) = bounds.row(*b, *h, *i);
@@ -294,9 +327,14 @@ pub fn verify(
 
 /// Every element of out (`[batch, q_len, num_heads, v_head_dim]`) and lse (`[batch, num_heads, q_len]`).
 pub fn attention(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
+    attention_in(spec, inputs, Arithmetic::F32)
+}
+
+/// The same for an arithmetic.
+pub fn attention_in(spec: &Spec, inputs: &Inputs, arithmetic: Arithmetic) -> Result<(Bounded, Bounded)> {
     spec.expect_softmax()?;
     let problem = Problem::for_reference(spec, inputs)?;
-    let bounds = Bounds::new(&problem);
+    let bounds = Bounds { arithmetic, ..Bounds::new(&problem) };
     let (batch, heads, q_len) = (problem.shape.batch, spec.num_heads, problem.shape.q_len);
     let rows: Vec<_> = rows_of(batch, heads, q_len).into_par_iter().map(|[b, h, i]| bounds.row(b, h, i)).collect();
     let (mut out, mut lse) = (Bounded::default(), Bounded::default());
@@ -428,6 +466,7 @@ pub(crate) fn least_normal(dtype: Dtype) -> f64 {
 }
 
 struct Bounds<'a> {
+    arithmetic: Arithmetic,
     prepared: Prepared<'a>,
     tile_k: usize,
     /// e: the error of a rotated element, relative to its pair's length.
@@ -471,6 +510,7 @@ impl<'a> Bounds<'a> {
         let rotation = rotation + norm;
         let (q_flushed, k_flushed) = (flushed(&problem.inputs.q, &prepared.q), flushed(&problem.inputs.k, &prepared.k));
         Bounds {
+            arithmetic: Arithmetic::F32,
             tile_k: tile_k(problem.spec, crate::Limits::default().max_workgroup_storage) as usize,
             rotation,
             q_lost: lost(problem, &problem.inputs.q, &prepared.q, &q_flushed, Some("q_norm")),
@@ -524,6 +564,7 @@ impl<'a> Bounds<'a> {
             let mut error = sizes * (relative + q_off + k_off) + 2.0 * scale * (k_lost * q_largest);
             error += (tau_error + scale_underflow) * products;
             error += UNDERFLOW * scale * spec.head_dim as f64 * (q_largest + 2.0 * self.k_largest);
+            error += scale * self.of_matrix_products(q_size, k_size, products);
             if q_lost > 0.0 {
                 error += 2.0 * scale * q_lost * largest(k_size);
             }
@@ -551,6 +592,21 @@ impl<'a> Bounds<'a> {
             }
         };
         problem.keys(b, i).map(one).collect()
+    }
+
+    /// What rounding to f16, and sums within matrix units, add to a product before its scale.
+    fn of_matrix_products(&self, q: &[f32], k: &[f32], products: f64) -> f64 {
+        if self.arithmetic == Arithmetic::F32 {
+            return 0.0;
+        }
+        let of_row = |x: &[f32]| x.iter().fold((0.0, 0f32), |(sum, most), x| (sum + *x as f64, most.max(*x)));
+        let ((q_sum, q_most), (k_sum, k_most)) = (of_row(q), of_row(k));
+        if q_most.max(k_most) > 65_000.0 {
+            return f64::INFINITY;
+        }
+        let d = q.len() as f64;
+        let relative = 2.0 * F16_ROUNDING + F16_ROUNDING.powi(2) + MATRIX_ADDITION * d;
+        relative * products + F16_FLUSH * (1.0 + 2.0 * F16_ROUNDING) * (q_sum + k_sum) + F16_FLUSH.powi(2) * d
     }
 
     /// o and lse of a row, each with its bound.
@@ -595,6 +651,9 @@ impl<'a> Bounds<'a> {
         if sink.is_some_and(|s| s > HUGE) {
             weights = f64::INFINITY;
         }
+        // of the arithmetic on matrix units: relative to a weight, and whatever its size
+        let of_weight = F16_ROUNDING + MATRIX_ADDITION * (scores.len() as f64 + tiles);
+        let flushed_weight = F16_FLUSH.powi(2) * (max - lse).exp();
         let mut additions = keys + 1.0 + rescales;
         let (mut o, mut sizes, mut errors) = (vec![0.0; dim], vec![0.0; dim], vec![0.0; dim]);
         let keys = self.prepared.problem.keys(b, i);
@@ -614,6 +673,9 @@ impl<'a> Bounds<'a> {
                 o[c] += p * v[c];
                 sizes[c] += p * v[c].abs();
                 errors[c] += wrong * v[c].abs();
+                if self.arithmetic == Arithmetic::F16Matrix {
+                    errors[c] += (p * of_weight + flushed_weight) * v[c].abs();
+                }
                 // weights and elements that flush to 0
                 errors[c] += UNDERFLOW * v[c].abs();
                 if v[c].abs() < least {

@@ -25,8 +25,8 @@ const FILES: &[(&str, &str)] = shaders! {
     "feature/elu.wgsl" "feature/identity.wgsl" "feature/rows.wgsl" "feature/softmax.wgsl"
     "finish/cap.wgsl" "finish/distance.wgsl" "finish/none.wgsl" "finish/scores.wgsl"
     "index/distance.wgsl" "index/grid.wgsl" "index/lookup.wgsl" "index/segment.wgsl" "index/streams.wgsl"
-    "kernel/attention.wgsl" "kernel/combine.wgsl" "kernel/decode.wgsl" "kernel/decode_lanes.wgsl" "kernel/embed.wgsl"
-    "kernel/lanes.wgsl" "kernel/linear.wgsl" "kernel/rotate.wgsl" "kernel/rotate_heads.wgsl" "kernel/scores.wgsl"
+    "kernel/attention.wgsl" "kernel/combine.wgsl" "kernel/coop.wgsl" "kernel/decode.wgsl" "kernel/decode_lanes.wgsl"
+    "kernel/embed.wgsl" "kernel/lanes.wgsl" "kernel/linear.wgsl" "kernel/rotate.wgsl" "kernel/rotate_heads.wgsl" "kernel/scores.wgsl"
     "kernel/tile.wgsl"
     "keys/rotated.wgsl" "keys/unrotated.wgsl"
     "lane_keys/direct.wgsl" "lane_keys/prepared.wgsl"
@@ -125,6 +125,10 @@ impl Composed {
             if !source.ends_with('\n') {
                 source.push('\n');
             }
+        }
+        // naga's own dialect, which no browser knows; on the preamble's first line, so that line numbers stay
+        if parts.iter().any(|(_, path)| *path == "kernel/coop.wgsl") {
+            source.insert_str(0, "enable f16; enable wgpu_cooperative_matrix; ");
         }
         // naga takes no such line, browsers demand it
         let subgroups = ["subgroup_invocation_id", "subgroupBroadcast"].iter().any(|word| source.contains(word));

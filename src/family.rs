@@ -1,6 +1,7 @@
 //! Families of kernels. Each is a file with its own story and says what it takes, how it cuts the work, and what it needs of `work`;
 //! [`Tuning::choose`](crate::Tuning) picks among them from spec, shape and device alone.
 
+pub(crate) mod coop;
 pub(crate) mod decode;
 pub(crate) mod lanes;
 mod rows;
@@ -66,11 +67,13 @@ pub(crate) struct LaidOut {
 
 impl Family {
     /// Every family; what comes first is preferred where the table is silent.
-    pub(crate) const ALL: [Family; 5] = [Family::Turns, Family::Decode, Family::Lanes, Family::Tile, Family::Rows];
+    pub(crate) const ALL: [Family; 6] =
+        [Family::Turns, Family::Decode, Family::Coop, Family::Lanes, Family::Tile, Family::Rows];
 
     /// The tunings of this family that a call may take, the best guess first; none where it does not suit.
     pub(crate) fn candidates(self, call: &Call) -> Vec<Tuning> {
         match self {
+            Family::Coop => coop::candidates(call),
             Family::Turns => turns::candidates(call),
             Family::Decode => decode::candidates(call),
             Family::Lanes => lanes::candidates(call),
@@ -81,6 +84,7 @@ impl Family {
 
     pub(crate) fn lay_out(self, call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         match self {
+            Family::Coop => coop::lay_out(call, tuning),
             Family::Turns => turns::lay_out(call, tuning),
             Family::Decode => decode::lay_out(call, tuning),
             Family::Lanes => lanes::lay_out(call, tuning),

@@ -2,6 +2,7 @@
 
 mod embed;
 mod linear;
+mod matrix;
 
 use crate::pipeline::{Buffers, Pipelines, filled, scoped};
 use crate::tuning::{Source, TuningCache};
@@ -22,6 +23,10 @@ pub struct GpuOptions {
     pub default_limits: bool,
     /// Take the winners of `ropewalk tune` on this adapter into account. What is ignored of them [`Gpu::warnings`] tells.
     pub tuned: bool,
+    /// Experimental: compute f16 attention on cooperative matrices where the adapter has them (Vulkan, Metal) and a small attention
+    /// comes out right on them; [`Gpu::cooperative_matrix`] tells. Takes the cargo feature `cooperative-matrix`. Results are then within
+    /// the bounds of [`Arithmetic::F16Matrix`](crate::check::Arithmetic), which are wider than those of f32.
+    pub cooperative_matrix: bool,
     /// Keep compiled pipelines in the user's cache folder, where the device can: [`Gpu::save_pipelines`] writes them.
     pub keep_pipelines: bool,
 }
@@ -67,6 +72,8 @@ pub struct Gpu {
     errors: Arc<Mutex<Option<String>>>,
     pipelines: Arc<Pipelines>,
     warnings: Vec<String>,
+    /// Rows of cooperative matrices, or why there are none.
+    matrix: std::result::Result<u32, String>,
 }
 
 /// Every adapter of every backend that the environment allows (`WGPU_BACKEND`), GPUs first.
@@ -198,7 +205,7 @@ impl Gpu {
         if options.keep_pipelines {
             required_features |= adapter.features() & wgpu::Features::PIPELINE_CACHE;
         }
-        let descriptor = wgpu::DeviceDescriptor {
+        let plain = wgpu::DeviceDescriptor {
             label: Some("ropewalk"),
             required_features,
             required_limits,
@@ -206,11 +213,23 @@ impl Gpu {
             memory_hints: wgpu::MemoryHints::Performance,
             trace: wgpu::Trace::Off,
         };
-        let (device, queue) = adapter
-            .request_device(&descriptor)
-            .await
-            .map_err(|e| Error::device(format!("opening {}", describe(&info)), e))?;
+        let mut matrix = matrix::wanted(adapter, options);
+        let mut opened = None;
+        if let Ok(wanted) = &matrix {
+            match adapter.request_device(&wanted.descriptor(&plain)).await {
+                Ok(both) => opened = Some(both),
+                Err(e) => matrix = Err(format!("the device does not open with them: {e}")),
+            }
+        }
+        let (device, queue) = match opened {
+            Some(both) => both,
+            None => adapter
+                .request_device(&plain)
+                .await
+                .map_err(|e| Error::device(format!("opening {}", describe(&info)), e))?,
+        };
         let mut gpu = Self::from_device(info, device, queue);
+        gpu.take_matrix(matrix.map(|wanted| wanted.size), &matrix::untouched).await;
         if options.tuned {
             let (cache, warnings) = TuningCache::load(&gpu.info);
             gpu.limits.tunings = cache.tunings();
@@ -234,7 +253,17 @@ impl Gpu {
         let limits = Limits::of_device(&device.limits(), info.device_type).with_features(device.features(), &info);
         let timestamps = device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
         let pipelines = Arc::new(Pipelines::new(device.clone()));
-        Gpu { info, device, queue, limits, timestamps, errors, pipelines, warnings: Vec::new() }
+        Gpu {
+            info,
+            device,
+            queue,
+            limits,
+            timestamps,
+            errors,
+            pipelines,
+            warnings: Vec::new(),
+            matrix: Err(matrix::NOT_ASKED.into()),
+        }
     }
 
     async fn load_pipelines(&mut self) -> Result<()> {
@@ -296,6 +325,7 @@ impl Gpu {
             errors: self.errors.clone(),
             pipelines: self.pipelines.clone(),
             warnings: Vec::new(),
+            matrix: self.matrix.clone(),
         }
     }
     /// What plans on this device must respect.

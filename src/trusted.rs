@@ -1,4 +1,5 @@
-//! The only unsafe code: shaders without run-time checks, and a pipeline cache from a file. Each with the argument why it is sound.
+//! The only unsafe code: shaders without run-time checks, a pipeline cache from a file, and wgpu's experimental features. Each with the
+//! argument why it is sound.
 //!
 //! # Shaders without run-time checks
 //!
@@ -148,6 +149,7 @@ const ARGUED: &[&str] = &[
 /// Files that need run-time checks, and why.
 const KEPT: &[(&str, &str)] = &[
     ("angle/float32.wgsl", "the size of an angle, which a position and a frequency make, is an index"),
+    ("kernel/coop.wgsl", "what matrices load and store is not argued"),
     ("kernel/lanes.wgsl", "the number of a lane in its subgroup, which limits may state wrongly, is an index"),
     ("angle/table.wgsl", "a position, which the caller writes into `step`, is a row of a table"),
     ("index/lookup.wgsl", "a number in `tables`, which the caller writes, is a row"),
@@ -186,6 +188,17 @@ pub(crate) fn shader_module(device: &wgpu::Device, plan: &crate::Plan) -> wgpu::
     // pipeline runs with buffers that `Pipeline::bind` has checked against the plan's sizes, and with uniforms that it wrote itself;
     // `Pipeline::for_plan` shares it only with plans of the same text and tuning, whose sizes fit too. `Pipeline::warm` dispatches nothing.
     unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
+}
+
+/// The token with which wgpu opens a device with cooperative matrices.
+#[cfg(all(feature = "wgpu", feature = "cooperative-matrix"))]
+#[allow(unsafe_code)]
+pub(crate) fn experimental_features() -> wgpu::ExperimentalFeatures {
+    // SAFETY: the caller accepts that experimental features may have bugs. The one that is asked for with it is
+    // EXPERIMENTAL_COOPERATIVE_MATRIX. Of the modules that this crate makes only those of `kernel/coop.wgsl` use it: with run-time checks, on
+    // blocks that lie within constant workgroup arrays whatever the inputs (`family::coop::products`; rows and columns are multiples of
+    // MATRIX), and only after a self-test on the device. It takes the cargo feature and the caller's option, both off by default.
+    unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
 
 /// A pipeline cache of a device with `Features::PIPELINE_CACHE`, from what an earlier process saved.

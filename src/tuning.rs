@@ -20,6 +20,8 @@ pub use table::Source;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Family {
+    /// Both products on cooperative matrices: prefill in f16, where a device was opened with them.
+    Coop,
     /// Few rows over many keys, which are split over workgroups: decode.
     Decode,
     /// Four rows a lane of a vector register: prefill on software adapters.
@@ -36,6 +38,7 @@ impl Family {
     /// The name in labels and files.
     pub fn name(self) -> &'static str {
         match self {
+            Family::Coop => "coop",
             Family::Decode => "decode",
             Family::Lanes => "lanes",
             Family::Rows => "rows",

@@ -1,6 +1,6 @@
 //! Which files make up a kernel: every variant is one file in one slot, and one `match` chooses it.
 
-use crate::family::{Call, decode, lanes, tile, turns};
+use crate::family::{Call, coop, decode, lanes, tile, turns};
 use crate::layout::{Binding, MAX_PAIRS, Slot};
 use crate::plan::{Kernel, padded, table_rows};
 use crate::tables::{TableLayout, bias_name, lookup_name};
@@ -27,6 +27,8 @@ pub(crate) struct Files<'a> {
     full_ranges: String,
     /// Lanes exchange within subgroups.
     subgroups: bool,
+    /// Rows of cooperative matrices.
+    matrix: u32,
 }
 
 impl<'a> Files<'a> {
@@ -46,6 +48,7 @@ impl<'a> Files<'a> {
             gathered,
             full_ranges: String::new(),
             subgroups: tile::takes_subgroups(call, tuning),
+            matrix: call.limits.cooperative_matrix,
         };
         files.choose(kernel, aligned, rolled_loops, decode::by_lanes(call.limits));
         if kernel == Kernel::Attention && tuning.family == Family::Rows {
@@ -67,6 +70,7 @@ impl<'a> Files<'a> {
 
     fn choose(&mut self, kernel: Kernel, aligned: bool, rolled_loops: bool, by_lanes: bool) {
         match kernel {
+            Kernel::Attention if self.tuning.family == Family::Coop => self.coop(aligned),
             Kernel::Attention if self.tuning.family == Family::Lanes => self.lanes(aligned),
             Kernel::Attention if self.tuning.family == Family::Tile => self.tile(aligned),
             Kernel::Attention if self.tuning.family == Family::Decode => self.decode(aligned, by_lanes),
@@ -101,6 +105,17 @@ impl<'a> Files<'a> {
         }
         self.add("common/params.wgsl", &[Slot::Params, Slot::Chunk, Slot::Step]);
         self.storage();
+    }
+
+    /// See family/coop.rs.
+    fn coop(&mut self, aligned: bool) {
+        self.add("kernel/coop.wgsl", &[Slot::Work]);
+        self.add("common/online_softmax.wgsl", &[]);
+        self.of_scores(aligned);
+        self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
+        self.sink();
+        self.out(aligned);
+        self.glue += &coop::products(self.spec, self.matrix);
     }
 
     /// See family/decode.rs.

@@ -249,6 +249,18 @@ fn plans() -> Vec<Plan> {
     all.chain(linear()).chain(embed()).filter(|plan| texts.insert(plan.wgsl(Target::Native).to_string())).collect()
 }
 
+/// A plan for cooperative matrices, which WebGPU's core does not know.
+fn matrices() -> Plan {
+    let mut spec = Spec::new(4, 2, 64);
+    spec.dtype = Dtype::F16;
+    let mut limits = Limits::default();
+    (limits.cooperative_matrix, limits.f16) = (16, true);
+    let shape = Shape::new(&spec, 1, 16, 32);
+    let plan = Plan::new(Kernel::Attention, &spec, &shape, &limits).expect("the family takes it");
+    assert_eq!(plan.tuning().family, Family::Coop);
+    plan
+}
+
 /// Parsed and valid with WebGPU's core alone: no f16, no subgroups. `used`: what the entry point uses of every variable.
 fn reflect(plan: &Plan) -> (Module, Vec<GlobalUse>) {
     let source = plan.wgsl(Target::Native);
@@ -483,7 +495,7 @@ fn of_subgroups() -> Vec<Plan> {
 fn lines_map_back_to_files() {
     let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders"));
     let mut read = BTreeMap::new();
-    for plan in plans().into_iter().chain(of_subgroups()) {
+    for plan in plans().into_iter().chain(of_subgroups()).chain([matrices()]) {
         for (n, line) in plan.wgsl(Target::Native).lines().enumerate() {
             let (file, at) = plan.locate(n + 1);
             // the separators between files belong to nobody

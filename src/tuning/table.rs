@@ -70,8 +70,7 @@ enum Device {
     /// A GPU whose subgroups have one known size.
     #[allow(dead_code)] // for lines to come
     GpuSubgroups,
-    /// A device with cooperative matrix multiplication.
-    #[allow(dead_code)] // for lines to come
+    /// A device with cooperative matrix multiplication, which the caller asked for and which passed its self-test.
     Matrix,
 }
 
@@ -146,6 +145,15 @@ static TABLE: &[Line] = &[
     Line {
         device: Device::Gpu,
         family: Family::Decode,
+        calls: EVERY,
+        numbers: None,
+        checks: true,
+        source: NOT_MEASURED,
+    },
+    // who asks for cooperative matrices gets them: no other device has them
+    Line {
+        device: Device::Matrix,
+        family: Family::Coop,
         calls: EVERY,
         numbers: None,
         checks: true,

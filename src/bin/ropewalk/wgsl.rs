@@ -5,7 +5,7 @@ mod variants;
 use crate::report;
 use crate::source::Source;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use ropewalk::{Access, CHUNK_STRIDE, Error, Kernel, Limits, Plan, Result, Shape, Slot, Strides, Target};
+use ropewalk::{Access, CHUNK_STRIDE, Error, Family, Kernel, Limits, Plan, Result, Shape, Slot, Strides, Target};
 use serde_json::json;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -134,6 +134,8 @@ fn validate(plan: &Plan) -> Result<()> {
         .map_err(|e| error(e.location(text).map(|l| l.line_number), e.emit_to_string(text)))?;
     let subgroups = plan.wgsl(Target::Web).starts_with("enable subgroups");
     let more = if subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
+    let matrices = Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16 | Capabilities::SUBGROUP;
+    let more = if plan.tuning().family == Family::Coop { matrices } else { more };
     Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32 | more)
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
         .subgroup_operations(naga::valid::SubgroupOperationSet::all())

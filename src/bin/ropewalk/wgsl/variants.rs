@@ -63,6 +63,10 @@ pub fn write(folder: &Path, target: Target) -> Result<usize> {
         }
     }
     plans.extend(subgroups()?.into_iter().map(|plan| (plan, String::new())));
+    // Tint does not know their dialect
+    if target == Target::Native {
+        plans.extend(matrices()?.into_iter().map(|plan| (plan, String::new())));
+    }
     // few rows over many keys, for devices of both kinds
     for v in all().into_iter().filter(|v| v.kernel == ATTENTION && !v.carry) {
         let mut shape = match v.spec.packed {
@@ -343,6 +347,25 @@ fn subgroups() -> Result<Vec<Plan>> {
         let mut spec = Spec::new(2, 2, 64);
         (spec.dtype, spec.bias) = (dtype, vec![Bias::Table { min: -9, max: 9 }]);
         all.push(Plan::new(ATTENTION, &spec, &Shape::new(&spec, 2, 40, 72), &limits)?);
+    }
+    Ok(all)
+}
+
+/// Cooperative matrices of both sizes.
+fn matrices() -> Result<Vec<Plan>> {
+    let mut all = Vec::new();
+    for (matrix, rolled_loops) in [(8, true), (8, false), (16, true), (16, false)] {
+        for mut spec in [rich(), Spec::new(4, 2, 128)] {
+            spec.dtype = Dtype::F16;
+            let mut limits = Limits::default();
+            (limits.cooperative_matrix, limits.f16, limits.rolled_loops) = (matrix, true, rolled_loops);
+            limits.max_workgroup_storage = 49_152;
+            let shape = Shape::new(&spec, 2, 40, 72);
+            let tunings = Tuning::candidates(ATTENTION, &spec, &shape, &limits)?;
+            for tuning in tunings.into_iter().filter(|t| t.family == Family::Coop && t.checks) {
+                all.push(Plan::with_tuning(ATTENTION, &spec, &shape, &limits, Some(tuning))?);
+            }
+        }
     }
     Ok(all)
 }
