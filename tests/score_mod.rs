@@ -573,7 +573,7 @@ fn long_loops_are_cut_and_repeat_to_the_bit() {
         let second = gpu.attention(&spec, &inputs).unwrap();
         assert_eq!((bits(&first.out), bits(&first.lse)), (bits(&second.out), bits(&second.lse)));
     }
-    let limits = Limits::default().for_cpu();
+    let limits = common::with_family(Family::Rows, &spec, &Limits::default().for_cpu());
     let plan = Plan::new(Kernel::Attention, &spec, &Shape::new(&spec, 1, 3, 700), &limits).unwrap();
     assert!(plan.chunks().len() > 3, "the rounds of the text count");
 }

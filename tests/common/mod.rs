@@ -1,7 +1,7 @@
 //! What the tests share: an adapter (or the reason why not), seeded inputs.
 #![allow(dead_code)]
 use rand::{RngExt, SeedableRng};
-use ropewalk::{Data, Gpu, GpuOptions, Inputs, Limits, Spec, Tensor};
+use ropewalk::{Data, Family, Gpu, GpuOptions, Inputs, Kernel, Limits, Shape, Spec, Tensor, Tuning};
 use std::io::Write;
 
 /// Every adapter, with WebGPU's default limits and no features. None: the test is left out and says so, unless the
@@ -25,6 +25,17 @@ pub fn equipped(suits: fn(&Limits) -> bool) -> Vec<Gpu> {
         left_out("no adapter with what it takes");
     }
     gpus
+}
+
+/// The same limits, under which attention takes the family of this name where that suits.
+pub fn with_family(family: Family, spec: &Spec, limits: &Limits) -> Limits {
+    let mut plain = *limits;
+    plain.tuning = None;
+    let shape = Shape::new(spec, 1, 1, 1);
+    let all = Tuning::candidates(Kernel::Attention, spec, &shape, &plain).expect("a valid spec");
+    plain.tuning = all.into_iter().find(|tuning| tuning.family == family);
+    assert!(plain.tuning.is_some(), "{family:?} does not suit");
+    plain
 }
 
 /// Says that the running test is left out: in its output, and in the file that `ROPEWALK_LEFT_OUT` names, from which
