@@ -133,7 +133,8 @@ fn every_kind_of_head_rotation_and_storage() {
 #[test]
 fn masks_terms_and_sinks() {
     let alibi = |form| Bias::Alibi { form, slopes: None, scale: 1.0 };
-    let changes: [(&str, fn(&mut Spec)); 9] = [
+    type Change = (&'static str, fn(&mut Spec));
+    let changes: [Change; 9] = [
         ("window", |s| s.mask.window_left = Some(40)),
         ("window of one", |s| s.mask.window_left = Some(0)),
         ("chunk", |s| s.mask.chunk = Some(50)),

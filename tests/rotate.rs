@@ -58,7 +58,8 @@ fn turns_serves_pairs_in_whole_fours() {
         // lanes write what others read
         let apart = [!kernel_in_place(kernel); 2];
         assert_eq!(served(kernel, [64, 32, 0], Pairing::InterleavedInHalfOut, &as_it_is), apart);
-        let refuses: [&dyn Fn(&mut Spec, &mut Shape); 4] = [
+        type Change<'a> = &'a dyn Fn(&mut Spec, &mut Shape);
+        let refuses: [Change; 4] = [
             &|spec, _| spec.norm = Some(Norm::new(NormKind::Rms, 1e-6)),
             &|spec, _| spec.rotary = None,
             &|_, shape| shape.aligned = false,
@@ -193,7 +194,7 @@ fn same_bits(
     let source = Data::from_f32(spec.dtype, &noise(size(strides), 5)).bytes().to_vec();
     let before = match kernel_in_place(kernel) {
         true => source.clone(),
-        false => vec![0x2a; size(shape.out) * spec.dtype.size() as usize],
+        false => vec![0x2a; size(shape.out) * spec.dtype.size()],
     };
     for gpu in gpus {
         let tunings = Tuning::candidates(kernel, spec, shape, gpu.limits()).unwrap();

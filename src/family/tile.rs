@@ -293,8 +293,7 @@ mod tests {
             let spec = Spec::new(4, 2, d);
             let shape = Shape::new(&spec, 1, 100, 100);
             for (storage, least) in [(16_384, 1), (32_768, 3), (49_152, 4)] {
-                let mut limits = Limits::default();
-                limits.max_workgroup_storage = storage;
+                let limits = Limits { max_workgroup_storage: storage, ..Limits::default() };
                 let (limits, spec) = (&limits, &spec);
                 let call = Call {
                     kernel: Kernel::Attention,
