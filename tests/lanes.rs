@@ -148,3 +148,22 @@ fn what_it_serves() {
         assert_ne!(family(&spec, 64, &equipped), Family::Lanes);
     }
 }
+
+/// Tiles that every row sees whole skip masks: a causal mask and a wide window, with their edges on either side of a tile's.
+#[test]
+fn edges_of_whole_tiles() {
+    for gpu in common::equipped(|limits| limits.cpu && limits.subgroup_size >= 8) {
+        for left in [None, Some(70), Some(94), Some(95), Some(96)] {
+            let mut spec = Spec::new(1, 1, 16);
+            spec.mask = Mask::causal();
+            spec.mask.window_left = left;
+            for kv_len in 158..=164 {
+                let inputs = common::inputs(&spec, 1, 64, kv_len, kv_len as u64);
+                let got = gpu.attention(&spec, &inputs).expect("it runs");
+                let (out, lse) = check::attention(&spec, &inputs).expect("bounds");
+                let failures = out.worst(&got.out).failures + lse.worst(&got.lse).failures;
+                assert_eq!(failures, 0, "window {left:?}, {kv_len} keys on {}", gpu.describe());
+            }
+        }
+    }
+}
