@@ -17,7 +17,7 @@ const FILES: &[(&str, &str)] = shaders! {
     "cache/contiguous.wgsl"
     "cap/none.wgsl" "cap/tanh.wgsl"
     "carry/none.wgsl" "carry/work.wgsl"
-    "common/cap4.wgsl" "common/k_tile.wgsl" "common/ln.wgsl" "common/nan.wgsl" "common/norm.wgsl" "common/online_softmax.wgsl" "common/params.wgsl" "common/part.wgsl"
+    "common/cap4.wgsl" "common/k_tile.wgsl" "common/ln.wgsl" "common/lse.wgsl" "common/nan.wgsl" "common/norm.wgsl" "common/online_softmax.wgsl" "common/params.wgsl" "common/part.wgsl"
     "common/prepared.wgsl" "common/query.wgsl" "common/row.wgsl" "common/score_at.wgsl" "common/table4.wgsl" "common/table4_aligned.wgsl" "common/tanh.wgsl"
     "content/bias.wgsl" "content/none.wgsl"
     "decay/feature.wgsl" "decay/head.wgsl" "decay/none.wgsl" "decay/token.wgsl"
@@ -41,6 +41,7 @@ const FILES: &[(&str, &str)] = shaders! {
     "position/ids_k.wgsl" "position/ids_k_several.wgsl" "position/ids_q.wgsl" "position/ids_q_several.wgsl"
     "position/index_k.wgsl" "position/index_q.wgsl"
     "prepare/heads.wgsl" "prepare/rows.wgsl"
+    "product/vector.wgsl" "product/word.wgsl"
     "quad/half.wgsl" "quad/half_of_halves.wgsl" "quad/interleaved.wgsl" "quad/interleaved_in_half_out.wgsl"
     "reduce/subgroup.wgsl" "reduce/workgroup.wgsl"
     "relative/gathered.wgsl" "relative/gathered_lanes.wgsl" "relative/none.wgsl" "relative/rows.wgsl"
@@ -79,7 +80,7 @@ pub(crate) fn file(path: &str) -> &'static str {
 
 /// Every name that some shader file declares for its module, and the file: what a user's text must leave alone.
 pub(crate) fn declared_names() -> HashMap<String, &'static str> {
-    let bindings = Slot::ALL.iter().map(|slot| (slot.name().to_string(), "(preamble)"));
+    let bindings = Slot::ALL.iter().map(|slot| slot.name()).chain(["work4"]).map(|name| (name.to_string(), "(preamble)"));
     let files =
         FILES.iter().flat_map(|(path, text)| declarations(text).into_iter().map(|name| (name.to_string(), *path)));
     // of a name that several files declare, the first

@@ -405,11 +405,13 @@ impl Pipeline {
             Slot::Work => {
                 params.lse_offset += elements;
                 params.state_offset += elements;
-                params.query_products += elements;
-                params.key_products += elements;
-                params.prepared_q += elements;
-                params.prepared_k += elements;
-                params.partials += elements;
+                // scratch is read by vectors too
+                let vectors = elements.next_multiple_of(4);
+                params.query_products += vectors;
+                params.key_products += vectors;
+                params.prepared_q += vectors;
+                params.prepared_k += vectors;
+                params.partials += vectors;
             }
             _ => {}
         }

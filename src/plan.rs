@@ -427,9 +427,14 @@ impl Plan {
             (_, false) => "Raw1",
         };
         let mut bindings = Vec::new();
+        // every kind of scratch is whole vectors and starts at one, wherever a caller's buffer starts
+        let scratch_words = match laid.scratch.iter().sum::<u64>() {
+            0 => 0,
+            _ => laid.scratch.iter().map(|words| words.next_multiple_of(4)).sum::<u64>() + 6,
+        };
         for slot in &files.slots {
             let size = binding_bytes(*slot, kernel, spec, shape, source, target, step.words, chunks.len(), laid.carry);
-            let size = if *slot == Slot::Work { size + 4 * laid.scratch.iter().sum::<u64>() } else { size };
+            let size = if *slot == Slot::Work { size + 4 * scratch_words } else { size };
             let element = match (*slot, kernel, spec.dtype, aligned) {
                 (Slot::Out, Kernel::Scores, ..) => "u32",
                 (Slot::Out, _, Dtype::F16 | Dtype::Bf16, false) => "atomic<u32>",
@@ -453,11 +458,11 @@ impl Plan {
         let composed = Composed::new(&preamble, &files.files, &texts);
         // scratch stands behind lse and carried state
         let mut offsets = [0; SCRATCH];
-        let mut next = base_words(kernel, spec, shape, laid.carry);
+        let mut next = base_words(kernel, spec, shape, laid.carry).next_multiple_of(4);
         for (offset, words) in offsets.iter_mut().zip(laid.scratch) {
             *offset = u32::try_from(next)
                 .map_err(|_| Error::limit("work", "more than 2^32 words", "call for fewer sequences at a time"))?;
-            next += words;
+            next += words.next_multiple_of(4);
         }
         [params.query_products, params.key_products, params.prepared_q, params.prepared_k, params.partials] = offsets;
         [params.splits, params.split_keys] = laid.splits;

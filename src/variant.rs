@@ -125,13 +125,14 @@ impl<'a> Files<'a> {
             "prepare/rows.wgsl",
             "kernel/combine.wgsl",
             "common/part.wgsl",
-            "common/prepared.wgsl",
             "common/online_softmax.wgsl",
         ] {
             self.add(file, &[]);
         }
+        self.prepared();
         self.of_scores(aligned);
-        match (by_lanes, decode::turns(self.spec, aligned, by_lanes)) {
+        let turns = decode::turns(self.spec, aligned, by_lanes);
+        match (by_lanes, turns) {
             (true, true) => {
                 self.add("lane_scores/turned.wgsl", &[]);
                 self.quads();
@@ -139,7 +140,7 @@ impl<'a> Files<'a> {
             (true, false) => self.add("lane_scores/direct.wgsl", &[]),
             (false, _) => {}
         }
-        if !decode::turns(self.spec, aligned, by_lanes) {
+        if !turns {
             let prepared = lanes::prepares_keys(self.spec);
             self.add(if prepared { "lane_keys/prepared.wgsl" } else { "lane_keys/direct.wgsl" }, &[]);
         }
@@ -152,7 +153,8 @@ impl<'a> Files<'a> {
     /// See family/lanes.rs.
     fn lanes(&mut self, aligned: bool) {
         self.add("kernel/lanes.wgsl", &[Slot::Work]);
-        self.add("common/prepared.wgsl", &[]);
+        self.prepared();
+        self.add("common/lse.wgsl", &[]);
         let by_heads = turns::stands_in_quads(self.spec, aligned) && !self.spec.content_bias;
         self.add(if by_heads { "prepare/heads.wgsl" } else { "prepare/rows.wgsl" }, &[]);
         if by_heads {
@@ -178,7 +180,8 @@ impl<'a> Files<'a> {
     /// See family/tile.rs.
     fn tile(&mut self, aligned: bool) {
         self.add("kernel/tile.wgsl", &[Slot::Work]);
-        self.add("common/prepared.wgsl", &[]);
+        self.prepared();
+        self.add("common/lse.wgsl", &[]);
         let by_heads = tile::prepares_by_heads(self.spec, aligned);
         self.add(if by_heads { "prepare/heads.wgsl" } else { "prepare/rows.wgsl" }, &[]);
         if by_heads {
@@ -194,6 +197,13 @@ impl<'a> Files<'a> {
         self.sink();
         self.out(aligned);
         self.full_range();
+    }
+
+    /// What an entry point prepares in `work`, for others to read by vectors.
+    fn prepared(&mut self) {
+        self.add("common/prepared.wgsl", &[]);
+        self.glue += "// `work` by vectors; an entry point uses one of the two.\n";
+        self.glue += &Slot::Work.binding("f32", 0).declaration().replace("work: array<f32>", "work4: array<vec4<f32>>");
     }
 
     fn full_range(&mut self) {
@@ -551,7 +561,7 @@ impl<'a> Files<'a> {
                     if gathered {
                         let _ = writeln!(
                             terms,
-                            "{open}sum += work[(*rows).products + {query_products}u + u32(row_{i})]; }}"
+                            "{open}sum += product((*rows).products + {query_products}u + u32(row_{i})); }}"
                         );
                         let bias = match relative.query_bias {
                             true => format!("TABLE_RELATIVE_BIAS_{i} + head * HEAD_DIM"),
@@ -577,8 +587,8 @@ impl<'a> Files<'a> {
                         let of_head = format!("(at.head % params.group % {heads}u) * {rows}u");
                         let _ = writeln!(
                             terms,
-                            "{open}sum += work[key_products(at.batch, at.head / params.group, at.j) + \
-                             {key_products}u + {of_head} + u32(row_{i})]; }}"
+                            "{open}sum += product(key_products(at.batch, at.head / params.group, at.j) + \
+                             {key_products}u + {of_head} + u32(row_{i})); }}"
                         );
                         let offset = format!("{key_products}u + h * {rows}u");
                         let by = multiplier(relative, &table, "kv_head * params.group + h", rows, &scale, &offset);
@@ -608,6 +618,10 @@ impl<'a> Files<'a> {
             true => "    (*rows).products = query_products(at.batch, head / params.group, packed);\n",
             false => "",
         };
+        if query_products + key_products > 0 {
+            let by_vectors = matches!(self.tuning.family, Family::Lanes | Family::Tile);
+            self.add(if by_vectors { "product/vector.wgsl" } else { "product/word.wgsl" }, &[]);
+        }
         if terms.is_empty() {
             self.add("relative/none.wgsl", &[]);
         } else {

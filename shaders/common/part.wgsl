@@ -12,18 +12,8 @@ fn part_at(batch: u32, kv_head: u32, split: u32, packed: u32) -> u32 {
     let head = (batch - chunk.batch) * chunk.kv_heads + kv_head - chunk.kv_head;
     return params.partials + ((head * params.splits + split) * ROWS + packed) * PART_WORDS;
 }
-fn put_part(part: u32, c: u32, x: vec4<f32>) {
-    let at = part + 4u * c;
-    work[at] = x.x;
-    work[at + 1u] = x.y;
-    work[at + 2u] = x.z;
-    work[at + 3u] = x.w;
-}
-fn end_part(part: u32, m: f32, l: f32, nan: bool) {
-    work[part + 4u * V_CHUNKS] = m;
-    work[part + 4u * V_CHUNKS + 1u] = l;
-    work[part + 4u * V_CHUNKS + 2u] = select(0.0, 1.0, nan);
-}
+fn put_part(part: u32, c: u32, x: vec4<f32>) { work4[part / 4u + c] = x; }
+fn end_part(part: u32, m: f32, l: f32, nan: bool) { work4[part / 4u + V_CHUNKS] = vec4<f32>(m, l, select(0.0, 1.0, nan), 0.0); }
 
 fn exp_of4(x: vec4<f32>) -> vec4<f32> { return exp2(max(x * LOG2_E, vec4<f32>(-200.0))); }
 

@@ -1,4 +1,4 @@
-// What `prepare/` made.
+// What `prepare/` made. `main` reads it by vectors, `work4`: the binding of `work` a second time, which an entry point uses instead.
 
 // Where the prepared rows of a tile start, and a key's. By tokens of the tensor: packed sequences of a part share its keys.
 fn prepared_q_tile(batch: u32, kv_head: u32, tile: u32) -> u32 {
@@ -9,4 +9,4 @@ fn prepared_k_row(batch: u32, kv_head: u32, j: u32) -> u32 {
     let part = (tensor_batch(batch) - tensor_batch(chunk.batch)) * chunk.kv_heads + kv_head - chunk.kv_head;
     return params.prepared_k + (part * params.kv_capacity + k_token(batch, j)) * (4u * HEAD_CHUNKS);
 }
-fn prepared4(at: u32) -> vec4<f32> { return vec4<f32>(work[at], work[at + 1u], work[at + 2u], work[at + 3u]); }
+fn prepared4(at: u32) -> vec4<f32> { return work4[at / 4u]; }

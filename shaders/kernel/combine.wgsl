@@ -45,7 +45,8 @@ fn combine(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
         var o = vec4<f32>(0.0);
         for (var split = first; split < end; split++) {
             let at = part + (split - first) * (ROWS * PART_WORDS);
-            o += prepared4(at + 4u * c) * exp_of(work[at + 4u * V_CHUNKS] - m);
+            let word = at + 4u * c;
+            o += vec4<f32>(work[word], work[word + 1u], work[word + 2u], work[word + 3u]) * exp_of(work[at + 4u * V_CHUNKS] - m);
         }
         put4(out_start, c, o * inv_l);
     }

@@ -37,7 +37,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
     let quads = (rows + 3u) / 4u;
     let q_start = prepared_q_tile(batch, kv_head, chunk.tile);
     let groups = (v_chunks() + LANES - 1u) / LANES;
-    let halves = min(2u, 2u * v_chunks());                                 // 2, but no constant: the loop stays one
+    let lanes = min(LANES, LANES * v_chunks());                            // LANES, but no constant: the loop stays one
 
     for (var quad = 0u; quad < quads; quad++) {
         for (var n = lane; n < groups * 4u * LANES; n += LANES) { o_tile[n] = vec4<f32>(0.0); }
@@ -84,22 +84,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
                 let c = min(g * LANES + lane, V_CHUNKS - 1u);
                 var o = mat4x4<f32>(o_tile[at] * shrink.x, o_tile[at + LANES] * shrink.y, o_tile[at + 2u * LANES] * shrink.z, o_tile[at + 3u * LANES] * shrink.w);
                 if (mixed) {
-                    for (var i = 0u; i < min(LANES, end - first); i++) {
-                        let j = first + i;
-                        o = add_seen(o, subgroupShuffle(p[0], i), v4(v_row(batch, j, kv_head), c));
-                        o = add_seen(o, subgroupShuffle(p[1], i), v4(v_row(batch, min(j + LANES, end - 1u), kv_head), c));
-                        o = add_seen(o, subgroupShuffle(p[2], i), v4(v_row(batch, min(j + 2u * LANES, end - 1u), kv_head), c));
-                        o = add_seen(o, subgroupShuffle(p[3], i), v4(v_row(batch, min(j + 3u * LANES, end - 1u), kv_head), c));
+                    for (var t = 0u; t < end - first; t++) {
+                        o = add_seen(o, subgroupShuffle(column_of(p, t / LANES), t % LANES), v4(v_row(batch, first + t, kv_head), c));
                     }
                 } else {
-                    for (var half = 0u; half < halves; half++) {
-                        let w = mat4x4<f32>(select(near[0], far[0], half == 1u), select(near[1], far[1], half == 1u), select(near[2], far[2], half == 1u), select(near[3], far[3], half == 1u));
-                        let y = v_start + 4u * half * params.v_token;
-                        o += four_values(y, c) * of_lane_0(w);
-                        o += four_values(y + params.v_token, c) * of_lane_1(w);
-                        o += four_values(y + 2u * params.v_token, c) * of_lane_2(w);
-                        o += four_values(y + 3u * params.v_token, c) * of_lane_3(w);
-                    }
+                    for (var t = 0u; t < lanes; t++) { o += four_values(v_start + t * params.v_token, c) * of_lane_0(from_lane(near, far, t)); }
                 }
                 o_tile[at] = o[0];
                 o_tile[at + LANES] = o[1];
@@ -148,9 +137,15 @@ fn of_lane_0(x: mat4x4<f32>) -> mat4x4<f32> {
 fn of_lane_1(x: mat4x4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(subgroupBroadcast(x[0], 1u), subgroupBroadcast(x[1], 1u), subgroupBroadcast(x[2], 1u), subgroupBroadcast(x[3], 1u));
 }
-fn of_lane_2(x: mat4x4<f32>) -> mat4x4<f32> {
-    return mat4x4<f32>(subgroupBroadcast(x[0], 2u), subgroupBroadcast(x[1], 2u), subgroupBroadcast(x[2], 2u), subgroupBroadcast(x[3], 2u));
+// Of a matrix, what lane t holds comes to lane 0; `far` is `near` of the lane 4 further. One lane at a time keeps the loop small, and is
+// faster than several too: Mesa 25 compiles it in half the time.
+fn from_lane(near: mat4x4<f32>, far: mat4x4<f32>, t: u32) -> mat4x4<f32> {
+    let four = either(near, far, t > 3u);
+    let two = either(four, mat4x4<f32>(subgroupShuffleXor(four[0], 2u), subgroupShuffleXor(four[1], 2u), subgroupShuffleXor(four[2], 2u), subgroupShuffleXor(four[3], 2u)), (t & 2u) == 2u);
+    return either(two, mat4x4<f32>(subgroupShuffleXor(two[0], 1u), subgroupShuffleXor(two[1], 1u), subgroupShuffleXor(two[2], 1u), subgroupShuffleXor(two[3], 1u)), (t & 1u) == 1u);
 }
-fn of_lane_3(x: mat4x4<f32>) -> mat4x4<f32> {
-    return mat4x4<f32>(subgroupBroadcast(x[0], 3u), subgroupBroadcast(x[1], 3u), subgroupBroadcast(x[2], 3u), subgroupBroadcast(x[3], 3u));
+fn either(x: mat4x4<f32>, y: mat4x4<f32>, other: bool) -> mat4x4<f32> {
+    return mat4x4<f32>(select(x[0], y[0], other), select(x[1], y[1], other), select(x[2], y[2], other), select(x[3], y[3], other));
 }
+// A column, without an index into a matrix, which a driver would spill for it.
+fn column_of(x: mat4x4<f32>, i: u32) -> vec4<f32> { return select(select(x[3], x[2], i == 2u), select(x[1], x[0], i == 0u), i < 2u); }

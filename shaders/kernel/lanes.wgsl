@@ -7,7 +7,7 @@
 //
 // grid       tiles of TILE_Q = 4 LANES rows  x  kv heads  x  batch, offset by `chunk`
 // workgroup  LANES lanes, one subgroup; no barrier, since no lane touches what another wrote
-// before     prepare_q, prepare_k: see `prepare/`
+// before     prepare_q, prepare_k: see `prepare/`          after     store_lse
 // shared     o, 64 bytes x V_CHUNKS a lane; what `finish/` takes
 // registers  S and then P: 32 vec4
 //
@@ -92,7 +92,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
         var seen = vec4<u32>(0xffffffffu);
         if (mixed) {
             seen = vec4<u32>(0u);
-            for (var r = 0u; r < 4u; r++) {
+            for (var r = 0u; r < 4u + unseen_zero(); r++) {
                 var row = row_at(batch, kv_head, pick_u(packed, r));
                 var bits = 0u;
                 for (var t = 0u; t < min(TILE_K, keys.y - first); t++) {
@@ -158,7 +158,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
                 let start = v_row(batch, first + t, kv_head);
                 for (var c = 0u; c < v_chunks(); c++) {
                     let y = lane_v4(start, c);
-                    for (var x = 0u; x < 4u; x++) {
+                    for (var x = 0u; x < 4u + unseen_zero(); x++) {
                         let at_o = (4u * c + x) * LANES + lane;
                         if ((bitcast<u32>(pick(y, x)) & 0x7f800000u) == 0x7f800000u) { o_tile[at_o] = select(o_tile[at_o], o_tile[at_o] + pick(y, x), rows_seen); }
                     }
@@ -167,22 +167,21 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
         }
     }
 
-    for (var r = 0u; r < 4u; r++) {
+    let lse = select(vec4<f32>(LSE_EMPTY), m + log(l), any);
+    put_lse4(batch, kv_head, tile, lane, select(lse, vec4<f32>(bitcast<f32>(0x7fc00000u | (lane & 0u))), worst > vec4<u32>(0x7f800000u)));
+    for (var r = 0u; r < 4u + unseen_zero(); r++) {
         if (tile * TILE_Q + 4u * lane + r < rows) {
             let row = row_at(batch, kv_head, pick_u(packed, r));
-            let token = q_token(batch, row.i);
             // a row with a NaN score is NaN, whatever a driver's exp2 and comparisons made of it
             let nan = bitcast<f32>(0x7fc00000u | (lane & 0u));             // not a constant: WGSL refuses a constant NaN
             let is_row_nan = pick_u(worst, r) > 0x7f800000u;
             let any_r = pick_u(select(vec4<u32>(0u), vec4<u32>(1u), any), r) == 1u;
             let inv_l = select(select(0.0, 1.0 / pick(l, r), any_r), nan, is_row_nan);
-            let out_start = params.out_offset + tensor_batch(batch) * params.out_batch + token * params.out_token + row.head * params.out_head;
+            let out_start = params.out_offset + tensor_batch(batch) * params.out_batch + q_token(batch, row.i) * params.out_token + row.head * params.out_head;
             for (var c = 0u; c < v_chunks(); c++) {
                 let at_o = 4u * c * LANES + lane;
                 put4(out_start, c, inv_l * vec4<f32>(pick(o_tile[at_o], r), pick(o_tile[at_o + LANES], r), pick(o_tile[at_o + 2u * LANES], r), pick(o_tile[at_o + 3u * LANES], r)));
             }
-            let lse = select(LSE_EMPTY, pick(m, r) + log(pick(l, r)), any_r);
-            work[params.lse_offset + (tensor_batch(batch) * params.num_heads + row.head) * params.q_capacity + token] = select(lse, nan, is_row_nan);
         }
     }
 }

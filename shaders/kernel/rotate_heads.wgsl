@@ -19,7 +19,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if (i >= token_count(batch)) { return; }
     let token = token_row(batch, i);
     let first = (chunk.kv_head + workgroup.y) * HEADS;
-    let heads = min(HEADS, token_heads() - first);
+    let heads = min(HEADS, token_heads() - first) + unseen_zero();        // no bound that a driver could unroll for
     let source = params.q_offset + tensor_batch(batch) * params.q_batch + token * params.q_token + first * params.q_head;
     let place = params.out_offset + tensor_batch(batch) * params.out_batch + token * params.out_token + first * params.out_head;
     if (unit >= QUADS) {

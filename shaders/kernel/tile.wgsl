@@ -192,8 +192,8 @@ fn attend(workgroup: vec3<u32>, lane: u32) {
         tile_store(here, row4 + 1u, 3u * KEY_LANES + key_lane, transpose(o.b3), inv1);
     }
     if (owner) {
-        store_lse(here, row4, m0, l0, nan0);
-        store_lse(here, row4 + 1u, m1, l1, nan1);
+        tile_store_lse(here, row4, m0, l0, nan0);
+        tile_store_lse(here, row4 + 1u, m1, l1, nan1);
     }
 }
 
@@ -376,15 +376,9 @@ fn tile_strayed(here: TilePlace, place: ScoreAt, c: u32) -> vec4<f32> {
     }
     return sum;
 }
-fn store_lse(here: TilePlace, row4: u32, m: vec4<f32>, l: vec4<f32>, nan: vec4<f32>) {
+fn tile_store_lse(here: TilePlace, row4: u32, m: vec4<f32>, l: vec4<f32>, nan: vec4<f32>) {
     let none = vec4<f32>(0.0);
     let quiet = bitcast<vec4<f32>>(vec4<u32>(0x7fc00000u) | (bitcast<vec4<u32>>(nan) & vec4<u32>(0u)));
-    var lse = select(select(vec4<f32>(LSE_EMPTY), m + log(l), l > none), quiet, nan > none);
-    for (var e = 0u; e < 4u; e++) {
-        let r = 4u * row4 + e;
-        if (here.tile * TILE_Q + r < here.rows) {
-            let at = tile_row_place(here.batch, r);
-            work[params.lse_offset + (tensor_batch(at.batch) * params.num_heads + at.head) * params.q_capacity + q_token(at.batch, at.i)] = lse[e];
-        }
-    }
+    let lse = select(select(vec4<f32>(LSE_EMPTY), m + log(l), l > none), quiet, nan > none);
+    put_lse4(here.batch, here.kv_head, here.tile, row4, lse);
 }

@@ -1,13 +1,13 @@
 // As prepare/rows.wgsl, with cos and sin of a token made once for all heads: a unit is four pairs in two vec4 (`quad/`), or one vec4
 // outside the rotary window. A lane takes one unit of one token and walks over the heads of the part.
 //
-// grid       units of tokens / TILE_Q  x  1  x  batch
-// workgroup  TILE_Q lanes: neighbours are the same unit of ACROSS tokens, then the next unit of these
+// grid       units of tokens / UNIT_LANES  x  1  x  batch
+// workgroup  UNIT_LANES lanes: neighbours are the same unit of ACROSS tokens, then the next unit of these
 
-@compute @workgroup_size(TILE_Q)
+@compute @workgroup_size(UNIT_LANES)
 fn prepare_q(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let batch = chunk.batch + workgroup.z;
-    let index = workgroup.x * TILE_Q + lane;
+    let index = workgroup.x * UNIT_LANES + lane;
     let i = chunk.tile * TILE_Q / params.group + index / (ACROSS * UNITS) * ACROSS + index % ACROSS;
     let unit = index / ACROSS % UNITS;
     if (i >= q_length(batch)) { return; }
@@ -34,10 +34,10 @@ fn prepare_q(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
     }
 }
 
-@compute @workgroup_size(TILE_Q)
+@compute @workgroup_size(UNIT_LANES)
 fn prepare_k(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let batch = chunk.batch + workgroup.z;
-    let index = workgroup.x * TILE_Q + lane;
+    let index = workgroup.x * UNIT_LANES + lane;
     let j = index / (ACROSS * UNITS) * ACROSS + index % ACROSS;
     let unit = index / ACROSS % UNITS;
     if (j >= kv_length(batch)) { return; }
@@ -80,10 +80,4 @@ fn put_query4(start: u32, c: u32, x: vec4<f32>) {
     work[at + 2u * TILE_Q] = x.z;
     work[at + 3u * TILE_Q] = x.w;
 }
-fn put_key4(start: u32, c: u32, x: vec4<f32>) {
-    let at = start + 4u * c;
-    work[at] = x.x;
-    work[at + 1u] = x.y;
-    work[at + 2u] = x.z;
-    work[at + 3u] = x.w;
-}
+fn put_key4(start: u32, c: u32, x: vec4<f32>) { work4[start / 4u + c] = x; }

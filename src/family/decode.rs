@@ -3,8 +3,8 @@
 
 use super::lanes::prepares_keys;
 use super::rows::flop_per_score;
-use super::{Call, LaidOut};
-use crate::plan::{ChunkDispatch, MAX_DISPATCHES};
+use super::{Call, LaidOut, SCRATCH};
+use crate::plan::{ChunkDispatch, MAX_DISPATCHES, lse_words};
 use crate::tuning::{Family, Tuning};
 use crate::{Error, Kernel, Limits, Pairing, Result, Shape, Spec};
 
@@ -106,8 +106,19 @@ fn sequences(call: &Call) -> u64 {
 
 /// Words of prepared keys of a kv head.
 fn key_words(call: &Call) -> u64 {
-    let width = 4 * call.spec.head_dim.div_ceil(4) as u64;
-    if keys_first(call) { call.shape.kv_len as u64 * width } else { 0 }
+    if keys_first(call) { call.shape.kv_len as u64 * row_words(call.spec) } else { 0 }
+}
+
+/// Words of a prepared row.
+fn row_words(spec: &Spec) -> u64 {
+    4 * spec.head_dim.div_ceil(4) as u64
+}
+
+/// Words of scratch of some kv heads.
+fn scratch_words(call: &Call, form: &Form, splits: u32, heads: u64) -> [u64; SCRATCH] {
+    let part_words = 4 * call.spec.v_head_dim.div_ceil(4) as u64 + 4;
+    let parts = splits as u64 * 4 * form.quads as u64 * part_words;
+    [0, 0, heads * form.tile_q as u64 * row_words(call.spec), heads * key_words(call), heads * parts]
 }
 
 /// Rounds of all loops of an invocation for a tile, from above.
@@ -144,7 +155,8 @@ pub(super) fn candidates(call: &Call) -> Vec<Tuning> {
         return Vec::new();
     }
     let form = Form::new(call);
-    let keys_fit = key_words(call) * 8 <= limits.max_binding_size && !(spec.packed && keys_first(call));
+    let key_workgroups = shape.kv_len.div_ceil(form.tile_q);
+    let keys_fit = !keys_first(call) || (key_workgroups <= limits.max_workgroups && !spec.packed);
     let lanes_fit = form.lanes.max(form.tile_q) <= limits.max_invocations && form.columns <= form.lanes.max(8);
     if form.shared > limits.max_workgroup_storage || !lanes_fit || !keys_fit {
         return Vec::new();
@@ -157,7 +169,11 @@ pub(super) fn candidates(call: &Call) -> Vec<Tuning> {
         |splits: u32| Tuning { splits, tile_q: form.tile_q, tile_k: form.tile_k, ..Tuning::of(Family::Decode) };
     let others = (0..=MAX_SPLITS.ilog2()).map(|n| 1 << n).filter(|n| *n != guess);
     let sensible = |n: &u32| (*n as u64 - 1) * (form.tile_k as u64) < kv_len(call).max(1);
-    std::iter::once(guess).chain(others.filter(sensible)).map(tuning).collect()
+    let fits = |n: &u32| {
+        let words = scratch_words(call, &form, split(call, &form, *n)[0], 1).iter().sum::<u64>();
+        4 * (words + lse_words(spec, shape)) + 128 <= limits.max_binding_size
+    };
+    std::iter::once(guess).chain(others.filter(sensible)).filter(fits).map(tuning).collect()
 }
 
 pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
@@ -165,18 +181,14 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     let form = Form::new(call);
     let [splits, split_keys] = split(call, &form, tuning.splits);
     let rows = 4 * form.quads;
-    let part_words = 4 * spec.v_head_dim.div_ceil(4) as u64 + 4;
-    let words = |heads: u64| -> [u64; 5] {
-        let q = heads * form.tile_q as u64 * 4 * spec.head_dim.div_ceil(4) as u64;
-        [0, 0, q, heads * key_words(call), heads * splits as u64 * rows as u64 * part_words]
-    };
+    let words = |heads: u64| scratch_words(call, &form, splits, heads);
     let bytes = |heads: u64| 4 * words(heads).iter().sum::<u64>();
     let grid = [splits as u64, spec.num_kv_heads as u64, sequences(call)];
     let flop = split_keys as f64 * rows as f64 * flop_per_score(spec, user);
     let most = if by_lanes(limits) { limits.max_flop_per_dispatch.max(CPU_FLOP) } else { limits.max_flop_per_dispatch };
     let budget = ((most / flop) as u64).max(1);
     let cap = limits.max_workgroups as u64;
-    let fit = (SCRATCH_BYTES / bytes(1).max(1)).max(1);
+    let fit = (SCRATCH_BYTES.min(limits.max_binding_size / 2) / bytes(1).max(1)).max(1);
     let x = grid[0].min(budget).min(cap);
     let y = grid[1].min((budget / x).max(1)).min(cap).min(fit);
     let z = grid[2].min((budget / (x * y)).max(1)).min(cap).min((fit / y).max(1));

@@ -11,6 +11,12 @@ use crate::{Bias, Error, Kernel, Positions, RelativeSide, Result, Spec};
 
 /// Tokens whose same units neighbouring lanes prepare.
 pub(super) const ACROSS: u32 = 8;
+/// Lanes of a workgroup that prepares units: small ones cost a software adapter more than their work.
+pub(super) const UNIT_LANES: u32 = 128;
+/// Workgroups that prepare units of some tokens.
+pub(super) fn workgroups_of_units(tokens: u64, units: u32) -> u64 {
+    (tokens.next_multiple_of(ACROSS as u64) * units as u64).div_ceil(UNIT_LANES as u64)
+}
 /// Keys of a tile: 32 columns of four rows are what a lane keeps in registers.
 const TILE_K: u32 = 32;
 
@@ -77,6 +83,7 @@ pub(super) fn candidates(call: &Call) -> Vec<Tuning> {
     let suits = kernel == Kernel::Attention
         && limits.cpu
         && (8..=64).contains(&lanes)
+        && limits.max_invocations >= UNIT_LANES
         && !spec.packed
         && !spec.rotates_values()
         && spec.relative.iter().zip(&products.gathered).all(gathered)
@@ -97,7 +104,7 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         let [query, key] = products.words([x, y, z], shape.kv_len as u64);
         let width = 4 * spec.head_dim.div_ceil(4) as u64;
         let keys = if prepares_keys(spec) { y * z * shape.kv_len as u64 * width } else { 0 };
-        [query, key, x * y * z * tile_q * width, keys, 0]
+        [query, key, x * y * z * tile_q * width, keys, x * y * z * tile_q]
     };
     let bytes = |part: [u64; 3]| 4 * words(part).iter().sum::<u64>();
     let flop = shape.kv_len as f64 * tile_q as f64 * flop_per_score(spec, user);
@@ -135,7 +142,7 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
                     });
                 };
                 // rows a lane each; or units of tokens, which walk over the heads
-                let in_units = |tokens: u64| (tokens.next_multiple_of(ACROSS as u64) * units as u64).div_ceil(tile_q);
+                let in_units = |tokens: u64| workgroups_of_units(tokens, units);
                 let of_keys = (shape.kv_len as u64).div_ceil(tile_q);
                 if prepares_keys(spec) && x0 == 0 {
                     match by_heads {
@@ -154,10 +161,11 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
                     false => add("prepare_q", xn, yn),
                 }
                 add("main", xn, yn);
+                add("store_lse", xn, yn);
             }
         }
     }
-    let of_units = by_heads.then_some([("ACROSS", ACROSS), ("UNITS", units), ("QUADS", quads)]);
+    let of_units = by_heads.then_some([("ACROSS", ACROSS), ("UNIT_LANES", UNIT_LANES), ("UNITS", units), ("QUADS", quads)]);
     let scratch = words([x, y, z]);
     let label = if prepares_keys(spec) { ".lanes.keys-first" } else { ".lanes" };
     Ok(LaidOut {

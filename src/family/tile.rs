@@ -31,8 +31,8 @@
 //! Measure first on a card: registers and spills of 64 x 64 at head_dim 128 (is `Out` in registers?); the share of `prepare_q` and `prepare_k`
 //! (one lane a row: do their rows stay in registers?); slices of 4 against 8; the module without run-time checks.
 
-use super::lanes::ACROSS;
-use super::{Call, LaidOut, rows, turns};
+use super::lanes::{ACROSS, UNIT_LANES, workgroups_of_units};
+use super::{Call, LaidOut, SCRATCH, rows, turns};
 use crate::plan::{ChunkDispatch, MAX_DISPATCHES};
 use crate::products::Products;
 use crate::tuning::{Family, PREPARED_BYTES, PRODUCT_BYTES, TILE_FLOP, TILES, Tuning};
@@ -173,6 +173,8 @@ struct Scratch {
     /// Of a kv head of a sequence: products of keys; prepared keys, which packed sequences share.
     head: [u64; 2],
     packed: bool,
+    /// lse of a tile of rows.
+    lse: u64,
 }
 
 impl Scratch {
@@ -182,13 +184,14 @@ impl Scratch {
         Scratch {
             tile: [products.query * tile_q as u64, row * tile_q as u64],
             head: [products.key * keys, if prepares_keys(call.spec) { row * keys } else { 0 }],
+            lse: tile_q as u64,
             packed: call.spec.packed,
         }
     }
-    /// Products of queries, of keys, queries, keys.
-    fn words(&self, [x, y, z]: [u64; 3]) -> [u64; 4] {
+    /// Products of queries, of keys, queries, keys, lse.
+    fn words(&self, [x, y, z]: [u64; 3]) -> [u64; SCRATCH] {
         let sequences = if self.packed { 1 } else { z };
-        [x * y * z * self.tile[0], y * z * self.head[0], x * y * z * self.tile[1], y * sequences * self.head[1]]
+        [x * y * z * self.tile[0], y * z * self.head[0], x * y * z * self.tile[1], y * sequences * self.head[1], x * y * z * self.lse]
     }
     fn fits(&self, call: &Call, part: [u64; 3]) -> bool {
         4 * self.words(part).iter().sum::<u64>() <= PREPARED_BYTES.min(call.limits.max_binding_size / 2)
@@ -229,8 +232,7 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     let rotary_dim = spec.rotary.as_ref().map_or(0, |r| r.rotary_dim);
     let (quads, units) = (rotary_dim / 8, spec.head_dim / 4 - rotary_dim / 8);
     let by_heads = prepares_by_heads(spec, call.aligned);
-    let in_units =
-        |tokens: u32| (tokens.next_multiple_of(ACROSS) as u64 * units as u64).div_ceil(tile[0] as u64) as u32;
+    let in_units = |tokens: u32| workgroups_of_units(tokens as u64, units) as u32;
     let key_tiles = keys.div_ceil(tile[0]);
     let mut chunks = Vec::new();
     for [z, zn] in steps(2) {
@@ -255,10 +257,11 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
                 let (tiles, heads) = if by_heads { (in_units(tokens), 1) } else { (xn, yn) };
                 add("prepare_q", tiles, heads);
                 add("main", xn, yn);
+                add("store_lse", xn, yn);
             }
         }
     }
-    let [query, key, q, k] = scratch.words(part);
+    let scratch = scratch.words(part);
     let mut constants = vec![
         ("LANES", division.lanes),
         ("KEY_LANES", division.key_lanes),
@@ -269,7 +272,7 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         ("SLICES", division.slices),
     ];
     if by_heads {
-        constants.extend([("ACROSS", ACROSS), ("UNITS", units), ("QUADS", quads)]);
+        constants.extend([("ACROSS", ACROSS), ("UNIT_LANES", UNIT_LANES), ("UNITS", units), ("QUADS", quads)]);
     }
     let mut label = if prepares_keys(spec) { ".tile.keys-first" } else { ".tile" }.to_string();
     if takes_subgroups(call, tuning) {
@@ -277,7 +280,7 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
             .extend([("SUBGROUP", limits.subgroup_size), ("REDUCED", limits.subgroup_size.min(division.key_lanes))]);
         label += &format!(".sg{}", limits.subgroup_size);
     }
-    Ok(LaidOut { chunks, tile, constants, scratch: [query, key, q, k, 0], products, label, ..LaidOut::default() })
+    Ok(LaidOut { chunks, tile, constants, scratch, products, label, ..LaidOut::default() })
 }
 
 #[cfg(test)]
