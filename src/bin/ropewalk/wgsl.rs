@@ -157,7 +157,7 @@ fn access(access: Access) -> &'static str {
 /// What an engine needs beside the text, as comments.
 fn header(plan: &Plan, target: Target) -> String {
     let mut text = format!("// ropewalk {}: {}\n", env!("CARGO_PKG_VERSION"), plan.label());
-    let _ = writeln!(text, "// validated by naga; target {target:?}; entry point main\n//");
+    let _ = writeln!(text, "// validated by naga; target {target:?}; entry points {}\n//", plan.entries().join(", "));
     for b in plan.bindings() {
         let _ = writeln!(
             text,
@@ -190,7 +190,7 @@ fn header(plan: &Plan, target: Target) -> String {
     const SHOWN: usize = 8;
     for c in chunks.iter().take(SHOWN) {
         let ([x, y, z], [fx, fy, fz], [from, to]) = (c.workgroups, c.first, c.keys);
-        let _ = writeln!(text, "//   {x} x {y} x {z} workgroups from ({fx}, {fy}, {fz}), keys {from}..{to}");
+        let _ = writeln!(text, "//   {}: {x} x {y} x {z} workgroups from ({fx}, {fy}, {fz}), keys {from}..{to}", c.entry);
     }
     if chunks.len() > SHOWN {
         let _ = writeln!(text, "//   and {} more (--json has all)", chunks.len() - SHOWN);
@@ -208,13 +208,16 @@ fn as_json(plan: &Plan, target: Target) -> serde_json::Value {
         .into_iter()
         .filter_map(|slot| Some((slot.name().to_string(), json!(words(slot)?))))
         .collect();
-    let dispatches: Vec<_> =
-        plan.chunks().iter().map(|c| json!({ "first": c.first, "keys": c.keys, "workgroups": c.workgroups })).collect();
+    let dispatches: Vec<_> = plan
+        .chunks()
+        .iter()
+        .map(|c| json!({ "entry_point": c.entry, "first": c.first, "keys": c.keys, "workgroups": c.workgroups }))
+        .collect();
     json!({
         "label": plan.label(),
         "target": format!("{target:?}").to_lowercase(),
         "validated_by": "naga",
-        "entry_point": "main",
+        "entry_points": plan.entries(),
         "wgsl": plan.wgsl(target),
         "bindings": plan.bindings(),
         "step": plan.step_layout(),
