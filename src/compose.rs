@@ -31,6 +31,7 @@ const FILES: &[(&str, &str)] = shaders! {
     "keys/rotated.wgsl" "keys/unrotated.wgsl"
     "lane_keys/direct.wgsl" "lane_keys/prepared.wgsl"
     "lane_scores/direct.wgsl" "lane_scores/turned.wgsl"
+    "lane_values/direct.wgsl" "lane_values/prepared.wgsl"
     "length/packed.wgsl" "length/per_sequence.wgsl" "length/shared.wgsl"
     "loops/constant.wgsl" "loops/features_constant.wgsl" "loops/features_rolled.wgsl" "loops/rolled.wgsl"
     "magnitude/none.wgsl" "magnitude/xpos.wgsl"
@@ -40,7 +41,7 @@ const FILES: &[(&str, &str)] = shaders! {
     "normalizer/none.wgsl" "normalizer/sum.wgsl"
     "position/ids_k.wgsl" "position/ids_k_several.wgsl" "position/ids_q.wgsl" "position/ids_q_several.wgsl"
     "position/index_k.wgsl" "position/index_q.wgsl"
-    "prepare/heads.wgsl" "prepare/rows.wgsl"
+    "prepare/heads.wgsl" "prepare/rows.wgsl" "prepare/values.wgsl"
     "product/vector.wgsl" "product/word.wgsl"
     "quad/half.wgsl" "quad/half_of_halves.wgsl" "quad/interleaved.wgsl" "quad/interleaved_in_half_out.wgsl"
     "reduce/subgroup.wgsl" "reduce/workgroup.wgsl"
@@ -80,7 +81,8 @@ pub(crate) fn file(path: &str) -> &'static str {
 
 /// Every name that some shader file declares for its module, and the file: what a user's text must leave alone.
 pub(crate) fn declared_names() -> HashMap<String, &'static str> {
-    let bindings = Slot::ALL.iter().map(|slot| slot.name()).chain(["work4"]).map(|name| (name.to_string(), "(preamble)"));
+    let bindings =
+        Slot::ALL.iter().map(|slot| slot.name()).chain(["work4"]).map(|name| (name.to_string(), "(preamble)"));
     let files =
         FILES.iter().flat_map(|(path, text)| declarations(text).into_iter().map(|name| (name.to_string(), *path)));
     // of a name that several files declare, the first

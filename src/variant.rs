@@ -1,6 +1,6 @@
 //! Which files make up a kernel: every variant is one file in one slot, and one `match` chooses it.
 
-use crate::family::{Call, coop, decode, lanes, tile, turns};
+use crate::family::{Call, coop, decode, lanes, tile};
 use crate::layout::{Binding, MAX_PAIRS, Slot};
 use crate::plan::{Kernel, padded, table_rows};
 use crate::tables::{TableLayout, bias_name, lookup_name};
@@ -33,7 +33,7 @@ pub(crate) struct Files<'a> {
 
 impl<'a> Files<'a> {
     pub(crate) fn new(call: &Call<'a>, tuning: &Tuning, carry: bool, gathered: Vec<bool>) -> Self {
-        let Call { kernel, spec, aligned, .. } = *call;
+        let Call { kernel, spec, .. } = *call;
         let rolled_loops = call.limits.rolled_loops;
         let tables = TableLayout::new(spec);
         let (files, slots, glue) = (Vec::new(), Vec::new(), String::new());
@@ -50,7 +50,7 @@ impl<'a> Files<'a> {
             subgroups: tile::takes_subgroups(call, tuning),
             matrix: call.limits.cooperative_matrix,
         };
-        files.choose(kernel, aligned, rolled_loops, decode::by_lanes(call.limits));
+        files.choose(call);
         if kernel == Kernel::Attention && tuning.family == Family::Rows {
             files.add("common/online_softmax.wgsl", &[]);
             files.add(if carry { "carry/work.wgsl" } else { "carry/none.wgsl" }, &[]);
@@ -68,12 +68,15 @@ impl<'a> Files<'a> {
         self.slots.extend(slots);
     }
 
-    fn choose(&mut self, kernel: Kernel, aligned: bool, rolled_loops: bool, by_lanes: bool) {
+    fn choose(&mut self, call: &Call) {
+        let Call { kernel, spec, shape, limits, aligned, .. } = *call;
         match kernel {
             Kernel::Attention if self.tuning.family == Family::Coop => self.coop(aligned),
-            Kernel::Attention if self.tuning.family == Family::Lanes => self.lanes(aligned),
+            Kernel::Attention if self.tuning.family == Family::Lanes => {
+                self.lanes(aligned, lanes::Prepared::of(spec, shape))
+            }
             Kernel::Attention if self.tuning.family == Family::Tile => self.tile(aligned),
-            Kernel::Attention if self.tuning.family == Family::Decode => self.decode(aligned, by_lanes),
+            Kernel::Attention if self.tuning.family == Family::Decode => self.decode(aligned, decode::by_lanes(limits)),
             Kernel::Attention => {
                 self.add("kernel/attention.wgsl", &[Slot::Work]);
                 self.scores(aligned);
@@ -82,7 +85,7 @@ impl<'a> Files<'a> {
                 self.sink();
                 self.out(aligned);
             }
-            Kernel::Linear => self.linear(aligned, rolled_loops),
+            Kernel::Linear => self.linear(aligned, limits.rolled_loops),
             Kernel::Scores => {
                 self.add("kernel/scores.wgsl", &[Slot::Out]);
                 self.scores(aligned);
@@ -121,12 +124,7 @@ impl<'a> Files<'a> {
     /// See family/decode.rs.
     fn decode(&mut self, aligned: bool, by_lanes: bool) {
         self.add(if by_lanes { "kernel/decode_lanes.wgsl" } else { "kernel/decode.wgsl" }, &[Slot::Work]);
-        for file in [
-            "prepare/rows.wgsl",
-            "kernel/combine.wgsl",
-            "common/part.wgsl",
-            "common/online_softmax.wgsl",
-        ] {
+        for file in ["prepare/rows.wgsl", "kernel/combine.wgsl", "common/part.wgsl", "common/online_softmax.wgsl"] {
             self.add(file, &[]);
         }
         self.prepared();
@@ -151,11 +149,11 @@ impl<'a> Files<'a> {
     }
 
     /// See family/lanes.rs.
-    fn lanes(&mut self, aligned: bool) {
+    fn lanes(&mut self, aligned: bool, prepared: lanes::Prepared) {
         self.add("kernel/lanes.wgsl", &[Slot::Work]);
         self.prepared();
         self.add("common/lse.wgsl", &[]);
-        let by_heads = turns::stands_in_quads(self.spec, aligned) && !self.spec.content_bias;
+        let by_heads = prepared.by_heads(self.spec, aligned);
         self.add(if by_heads { "prepare/heads.wgsl" } else { "prepare/rows.wgsl" }, &[]);
         if by_heads {
             self.quads();
@@ -163,10 +161,11 @@ impl<'a> Files<'a> {
         self.add("spread/subgroup.wgsl", &[]);
         self.add("common/online_softmax.wgsl", &[]);
         self.of_scores(aligned);
-        self.add(
-            if lanes::prepares_keys(self.spec) { "lane_keys/prepared.wgsl" } else { "lane_keys/direct.wgsl" },
-            &[],
-        );
+        self.add(if prepared.keys { "lane_keys/prepared.wgsl" } else { "lane_keys/direct.wgsl" }, &[]);
+        self.add(if prepared.values { "lane_values/prepared.wgsl" } else { "lane_values/direct.wgsl" }, &[]);
+        if prepared.values {
+            self.add("prepare/values.wgsl", &[]);
+        }
         self.add(lanes::finish(self.spec), &[]);
         if matches!(lanes::finish(self.spec), "finish/cap.wgsl" | "finish/distance.wgsl") {
             self.add("common/cap4.wgsl", &[]);

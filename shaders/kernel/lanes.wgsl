@@ -7,7 +7,7 @@
 //
 // grid       tiles of TILE_Q = 4 LANES rows  x  kv heads  x  batch, offset by `chunk`
 // workgroup  LANES lanes, one subgroup; no barrier, since no lane touches what another wrote
-// before     prepare_q, prepare_k: see `prepare/`          after     store_lse
+// before     prepare_q, prepare_k, prepare_v: see `prepare/`          after     store_lse
 // shared     o, 64 bytes x V_CHUNKS a lane; what `finish/` takes
 // registers  S and then P: 32 vec4
 //
@@ -126,10 +126,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
         l = l * shrink + (((sum_of(s.a) + sum_of(s.b)) + (sum_of(s.c) + sum_of(s.d))) + ((sum_of(s.e) + sum_of(s.f)) + (sum_of(s.g) + sum_of(s.h))));
 
         // O
-        let v0 = v_row(batch, min(first + eighth(lane), last), kv_head);
-        let v1 = v_row(batch, min(first + 8u + eighth(lane), last), kv_head);
-        let v2 = v_row(batch, min(first + 16u + eighth(lane), last), kv_head);
-        let v3 = v_row(batch, min(first + 24u + eighth(lane), last), kv_head);
+        let v0 = lane_v_row(batch, kv_head, min(first + eighth(lane), last));
+        let v1 = lane_v_row(batch, kv_head, min(first + 8u + eighth(lane), last));
+        let v2 = lane_v_row(batch, kv_head, min(first + 16u + eighth(lane), last));
+        let v3 = lane_v_row(batch, kv_head, min(first + 24u + eighth(lane), last));
         var stray = false;
         for (var c = 0u; c < v_chunks(); c++) {
             let at_o = 4u * c * LANES + lane;
@@ -155,7 +155,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
         if (any_lane(stray)) {
             for (var t = 0u; t < min(TILE_K, keys.y - first); t++) {
                 let rows_seen = ((seen >> vec4<u32>(t)) & vec4<u32>(1u)) == vec4<u32>(1u);
-                let start = v_row(batch, first + t, kv_head);
+                let start = lane_v_row(batch, kv_head, first + t);
                 for (var c = 0u; c < v_chunks(); c++) {
                     let y = lane_v4(start, c);
                     for (var x = 0u; x < 4u + unseen_zero(); x++) {

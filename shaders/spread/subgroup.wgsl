@@ -6,5 +6,4 @@ fn low(x: vec4<f32>) -> mat4x4<f32> {
 fn high(x: vec4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(subgroupBroadcast(x, 4u), subgroupBroadcast(x, 5u), subgroupBroadcast(x, 6u), subgroupBroadcast(x, 7u));
 }
-fn lane_v4(row: u32, c: u32) -> vec4<f32> { return v4(row, c); }
 fn any_lane(x: bool) -> bool { return subgroupAny(x); }

@@ -1,7 +1,7 @@
 //! Few rows over many keys: `shaders/kernel/decode.wgsl`, and `decode_lanes.wgsl` for software adapters with subgroups of 8. The rows
 //! that share a kv head stand in one workgroup; the keys are split over workgroups, whose parts `combine` merges in a fixed order.
 
-use super::lanes::prepares_keys;
+use super::lanes::{Prepared, prepares_keys};
 use super::rows::flop_per_score;
 use super::{Call, LaidOut, SCRATCH};
 use crate::plan::{ChunkDispatch, MAX_DISPATCHES, lse_words};
@@ -234,6 +234,7 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         ("PLAIN", plain(spec) as u32),
         ("COMBINE_LANES", if limits.cpu { 8 } else { 64 }),
     ];
+    constants.extend(Prepared { keys: keys_first(call), values: false }.constants(spec));
     if !by_lanes(limits) {
         constants.extend([("LANES", form.lanes), ("PARTS", form.parts), ("COLUMNS", form.columns)]);
     }

@@ -3,11 +3,11 @@
 
 use super::rows::flop_per_score;
 use super::turns;
-use super::{Call, LaidOut};
-use crate::plan::{ChunkDispatch, MAX_DISPATCHES};
+use super::{Call, LaidOut, SCRATCH};
+use crate::plan::{ChunkDispatch, MAX_DISPATCHES, lse_words};
 use crate::products::Products;
 use crate::tuning::{Family, LANES_BYTES, LANES_FLOP_PER_DISPATCH, Tuning};
-use crate::{Bias, Error, Kernel, Positions, RelativeSide, Result, Spec};
+use crate::{Bias, Error, Kernel, Positions, RelativeSide, Result, Shape, Spec, Strides};
 
 /// Tokens whose same units neighbouring lanes prepare.
 pub(super) const ACROSS: u32 = 8;
@@ -17,12 +17,53 @@ pub(super) const UNIT_LANES: u32 = 128;
 pub(super) fn workgroups_of_units(tokens: u64, units: u32) -> u64 {
     (tokens.next_multiple_of(ACROSS as u64) * units as u64).div_ceil(UNIT_LANES as u64)
 }
+/// Bytes from a head's first row to its last that a sweep crosses quickly.
+const SWEEP_BYTES: u64 = 8 << 20;
 /// Keys of a tile: 32 columns of four rows are what a lane keeps in registers.
 const TILE_K: u32 = 32;
 
 /// Whether keys need a norm or a rotation before they meet queries.
 pub(crate) fn prepares_keys(spec: &Spec) -> bool {
     (spec.rotary.is_some() || spec.norm.is_some()) && !spec.keys_rotated()
+}
+
+/// What stands in `work` before rows meet it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Prepared {
+    pub(crate) keys: bool,
+    pub(crate) values: bool,
+}
+
+impl Prepared {
+    /// Keys that need a norm or a rotation; and keys and values of heads that stand so far apart that a sweep over the rows of one head
+    /// takes more pages than a processor's translation buffers hold (some 2 000 to 3 000 of 4 KiB, of today's).
+    pub(crate) fn of(spec: &Spec, shape: &Shape) -> Self {
+        let scattered = |strides: &Strides, dim: u32| {
+            let bytes = strides.token as u64 * spec.dtype.size() as u64;
+            strides.token >= 4 * dim && bytes * shape.kv_len as u64 > SWEEP_BYTES
+        };
+        let keys = prepares_keys(spec) || scattered(&shape.k, spec.head_dim);
+        Prepared { keys, values: scattered(&shape.v, spec.v_head_dim) }
+    }
+
+    /// Words of a key and its value; where the value starts.
+    pub(crate) fn words(self, spec: &Spec) -> [u32; 2] {
+        let [key, value] = [(self.keys, spec.head_dim), (self.values, spec.v_head_dim)]
+            .map(|(prepared, dim)| if prepared { 4 * dim.div_ceil(4) } else { 0 });
+        [key + value, key]
+    }
+
+    /// Whether rows are prepared by units of four pairs, cos and sin once for all heads: what copies rotated keys does not rotate them.
+    pub(crate) fn by_heads(self, spec: &Spec, aligned: bool) -> bool {
+        let copies = self.keys && spec.keys_rotated();
+        turns::stands_in_quads(spec, aligned) && !spec.content_bias && !copies
+    }
+
+    /// Constants of the preamble.
+    pub(crate) fn constants(self, spec: &Spec) -> [(&'static str, u32); 2] {
+        let [words, value] = self.words(spec);
+        [("KEY_WORDS", words), ("VALUE_WORD", value)]
+    }
 }
 
 /// Whether products of A and B are made out of the neighbours' registers: all rows of a workgroup read the same table.
@@ -79,6 +120,7 @@ pub(super) fn candidates(call: &Call) -> Vec<Tuning> {
     let Call { kernel, spec, shape, limits, .. } = *call;
     let lanes = limits.subgroup_size;
     let products = Products::new(kernel, spec, shape, limits, 4 * lanes);
+    let least = scratch_words(call, &products, 4 * lanes as u64, [1; 3]).iter().sum::<u64>();
     let gathered = |(r, gathered): (&crate::Relative, &bool)| r.side != RelativeSide::Value && *gathered;
     let suits = kernel == Kernel::Attention
         && limits.cpu
@@ -88,9 +130,20 @@ pub(super) fn candidates(call: &Call) -> Vec<Tuning> {
         && !spec.rotates_values()
         && spec.relative.iter().zip(&products.gathered).all(gathered)
         && shared_bytes(spec, lanes) <= limits.max_workgroup_storage
-        && rounds(call, 4 * lanes) <= limits.max_loop_rounds as u64;
+        && rounds(call, 4 * lanes) <= limits.max_loop_rounds as u64
+        && 4 * (least + lse_words(spec, shape)) + 128 <= limits.max_binding_size;
     let tuning = Tuning { tile_q: 4 * lanes, tile_k: TILE_K, ..Tuning::of(Family::Lanes) };
     if suits { vec![tuning] } else { Vec::new() }
+}
+
+/// Words of scratch that a part of the grid takes.
+fn scratch_words(call: &Call, products: &Products, tile_q: u64, [x, y, z]: [u64; 3]) -> [u64; SCRATCH] {
+    let Call { spec, shape, .. } = *call;
+    let kv_len = shape.kv_len as u64;
+    let [query, key] = products.words([x, y, z], kv_len);
+    let rows = x * y * z * tile_q;
+    let keys = y * z * kv_len * Prepared::of(spec, shape).words(spec)[0] as u64;
+    [query, key, rows * 4 * spec.head_dim.div_ceil(4) as u64, keys, rows]
 }
 
 pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
@@ -98,23 +151,19 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     let tile_q = tuning.tile_q as u64;
     let products = Products::new(kernel, spec, shape, limits, tuning.tile_q);
     let rows = shape.q_len as u64 * spec.group() as u64;
+    let prepared = Prepared::of(spec, shape);
     let grid = [rows.div_ceil(tile_q), spec.num_kv_heads as u64, shape.batch as u64];
-    // words of scratch that a part of the grid takes
-    let words = |[x, y, z]: [u64; 3]| -> [u64; 5] {
-        let [query, key] = products.words([x, y, z], shape.kv_len as u64);
-        let width = 4 * spec.head_dim.div_ceil(4) as u64;
-        let keys = if prepares_keys(spec) { y * z * shape.kv_len as u64 * width } else { 0 };
-        [query, key, x * y * z * tile_q * width, keys, x * y * z * tile_q]
-    };
+    let words = |part: [u64; 3]| scratch_words(call, &products, tile_q, part);
     let bytes = |part: [u64; 3]| 4 * words(part).iter().sum::<u64>();
+    let scratch = LANES_BYTES.min(limits.max_binding_size / 2);
     let flop = shape.kv_len as f64 * tile_q as f64 * flop_per_score(spec, user);
     let most = limits.max_flop_per_dispatch.max(LANES_FLOP_PER_DISPATCH);
     let budget = ((most / flop) as u64).max(1);
     let cap = limits.max_workgroups as u64;
     // whole heads first: they share nothing, and both halves of a causal triangle come along
-    let x = grid[0].min(budget).min(cap).min((LANES_BYTES / bytes([1, 1, 1]).max(1)).max(1));
-    let y = grid[1].min((budget / x).max(1)).min(cap).min((LANES_BYTES / bytes([x, 1, 1]).max(1)).max(1));
-    let z = grid[2].min((budget / (x * y)).max(1)).min(cap).min((LANES_BYTES / bytes([x, y, 1]).max(1)).max(1));
+    let x = grid[0].min(budget).min(cap).min((scratch / bytes([1, 1, 1]).max(1)).max(1));
+    let y = grid[1].min((budget / x).max(1)).min(cap).min((scratch / bytes([x, 1, 1]).max(1)).max(1));
+    let z = grid[2].min((budget / (x * y)).max(1)).min(cap).min((scratch / bytes([x, y, 1]).max(1)).max(1));
     let cuts = grid.iter().zip([x, y, z]).fold(1u64, |n, (whole, by)| n.saturating_mul(whole.div_ceil(by)));
     if cuts > MAX_DISPATCHES / 4 {
         return Err(Error::limit(
@@ -123,7 +172,7 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
             "call for fewer sequences, heads or tokens at a time",
         ));
     }
-    let by_heads = turns::stands_in_quads(spec, call.aligned) && !spec.content_bias;
+    let by_heads = prepared.by_heads(spec, call.aligned);
     let (quads, units) =
         spec.rotary.as_ref().map_or((0, 0), |r| (r.rotary_dim / 8, spec.head_dim / 4 - r.rotary_dim / 8));
     let steps = |n: u64, by: u64| (0..n.div_ceil(by)).map(move |i| (i * by, by.min(n - i * by)));
@@ -144,11 +193,14 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
                 // rows a lane each; or units of tokens, which walk over the heads
                 let in_units = |tokens: u64| workgroups_of_units(tokens, units);
                 let of_keys = (shape.kv_len as u64).div_ceil(tile_q);
-                if prepares_keys(spec) && x0 == 0 {
+                if prepared.keys && x0 == 0 {
                     match by_heads {
                         true => add("prepare_k", in_units(shape.kv_len as u64), 1),
                         false => add("prepare_k", of_keys, yn),
                     }
+                }
+                if prepared.values && x0 == 0 {
+                    add("prepare_v", workgroups_of_units(shape.kv_len as u64, spec.v_head_dim.div_ceil(4)), 1);
                 }
                 if products.key > 0 {
                     add("relative_keys", of_keys, yn);
@@ -165,15 +217,25 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
             }
         }
     }
-    let of_units = by_heads.then_some([("ACROSS", ACROSS), ("UNIT_LANES", UNIT_LANES), ("UNITS", units), ("QUADS", quads)]);
-    let scratch = words([x, y, z]);
-    let label = if prepares_keys(spec) { ".lanes.keys-first" } else { ".lanes" };
+    let of_units = by_heads.then_some([("UNITS", units), ("QUADS", quads)]);
+    let label = match (prepared.keys, prepared.values) {
+        (true, true) => ".lanes.keys-values-first",
+        (true, false) => ".lanes.keys-first",
+        (false, true) => ".lanes.values-first",
+        (false, false) => ".lanes",
+    };
+    let constants = [("LANES", tuning.tile_q / 4), ("ACROSS", ACROSS), ("UNIT_LANES", UNIT_LANES)];
+    let words = words([x, y, z]);
     Ok(LaidOut {
         chunks,
         products,
         tile: [tuning.tile_q, TILE_K],
-        constants: [("LANES", tuning.tile_q / 4)].into_iter().chain(of_units.into_iter().flatten()).collect(),
-        scratch,
+        constants: constants
+            .into_iter()
+            .chain(prepared.constants(spec))
+            .chain(of_units.into_iter().flatten())
+            .collect(),
+        scratch: words,
         label: label.into(),
         ..LaidOut::default()
     })

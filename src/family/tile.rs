@@ -31,7 +31,7 @@
 //! Measure first on a card: registers and spills of 64 x 64 at head_dim 128 (is `Out` in registers?); the share of `prepare_q` and `prepare_k`
 //! (one lane a row: do their rows stay in registers?); slices of 4 against 8; the module without run-time checks.
 
-use super::lanes::{ACROSS, UNIT_LANES, workgroups_of_units};
+use super::lanes::{ACROSS, Prepared, UNIT_LANES, workgroups_of_units};
 use super::{Call, LaidOut, SCRATCH, rows, turns};
 use crate::plan::{ChunkDispatch, MAX_DISPATCHES};
 use crate::products::Products;
@@ -191,7 +191,13 @@ impl Scratch {
     /// Products of queries, of keys, queries, keys, lse.
     fn words(&self, [x, y, z]: [u64; 3]) -> [u64; SCRATCH] {
         let sequences = if self.packed { 1 } else { z };
-        [x * y * z * self.tile[0], y * z * self.head[0], x * y * z * self.tile[1], y * sequences * self.head[1], x * y * z * self.lse]
+        [
+            x * y * z * self.tile[0],
+            y * z * self.head[0],
+            x * y * z * self.tile[1],
+            y * sequences * self.head[1],
+            x * y * z * self.lse,
+        ]
     }
     fn fits(&self, call: &Call, part: [u64; 3]) -> bool {
         4 * self.words(part).iter().sum::<u64>() <= PREPARED_BYTES.min(call.limits.max_binding_size / 2)
@@ -271,6 +277,7 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         ("VALUE_KEYS", division.value_keys),
         ("SLICES", division.slices),
     ];
+    constants.extend(Prepared { keys: prepares_keys(spec), values: false }.constants(spec));
     if by_heads {
         constants.extend([("ACROSS", ACROSS), ("UNIT_LANES", UNIT_LANES), ("UNITS", units), ("QUADS", quads)]);
     }

@@ -190,7 +190,8 @@ fn header(plan: &Plan, target: Target) -> String {
     const SHOWN: usize = 8;
     for c in chunks.iter().take(SHOWN) {
         let ([x, y, z], [fx, fy, fz], [from, to]) = (c.workgroups, c.first, c.keys);
-        let _ = writeln!(text, "//   {}: {x} x {y} x {z} workgroups from ({fx}, {fy}, {fz}), keys {from}..{to}", c.entry);
+        let _ =
+            writeln!(text, "//   {}: {x} x {y} x {z} workgroups from ({fx}, {fy}, {fz}), keys {from}..{to}", c.entry);
     }
     if chunks.len() > SHOWN {
         let _ = writeln!(text, "//   and {} more (--json has all)", chunks.len() - SHOWN);
