@@ -1,9 +1,11 @@
 //! What the host pays on the default adapter to bind a layer and to encode a step: `cargo bench --bench encode`
 //!
-//! A step here is 32 layers in one compute pass, from the encoder to the command buffer that an engine would submit; an *encoded step* of
-//! attention is one layer of it, all dispatches of one bound plan (of r1: of two, q and k). Beside it the control, the same wgpu calls by hand.
-//! First a table, both in alternation: it ends with an error where a step of ours allocates more than the control's or takes 20 us or more.
-//! Then criterion's statistics.
+//! A step here is 32 layers in one compute pass. An *encoded step* of attention is one layer of it: all dispatches of one bound plan (of r1:
+//! of two, q and k). `encode` is the calls of `Dispatch::encode`, `all` is everything from the encoder to the command buffer that an engine
+//! would submit, most of which wgpu does at the end. The control is the same wgpu calls by hand.
+//!
+//! First a table, both in alternation. It ends with an error where a step of ours allocates anything that the control does not, where the
+//! calls of a layer take 20 us or more, or where for kernels of every token all of it does. Then criterion's statistics.
 mod raw;
 
 use allocation_counter::measure;
@@ -17,8 +19,10 @@ const LAYERS: usize = 32;
 const ROUNDS: usize = 200;
 /// Microseconds that one layer of a step may take.
 const MOST: f64 = 20.0;
-/// llama-3-8b over 4096 keys with rotated and with raw keys, its prefill, a small one, one with several entry points, rotation in place.
-const NAMES: [&str; 6] = ["d1-f16", "d2-f16", "p2-f16", "p1", "b2", "r1-f16"];
+/// llama-3-8b over 4096 keys with rotated and with raw keys, its prefill, a small one, one with several entry points, rotation in place;
+/// whether it runs for every token.
+const PLANS: [(&str, bool); 6] =
+    [("d1-f16", true), ("d2-f16", true), ("p2-f16", false), ("p1", false), ("b2", false), ("r1-f16", true)];
 
 /// What one of the two costs: microseconds a layer, best and median; allocations and bytes a step.
 struct Cost {
@@ -90,7 +94,7 @@ impl std::fmt::Display for Cost {
 }
 
 /// Three lines of the table; whether they keep the promise.
-fn compare(name: &str, layers: &Layers) -> bool {
+fn compare(name: &str, every_token: bool, layers: &Layers) -> bool {
     let (mut ours, mut control) = (Runs::default(), Runs::default());
     for _ in 0..ROUNDS {
         ours.add(layers, |pass| layers.encode_ours(pass));
@@ -103,7 +107,7 @@ fn compare(name: &str, layers: &Layers) -> bool {
     println!("{name:8} {dispatches:4}  ropewalk    {ours}");
     println!("{:15}control     {control}", "");
     println!("{:15}difference  {}", "", &ours - &control);
-    equal && ours.whole[0] < MOST
+    equal && ours.encode[0] < MOST && (!every_token || ours.whole[0] < MOST)
 }
 
 fn encoding(criterion: &mut Criterion) {
@@ -122,12 +126,12 @@ fn encoding(criterion: &mut Criterion) {
         let plans = workload::named(name).and_then(|workload| workload.plans(gpu.limits())).expect("a named workload");
         Layers::new(&gpu, &plans, LAYERS)
     };
-    let broken: Vec<_> = NAMES.into_iter().filter(|name| !compare(name, &layers(name))).collect();
+    let broken: Vec<_> = PLANS.into_iter().filter(|(name, often)| !compare(name, *often, &layers(name))).collect();
     assert!(broken.is_empty(), "{broken:?}: a step of ours allocates, or takes {MOST} us a layer");
 
     let mut group = criterion.benchmark_group("encode");
     group.measurement_time(Duration::from_secs(2)).throughput(Throughput::Elements(LAYERS as u64));
-    for name in NAMES {
+    for (name, _) in PLANS {
         let layers = layers(name);
         let mut bench = |who, encode: &dyn Fn(&mut wgpu::ComputePass)| {
             group.bench_function(BenchmarkId::new(name, who), |bencher| {
@@ -151,13 +155,13 @@ fn binding(criterion: &mut Criterion) {
     let Ok(gpu) = Gpu::new() else { return };
     let mut group = criterion.benchmark_group("bind");
     group.measurement_time(Duration::from_secs(2));
-    for name in NAMES {
+    for (name, _) in PLANS {
         let plans = workload::named(name).and_then(|workload| workload.plans(gpu.limits())).expect("a named workload");
         let compiled = Compiled::new(&gpu, &plans[0]);
         let buffers = compiled.buffers(&gpu, |_| true);
         let mut bench = |who, bind: &dyn Fn()| {
-            bind();
-            let [count, bytes] = allocations(bind);
+            // tables of wgpu grow now and then
+            let [count, bytes] = (0..5).map(|_| allocations(bind)).min().expect("five of them");
             println!("bind/{name}/{who}: {count} allocations, {bytes} bytes");
             group.bench_function(BenchmarkId::new(name, who), |bencher| {
                 bencher.iter_custom(|times| {

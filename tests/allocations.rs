@@ -43,13 +43,13 @@ fn compare(gpu: &Gpu, plans: &[Plan], about: &str) {
 #[test]
 fn encoding() {
     for gpu in gpus() {
-        // one dispatch, split keys with their sum, dispatches of several entry points, two plans in place
-        for name in ["p1", "d1-f16", "b2", "r1-f16"] {
+        // split keys and their sum, which is another entry point; two plans in place
+        for name in ["d1-f16", "r1-f16"] {
             let workload = workload::named(name).expect("a name of the list");
             let plans = workload.plans(gpu.limits()).expect("a plan");
             compare(&gpu, &plans, &format!("{name} on {}", gpu.describe()));
         }
-        // many dispatches of one entry point
+        // many dispatches
         let workload = workload::named("p1").expect("a name of the list");
         let mut limits = *gpu.limits();
         limits.max_flop_per_dispatch /= 16.0;
