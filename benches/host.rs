@@ -1,5 +1,6 @@
 //! What the host pays: once a shape (planning, which validates, composes the shader and lays the buffers out), once a layer's
-//! tables, and every step (its words). Microseconds and allocations: `cargo bench --bench host`; what follows once there is a device is in `encode.rs`.
+//! tables, and every step (its words). Microseconds and allocations: `cargo bench --bench host`;
+//! what follows once there is a device is in `encode.rs`.
 use allocation_counter::measure;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use ropewalk::{Bias, Dtype, Kernel, Limits, Mask, Pairing, Plan, Positions, Rotary, Shape, Spec, Step, Target};
