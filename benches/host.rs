@@ -1,5 +1,7 @@
 //! What the host pays: once a shape (planning, which validates, composes the shader and lays the buffers out), once a layer's
-//! tables, and every step (its words). `cargo bench --bench host`
+//! tables, and every step (its words). Microseconds and allocations: `cargo bench --bench host`;
+//! what follows once there is a device is in `encode.rs`.
+use allocation_counter::measure;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use ropewalk::{Bias, Dtype, Kernel, Limits, Mask, Pairing, Plan, Positions, Rotary, Shape, Spec, Step, Target};
 use std::hint::black_box;
@@ -35,9 +37,22 @@ fn plan(case: &Case) -> Plan {
     plan
 }
 
+/// Prints what a call allocates; how many that were.
+fn allocations(group: &str, case: &Case, mut call: impl FnMut()) -> u64 {
+    call();
+    let info = measure(call);
+    println!(
+        "{group}/{}: {} allocations, {} bytes, at most {} at once",
+        case.name, info.count_total, info.bytes_total, info.bytes_max
+    );
+    info.count_total
+}
+
 fn planning(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("plan");
     for case in cases() {
+        // validation, the choice of a kernel, composition and layout: one call, which nothing takes apart
+        allocations("plan", &case, || drop(plan(&case)));
         group.bench_function(BenchmarkId::from_parameter(case.name), |bencher| bencher.iter(|| plan(black_box(&case))));
     }
 }
@@ -47,6 +62,7 @@ fn tables(criterion: &mut Criterion) {
     for case in cases().into_iter().filter(|case| !case.spec.bias.is_empty()) {
         let plan = plan(&case);
         let table = [("bias_table".to_string(), vec![0.5; 32 * case.spec.num_heads as usize])].into();
+        allocations("tables", &case, || drop(plan.pack_tables(&table, None)));
         group.bench_function(BenchmarkId::from_parameter(case.name), |bencher| {
             bencher.iter(|| plan.pack_tables(black_box(&table), None).expect("a table of 32 buckets"))
         });
@@ -64,6 +80,8 @@ fn steps(criterion: &mut Criterion) {
             step.k_positions = &positions;
         }
         let mut words = vec![0; layout.words as usize];
+        let count = allocations("step", &case, || layout.write(&step, &mut words).expect("a step that fits"));
+        assert_eq!(count, 0, "{}: a step allocates", case.name);
         group.bench_function(BenchmarkId::from_parameter(case.name), |bencher| {
             bencher.iter(|| layout.write(black_box(&step), black_box(&mut words)).expect("a step that fits"))
         });

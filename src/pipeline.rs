@@ -105,7 +105,7 @@ impl<'a> Buffers<'a> {
     }
 }
 
-/// A pipeline bound to buffers: encoding it cannot fail, allocate, map, poll or submit.
+/// A pipeline bound to buffers: encoding it cannot fail, map, poll or submit, and allocates nothing but what wgpu's own calls do.
 #[derive(Debug, Clone)]
 pub struct Dispatch {
     pipelines: Vec<(&'static str, wgpu::ComputePipeline)>,
