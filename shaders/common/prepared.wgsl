@@ -1,13 +1,17 @@
 // What `prepare/` made. `main` reads it by vectors, `work4`: the binding of `work` a second time, which an entry point uses instead.
 
-// Where the prepared rows of a tile start, a key's, and its value's behind it. By tokens of the tensor: packed sequences of a part share its keys.
+// Where the prepared rows of a tile start, a key's, and its value's behind it. Of KEYS_TOGETHER keys the first vec4 stand together, then the
+// second ones: what the lanes of a subgroup load at once. By tokens of the tensor: packed sequences of a part share its keys.
 fn prepared_q_tile(batch: u32, kv_head: u32, tile: u32) -> u32 {
     let part = (batch - chunk.batch) * chunk.kv_heads + kv_head - chunk.kv_head;
     return params.prepared_q + (part * chunk.tiles + tile - chunk.tile) * (4u * HEAD_CHUNKS * TILE_Q);
 }
 fn prepared_k_row(batch: u32, kv_head: u32, j: u32) -> u32 {
     let part = (tensor_batch(batch) - tensor_batch(chunk.batch)) * chunk.kv_heads + kv_head - chunk.kv_head;
-    return params.prepared_k + (part * params.kv_capacity + k_token(batch, j)) * KEY_WORDS;
+    let capacity = (params.kv_capacity + KEYS_TOGETHER - 1u) / KEYS_TOGETHER * KEYS_TOGETHER;
+    let token = k_token(batch, j);
+    let within = token % KEYS_TOGETHER;
+    return params.prepared_k + (part * capacity + token - within) * KEY_WORDS + 4u * within;
 }
-fn prepared_v_row(batch: u32, kv_head: u32, j: u32) -> u32 { return prepared_k_row(batch, kv_head, j) + VALUE_WORD; }
+fn prepared_v_row(batch: u32, kv_head: u32, j: u32) -> u32 { return prepared_k_row(batch, kv_head, j) + KEYS_TOGETHER * VALUE_WORD; }
 fn prepared4(at: u32) -> vec4<f32> { return work4[at / 4u]; }

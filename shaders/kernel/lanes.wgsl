@@ -44,7 +44,9 @@ fn to_key(rows: ptr<function, Rows4>, j: u32) {
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let batch = chunk.batch + workgroup.z;
     let kv_head = chunk.kv_head + workgroup.y;
-    let tile = chunk.tile + workgroup.x;
+    // from both ends in turn: software adapters give each of their threads a run of workgroups, which so holds as much of a causal triangle
+    let half = workgroup.x / 2u;
+    let tile = chunk.tile + select(half, chunk.tiles - 1u - half, workgroup.x % 2u == 1u);
     let rows = q_length(batch) * params.group;
     if (tile * TILE_Q >= rows) { return; }                                 // the same for the whole workgroup
     let first_token = tile * TILE_Q / params.group;

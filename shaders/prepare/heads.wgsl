@@ -80,4 +80,4 @@ fn put_query4(start: u32, c: u32, x: vec4<f32>) {
     work[at + 2u * TILE_Q] = x.z;
     work[at + 3u * TILE_Q] = x.w;
 }
-fn put_key4(start: u32, c: u32, x: vec4<f32>) { work4[start / 4u + c] = x; }
+fn put_key4(start: u32, c: u32, x: vec4<f32>) { work4[start / 4u + c * KEYS_TOGETHER] = x; }

@@ -42,4 +42,4 @@ fn prepare_k(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
     for (var c = 0u; c < head_chunks(); c++) { put_key4(start, c, row[c]); }
 }
 
-fn put_key4(start: u32, c: u32, x: vec4<f32>) { work4[start / 4u + c] = x; }
+fn put_key4(start: u32, c: u32, x: vec4<f32>) { work4[start / 4u + c * KEYS_TOGETHER] = x; }

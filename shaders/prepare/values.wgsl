@@ -13,6 +13,6 @@ fn prepare_v(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
     if (j >= kv_length(batch)) { return; }
     for (var h = 0u; h < chunk.kv_heads + unseen_zero(); h++) {
         let kv_head = chunk.kv_head + h;
-        work4[prepared_v_row(batch, kv_head, j) / 4u + c] = v4(v_row(batch, j, kv_head), c);
+        work4[prepared_v_row(batch, kv_head, j) / 4u + c * KEYS_TOGETHER] = v4(v_row(batch, j, kv_head), c);
     }
 }

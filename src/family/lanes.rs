@@ -19,6 +19,8 @@ pub(super) fn workgroups_of_units(tokens: u64, units: u32) -> u64 {
 }
 /// Bytes from a head's first row to its last that a sweep crosses quickly.
 const SWEEP_BYTES: u64 = 8 << 20;
+/// Keys whose vec4 stand together in `work`: the lanes of a subgroup load these at once, one after the other in memory.
+const KEYS_TOGETHER: u32 = 8;
 /// Keys of a tile: 32 columns of four rows are what a lane keeps in registers.
 const TILE_K: u32 = 32;
 
@@ -60,9 +62,9 @@ impl Prepared {
     }
 
     /// Constants of the preamble.
-    pub(crate) fn constants(self, spec: &Spec) -> [(&'static str, u32); 2] {
+    pub(crate) fn constants(self, spec: &Spec, together: u32) -> [(&'static str, u32); 3] {
         let [words, value] = self.words(spec);
-        [("KEY_WORDS", words), ("VALUE_WORD", value)]
+        [("KEY_WORDS", words), ("VALUE_WORD", value), ("KEYS_TOGETHER", together)]
     }
 }
 
@@ -142,7 +144,7 @@ fn scratch_words(call: &Call, products: &Products, tile_q: u64, [x, y, z]: [u64;
     let kv_len = shape.kv_len as u64;
     let [query, key] = products.words([x, y, z], kv_len);
     let rows = x * y * z * tile_q;
-    let keys = y * z * kv_len * Prepared::of(spec, shape).words(spec)[0] as u64;
+    let keys = y * z * kv_len.next_multiple_of(KEYS_TOGETHER as u64) * Prepared::of(spec, shape).words(spec)[0] as u64;
     [query, key, rows * 4 * spec.head_dim.div_ceil(4) as u64, keys, rows]
 }
 
@@ -161,7 +163,9 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     let budget = ((most / flop) as u64).max(1);
     let cap = limits.max_workgroups as u64;
     // whole heads first: they share nothing, and both halves of a causal triangle come along
-    let x = grid[0].min(budget).min(cap).min((scratch / bytes([1, 1, 1]).max(1)).max(1));
+    let per_tile = bytes([2, 1, 1]) - bytes([1, 1, 1]);
+    let beside = bytes([1, 1, 1]) - per_tile;
+    let x = grid[0].min(budget).min(cap).min((scratch.saturating_sub(beside) / per_tile).max(1));
     let y = grid[1].min((budget / x).max(1)).min(cap).min((scratch / bytes([x, 1, 1]).max(1)).max(1));
     let z = grid[2].min((budget / (x * y)).max(1)).min(cap).min((scratch / bytes([x, y, 1]).max(1)).max(1));
     let cuts = grid.iter().zip([x, y, z]).fold(1u64, |n, (whole, by)| n.saturating_mul(whole.div_ceil(by)));
@@ -232,7 +236,7 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         tile: [tuning.tile_q, TILE_K],
         constants: constants
             .into_iter()
-            .chain(prepared.constants(spec))
+            .chain(prepared.constants(spec, KEYS_TOGETHER))
             .chain(of_units.into_iter().flatten())
             .collect(),
         scratch: words,
