@@ -541,7 +541,9 @@ fn edges() -> Vec<CaseId> {
         let names: Vec<&str> = [dim, "one-head", "one-sequence"].into_iter().filter(|name| !name.is_empty()).collect();
         add(Op::Attention, &names, 37, 75, Dtype::F32, Families);
         add(Op::Attention, &names, 5, 75, Dtype::F32, Families);
-        add(Op::Rotate, &names, 9, 7, Dtype::F32, Families);
+        add(Op::Scores, &names, 5, 35, Dtype::F32, Planned);
+        add(Op::Rotate, &names, 11, 7, Dtype::F32, Families);
+        add(Op::Linear, &names, 11, 7, Dtype::F32, Planned);
     }
     // of kv heads
     for heads in [
@@ -629,6 +631,9 @@ mod tests {
             ("attention/control/q60000k60000/f32/seed1", "the shape is too large"),
             ("attention/control/q4294967295k4294967295/f32/seed1", "the shape is too large"),
             ("attention/control/q1k1/f64/seed1", "the storage type is unknown"),
+            ("attention/control/q1k1/f32/seed1/tiles", "the kernel is unknown"),
+            ("attention/control/q1k1/f32/seed1/rows/rows", "five parts"),
+            ("attention/control/q1k200000/f32/seed1", "the shape is too large"),
             ("attention/control/q1k1/f32/seed-1", "the seed cannot be read"),
         ] {
             let error = address.parse::<CaseId>().expect_err(address).to_string();
@@ -700,6 +705,9 @@ mod tests {
             ("attention/angle-table+ids/q5k33/f32/seed4", 0x2eb1_0c25_107d_6ced),
             ("rotate/inv-freq+ids-far+unit/q9k7/f32/seed5", 0x8bb0_ca9c_1cf0_ca13),
             ("attention/unseen-nan+packed/q9k7/bf16/seed6", 0x6394_8a8c_0ee9_6c0f),
+            ("attention/one-head+d31+one-sequence/q5k75/f32/seed1/families", 0),
+            ("rotate/heads17+one-sequence/q9k7/f32/seed1/tunings", 0),
+            ("attention/one-head+d32+one-sequence/q1k65537/f32/seed1/decode", 0),
         ] {
             let case = address.parse::<CaseId>().and_then(|id| id.build()).expect(address);
             found.push((address, fingerprint(&case.inputs), want));

@@ -2,7 +2,7 @@
 
 use crate::report::{self, Bar};
 use ropewalk::case::{self, Case, CaseId, Kernels, Op};
-use ropewalk::{Error, Gpu, GpuOptions, Limits, Plan, Problem, Result, Tuning, check};
+use ropewalk::{Error, Gpu, GpuOptions, Kernel, Limits, Plan, Problem, Result, Spec, Strides, Tuning, check};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
@@ -186,7 +186,7 @@ struct Run {
 fn runs(limits: &Limits, id: &CaseId, case: &Case, asked: Option<Kernels>) -> Result<Vec<Run>> {
     let problem = Problem::new(&case.spec, &case.inputs)?;
     let plans = |limits: &Limits| -> Result<Vec<Plan>> {
-        id.op().kernels().iter().map(|kernel| Plan::for_problem(*kernel, &problem, limits)).collect()
+        id.op().kernels().iter().map(|kernel| plan(*kernel, &case.spec, &problem, limits)).collect()
     };
     let plain = id.clone().with_kernels(Kernels::Planned);
     let run = |tuning: Option<Tuning>| {
@@ -217,6 +217,18 @@ fn runs(limits: &Limits, id: &CaseId, case: &Case, asked: Option<Kernels>) -> Re
         (true, Some(e), None) => vec![Run { limits: Err(e), address: id.to_string(), ..run(None) }],
         (true, None, _) => vec![run(None)],
     })
+}
+
+/// As `Gpu` plans it: rotated rows stand one after the other.
+fn plan(kernel: Kernel, spec: &Spec, problem: &Problem, limits: &Limits) -> Result<Plan> {
+    let plan = Plan::for_problem(kernel, problem, limits)?;
+    let mut shape = *plan.shape();
+    shape.out = match kernel {
+        Kernel::RotateQ { .. } => Strides::bshd(shape.q_len, spec.num_heads, spec.head_dim),
+        Kernel::RotateK { .. } => Strides::bshd(shape.kv_len, spec.num_kv_heads, spec.head_dim),
+        _ => return Ok(plan),
+    };
+    Plan::new(kernel, spec, &shape, limits)
 }
 
 /// The same of a GPU. `labels` are those of the plans that should compute it, none where the device cuts the problem.
