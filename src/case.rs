@@ -705,9 +705,9 @@ mod tests {
             ("attention/angle-table+ids/q5k33/f32/seed4", 0x2eb1_0c25_107d_6ced),
             ("rotate/inv-freq+ids-far+unit/q9k7/f32/seed5", 0x8bb0_ca9c_1cf0_ca13),
             ("attention/unseen-nan+packed/q9k7/bf16/seed6", 0x6394_8a8c_0ee9_6c0f),
-            ("attention/one-head+d31+one-sequence/q5k75/f32/seed1/families", 0),
-            ("rotate/heads17+one-sequence/q9k7/f32/seed1/tunings", 0),
-            ("attention/one-head+d32+one-sequence/q1k65537/f32/seed1/decode", 0),
+            ("attention/one-head+d31+one-sequence/q5k75/f32/seed1/families", 0x1b26_ce84_1c26_baa9),
+            ("rotate/heads17+one-sequence/q9k7/f32/seed1/tunings", 0xec9c_48e3_02bd_ec8d),
+            ("attention/one-head+d32+one-sequence/q1k65537/f32/seed1/decode", 0x9895_36f4_be0b_87a2),
         ] {
             let case = address.parse::<CaseId>().and_then(|id| id.build()).expect(address);
             found.push((address, fingerprint(&case.inputs), want));
