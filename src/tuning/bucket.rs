@@ -187,7 +187,7 @@ impl Tunings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::case::{self, CaseId};
+    use crate::case::{self, CaseId, Kernels};
     use crate::tuning::{Family, of_families};
     use crate::{MAX_HEAD_DIM, Mask, Pairing, Plan, Problem, Rotary};
     use std::collections::BTreeSet;
@@ -204,9 +204,14 @@ mod tests {
         ]
     }
 
-    /// A plan of a listed case.
+    /// A kernel of a listed case.
     struct Reached {
-        plan: Plan,
+        kernel: Kernel,
+        tuning: Tuning,
+        /// Rows and keys.
+        tile: [u32; 2],
+        /// How many, and keys of one.
+        splits: [u32; 2],
         sizes: [u32; 4],
     }
 
@@ -225,16 +230,27 @@ mod tests {
         calls
     });
 
-    /// Every plan by which a device computes the listed cases.
+    /// Every kernel by which a device computes the listed cases.
     fn reached(limits: &Limits) -> Vec<Reached> {
         let mut all = Vec::new();
         for (id, kernel, spec, shape) in CALLS.iter() {
-            let first = Plan::new(*kernel, spec, shape, limits).unwrap_or_else(|e| panic!("{id}: {e}"));
-            let sizes = sizes(&Call::new(*kernel, spec, shape, limits).expect("a call"));
-            let tunings = id.kernels().tunings(&first, limits).unwrap_or_else(|e| panic!("{id}: {e}"));
-            for tuning in tunings {
-                let plan = Plan::with_tuning(*kernel, spec, shape, limits, tuning).expect("a candidate");
-                all.push(Reached { plan, sizes });
+            let call = Call::new(*kernel, spec, shape, limits).expect("a call");
+            let planned = Tuning::choose(&call).0;
+            let tunings = match id.kernels() {
+                Kernels::Planned => vec![None],
+                more => Plan::new(*kernel, spec, shape, limits)
+                    .and_then(|plan| more.tunings(&plan, limits))
+                    .unwrap_or_else(|e| panic!("{id}: {e}")),
+            };
+            for tuning in tunings.into_iter().map(|tuning| tuning.unwrap_or(planned)) {
+                let laid = tuning.family.lay_out(&call, &tuning).unwrap_or_else(|e| panic!("{id}: {e}"));
+                all.push(Reached {
+                    kernel: *kernel,
+                    tuning,
+                    tile: laid.tile,
+                    splits: laid.splits,
+                    sizes: sizes(&call),
+                });
             }
         }
         all
@@ -252,14 +268,17 @@ mod tests {
     /// Every class of every axis, and the last, an inner or the first size at both sides of each end.
     #[test]
     fn listed_cases_reach_every_class_and_both_sides_of_its_end() {
-        let all = reached(&Limits::default());
+        let sizes_of = |(_, kernel, spec, shape): &(CaseId, Kernel, Spec, Shape)| {
+            (*kernel, sizes(&Call::new(*kernel, spec, shape, &Limits::default()).expect("a call")))
+        };
+        let all: Vec<_> = CALLS.iter().map(sizes_of).collect();
         for kernel in [Kernel::Attention, Kernel::Scores, ROTATE_Q, ROTATE_K, Kernel::Linear] {
             for (axis, (name, ends)) in AXES.into_iter().enumerate() {
                 if kernel.rotates_only() && name == "keys" {
                     continue;
                 }
-                let here = all.iter().filter(|r| r.plan.kernel() == kernel);
-                let sizes: BTreeSet<u32> = here.filter_map(|r| r.sizes.get(axis).copied()).collect();
+                let here = all.iter().filter(|(of, _)| *of == kernel);
+                let sizes: BTreeSet<u32> = here.filter_map(|(_, sizes)| sizes.get(axis).copied()).collect();
                 for class in classes(ends).iter().filter(|class| name != "head_dim" || *class.start() <= MAX_HEAD_DIM) {
                     assert!(sizes.range(class.clone()).next().is_some(), "{kernel:?}: no case has {name} in {class:?}");
                 }
@@ -291,7 +310,7 @@ mod tests {
         let mut seen = BTreeSet::new();
         for (device, limits) in devices() {
             let all = reached(&limits);
-            seen.extend(all.iter().map(|r| r.plan.tuning().family.name()));
+            seen.extend(all.iter().map(|r| r.tuning.family.name()));
             for kernel in [Kernel::Attention, ROTATE_Q, ROTATE_K] {
                 for (axis, (name, ends)) in AXES.into_iter().enumerate() {
                     let of_axis = if kernel.rotates_only() && name == "keys" { Vec::new() } else { classes(ends) };
@@ -308,7 +327,7 @@ mod tests {
                             }
                         }
                         for family in families {
-                            let here = |r: &&Reached| r.plan.kernel() == kernel && r.plan.tuning().family == family;
+                            let here = |r: &&Reached| r.kernel == kernel && r.tuning.family == family;
                             let met =
                                 all.iter().filter(here).any(|r| r.sizes.get(axis).is_some_and(|n| class.contains(n)));
                             assert!(
@@ -337,13 +356,13 @@ mod tests {
                 let found: BTreeSet<usize> = sizes.filter_map(|n| side(n, by)).collect();
                 assert_eq!(found.len(), 3, "{device}: of {what} only sides {found:?} of multiples of {by} occur");
             };
-            let of = |family: Family| all.iter().filter(move |r| r.plan.tuning().family == family);
+            let of = |family: Family| all.iter().filter(move |r| r.tuning.family == family);
             let tiles = |family: Family, kernel: Kernel| -> BTreeSet<[u32; 2]> {
-                of(family).filter(|r| r.plan.kernel() == kernel).map(|r| r.plan.tile()).collect()
+                of(family).filter(|r| r.kernel == kernel).map(|r| r.tile).collect()
             };
             for family in [Family::Rows, Family::Lanes, Family::Tile, Family::Decode] {
                 for tile in tiles(family, Kernel::Attention) {
-                    let here = || of(family).filter(|r| r.plan.kernel() == Kernel::Attention && r.plan.tile() == tile);
+                    let here = || of(family).filter(|r| r.kernel == Kernel::Attention && r.tile == tile);
                     let name = format!("{} {tile:?}", family.name());
                     // wide heads of the row kernel have a tile of keys each; a workgroup of decode takes all rows
                     let rare = family == Family::Rows && ![32, 28, 21, 16].contains(&tile[1]);
@@ -365,19 +384,17 @@ mod tests {
                 assert!(rows.contains(&n), "{device}: no decode of {n} rows");
             }
             assert!(rows.iter().all(|n| *n <= 16) && all.iter().any(|r| r.sizes[2] == 17));
-            let splits =
-                || of(Family::Decode).map(|r| (&r.plan, r.sizes[3])).filter(|(plan, _)| plan.params.splits > 1);
-            let found: BTreeSet<usize> =
-                splits().filter_map(|(plan, keys)| side(keys, plan.params.split_keys)).collect();
+            let splits = of(Family::Decode).filter(|r| r.splits[0] > 1);
+            let found: BTreeSet<usize> = splits.filter_map(|r| side(r.sizes[3], r.splits[1])).collect();
             assert_eq!(found.len(), 3, "{device}: sides {found:?} of splits");
             // rotations: tokens of neighbouring lanes, heads of a lane
-            let turns = || of(Family::Turns).filter(|r| r.plan.kernel() == ROTATE_Q);
-            for across in turns().map(|r| r.plan.tuning().tile_q).filter(|n| *n > 1).collect::<BTreeSet<_>>() {
-                let here = turns().filter(|r| r.plan.tuning().tile_q == across);
+            let turns = || of(Family::Turns).filter(|r| r.kernel == ROTATE_Q);
+            for across in turns().map(|r| r.tuning.tile_q).filter(|n| *n > 1).collect::<BTreeSet<_>>() {
+                let here = turns().filter(|r| r.tuning.tile_q == across);
                 meets("turns, tokens", &mut here.map(|r| r.sizes[2]), across);
             }
-            for heads in turns().map(|r| r.plan.tuning().tile_k).filter(|n| *n > 0).collect::<BTreeSet<_>>() {
-                let here = turns().filter(|r| r.plan.tuning().tile_k == heads);
+            for heads in turns().map(|r| r.tuning.tile_k).filter(|n| *n > 0).collect::<BTreeSet<_>>() {
+                let here = turns().filter(|r| r.tuning.tile_k == heads);
                 meets("turns, heads", &mut here.map(|r| r.sizes[1]), heads);
             }
         }
