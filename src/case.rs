@@ -12,6 +12,14 @@
 //! mask aligned bottom-right. `q37k75` is 37 query tokens over a cache of 75. Every name of [`names`] can be combined with
 //! those of other groups by `+`, with any shape, type and seed: such an address need not be among [`all`].
 //!
+//! A sixth part says which of a device's kernels compute the case ([`Kernels`]); without one it is what the planner chooses:
+//!
+//! ```text
+//! attention/one-head+d32+one-sequence/q1k65537/f32/seed1/families      every family that takes it
+//! attention/one-head+one-sequence/q65k65/f32/seed1/tunings             with all of their numbers
+//! attention/one-head+one-sequence/q65k65/f32/seed1/tile-q64k32         one of them
+//! ```
+//!
 //! **Addresses are stable**: an address names the same spec and the same numbers on every machine, in every version of
 //! this crate that knows it. Names may be added, none changes its meaning. The order of [`all`] is fixed too, up to
 //! insertions. Numbers come from integers and one f32 multiplication, so they have the same bits everywhere.
@@ -31,7 +39,7 @@
 
 mod draft;
 
-use crate::{Dtype, Error, Inputs, Result, Spec};
+use crate::{Dtype, Error, Inputs, Kernel, Limits, Plan, Result, Spec, Tuning};
 use draft::{DEVIATIONS, Deviation, Draft, Group, Random, Stream};
 use std::fmt;
 use std::str::FromStr;
@@ -60,6 +68,68 @@ impl Op {
             Op::Linear => "linear",
         }
     }
+    /// The kernels that compute it.
+    pub fn kernels(self) -> &'static [Kernel] {
+        match self {
+            Op::Attention => &[Kernel::Attention],
+            Op::Scores => &[Kernel::Scores],
+            Op::Rotate => &[Kernel::RotateQ { in_place: false }, Kernel::RotateK { in_place: false }],
+            Op::Linear => &[Kernel::Linear],
+        }
+    }
+}
+
+/// Which of a device's kernels compute a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Kernels {
+    /// The planner's choice.
+    #[default]
+    Planned,
+    /// The planner's choice, then the best guess of every other family that takes the case.
+    Families,
+    /// The planner's choice, then all of [`Tuning::candidates`].
+    Tunings,
+    /// This one.
+    Only(Tuning),
+}
+
+impl Kernels {
+    /// What computes a call on a device of these limits, the planner's choice first (none). `plan` is that choice.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] where one kernel is named that does not suit the call or the device.
+    pub fn tunings(self, plan: &Plan, limits: &Limits) -> Result<Vec<Option<Tuning>>> {
+        let planned = *plan.tuning();
+        let all = match self {
+            Kernels::Planned => Vec::new(),
+            _ => Tuning::candidates(plan.kernel(), plan.spec(), plan.shape(), limits)?,
+        };
+        Ok(match self {
+            Kernels::Planned => vec![None],
+            Kernels::Tunings => [None].into_iter().chain(all.into_iter().filter(|t| *t != planned).map(Some)).collect(),
+            Kernels::Families => {
+                let mut chosen = vec![None];
+                let mut known = vec![planned.family];
+                for tuning in all {
+                    if !known.contains(&tuning.family) {
+                        known.push(tuning.family);
+                        chosen.push(Some(tuning));
+                    }
+                }
+                chosen
+            }
+            Kernels::Only(wanted) => {
+                let alone = |t: &&Tuning| wanted == Tuning::of(t.family);
+                let found = all.iter().find(|t| **t == wanted).or_else(|| all.iter().find(alone));
+                let unsuited = || {
+                    let help = "give one that the device offers: `/tunings` runs them all";
+                    Error::limit("tuning", format!("{wanted} does not suit the case or the device"), help)
+                };
+                vec![Some(*found.ok_or_else(unsuited)?)]
+            }
+        })
+    }
 }
 
 /// Spec and inputs of a case.
@@ -86,6 +156,7 @@ pub struct CaseId {
     capacity: u32,
     dtype: Dtype,
     seed: u64,
+    kernels: Kernels,
 }
 
 /// The cases of [`all`] that are drawn at random; [`random`] goes on.
@@ -94,6 +165,8 @@ pub const TAIL: u64 = 48;
 const ONLY_ROTATED: [&str; 2] = ["unit", "xpos-far"];
 /// The most of batch x q_len x capacity, so that every tensor of a case fits a small device.
 const MAX_PLANE: u64 = 1 << 24;
+/// The most of q_len and of capacity.
+const MAX_LEN: u32 = 1 << 17;
 
 impl CaseId {
     fn new(op: Op, names: &[&str], q_len: u32, capacity: u32, dtype: Dtype, seed: u64) -> Option<Self> {
@@ -102,7 +175,16 @@ impl CaseId {
             indices.push(DEVIATIONS.iter().position(|d| d.name == *name)?);
         }
         indices.sort_unstable();
-        Some(CaseId { op, names: indices, q_len, capacity, dtype, seed })
+        Some(CaseId { op, names: indices, q_len, capacity, dtype, seed, kernels: Kernels::Planned })
+    }
+
+    /// The same case by other kernels.
+    pub fn with_kernels(self, kernels: Kernels) -> Self {
+        CaseId { kernels, ..self }
+    }
+    /// Which kernels compute it.
+    pub fn kernels(&self) -> Kernels {
+        self.kernels
     }
 
     /// What is computed.
@@ -137,7 +219,13 @@ impl fmt::Display for CaseId {
         let names: Vec<&str> = self.names().collect();
         let names = if names.is_empty() { "control".into() } else { names.join("+") };
         let (op, dtype) = (self.op.name(), self.dtype.name());
-        write!(f, "{op}/{names}/q{}k{}/{dtype}/seed{}", self.q_len, self.capacity, self.seed)
+        write!(f, "{op}/{names}/q{}k{}/{dtype}/seed{}", self.q_len, self.capacity, self.seed)?;
+        match self.kernels {
+            Kernels::Planned => Ok(()),
+            Kernels::Families => write!(f, "/families"),
+            Kernels::Tunings => write!(f, "/tunings"),
+            Kernels::Only(tuning) => write!(f, "/{tuning}"),
+        }
     }
 }
 
@@ -148,8 +236,16 @@ impl FromStr for CaseId {
         let wrong = |what: &str, help: String| Error::input("address", format!("{address}: {what}"), help);
         let form = || "write it as attention/alibi+kv-len/q37k75/f16/seed1".to_string();
         let parts: Vec<&str> = address.split('/').collect();
-        let [op, names, shape, dtype, seed] = parts[..] else {
-            return Err(wrong("an address has five parts", form()));
+        let (&[op, names, shape, dtype, seed], rest) =
+            parts.split_first_chunk().ok_or_else(|| wrong("an address has five parts", form()))?;
+        let kernels = match rest {
+            [] => Kernels::Planned,
+            ["families"] => Kernels::Families,
+            ["tunings"] => Kernels::Tunings,
+            [tuning] => {
+                Kernels::Only(tuning.parse().map_err(|e: Error| wrong("the kernel is unknown", e.to_string()))?)
+            }
+            _ => return Err(wrong("an address has five parts, or a kernel as the sixth", form())),
         };
         let op = [Op::Attention, Op::Scores, Op::Rotate, Op::Linear].into_iter().find(|o| o.name() == op);
         let op =
@@ -161,7 +257,7 @@ impl FromStr for CaseId {
         let lengths = lengths.and_then(|(q, k)| Some((number(q)?, number(k)?)));
         let (q_len, capacity) = lengths.ok_or_else(|| wrong("the shape cannot be read", form()))?;
         // three sequences at most
-        if 3 * q_len as u64 * capacity as u64 > MAX_PLANE || q_len.max(capacity) > 1 << 16 {
+        if 3 * q_len as u64 * capacity as u64 > MAX_PLANE || q_len.max(capacity) > MAX_LEN {
             return Err(wrong("the shape is too large", format!("let q x k be at most {}", MAX_PLANE / 3)));
         }
         let seed = seed.strip_prefix("seed").and_then(|s| s.parse().ok());
@@ -180,7 +276,7 @@ impl FromStr for CaseId {
             indices.push(index);
         }
         indices.sort_unstable();
-        Ok(CaseId { op, names: indices, q_len, capacity, dtype, seed })
+        Ok(CaseId { op, names: indices, q_len, capacity, dtype, seed, kernels })
     }
 }
 
@@ -190,7 +286,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// Every case, in a fixed order: the control, one deviation at a time, the storage types, both sides of every tile's
-/// edge, models, and [`TAIL`] random ones.
+/// edge, models, the edges of the planner's classes and of every family's tiles, and [`TAIL`] random ones.
 pub fn all() -> impl Iterator<Item = CaseId> {
     fixed().into_iter().chain(random().take(TAIL as usize))
 }
@@ -223,7 +319,7 @@ fn fixed() -> Vec<CaseId> {
     }
     // one deviation at a time
     for op in OPS {
-        for d in DEVIATIONS.iter().filter(|d| d.matters_to(op) && d.group != Group::Model) {
+        for d in DEVIATIONS.iter().filter(|d| d.matters_to(op) && d.group != Group::Model && !d.edge) {
             // rows of 1 and 0 are for rotations
             if !ONLY_ROTATED.contains(&d.name) {
                 add(op, &[d.name], 37, 75, Dtype::F32);
@@ -352,7 +448,7 @@ fn fixed() -> Vec<CaseId> {
         add(Op::Linear, &[name], 75, 75, Dtype::F32);
         add(Op::Linear, &[name, "kv-lens", "gqa3"], 37, 75, Dtype::F16);
     }
-    for d in DEVIATIONS.iter().filter(|d| d.matters_to(Op::Linear) && d.group != Group::Linear) {
+    for d in DEVIATIONS.iter().filter(|d| d.matters_to(Op::Linear) && d.group != Group::Linear && !d.edge) {
         add(Op::Linear, &[d.name], 37, 75, Dtype::F32);
     }
     for names in [&["linear-performer", "d33"][..], &["linear-performer", "gaps"], &["linear-feature", "d64v80"]] {
@@ -391,6 +487,94 @@ fn fixed() -> Vec<CaseId> {
             add(Op::Attention, names, q_len, 450, dtype);
         }
     }
+    cases.extend(edges());
+    cases
+}
+
+/// Both sides of every end of the planner's classes (`tuning/bucket.rs`) by every family, and of every edge of a tile by every tuning.
+/// One head of one sequence, so that lengths are rows.
+fn edges() -> Vec<CaseId> {
+    use Kernels::{Families, Planned, Tunings};
+    let mut cases = Vec::new();
+    let mut add = |op: Op, names: &[&str], q_len: u32, capacity: u32, dtype: Dtype, kernels: Kernels| {
+        cases.extend(CaseId::new(op, names, q_len, capacity, dtype, 1).map(|id| id.with_kernels(kernels)));
+    };
+    let sides = |n: u32| [n - 1, n, n + 1];
+    let one: &[&str] = &["one-head", "one-sequence"];
+    // tiles: edges of rows, of keys for few and for many rows, of both
+    for n in [4, 8, 16, 32, 64, 128] {
+        sides(n).into_iter().for_each(|q| add(Op::Attention, one, q, 131, Dtype::F32, Tunings));
+    }
+    for (q, edges) in
+        [(1, &[128, 256, 512][..]), (5, &[16, 32, 64, 128, 256]), (13, &[64, 192]), (37, &[16, 32, 64, 128, 256])]
+    {
+        edges.iter().flat_map(|n| sides(*n)).for_each(|k| add(Op::Attention, one, q, k, Dtype::F32, Tunings));
+    }
+    for n in [32, 64, 128] {
+        sides(n).into_iter().for_each(|n| add(Op::Attention, one, n, n, Dtype::F32, Tunings));
+    }
+    // three rows a token
+    for (q, k) in [(21, 63), (22, 65), (43, 129)] {
+        add(Op::Attention, &["gqa3"], q, k, Dtype::F16, Tunings);
+    }
+    // tiles of fewer keys, for wide heads
+    for (dim, tile) in [("d129", 28), ("d192", 21), ("d256", 16)] {
+        sides(tile)
+            .into_iter()
+            .for_each(|k| add(Op::Attention, &[dim, "one-head", "one-sequence"], 5, k, Dtype::F32, Families));
+    }
+    // tokens that neighbouring lanes take, and heads of a lane
+    for n in [8, 16, 128] {
+        sides(n).into_iter().for_each(|q| add(Op::Rotate, one, q, 2 * n - q, Dtype::F32, Tunings));
+    }
+    for heads in [
+        "heads3", "mha", "heads5", "heads7", "heads8", "heads9", "heads15", "heads16", "heads17", "heads31", "heads32",
+        "heads33",
+    ] {
+        add(Op::Rotate, &[heads, "one-sequence"], 9, 7, Dtype::F32, Tunings);
+    }
+    // classes of head_dim
+    for dim in [
+        "d31", "d32", "d33", "d63", "", "d65", "d95", "d96", "d97", "d127", "d128", "d129", "d191", "d192", "d193",
+        "d255", "d256",
+    ] {
+        let names: Vec<&str> = [dim, "one-head", "one-sequence"].into_iter().filter(|name| !name.is_empty()).collect();
+        add(Op::Attention, &names, 37, 75, Dtype::F32, Families);
+        add(Op::Attention, &names, 5, 75, Dtype::F32, Families);
+        add(Op::Scores, &names, 5, 35, Dtype::F32, Planned);
+        add(Op::Rotate, &names, 11, 7, Dtype::F32, Families);
+        add(Op::Linear, &names, 11, 7, Dtype::F32, Planned);
+    }
+    // of kv heads
+    for heads in [
+        "heads3", "mha", "heads5", "heads15", "heads16", "heads17", "heads63", "heads64", "heads65", "heads255",
+        "heads256", "heads257",
+    ] {
+        let names = [heads, "d32", "one-sequence"];
+        add(Op::Attention, &names, 5, 33, Dtype::F32, Families);
+        add(Op::Scores, &names, 5, 33, Dtype::F32, Planned);
+        add(Op::Rotate, &names, 5, 3, Dtype::F32, Families);
+        add(Op::Linear, &names, 5, 33, Dtype::F32, Planned);
+    }
+    // of rows, which all see the few keys, and of keys
+    let (seen, short) = (["one-head", "d32", "no-mask", "one-sequence"], ["one-head", "d32", "one-sequence"]);
+    for n in [8, 64, 256, 1024, 4096, 16_384].into_iter().flat_map(sides) {
+        add(Op::Attention, &seen, n, 33, Dtype::F32, Families);
+        add(Op::Scores, &seen, n, 33, Dtype::F32, Planned);
+        add(Op::Rotate, &short, n, 33, Dtype::F32, Families);
+        add(Op::Rotate, &short, 33, n, Dtype::F32, Families);
+        add(Op::Linear, &short, n, 33, Dtype::F32, Planned);
+    }
+    for n in [256, 1024, 4096, 16_384, 65_536].into_iter().flat_map(sides) {
+        add(Op::Attention, &short, 1, n, Dtype::F32, Families);
+        add(Op::Attention, &short, 17, n, Dtype::F32, Families);
+        add(Op::Scores, &short, 5, n, Dtype::F32, Planned);
+        add(Op::Linear, &short, 5, n, Dtype::F32, Planned);
+    }
+    // rows and keys alike, each seeing the keys before it
+    for n in [257, 1025] {
+        add(Op::Attention, &short, n, n, Dtype::F32, Families);
+    }
     cases
 }
 
@@ -401,12 +585,13 @@ fn drawn(seed: u64) -> Option<CaseId> {
     let op = [Op::Attention, Op::Attention, Op::Attention, Op::Scores, Op::Scores, Op::Rotate][pick(6)];
     let dtype = [Dtype::F32, Dtype::F16, Dtype::Bf16][pick(3)];
     let (q_len, capacity) = (1 + pick(90) as u32, 1 + pick(180) as u32);
-    let mut groups: Vec<Group> = DEVIATIONS.iter().map(|d| d.group).filter(|g| g.matters_to(op)).collect();
+    let drawn = || DEVIATIONS.iter().filter(|d| !d.edge);
+    let mut groups: Vec<Group> = drawn().map(|d| d.group).filter(|g| g.matters_to(op)).collect();
     groups.dedup();
     let mut names = Vec::new();
     for group in groups {
         let of_group: Vec<&Deviation> =
-            DEVIATIONS.iter().filter(|d| d.group == group && !ONLY_ROTATED.contains(&d.name)).collect();
+            drawn().filter(|d| d.group == group && !ONLY_ROTATED.contains(&d.name)).collect();
         if pick(3) == 0 {
             names.push(of_group[pick(of_group.len())].name);
         }
@@ -446,6 +631,9 @@ mod tests {
             ("attention/control/q60000k60000/f32/seed1", "the shape is too large"),
             ("attention/control/q4294967295k4294967295/f32/seed1", "the shape is too large"),
             ("attention/control/q1k1/f64/seed1", "the storage type is unknown"),
+            ("attention/control/q1k1/f32/seed1/tiles", "the kernel is unknown"),
+            ("attention/control/q1k1/f32/seed1/rows/rows", "five parts"),
+            ("attention/control/q1k200000/f32/seed1", "the shape is too large"),
             ("attention/control/q1k1/f32/seed-1", "the seed cannot be read"),
         ] {
             let error = address.parse::<CaseId>().expect_err(address).to_string();
@@ -517,6 +705,9 @@ mod tests {
             ("attention/angle-table+ids/q5k33/f32/seed4", 0x2eb1_0c25_107d_6ced),
             ("rotate/inv-freq+ids-far+unit/q9k7/f32/seed5", 0x8bb0_ca9c_1cf0_ca13),
             ("attention/unseen-nan+packed/q9k7/bf16/seed6", 0x6394_8a8c_0ee9_6c0f),
+            ("attention/one-head+d31+one-sequence/q5k75/f32/seed1/families", 0x1b26_ce84_1c26_baa9),
+            ("rotate/heads17+one-sequence/q9k7/f32/seed1/tunings", 0xec9c_48e3_02bd_ec8d),
+            ("attention/one-head+d32+one-sequence/q1k65537/f32/seed1/decode", 0x9895_36f4_be0b_87a2),
         ] {
             let case = address.parse::<CaseId>().and_then(|id| id.build()).expect(address);
             found.push((address, fingerprint(&case.inputs), want));

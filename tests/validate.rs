@@ -48,6 +48,8 @@ fn unknown_queries_and_missing_adapters_have_their_exit_codes() {
         (&["attention/control/q1k1/f64/seed1"], 2, "the storage type is unknown"),
         (&["attention/control/q99999k99999/f32/seed1"], 2, "the shape is too large"),
         (&["attention/alibi+t5/q1k1/f32/seed1"], 2, "they exclude each other"),
+        (&["attention/control/q1k1/f32/seed1/tiles"], 2, "the kernel is unknown"),
+        (&["--family", "tiles"], 2, "give a family (turns, decode, coop, lanes, tile, rows)"),
         (&["--limit", "0"], 2, "no case matches"),
         (&["--limit", "x"], 2, "invalid value"),
     ] {
@@ -109,4 +111,50 @@ fn prints_a_summary_for_people() {
     assert!(quiet.stdout.ends_with("1 passed, 0 failed, 0 skipped\n"), "{}", quiet.stdout);
     let verbose = validate(&["-v", "--default-limits", "attention/control/q5k1/f32/seed1"], &[]);
     assert!(verbose.stdout.starts_with("passed  attention/control/q5k1/f32/seed1  out "), "{}", verbose.stdout);
+}
+
+/// Edges of classes by every family that the adapter offers, and what a family does not take.
+#[test]
+fn families_are_named_and_counted() {
+    if common::gpus().is_empty() {
+        return;
+    }
+    let run = |args: &[&str]| -> Value {
+        let ran = validate(&[&["--default-limits", "--json", "--verbose"], args].concat(), &[]);
+        assert_eq!(ran.code, 0, "{args:?}: {}{}", ran.stdout, ran.stderr);
+        serde_json::from_str(&ran.stdout).expect("JSON")
+    };
+    let address = "attention/one-head+d32+one-sequence/q5k129/f32/seed1";
+    let report = run(&[&format!("{address}/families")]);
+    let line = &report["adapters"][0];
+    // the default limits know no subgroups, and so no lanes
+    assert_eq!(line["families"], serde_json::json!({ "decode": 1, "rows": 1, "tile": 1 }), "{line}");
+    assert_eq!((&line["cases"], &line["runs"], &report["passed"]), (&1.into(), &3.into(), &3.into()));
+    let outcomes = line["outcomes"].as_array().expect("a list");
+    let has = |n: usize, address: &str, label: &str| {
+        let outcome = &outcomes[n];
+        let (found, kernel) = (outcome["address"].as_str().unwrap_or(""), outcome["kernel"].as_str().unwrap_or(""));
+        assert!(found.starts_with(address) && kernel.contains(label), "{outcome}");
+        found.to_string()
+    };
+    assert_eq!(has(0, address, ".decode"), address);
+    has(1, &format!("{address}/tile-q"), ".tile");
+    has(2, &format!("{address}/rows"), "attention.f32");
+    // the address of a kernel is one of a case
+    let tile = has(1, address, ".tile");
+    let again = run(&[&tile]);
+    assert_eq!(again["adapters"][0]["families"], serde_json::json!({ "tile": 1 }));
+    assert_eq!(again["adapters"][0]["outcomes"][0], outcomes[1]);
+    // all numbers of each, a family alone, and what it does not take
+    let all = run(&[&format!("{address}/tunings")]);
+    assert!(all["passed"].as_u64() > Some(3) && all["adapters"][0]["families"] == line["families"], "{all}");
+    let alone = run(&["--family", "tile", &format!("{address}/families")]);
+    assert_eq!(alone["adapters"][0]["families"], serde_json::json!({ "tile": 1 }));
+    let none = run(&["--family", "lanes", address]);
+    assert_eq!((&none["adapters"][0]["cases"], &none["passed"], &none["skipped"]), (&0.into(), &0.into(), &0.into()));
+    let unsuited = run(&[&format!("{address}/lanes")]);
+    assert_eq!(
+        (&unsuited["skipped"], unsuited["adapters"][0]["families"].as_object().map(|f| f.len())),
+        (&1.into(), Some(0))
+    );
 }

@@ -84,6 +84,8 @@ pub(super) struct Deviation {
     pub(super) group: Group,
     pub(super) name: &'static str,
     pub(super) apply: fn(&mut Draft),
+    /// For the edges of classes alone: never drawn, never listed by itself.
+    pub(super) edge: bool,
 }
 
 /// In the order in which deviations apply.
@@ -101,6 +103,7 @@ pub(super) enum Group {
     Dense,
     Window,
     Mask,
+    Sequences,
     Length,
     Layout,
     Values,
@@ -136,6 +139,7 @@ impl Group {
                     | Group::Rotary
                     | Group::Angle
                     | Group::Positions
+                    | Group::Sequences
                     | Group::Length
                     | Group::Layout
                     | Group::Linear
@@ -147,6 +151,7 @@ impl Group {
                     | Group::Rotary
                     | Group::Angle
                     | Group::Positions
+                    | Group::Sequences
                     | Group::Length
                     | Group::Layout
                     | Group::Streams
@@ -161,10 +166,13 @@ pub(super) const DEVIATIONS: &[Deviation] = {
     use Group::{
         Angle as A, Bias as B, Cap, Dense as D, Dims, Factor, Heads, Layout as L, Length, Linear as LI, Mask as M,
         Model, Norm as N, OwnMask as OM, OwnScore as O, Positions as P, Relative as E, Rotary as R,
-        RotatedValues as RV, Scale, Sink as SK, Streams as S, Values as V, Window as W, XPos as X,
+        RotatedValues as RV, Scale, Sequences, Sink as SK, Streams as S, Values as V, Window as W, XPos as X,
     };
     const fn d(group: Group, name: &'static str, apply: fn(&mut Draft)) -> Deviation {
-        Deviation { group, name, apply }
+        Deviation { group, name, apply, edge: false }
+    }
+    const fn edge(group: Group, name: &'static str, apply: fn(&mut Draft)) -> Deviation {
+        Deviation { group, name, apply, edge: true }
     }
     &[
         d(Model, "roformer", |c| c.model(4, 4, 64, Pairing::Interleaved, 64).mask = Mask::none()),
@@ -214,6 +222,23 @@ pub(super) const DEVIATIONS: &[Deviation] = {
         d(Heads, "one-head", |c| (c.spec.num_heads, c.spec.num_kv_heads) = (1, 1)),
         d(Heads, "gqa3", |c| (c.spec.num_heads, c.spec.num_kv_heads) = (6, 2)),
         d(Heads, "mqa70", |c| (c.spec.num_heads, c.spec.num_kv_heads) = (70, 1)),
+        edge(Heads, "heads3", Draft::heads::<3>),
+        edge(Heads, "heads5", Draft::heads::<5>),
+        edge(Heads, "heads7", Draft::heads::<7>),
+        edge(Heads, "heads8", Draft::heads::<8>),
+        edge(Heads, "heads9", Draft::heads::<9>),
+        edge(Heads, "heads15", Draft::heads::<15>),
+        edge(Heads, "heads16", Draft::heads::<16>),
+        edge(Heads, "heads17", Draft::heads::<17>),
+        edge(Heads, "heads31", Draft::heads::<31>),
+        edge(Heads, "heads32", Draft::heads::<32>),
+        edge(Heads, "heads33", Draft::heads::<33>),
+        edge(Heads, "heads63", Draft::heads::<63>),
+        edge(Heads, "heads64", Draft::heads::<64>),
+        edge(Heads, "heads65", Draft::heads::<65>),
+        edge(Heads, "heads255", Draft::heads::<255>),
+        edge(Heads, "heads256", Draft::heads::<256>),
+        edge(Heads, "heads257", Draft::heads::<257>),
         //
         d(Dims, "d1", |c| c.dims(1, 1)),
         d(Dims, "d2", |c| c.dims(2, 2)),
@@ -228,6 +253,19 @@ pub(super) const DEVIATIONS: &[Deviation] = {
         d(Dims, "d64v256", |c| c.dims(64, 256)),
         d(Dims, "d3v64", |c| c.dims(3, 64)),
         d(Dims, "d255v3", |c| c.dims(255, 3)),
+        edge(Dims, "d31", Draft::square::<31>),
+        edge(Dims, "d32", Draft::square::<32>),
+        edge(Dims, "d63", Draft::square::<63>),
+        edge(Dims, "d65", Draft::square::<65>),
+        edge(Dims, "d95", Draft::square::<95>),
+        edge(Dims, "d96", Draft::square::<96>),
+        edge(Dims, "d97", Draft::square::<97>),
+        edge(Dims, "d127", Draft::square::<127>),
+        edge(Dims, "d129", Draft::square::<129>),
+        edge(Dims, "d191", Draft::square::<191>),
+        edge(Dims, "d192", Draft::square::<192>),
+        edge(Dims, "d193", Draft::square::<193>),
+        edge(Dims, "d255", Draft::square::<255>),
         //
         d(R, "no-rotation", |c| c.spec.rotary = None),
         d(R, "interleaved", |c| c.rotary(Pairing::Interleaved, u32::MAX, 0)),
@@ -334,6 +372,8 @@ pub(super) const DEVIATIONS: &[Deviation] = {
         d(M, "mask-rows", |c| c.mask([false, false, true, false], Hidden::Rows)),
         d(M, "mask-empty-rows", |c| c.mask([true; 4], Hidden::Rows)),
         d(M, "unseen-nan", |c| c.mask([false, false, false, true], Hidden::Nan)),
+        //
+        edge(Sequences, "one-sequence", |c| c.batch = 1),
         //
         d(Length, "kv-len", |c| c.kv_len = Some((c.capacity * 3 / 4).max(1))),
         d(Length, "kv-len1", |c| c.kv_len = Some(1)),
@@ -608,6 +648,13 @@ impl Draft {
         spec.softmax_scale = Some(1.0);
         spec.bias = vec![Bias::T5 { num_buckets: 32, max_distance: 128, bidirectional }];
         spec.mask.causal = !bidirectional;
+    }
+    /// As many heads of queries and of keys.
+    fn heads<const N: u32>(&mut self) {
+        (self.spec.num_heads, self.spec.num_kv_heads) = (N, N);
+    }
+    fn square<const N: u32>(&mut self) {
+        self.dims(N, N);
     }
     /// Other head dimensions; what rotates is cut to fit.
     fn dims(&mut self, head_dim: u32, v_head_dim: u32) {

@@ -69,16 +69,8 @@ impl Bucket {
     }
 
     pub(crate) fn of(call: &Call) -> Self {
-        let Call { kernel, spec, shape, .. } = *call;
-        let [q_len, kv_len, sequences] = match spec.packed {
-            true => [shape.max_seqlen_q, shape.max_seqlen_k, shape.sequences],
-            false => [shape.q_len, shape.kv_len, shape.batch],
-        };
-        let (rows, heads) = match kernel {
-            Kernel::Attention | Kernel::Scores => (q_len.saturating_mul(spec.group()), spec.num_kv_heads),
-            Kernel::RotateK { .. } => (kv_len, spec.num_kv_heads),
-            Kernel::RotateQ { .. } | Kernel::Linear | Kernel::Embed { .. } => (q_len, spec.num_heads),
-        };
+        let Call { kernel, spec, .. } = *call;
+        let [dim, heads, rows, keys] = sizes(call);
         let mask = &spec.mask;
         // rotations know no scores
         let scores = !kernel.rotates_only();
@@ -102,13 +94,29 @@ impl Bucket {
         Bucket {
             kernel,
             dtype: spec.dtype,
-            head_dim: class(DIMS, spec.head_dim.max(spec.v_head_dim)),
-            heads: class(HEADS, heads.saturating_mul(sequences)),
+            head_dim: class(DIMS, dim),
+            heads: class(HEADS, heads),
             rows: class(ROWS, rows),
-            keys: class(KEYS, if kernel.rotates_only() { 0 } else { kv_len }),
+            keys: class(KEYS, keys),
             terms: terms.iter().zip(0u32..).map(|(has, bit)| (*has as u32) << bit).sum(),
         }
     }
+}
+
+/// What the classes are of: the wider head_dim, kv heads times sequences, rows, keys (0 for rotations).
+fn sizes(call: &Call) -> [u32; 4] {
+    let Call { kernel, spec, shape, .. } = *call;
+    let [q_len, kv_len, sequences] = match spec.packed {
+        true => [shape.max_seqlen_q, shape.max_seqlen_k, shape.sequences],
+        false => [shape.q_len, shape.kv_len, shape.batch],
+    };
+    let (rows, heads) = match kernel {
+        Kernel::Attention | Kernel::Scores => (q_len.saturating_mul(spec.group()), spec.num_kv_heads),
+        Kernel::RotateK { .. } => (kv_len, spec.num_kv_heads),
+        Kernel::RotateQ { .. } | Kernel::Linear | Kernel::Embed { .. } => (q_len, spec.num_heads),
+    };
+    let keys = if kernel.rotates_only() { 0 } else { kv_len };
+    [spec.head_dim.max(spec.v_head_dim), heads.saturating_mul(sequences), rows, keys]
 }
 
 /// The end of the class that a number is in.
@@ -172,5 +180,244 @@ impl Tunings {
     /// Bucket and winner, sorted by bucket.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, Tuning)> {
         self.0.iter().map(|(bucket, tuning)| (bucket.as_str(), *tuning))
+    }
+}
+
+/// What `ropewalk validate` computes with its listed cases: plans alone, no device.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::{self, CaseId, Kernels};
+    use crate::tuning::{Family, of_families};
+    use crate::{MAX_HEAD_DIM, Mask, Pairing, Plan, Problem, Rotary};
+    use std::collections::BTreeSet;
+    use std::sync::LazyLock;
+
+    const AXES: [(&str, &[u32]); 4] = [("head_dim", DIMS), ("heads", HEADS), ("rows", ROWS), ("keys", KEYS)];
+
+    fn devices() -> [(&'static str, Limits); 3] {
+        let roomy = Limits { max_workgroup_storage: 49_152, max_invocations: 1024, f16: true, ..Limits::default() };
+        [
+            ("software adapter", Limits { subgroup_size: 8, ..roomy.for_cpu() }),
+            ("plain GPU", Limits::default()),
+            ("GPU with subgroups", Limits { subgroup_size: 32, ..roomy }),
+        ]
+    }
+
+    /// A kernel of a listed case.
+    struct Reached {
+        kernel: Kernel,
+        tuning: Tuning,
+        /// Rows and keys.
+        tile: [u32; 2],
+        /// How many, and keys of one.
+        splits: [u32; 2],
+        sizes: [u32; 4],
+    }
+
+    /// The calls of the listed cases: spec and shape, which no device changes.
+    static CALLS: LazyLock<Vec<(CaseId, Kernel, Spec, Shape)>> = LazyLock::new(|| {
+        let mut calls = Vec::new();
+        for id in case::all() {
+            let case = id.build().expect("a listed case");
+            let problem = Problem::new(&case.spec, &case.inputs).expect("a problem");
+            for kernel in id.op().kernels() {
+                let plan = Plan::for_problem(*kernel, &problem, &Limits::default());
+                let shape = *plan.unwrap_or_else(|e| panic!("{id}: {e}")).shape();
+                calls.push((id.clone(), *kernel, case.spec.clone(), shape));
+            }
+        }
+        calls
+    });
+
+    /// Every kernel by which a device computes the listed cases.
+    fn reached(limits: &Limits) -> Vec<Reached> {
+        let mut all = Vec::new();
+        for (id, kernel, spec, shape) in CALLS.iter() {
+            let call = Call::new(*kernel, spec, shape, limits).expect("a call");
+            let planned = Tuning::choose(&call).0;
+            let tunings = match id.kernels() {
+                Kernels::Planned => vec![None],
+                more => Plan::new(*kernel, spec, shape, limits)
+                    .and_then(|plan| more.tunings(&plan, limits))
+                    .unwrap_or_else(|e| panic!("{id}: {e}")),
+            };
+            for tuning in tunings.into_iter().map(|tuning| tuning.unwrap_or(planned)) {
+                let laid = tuning.family.lay_out(&call, &tuning).unwrap_or_else(|e| panic!("{id}: {e}"));
+                all.push(Reached {
+                    kernel: *kernel,
+                    tuning,
+                    tile: laid.tile,
+                    splits: laid.splits,
+                    sizes: sizes(&call),
+                });
+            }
+        }
+        all
+    }
+
+    /// The classes of an axis, as ranges of sizes.
+    fn classes(ends: &[u32]) -> Vec<std::ops::RangeInclusive<u32>> {
+        let starts = std::iter::once(1).chain(ends.iter().map(|end| end + 1));
+        starts.zip(ends.iter().copied().chain([u32::MAX])).map(|(from, to)| from..=to).collect()
+    }
+
+    const ROTATE_Q: Kernel = Kernel::RotateQ { in_place: false };
+    const ROTATE_K: Kernel = Kernel::RotateK { in_place: false };
+
+    /// Every class of every axis, and the last, an inner or the first size at both sides of each end.
+    #[test]
+    fn listed_cases_reach_every_class_and_both_sides_of_its_end() {
+        let sizes_of = |(_, kernel, spec, shape): &(CaseId, Kernel, Spec, Shape)| {
+            (*kernel, sizes(&Call::new(*kernel, spec, shape, &Limits::default()).expect("a call")))
+        };
+        let all: Vec<_> = CALLS.iter().map(sizes_of).collect();
+        for kernel in [Kernel::Attention, Kernel::Scores, ROTATE_Q, ROTATE_K, Kernel::Linear] {
+            for (axis, (name, ends)) in AXES.into_iter().enumerate() {
+                if kernel.rotates_only() && name == "keys" {
+                    continue;
+                }
+                let here = all.iter().filter(|(of, _)| *of == kernel);
+                let sizes: BTreeSet<u32> = here.filter_map(|(_, sizes)| sizes.get(axis).copied()).collect();
+                for class in classes(ends).iter().filter(|class| name != "head_dim" || *class.start() <= MAX_HEAD_DIM) {
+                    assert!(sizes.range(class.clone()).next().is_some(), "{kernel:?}: no case has {name} in {class:?}");
+                }
+                for n in ends.iter().flat_map(|end| [end - 1, *end, end + 1]) {
+                    let possible = name != "head_dim" || n <= MAX_HEAD_DIM;
+                    assert!(!possible || sizes.contains(&n), "{kernel:?}: no case has {name} {n}");
+                }
+            }
+        }
+    }
+
+    /// What one head of one sequence gets in a class.
+    fn offered(kernel: Kernel, limits: &Limits, [dim, heads, rows, keys]: [u32; 4]) -> Vec<Family> {
+        let mut spec = Spec::new(heads, heads, dim);
+        (spec.mask, spec.rotary) = (Mask::causal(), Some(Rotary::new(Pairing::Half, dim / 2 * 2, 1e4)));
+        let shape = match kernel {
+            Kernel::RotateK { .. } => Shape::new(&spec, 1, keys, rows),
+            _ => Shape::new(&spec, 1, rows, keys),
+        };
+        let mut families: Vec<_> =
+            Call::new(kernel, &spec, &shape, limits).iter().flat_map(of_families).map(|t| t.family).collect();
+        families.dedup();
+        families
+    }
+
+    /// A family that a device offers somewhere in a class computes a listed case of that class.
+    #[test]
+    fn listed_cases_reach_every_family_in_every_class_that_it_takes() {
+        let mut seen = BTreeSet::new();
+        for (device, limits) in devices() {
+            let all = reached(&limits);
+            seen.extend(all.iter().map(|r| r.tuning.family.name()));
+            for kernel in [Kernel::Attention, ROTATE_Q, ROTATE_K] {
+                for (axis, (name, ends)) in AXES.into_iter().enumerate() {
+                    let of_axis = if kernel.rotates_only() && name == "keys" { Vec::new() } else { classes(ends) };
+                    for class in of_axis {
+                        // few rows and more, which are for other families
+                        let mut families = Vec::new();
+                        for rows in [5, 17] {
+                            let mut sizes = [32, 1, rows, 33];
+                            // the end, of the last class the start
+                            let end = if *class.end() == u32::MAX { *class.start() } else { *class.end() };
+                            sizes.iter_mut().skip(axis).take(1).for_each(|size| *size = end);
+                            if sizes[0] <= MAX_HEAD_DIM {
+                                families.extend(offered(kernel, &limits, sizes));
+                            }
+                        }
+                        for family in families {
+                            let here = |r: &&Reached| r.kernel == kernel && r.tuning.family == family;
+                            let met =
+                                all.iter().filter(here).any(|r| r.sizes.get(axis).is_some_and(|n| class.contains(n)));
+                            assert!(
+                                met,
+                                "{device}, {kernel:?}: no case reaches {} with {name} in {class:?}",
+                                family.name()
+                            );
+                        }
+                    }
+                }
+            }
+        }
+        // matrices take a cargo feature, and a device that was opened for them
+        let every: BTreeSet<_> = Family::ALL.iter().filter(|f| **f != Family::Coop).map(|f| f.name()).collect();
+        assert_eq!(seen, every);
+    }
+
+    /// Both sides of every edge at which a family cuts its work.
+    #[test]
+    fn listed_cases_stand_at_both_sides_of_every_tile() {
+        // which of the sides of a multiple of `by` a size is at
+        let side = |n: u32, by: u32| [by - 1, 0, 1].iter().position(|rest| n % by == *rest && n + 1 >= by);
+        for (device, limits) in devices() {
+            let all = reached(&limits);
+            let meets = |what: &str, sizes: &mut dyn Iterator<Item = u32>, by: u32| {
+                let found: BTreeSet<usize> = sizes.filter_map(|n| side(n, by)).collect();
+                assert_eq!(found.len(), 3, "{device}: of {what} only sides {found:?} of multiples of {by} occur");
+            };
+            let of = |family: Family| all.iter().filter(move |r| r.tuning.family == family);
+            let tiles = |family: Family, kernel: Kernel| -> BTreeSet<[u32; 2]> {
+                of(family).filter(|r| r.kernel == kernel).map(|r| r.tile).collect()
+            };
+            for family in [Family::Rows, Family::Lanes, Family::Tile, Family::Decode] {
+                for tile in tiles(family, Kernel::Attention) {
+                    let here = || of(family).filter(|r| r.kernel == Kernel::Attention && r.tile == tile);
+                    let name = format!("{} {tile:?}", family.name());
+                    // wide heads of the row kernel have a tile of keys each; a workgroup of decode takes all rows
+                    let rare = family == Family::Rows && ![32, 28, 21, 16].contains(&tile[1]);
+                    if !rare {
+                        meets(&format!("{name}, keys"), &mut here().map(|r| r.sizes[3]), tile[1]);
+                    }
+                    if !rare && tile[1] == 32 && family != Family::Decode {
+                        meets(&format!("{name}, rows"), &mut here().map(|r| r.sizes[2]), tile[0]);
+                    }
+                }
+            }
+            // every tile that there is for a head_dim of 64
+            let wanted = offered_tiles(&limits);
+            let found: BTreeSet<[u32; 2]> = tiles(Family::Tile, Kernel::Attention);
+            assert!(wanted.is_subset(&found), "{device}: {found:?} of {wanted:?}");
+            // decode: groups of four rows, the most rows, and splits of keys
+            let rows: BTreeSet<u32> = of(Family::Decode).map(|r| r.sizes[2]).collect();
+            for n in [1, 3, 4, 5, 7, 8, 9, 15, 16] {
+                assert!(rows.contains(&n), "{device}: no decode of {n} rows");
+            }
+            assert!(rows.iter().all(|n| *n <= 16) && all.iter().any(|r| r.sizes[2] == 17));
+            let splits = of(Family::Decode).filter(|r| r.splits[0] > 1);
+            let found: BTreeSet<usize> = splits.filter_map(|r| side(r.sizes[3], r.splits[1])).collect();
+            assert_eq!(found.len(), 3, "{device}: sides {found:?} of splits");
+            // rotations: tokens of neighbouring lanes, heads of a lane
+            let turns = || of(Family::Turns).filter(|r| r.kernel == ROTATE_Q);
+            for across in turns().map(|r| r.tuning.tile_q).filter(|n| *n > 1).collect::<BTreeSet<_>>() {
+                let here = turns().filter(|r| r.tuning.tile_q == across);
+                meets("turns, tokens", &mut here.map(|r| r.sizes[2]), across);
+            }
+            for heads in turns().map(|r| r.tuning.tile_k).filter(|n| *n > 0).collect::<BTreeSet<_>>() {
+                let here = turns().filter(|r| r.tuning.tile_k == heads);
+                meets("turns, heads", &mut here.map(|r| r.sizes[1]), heads);
+            }
+        }
+    }
+
+    fn offered_tiles(limits: &Limits) -> BTreeSet<[u32; 2]> {
+        let spec = Spec::new(1, 1, 64);
+        let all = Tuning::candidates(Kernel::Attention, &spec, &Shape::new(&spec, 1, 130, 130), limits);
+        let tiles = all.into_iter().flatten().filter(|t| t.family == Family::Tile);
+        tiles.map(|t| [t.tile_q, t.tile_k]).collect()
+    }
+
+    /// Addresses of kernels read back.
+    #[test]
+    fn kernels_of_addresses_read_back() {
+        for text in ["rows", "tile", "tile-q64k32", "decode-q8k32s16-unchecked", "turns-q1", "lanes-unchecked"] {
+            let address = format!("attention/control/q5k5/f32/seed1/{text}");
+            assert_eq!(address.parse::<CaseId>().map(|id| id.to_string()), Ok(address));
+        }
+        for text in
+            ["tiles", "tile-", "tile-k32q64", "tile-q0k32", "tile-q064", "tile-q64k32-", "tile-q99999999999", ""]
+        {
+            assert!(text.parse::<Tuning>().is_err(), "{text}");
+        }
     }
 }

@@ -1,15 +1,17 @@
 //! `ropewalk validate`: seeded cases of our own on one or all adapters, against the reference. It needs no files.
 
 use crate::report::{self, Bar};
-use ropewalk::case::{self, Case, CaseId, Op};
-use ropewalk::{Error, Gpu, GpuOptions, Result, check};
+use ropewalk::case::{self, Case, CaseId, Kernels, Op};
+use ropewalk::{Error, Gpu, GpuOptions, Kernel, Limits, Plan, Problem, Result, Spec, Strides, Tuning, check};
 use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 /// Run seeded cases on one or all adapters against the reference
 ///
-/// A case passes if every element is within its derived bound. cos and sin are also compared bit by bit between
-/// adapters: equal bits are shown, not demanded.
+/// A case passes if every element is within its derived bound. Cases at the edges of the planner's classes and of tiles are computed by
+/// every family of kernels that the adapter offers for them (addresses that end in /families), or by every tuning (/tunings). cos and sin
+/// are also compared bit by bit between adapters: equal bits are shown, not demanded.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Words that the address of a case contains, or one whole address, such as attention/alibi/q37k75/f16/seed1; none:
@@ -21,6 +23,10 @@ pub struct Args {
     /// Use WebGPU's default limits and no features, whatever the adapter has
     #[arg(long)]
     default_limits: bool,
+    /// The family of kernels that computes: `all`, or one, such as tile (cases that it does not take are left out) [default: what the
+    /// address says, else the planner's choice]
+    #[arg(long, value_name = "NAME|all", value_parser = kernels)]
+    family: Option<Kernels>,
     /// Stop after N cases
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -33,6 +39,13 @@ pub struct Args {
     /// Print the addresses, run nothing
     #[arg(long)]
     list: bool,
+}
+
+fn kernels(text: &str) -> std::result::Result<Kernels, String> {
+    match text {
+        "all" => Ok(Kernels::Families),
+        name => name.parse().map(Kernels::Only).map_err(|e: Error| e.to_string()),
+    }
 }
 
 /// How far the random tail is searched for cases that match a query.
@@ -58,13 +71,27 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
         let case = id.build()?;
         let wanted = expected(&case)?;
         for (gpu, tally) in gpus.iter().zip(&mut tallies) {
-            let computed = computed(gpu, &case);
-            tally.rotations.extend(rotation_bits(id, &computed).map(|bits| (case.address.clone(), bits)));
-            let outcome = judge(case.address.clone(), &wanted, &computed);
-            if !json && (args.verbose || outcome.verdict == Verdict::Failed) {
-                bar.say(&format!("{} [{}]", outcome.line(), tally.adapter));
+            let mut families = BTreeSet::new();
+            let runs = runs(gpu.limits(), id, &case, args.family)?;
+            tally.cases += !runs.is_empty() as usize;
+            for run in &runs {
+                let computed = run.limits.as_ref().map_err(Error::clone).and_then(|limits| {
+                    let gpu = gpu.with_limits(*limits);
+                    computed(&gpu, &case, &run.labels)
+                });
+                if run.planned {
+                    tally.rotations.extend(rotation_bits(id, &computed).map(|bits| (run.address.clone(), bits)));
+                }
+                let outcome = judge(run.address.clone(), &wanted, &computed, &run.labels);
+                if !json && (args.verbose || outcome.verdict == Verdict::Failed) {
+                    bar.say(&format!("{} [{}]", outcome.line(), tally.adapter));
+                }
+                if outcome.verdict != Verdict::Skipped {
+                    families.extend(run.families.iter().copied());
+                }
+                tally.outcomes.push(outcome);
             }
-            tally.outcomes.push(outcome);
+            families.into_iter().for_each(|family| *tally.families.entry(family).or_default() += 1);
         }
     }
     drop(bar);
@@ -143,8 +170,69 @@ fn expected(case: &Case) -> Result<Vec<(&'static str, check::Bounded)>> {
     })
 }
 
-/// The same of a GPU.
-fn computed(gpu: &Gpu, case: &Case) -> Result<Vec<Vec<f32>>> {
+/// A case by one choice of kernels.
+struct Run {
+    /// Names the kernels too, where they are not the planner's choice.
+    address: String,
+    /// None: they do not suit.
+    limits: Result<Limits>,
+    planned: bool,
+    /// Of the plans.
+    labels: Vec<String>,
+    families: Vec<&'static str>,
+}
+
+/// What a case is computed by on a device of these limits; nothing, where it does not suit the family that the caller asked for.
+fn runs(limits: &Limits, id: &CaseId, case: &Case, asked: Option<Kernels>) -> Result<Vec<Run>> {
+    let problem = Problem::new(&case.spec, &case.inputs)?;
+    let plans = |limits: &Limits| -> Result<Vec<Plan>> {
+        id.op().kernels().iter().map(|kernel| plan(*kernel, &case.spec, &problem, limits)).collect()
+    };
+    let plain = id.clone().with_kernels(Kernels::Planned);
+    let run = |tuning: Option<Tuning>| {
+        let mut limits = *limits;
+        limits.tuning = tuning;
+        // what a limit forbids as a whole is computed in parts
+        let plans = plans(&limits).unwrap_or_default();
+        Run {
+            address: plain.clone().with_kernels(tuning.map_or(Kernels::Planned, Kernels::Only)).to_string(),
+            limits: Ok(limits),
+            planned: tuning.is_none(),
+            labels: plans.iter().map(|plan| plan.label().to_string()).collect(),
+            families: plans.iter().map(|plan| plan.tuning().family.name()).collect(),
+        }
+    };
+    let kernels = asked.unwrap_or(id.kernels());
+    let mut tunings: Vec<Option<Tuning>> = Vec::new();
+    let mut unsuited = None;
+    for plan in plans(limits).unwrap_or_default() {
+        match kernels.tunings(&plan, limits) {
+            Ok(more) => tunings.extend(more.into_iter().filter(|t| !tunings.contains(t)).collect::<Vec<_>>()),
+            Err(e) => unsuited = Some(e),
+        }
+    }
+    Ok(match (tunings.is_empty(), unsuited, asked) {
+        (false, ..) => tunings.into_iter().map(run).collect(),
+        (true, Some(_), Some(_)) => Vec::new(),
+        (true, Some(e), None) => vec![Run { limits: Err(e), address: id.to_string(), ..run(None) }],
+        (true, None, _) => vec![run(None)],
+    })
+}
+
+/// As `Gpu` plans it: rotated rows stand one after the other.
+fn plan(kernel: Kernel, spec: &Spec, problem: &Problem, limits: &Limits) -> Result<Plan> {
+    let plan = Plan::for_problem(kernel, problem, limits)?;
+    let mut shape = *plan.shape();
+    shape.out = match kernel {
+        Kernel::RotateQ { .. } => Strides::bshd(shape.q_len, spec.num_heads, spec.head_dim),
+        Kernel::RotateK { .. } => Strides::bshd(shape.kv_len, spec.num_kv_heads, spec.head_dim),
+        _ => return Ok(plan),
+    };
+    Plan::new(kernel, spec, &shape, limits)
+}
+
+/// The same of a GPU. `labels` are those of the plans that should compute it, none where the device cuts the problem.
+fn computed(gpu: &Gpu, case: &Case, labels: &[String]) -> Result<Vec<Vec<f32>>> {
     let (spec, inputs) = (&case.spec, &case.inputs);
     Ok(match case.op {
         Op::Scores => vec![gpu.scores(spec, inputs)?],
@@ -157,15 +245,24 @@ fn computed(gpu: &Gpu, case: &Case) -> Result<Vec<Vec<f32>>> {
             vec![result.out, result.state, result.normalizer]
         }
         _ => {
-            let result = gpu.attention(spec, inputs)?;
+            let (result, stats) = gpu.attention_with(spec, inputs, &|_| ())?;
+            if let Some(label) = labels.first().filter(|label| stats.parts == 1 && **label != stats.kernel) {
+                return Err(Error::input("tuning", format!("{label} became {}", stats.kernel), "report it"));
+            }
             vec![result.out, result.lse]
         }
     })
 }
 
 /// Compares; an error is a failure, unless the adapter's limits forbid the case.
-fn judge(address: String, wanted: &[(&'static str, check::Bounded)], computed: &Result<Vec<Vec<f32>>>) -> Outcome {
-    let mut outcome = Outcome { address, verdict: Verdict::Passed, tensors: Vec::new(), reason: None };
+fn judge(
+    address: String,
+    wanted: &[(&'static str, check::Bounded)],
+    computed: &Result<Vec<Vec<f32>>>,
+    labels: &[String],
+) -> Outcome {
+    let kernel = labels.join(" + ");
+    let mut outcome = Outcome { address, verdict: Verdict::Passed, kernel, tensors: Vec::new(), reason: None };
     match computed {
         Ok(values) => {
             let compared = wanted.iter().zip(values).map(|((name, bounded), got)| (*name, bounded.worst(got)));
@@ -209,6 +306,8 @@ enum Verdict {
 struct Outcome {
     address: String,
     verdict: Verdict,
+    /// The labels of its plans; empty where the device cuts the problem.
+    kernel: String,
     #[serde(serialize_with = "as_map")]
     tensors: Vec<(&'static str, check::Worst)>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -233,7 +332,8 @@ impl Outcome {
                 w.elements, w.error, w.ratio, w.bound, w.index
             ),
         });
-        let parts: Vec<String> = tensors.chain(self.reason.clone()).collect();
+        let kernel = Some(&self.kernel).filter(|kernel| !kernel.is_empty()).map(|kernel| format!("by {kernel}"));
+        let parts: Vec<String> = tensors.chain(self.reason.clone()).chain(kernel).collect();
         format!("{verdict} {}  {}", self.address, parts.join("  "))
     }
 }
@@ -241,14 +341,17 @@ impl Outcome {
 /// What an adapter did.
 struct Tally {
     adapter: String,
+    cases: usize,
     outcomes: Vec<Outcome>,
+    /// How many cases each family computed.
+    families: BTreeMap<&'static str, usize>,
     /// Fingerprints of cos and sin, by case.
     rotations: Vec<(String, u64)>,
 }
 
 impl Tally {
     fn new(adapter: String) -> Self {
-        Tally { adapter, outcomes: Vec::new(), rotations: Vec::new() }
+        Tally { adapter, cases: 0, outcomes: Vec::new(), families: BTreeMap::new(), rotations: Vec::new() }
     }
 }
 
@@ -257,9 +360,13 @@ impl Tally {
 struct Line {
     adapter: String,
     cases: usize,
+    /// Cases times the kernels that computed each: what passed, failed or was skipped.
+    runs: usize,
     passed: usize,
     failed: usize,
     skipped: usize,
+    /// How many cases each family computed, beside others or alone.
+    families: BTreeMap<&'static str, usize>,
     /// Elements compared.
     elements: u64,
     /// Of them, those of which the bound says nothing.
@@ -297,7 +404,8 @@ impl Report {
             let hashes = tally.rotations.iter().flat_map(|(_, hash)| [*hash as u32, (hash >> 32) as u32]);
             let bits = format!("{:016x}", hash(hashes));
             Line {
-                cases: tally.outcomes.len(),
+                cases: tally.cases,
+                runs: tally.outcomes.len(),
                 passed: count(Verdict::Passed),
                 failed: count(Verdict::Failed),
                 skipped: count(Verdict::Skipped),
@@ -307,6 +415,7 @@ impl Report {
                 worst_case: worst.map_or(String::new(), |(o, _)| o.address.clone()),
                 rotation_bits: (!tally.rotations.is_empty()).then_some(bits),
                 rotation_bits_differ: differ.map(|(address, _)| address.clone()).collect(),
+                families: tally.families,
                 adapter: tally.adapter,
                 outcomes: tally.outcomes.into_iter().filter(|o| verbose || o.verdict != Verdict::Passed).collect(),
             }
@@ -317,7 +426,8 @@ impl Report {
     }
 
     fn print(&self) {
-        let header = ["adapter", "cases", "failed", "skipped", "elements", "worst error / bound", "cos and sin bits"];
+        let header =
+            ["adapter", "cases", "runs", "failed", "skipped", "elements", "worst error / bound", "cos and sin bits"];
         let rows = self.adapters.iter().enumerate().map(|(n, line)| {
             let bits = match (&line.rotation_bits, line.rotation_bits_differ.len()) {
                 (None, _) => "-".into(),
@@ -329,6 +439,7 @@ impl Report {
             vec![
                 line.adapter.clone(),
                 line.cases.to_string(),
+                line.runs.to_string(),
                 line.failed.to_string(),
                 line.skipped.to_string(),
                 format!("{}{unbounded}", line.elements),
@@ -338,6 +449,8 @@ impl Report {
         });
         report::say(&report::table(&header, rows.collect::<Vec<_>>()).to_string());
         for line in &self.adapters {
+            let families: Vec<String> = line.families.iter().map(|(name, n)| format!("{name} {n}")).collect();
+            report::say(&format!("cases by family: {} [{}]", families.join(", "), line.adapter));
             for outcome in line.outcomes.iter().filter(|o| o.verdict == Verdict::Skipped) {
                 report::say(&format!("{} [{}]", outcome.line(), line.adapter));
             }
@@ -361,8 +474,8 @@ mod tests {
     fn tally(adapter: &str, got: f32, bits: u64) -> Tally {
         let wanted = [("lse", check::Bounded { value: vec![1.0, 2.0], bound: vec![1e-6, 1e-6] })];
         let mut tally = Tally::new(adapter.into());
-        tally.outcomes.push(judge("a".into(), &wanted, &Ok(vec![vec![1.0, got]])));
-        tally.outcomes.push(judge("b".into(), &wanted, &Err(Error::limit("buffers", "too few", "use more"))));
+        tally.outcomes.push(judge("a".into(), &wanted, &Ok(vec![vec![1.0, got]]), &["attention.tile".into()]));
+        tally.outcomes.push(judge("b".into(), &wanted, &Err(Error::limit("buffers", "too few", "use more")), &[]));
         tally.rotations.push(("r".into(), bits));
         tally
     }
@@ -376,6 +489,7 @@ mod tests {
         assert!(two.worst > 9e4 && three.worst == f64::INFINITY);
         let line = two.outcomes[0].line();
         assert!(line.starts_with("FAILED  a  lse: 1 of 2 elements above their bound"), "{line}");
+        assert!(line.ends_with("  by attention.tile"), "{line}");
         let line = two.outcomes[1].line();
         assert!(line.starts_with("skipped b  limit buffers: too few"), "{line}");
         assert!(two.rotation_bits_differ.is_empty() && three.rotation_bits_differ == ["r"]);
