@@ -167,3 +167,27 @@ fn edges_of_whole_tiles() {
         }
     }
 }
+
+/// Keys and values of heads that stand far apart are copied first: rotated, rotated before, or never; parts of heads and of rows.
+#[test]
+fn scattered_heads() {
+    for gpu in common::equipped(|limits| limits.cpu && limits.subgroup_size >= 8) {
+        // the last has room for the keys and values of some heads, not of all
+        let whole = gpu.limits().max_binding_size;
+        let cases = [(true, false, whole), (true, true, whole), (false, false, whole), (true, false, 24 << 20)];
+        for (rotated, keys_rotated, room) in cases {
+            let mut spec = Spec::new(16, 8, 64);
+            spec.mask = Mask::causal();
+            spec.rotary = rotated.then(|| Rotary::new(Pairing::Half, 64, 1e4));
+            spec.rotary.iter_mut().for_each(|rotary| rotary.keys_rotated = keys_rotated);
+            let inputs = common::inputs(&spec, 1, 37, 4101, 5);
+            let mut limits = *gpu.limits();
+            limits.max_binding_size = room;
+            let (got, stats) = gpu.with_limits(limits).attention_with(&spec, &inputs, &|_| ()).expect("it runs");
+            assert!(stats.kernel.contains(".lanes.keys-values-first"), "{}", stats.kernel);
+            let (out, lse) = check::attention(&spec, &inputs).expect("bounds");
+            let failures = out.worst(&got.out).failures + lse.worst(&got.lse).failures;
+            assert_eq!(failures, 0, "{} on {}", stats.kernel, gpu.describe());
+        }
+    }
+}

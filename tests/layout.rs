@@ -491,7 +491,12 @@ fn of_subgroups() -> Vec<Plan> {
         Plan::new(Kernel::Attention, &spec, &Shape::new(&spec, 1, 1, 300), &limits).expect("a plan")
     };
     let four = [(false, false), (false, true), (true, false), (true, true)];
-    both.map(plan).chain(four.map(few_rows)).collect()
+    // keys and values of heads that stand far apart
+    let mut software = Limits::default().for_cpu();
+    software.subgroup_size = 8;
+    let far = Spec::new(8, 8, 64);
+    let scattered = Plan::new(Kernel::Attention, &far, &Shape::new(&far, 1, 40, 5000), &software).expect("a plan");
+    both.map(plan).chain(four.map(few_rows)).chain([scattered]).collect()
 }
 
 /// Every line of a composed module is the line of the author's file that `locate` names, and the plans of this test use

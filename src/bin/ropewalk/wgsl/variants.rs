@@ -348,6 +348,12 @@ fn subgroups() -> Result<Vec<Plan>> {
         (spec.dtype, spec.bias) = (dtype, vec![Bias::Table { min: -9, max: 9 }]);
         all.push(Plan::new(ATTENTION, &spec, &Shape::new(&spec, 2, 40, 72), &limits)?);
     }
+    // values of heads that stand far apart
+    for rotary in [None, Some(Rotary::new(Pairing::Half, 64, 1e4))] {
+        let mut spec = Spec::new(16, 8, 64);
+        spec.rotary = rotary;
+        all.push(Plan::new(ATTENTION, &spec, &Shape::new(&spec, 1, 40, 5000), &limits)?);
+    }
     Ok(all)
 }
 
