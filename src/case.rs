@@ -163,8 +163,11 @@ pub struct CaseId {
 pub const TAIL: u64 = 48;
 /// Names that say little of scores.
 const ONLY_ROTATED: [&str; 2] = ["unit", "xpos-far"];
-/// The most of batch x q_len x capacity, so that every tensor of a case fits a small device.
+/// The most sequences of a case.
+const BATCHES: u64 = 3;
+/// The most of batch x q_len x capacity, and elements of a tensor, so that a case fits a small machine.
 const MAX_PLANE: u64 = 1 << 24;
+const MAX_ELEMENTS: u64 = 1 << 26;
 /// The most of q_len and of capacity.
 const MAX_LEN: u32 = 1 << 17;
 
@@ -208,6 +211,18 @@ impl CaseId {
         self.names.iter().filter_map(|i| DEVIATIONS.get(*i)).for_each(|d| (d.apply)(&mut draft));
         if self.op == Op::Linear && draft.spec.linear.is_none() {
             draft.roformer();
+        }
+        let spec = &draft.spec;
+        let elements = |tokens: u32, heads: u32| {
+            BATCHES * tokens as u64 * heads as u64 * spec.head_dim.max(spec.v_head_dim) as u64
+        };
+        let largest = elements(self.q_len, spec.num_heads).max(elements(self.capacity, spec.num_kv_heads));
+        if largest > MAX_ELEMENTS {
+            return Err(Error::input(
+                format!("{self}"),
+                format!("a tensor may take {largest} elements"),
+                format!("let tokens x heads x head_dim be at most {}", MAX_ELEMENTS / BATCHES),
+            ));
         }
         let inputs = draft.inputs()?;
         Ok(Case { address: self.to_string(), op: self.op, spec: draft.spec, inputs })
@@ -256,9 +271,8 @@ impl FromStr for CaseId {
         let lengths = shape.strip_prefix('q').and_then(|s| s.split_once('k'));
         let lengths = lengths.and_then(|(q, k)| Some((number(q)?, number(k)?)));
         let (q_len, capacity) = lengths.ok_or_else(|| wrong("the shape cannot be read", form()))?;
-        // three sequences at most
-        if 3 * q_len as u64 * capacity as u64 > MAX_PLANE || q_len.max(capacity) > MAX_LEN {
-            return Err(wrong("the shape is too large", format!("let q x k be at most {}", MAX_PLANE / 3)));
+        if BATCHES * q_len as u64 * capacity as u64 > MAX_PLANE || q_len.max(capacity) > MAX_LEN {
+            return Err(wrong("the shape is too large", format!("let q x k be at most {}", MAX_PLANE / BATCHES)));
         }
         let seed = seed.strip_prefix("seed").and_then(|s| s.parse().ok());
         let seed = seed.ok_or_else(|| wrong("the seed cannot be read", form()))?;

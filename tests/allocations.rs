@@ -7,9 +7,9 @@ mod common;
 mod raw;
 
 use allocation_counter::{AllocationInfo, measure};
-use common::gpus;
+use common::{equipped, gpus};
 use raw::Layers;
-use ropewalk::{Dense, Gpu, Kernel, Limits, Mask, Plan, Positions, Shape, Spec, Step, wgpu, workload};
+use ropewalk::{Dense, Family, Gpu, Kernel, Limits, Mask, Plan, Positions, Shape, Spec, Step, wgpu, workload};
 use std::hint::black_box;
 
 /// Allocations and bytes of a step.
@@ -42,16 +42,16 @@ fn compare(gpu: &Gpu, plans: &[Plan], about: &str) {
 
 #[test]
 fn encoding() {
-    for gpu in gpus() {
+    for gpu in gpus().into_iter().chain(equipped(|_| true)) {
         // split keys and their sum, which is another entry point; two plans in place
-        for name in ["d1-f16", "r1-f16"] {
+        for name in ["d1-f16", "r1-f16", "p1"] {
             let workload = workload::named(name).expect("a name of the list");
             let plans = workload.plans(gpu.limits()).expect("a plan");
             compare(&gpu, &plans, &format!("{name} on {}", gpu.describe()));
         }
         // many dispatches
         let workload = workload::named("p1").expect("a name of the list");
-        let mut limits = *gpu.limits();
+        let mut limits = common::with_family(Family::Rows, &workload.spec, gpu.limits());
         limits.max_flop_per_dispatch /= 16.0;
         let plans = workload.plans(&limits).expect("a plan");
         assert!(plans[0].chunks().len() > 16);

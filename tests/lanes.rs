@@ -177,14 +177,20 @@ fn scattered_heads() {
         let cases = [(true, false, whole), (true, true, whole), (false, false, whole), (true, false, 24 << 20)];
         for (rotated, keys_rotated, room) in cases {
             let mut spec = Spec::new(16, 8, 64);
+            spec.v_head_dim = 72;
             spec.mask = Mask::causal();
             spec.rotary = rotated.then(|| Rotary::new(Pairing::Half, 64, 1e4));
             spec.rotary.iter_mut().for_each(|rotary| rotary.keys_rotated = keys_rotated);
-            let inputs = common::inputs(&spec, 1, 37, 4101, 5);
+            let inputs = common::inputs(&spec, 1, 69, 4101, 5);
             let mut limits = *gpu.limits();
             limits.max_binding_size = room;
             let (got, stats) = gpu.with_limits(limits).attention_with(&spec, &inputs, &|_| ()).expect("it runs");
             assert!(stats.kernel.contains(".lanes.keys-values-first"), "{}", stats.kernel);
+            if room < whole {
+                let shape = Shape::new(&spec, 1, 69, 4101);
+                let plan = Plan::new(Kernel::Attention, &spec, &shape, &limits).expect("a plan");
+                assert!(plan.chunks().iter().filter(|c| c.entry == "prepare_v").count() > 1);
+            }
             let (out, lse) = check::attention(&spec, &inputs).expect("bounds");
             let failures = out.worst(&got.out).failures + lse.worst(&got.lse).failures;
             assert_eq!(failures, 0, "{} on {}", stats.kernel, gpu.describe());

@@ -495,7 +495,7 @@ fn of_subgroups() -> Vec<Plan> {
     let mut software = Limits::default().for_cpu();
     software.subgroup_size = 8;
     let far = Spec::new(8, 8, 64);
-    let scattered = Plan::new(Kernel::Attention, &far, &Shape::new(&far, 1, 40, 5000), &software).expect("a plan");
+    let scattered = Plan::new(Kernel::Attention, &far, &Shape::new(&far, 1, 200, 5000), &software).expect("a plan");
     both.map(plan).chain(four.map(few_rows)).chain([scattered]).collect()
 }
 

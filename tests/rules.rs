@@ -4,6 +4,7 @@
 mod common;
 use common::{gpus, inputs, noise};
 use ropewalk::*;
+use std::collections::BTreeSet;
 
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| x.to_bits()).collect()
@@ -251,6 +252,11 @@ fn an_engine_binds_its_own_buffers_at_odd_offsets() {
 
 /// Runs a plan with buffers that hold `contents` and returns the words of `out`.
 fn run_bound(gpu: &Gpu, plan: &Plan, contents: &[(Slot, &[u8], u64)], step: &Step) -> Vec<u32> {
+    run_and_read(gpu, plan, contents, step, Slot::Out)
+}
+
+/// The same of another buffer.
+fn run_and_read(gpu: &Gpu, plan: &Plan, contents: &[(Slot, &[u8], u64)], step: &Step, read: Slot) -> Vec<u32> {
     let (device, queue) = (gpu.device(), gpu.queue());
     let make = |bytes: &[u8]| {
         let size = (bytes.len() as u64).next_multiple_of(4);
@@ -268,7 +274,7 @@ fn run_bound(gpu: &Gpu, plan: &Plan, contents: &[(Slot, &[u8], u64)], step: &Ste
     let made: Vec<_> = contents.iter().map(|(slot, bytes, offset)| (*slot, make(bytes), *offset)).collect();
     let buffers = made.iter().fold(Buffers::new(), |all, (slot, buffer, offset)| all.with(*slot, buffer, *offset));
     let dispatch = Pipeline::new(device, plan).unwrap().bind(device, &buffers.with(Slot::Step, &step, 0)).unwrap();
-    let out = &made.iter().find(|(slot, ..)| *slot == Slot::Out).unwrap().1;
+    let out = &made.iter().find(|(slot, ..)| *slot == read).unwrap().1;
     let staging = device.create_buffer(&wgpu::BufferDescriptor {
         label: None,
         size: out.size(),
@@ -282,6 +288,43 @@ fn run_bound(gpu: &Gpu, plan: &Plan, contents: &[(Slot, &[u8], u64)], step: &Ste
     staging.map_async(wgpu::MapMode::Read, .., |_| ());
     device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
     staging.get_mapped_range(..).unwrap().chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
+/// Scratch of `work` is read by vectors, which start at whole ones wherever the buffer starts; lse by words.
+#[test]
+fn work_starts_anywhere() {
+    let mut spec = Spec::new(2, 1, 8);
+    spec.rotary = Some(Rotary::new(Pairing::Half, 8, 1e4));
+    spec.mask = Mask::causal();
+    let (q, k, v) = (noise(7 * 2 * 8, 1), noise(45 * 8, 2), noise(45 * 8, 3));
+    let shape = Shape::new(&spec, 1, 7, 45);
+    let step = Step { q_len: 7, kv_len: 45, ..Step::default() };
+    let out = [0u8; 7 * 2 * 8 * 4];
+    let mut families = BTreeSet::new();
+    for gpu in gpus().into_iter().chain(common::equipped(|_| true)) {
+        let all = Tuning::candidates(Kernel::Attention, &spec, &shape, gpu.limits()).unwrap();
+        for family in [Family::Lanes, Family::Tile, Family::Decode, Family::Rows] {
+            let Some(tuning) = all.iter().find(|t| t.family == family) else { continue };
+            families.insert(family.name());
+            let plan = Plan::with_tuning(Kernel::Attention, &spec, &shape, gpu.limits(), Some(*tuning)).unwrap();
+            let results = [0u64, 4, 12, 252].map(|offset| {
+                let work = vec![0u8; (plan.workspace_size() + offset) as usize];
+                let contents = [
+                    (Slot::Q, bytemuck::cast_slice(&q), 0),
+                    (Slot::K, bytemuck::cast_slice(&k), 0),
+                    (Slot::V, bytemuck::cast_slice(&v), 0),
+                    (Slot::Out, &out[..], 0),
+                    (Slot::Work, &work[..], offset),
+                ];
+                let lse = (offset as u32 / 4 + plan.lse_offset()) as usize;
+                let words = run_and_read(&gpu, &plan, &contents, &step, Slot::Work);
+                (run_bound(&gpu, &plan, &contents, &step), words[lse..lse + 14].to_vec())
+            });
+            assert!(results[0].0.iter().chain(&results[0].1).all(|word| *word != 0), "{}", plan.label());
+            assert!(results.iter().all(|r| *r == results[0]), "{} on {}", plan.label(), gpu.describe());
+        }
+    }
+    assert!(gpus().is_empty() || families.len() >= 3, "{families:?}");
 }
 
 #[test]

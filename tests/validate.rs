@@ -150,8 +150,11 @@ fn families_are_named_and_counted() {
     assert!(all["passed"].as_u64() > Some(3) && all["adapters"][0]["families"] == line["families"], "{all}");
     let alone = run(&["--family", "tile", &format!("{address}/families")]);
     assert_eq!(alone["adapters"][0]["families"], serde_json::json!({ "tile": 1 }));
-    let none = run(&["--family", "lanes", address]);
-    assert_eq!((&none["adapters"][0]["cases"], &none["passed"], &none["skipped"]), (&0.into(), &0.into(), &0.into()));
+    let none = validate(&["--default-limits", "--family", "lanes", address], &[]);
+    assert!(none.code == 2 && none.stderr.contains("nothing was computed"), "{} {}", none.code, none.stderr);
+    // more than a machine holds
+    let large = validate(&["attention/heads257+d256/q1k131072/f32/seed1"], &[]);
+    assert!(large.code == 2 && large.stderr.contains("head_dim be at most"), "{} {}", large.code, large.stderr);
     let unsuited = run(&[&format!("{address}/lanes")]);
     assert_eq!(
         (&unsuited["skipped"], unsuited["adapters"][0]["families"].as_object().map(|f| f.len())),

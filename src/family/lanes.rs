@@ -17,6 +17,8 @@ pub(super) const UNIT_LANES: u32 = 128;
 pub(super) fn workgroups_of_units(tokens: u64, units: u32) -> u64 {
     (tokens.next_multiple_of(ACROSS as u64) * units as u64).div_ceil(UNIT_LANES as u64)
 }
+/// The least rows that such a copy pays for: several tiles, each of which reads all of it.
+const LEAST_SWEPT: u64 = 128;
 /// Bytes from a head's first row to its last that a sweep crosses quickly.
 const SWEEP_BYTES: u64 = 8 << 20;
 /// Keys whose vec4 stand together in `work`: the lanes of a subgroup load these at once, one after the other in memory.
@@ -40,9 +42,10 @@ impl Prepared {
     /// Keys that need a norm or a rotation; and keys and values of heads that stand so far apart that a sweep over the rows of one head
     /// takes more pages than a processor's translation buffers hold (some 2 000 to 3 000 of 4 KiB, of today's).
     pub(crate) fn of(spec: &Spec, shape: &Shape) -> Self {
+        let sweeps = shape.q_len as u64 * spec.group() as u64 >= LEAST_SWEPT;
         let scattered = |strides: &Strides, dim: u32| {
             let bytes = strides.token as u64 * spec.dtype.size() as u64;
-            strides.token >= 4 * dim && bytes * shape.kv_len as u64 > SWEEP_BYTES
+            sweeps && strides.token >= 4 * dim && bytes.saturating_mul(shape.kv_len as u64) > SWEEP_BYTES
         };
         let keys = prepares_keys(spec) || scattered(&shape.k, spec.head_dim);
         Prepared { keys, values: scattered(&shape.v, spec.v_head_dim) }
@@ -206,7 +209,7 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
                 if prepared.values && x0 == 0 {
                     add("prepare_v", workgroups_of_units(shape.kv_len as u64, spec.v_head_dim.div_ceil(4)), 1);
                 }
-                if products.key > 0 {
+                if products.key > 0 && x0 == 0 {
                     add("relative_keys", of_keys, yn);
                 }
                 if products.query > 0 {

@@ -95,6 +95,13 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
         }
     }
     drop(bar);
+    if tallies.iter().all(|tally| tally.outcomes.is_empty()) {
+        return Err(Error::input(
+            "--family",
+            "no adapter takes it for any of these cases, so nothing was computed",
+            "`ropewalk validate -v` without it names the kernels that are computed",
+        ));
+    }
     let report = Report::new(tallies, args.verbose);
     if json {
         report::json(&report)
@@ -202,10 +209,20 @@ fn runs(limits: &Limits, id: &CaseId, case: &Case, asked: Option<Kernels>) -> Re
             families: plans.iter().map(|plan| plan.tuning().family.name()).collect(),
         }
     };
+    let nothing = |e: Error| {
+        let (labels, families) = (Vec::new(), Vec::new());
+        vec![Run { address: id.to_string(), limits: Err(e), planned: false, labels, families }]
+    };
     let kernels = asked.unwrap_or(id.kernels());
+    let whole = match (plans(limits), kernels) {
+        (Ok(plans), _) => plans,
+        // in parts the planner chooses, for each
+        (Err(e), Kernels::Only(_)) => return Ok(nothing(e)),
+        (Err(_), _) => Vec::new(),
+    };
     let mut tunings: Vec<Option<Tuning>> = Vec::new();
     let mut unsuited = None;
-    for plan in plans(limits).unwrap_or_default() {
+    for plan in whole {
         match kernels.tunings(&plan, limits) {
             Ok(more) => tunings.extend(more.into_iter().filter(|t| !tunings.contains(t)).collect::<Vec<_>>()),
             Err(e) => unsuited = Some(e),
@@ -214,7 +231,7 @@ fn runs(limits: &Limits, id: &CaseId, case: &Case, asked: Option<Kernels>) -> Re
     Ok(match (tunings.is_empty(), unsuited, asked) {
         (false, ..) => tunings.into_iter().map(run).collect(),
         (true, Some(_), Some(_)) => Vec::new(),
-        (true, Some(e), None) => vec![Run { limits: Err(e), address: id.to_string(), ..run(None) }],
+        (true, Some(e), None) => nothing(e),
         (true, None, _) => vec![run(None)],
     })
 }

@@ -352,7 +352,7 @@ fn subgroups() -> Result<Vec<Plan>> {
     for rotary in [None, Some(Rotary::new(Pairing::Half, 64, 1e4))] {
         let mut spec = Spec::new(16, 8, 64);
         spec.rotary = rotary;
-        all.push(Plan::new(ATTENTION, &spec, &Shape::new(&spec, 1, 40, 5000), &limits)?);
+        all.push(Plan::new(ATTENTION, &spec, &Shape::new(&spec, 1, 100, 5000), &limits)?);
     }
     Ok(all)
 }
