@@ -234,7 +234,7 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         ("PLAIN", plain(spec) as u32),
         ("COMBINE_LANES", if limits.cpu { 8 } else { 64 }),
     ];
-    constants.extend(Prepared { keys: keys_first(call), values: false }.constants(spec, 1));
+    constants.extend(Prepared { keys: keys_first(call), values: false }.constants(spec));
     if !by_lanes(limits) {
         constants.extend([("LANES", form.lanes), ("PARTS", form.parts), ("COLUMNS", form.columns)]);
     }

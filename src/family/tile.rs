@@ -277,7 +277,7 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         ("VALUE_KEYS", division.value_keys),
         ("SLICES", division.slices),
     ];
-    constants.extend(Prepared { keys: prepares_keys(spec), values: false }.constants(spec, 1));
+    constants.extend(Prepared { keys: prepares_keys(spec), values: false }.constants(spec));
     if by_heads {
         constants.extend([("ACROSS", ACROSS), ("UNIT_LANES", UNIT_LANES), ("UNITS", units), ("QUADS", quads)]);
     }
