@@ -1,5 +1,5 @@
-// Values of a part, once, one row after the other in `work`, before `main` reads them many times: where the heads of a token stand beside
-// each other, the values of one head are spread over so many pages that finding these costs a software adapter a fifth of its time.
+// Values of a part, once, before `main` reads them many times: of heads that stand beside each other, rows of one head are far apart. In
+// `work` they stand behind their keys, KEYS_TOGETHER of them side by side, in the order that the lanes of a subgroup load them.
 //
 // grid       vec4 of keys / UNIT_LANES  x  1  x  batch; a lane walks over the heads of the part
 // workgroup  UNIT_LANES lanes: neighbours are the same vec4 of ACROSS tokens, then the next vec4 of these

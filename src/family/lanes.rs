@@ -38,7 +38,7 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// Keys that need a norm or a rotation; and keys and values of heads that stand so far apart that a sweep over the rows of one head
-    /// takes more pages than a processor's translation buffers hold (some 2 000 to 3 000 of 4 KiB, of today's).
+    /// crosses more than a processor's caches and translation buffers cover. Which of the two it is was not measured apart.
     pub(crate) fn of(spec: &Spec, shape: &Shape) -> Self {
         let sweeps = shape.q_len as u64 * spec.group() as u64 >= LEAST_SWEPT;
         let scattered = |strides: &Strides, dim: u32| {
@@ -134,7 +134,7 @@ pub(super) fn candidates(call: &Call) -> Vec<Tuning> {
     let suits = kernel == Kernel::Attention
         && limits.cpu
         && (8..=64).contains(&lanes)
-        && limits.max_invocations >= UNIT_LANES
+        && limits.max_invocations >= UNIT_LANES.max(4 * lanes)
         && !spec.packed
         && !spec.rotates_values()
         && spec.relative.iter().zip(&products.gathered).all(gathered)
