@@ -82,15 +82,17 @@ fn add_products(s: ptr<function, Scores>, q: mat4x4<f32>, by: Multiplier, r: u32
 fn store_products(s: ptr<function, Scores>, m: Multiplied, by: Multiplier, r: u32) {
     let count = min(32u, by.rows - r);
     for (var g = 0u; 4u * g < count; g++) {
-        let four = four_of(s, g);
+        var four = (*s).a;
         for (var x = 0u; x < min(4u, count - 4u * g); x++) {
-            let t = by.scale * select(select(four[3], four[2], x == 2u), select(four[1], four[0], x == 0u), x < 2u);
+            let t = by.scale * four[0];
             let at = m.results + vec4<u32>(by.offset + r + 4u * g + x);
             if (m.stored.x) { work[at.x] = t.x; }
             if (m.stored.y) { work[at.y] = t.y; }
             if (m.stored.z) { work[at.z] = t.z; }
             if (m.stored.w) { work[at.w] = t.w; }
+            four = mat4x4<f32>(four[1], four[2], four[3], four[0]);
         }
+        *s = Scores((*s).b, (*s).c, (*s).d, (*s).e, (*s).f, (*s).g, (*s).h, (*s).a);
     }
 }
 
