@@ -197,3 +197,24 @@ fn scattered_heads() {
         }
     }
 }
+
+/// Rows of a head that are cut into several dispatches share what was made of its keys: rotated ones, and their products with a table.
+#[test]
+fn parts_of_rows() {
+    for gpu in common::equipped(|limits| limits.cpu && limits.subgroup_size >= 8) {
+        let id: CaseId = "attention/bert-key-query+mha+one-sequence/q900k450/f32/seed8".parse().expect("an address");
+        let case = id.build().expect("a case");
+        let problem = Problem::new(&case.spec, &case.inputs).expect("a valid case");
+        let mut limits = *gpu.limits();
+        limits.max_binding_size = 2 << 20;
+        let plan = Plan::for_problem(Kernel::Attention, &problem, &limits).expect("a plan");
+        let count = |entry: &str| plan.chunks().iter().filter(|c| c.entry == entry).count();
+        assert_eq!(plan.tuning().family, Family::Lanes);
+        let [keys, rows] = ["relative_keys", "main"].map(count);
+        assert!(keys > 1 && rows > keys, "{keys} {rows}");
+        let (got, stats) = gpu.with_limits(limits).attention_with(&case.spec, &case.inputs, &|_| ()).expect("it runs");
+        assert_eq!(stats.kernel, plan.label());
+        let (out, lse) = check::attention(&case.spec, &case.inputs).expect("bounds");
+        assert_eq!(out.worst(&got.out).failures + lse.worst(&got.lse).failures, 0, "{}", gpu.describe());
+    }
+}

@@ -116,8 +116,11 @@ fn rounds(call: &Call, tile_q: u32) -> u64 {
     let Call { spec, shape, user, .. } = *call;
     let (q, v) = (spec.head_dim.div_ceil(4) as u64, spec.v_head_dim.div_ceil(4) as u64);
     let tiles = shape.kv_len.div_ceil(TILE_K) as u64 + 1;
-    let terms =
-        if matches!(finish(spec), "finish/scores.wgsl" | "finish/distance.wgsl") { TILE_K as u64 + 3 } else { 0 };
+    let terms = match finish(spec) {
+        "finish/scores.wgsl" => TILE_K as u64 + 8,
+        "finish/distance.wgsl" => TILE_K as u64 + 3,
+        _ => 0,
+    };
     let user = user.rounds as u64 * 4 * TILE_K as u64;
     // tiles in which some row does not see some key: at both ends of what a band of rows sees, or anywhere
     let anywhere = spec.mask.dense || spec.dense_bias || spec.mask_mod.is_some() || spec.mask.chunk.is_some();
