@@ -39,6 +39,7 @@
 
 mod draft;
 
+use crate::family::Call;
 use crate::{Dtype, Error, Inputs, Kernel, Limits, Plan, Result, Spec, Tuning};
 use draft::{DEVIATIONS, Deviation, Draft, Group, Random, Stream};
 use std::fmt;
@@ -120,13 +121,16 @@ impl Kernels {
                 chosen
             }
             Kernels::Only(wanted) => {
-                let alone = |t: &&Tuning| wanted == Tuning::of(t.family);
-                let found = all.iter().find(|t| **t == wanted).or_else(|| all.iter().find(alone));
+                let call = Call::new(plan.kernel(), plan.spec(), plan.shape(), limits)?;
+                let family = Tuning { checks: wanted.checks, ..Tuning::of(wanted.family) };
+                let named = all.iter().map(|t| Tuning { checks: wanted.checks, ..*t });
+                let mut named = named.filter(|t| t.family == wanted.family && t.suits(&call));
+                let found = named.find(|t| wanted == family || *t == wanted);
                 let unsuited = || {
                     let help = "give one that the device offers: `/tunings` runs them all";
                     Error::limit("tuning", format!("{wanted} does not suit the case or the device"), help)
                 };
-                vec![Some(*found.ok_or_else(unsuited)?)]
+                vec![Some(found.ok_or_else(unsuited)?)]
             }
         })
     }

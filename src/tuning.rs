@@ -171,7 +171,7 @@ impl Tuning {
     }
 
     /// Whether a plan may take it.
-    fn suits(self, call: &Call) -> bool {
+    pub(crate) fn suits(self, call: &Call) -> bool {
         let checked = Tuning { checks: true, ..self };
         self.family.candidates(call).contains(&checked) && (self.checks || self.keeps_checks(call).is_none())
     }

@@ -124,7 +124,8 @@ pub(crate) fn takes_subgroups(call: &Call, tuning: &Tuning) -> bool {
 
 pub(super) fn candidates(call: &Call) -> Vec<Tuning> {
     let Call { kernel, spec, shape, limits, .. } = *call;
-    if kernel != Kernel::Attention || spec.rotates_values() || spec.linear.is_some() {
+    let lanes = limits.max_invocations >= UNIT_LANES;
+    if kernel != Kernel::Attention || spec.rotates_values() || spec.linear.is_some() || !lanes {
         return Vec::new();
     }
     let products = Products::new(kernel, spec, shape, limits, 128);

@@ -424,4 +424,30 @@ mod tests {
             assert!(text.parse::<Tuning>().is_err(), "{text}");
         }
     }
+
+    /// A kernel of an address is found by family or in full, with run-time checks and without, and nothing else is.
+    #[test]
+    fn kernels_of_addresses_are_found() {
+        let spec = Spec::new(2, 1, 64);
+        let shape = Shape::new(&spec, 1, 130, 130);
+        for (device, limits) in devices() {
+            let plan = Plan::new(Kernel::Attention, &spec, &shape, &limits).expect("a plan");
+            let found = |text: &str| {
+                let wanted = text.parse().expect(text);
+                Kernels::Only(wanted)
+                    .tunings(&plan, &limits)
+                    .map(|all| all.iter().flatten().next().map(Tuning::to_string))
+            };
+            for tile in offered_tiles(&limits).iter().map(|[q, k]| format!("tile-q{q}k{k}")) {
+                assert_eq!(found(&tile), Ok(Some(tile.clone())), "{device}");
+            }
+            let best = found("rows").expect("suits").expect("one");
+            for text in [format!("{best}-unchecked"), "rows-unchecked".to_string()] {
+                assert_eq!(found(&text), Ok(Some(format!("{best}-unchecked"))), "{device}");
+            }
+            for text in ["tile-q8k8", "lanes-unchecked", "decode-q1k1s1"] {
+                assert!(matches!(found(text), Err(crate::Error::Limit { .. })), "{device}: {text}");
+            }
+        }
+    }
 }
