@@ -98,6 +98,31 @@ fn faults_are_told_at_their_line() {
         // recursion
         (format!("fn f(x: f32) -> f32 {{ return f(x); }}\n{}", inside("    return f(s);")), 1, "recursive"),
         ("fn score_mod(s: f32, at: ScoreAt) -> f32 {\n    return score_mod(s, at);\n}".into(), 1, "recursive"),
+        // naga panics on these where it writes SPIR-V
+        (
+            format!(
+                "{}fn f(p: ptr<function, f32>) -> f32 {{ return *p; }}",
+                inside("    var v = array(s, s);\n    return f(&v[1]);")
+            ),
+            3,
+            "pointer",
+        ),
+        (
+            format!(
+                "{}fn f(p: ptr<function, f32>) -> f32 {{ return *p; }}",
+                inside("    var v = array(s, s);\n    let p = &v[at.i % 2u];\n    return f(p);")
+            ),
+            4,
+            "pointer",
+        ),
+        (
+            format!(
+                "struct My {{ x: f32 }}\nfn f(p: ptr<function, f32>) -> f32 {{ return *p; }}\nfn g(p: ptr<function, My>) -> f32 {{ return f(&(*p).x); }}\n{}",
+                inside("    return s;")
+            ),
+            3,
+            "pointer",
+        ),
         // sizes
         (inside("    var a: array<f32, 1000000000>;\n    return a[0];"), 2, "array's size"),
         (inside("    var a: array<array<f32, 1024>, 1024>;\n    return a[0][0];"), 0, ""),

@@ -286,13 +286,27 @@ impl Walk<'_> {
                 weight.add(inside.repeated(times));
             }
             Statement::Break | Statement::Continue | Statement::Return { .. } | Statement::Store { .. } => {}
-            Statement::Call { function, .. } => {
+            Statement::Call { function, arguments, .. } => {
+                arguments.iter().try_for_each(|argument| self.whole(*argument, span))?;
                 let called = self.weights.get(function.index()).copied();
                 weight.add(called.ok_or_else(|| self.fault(span, "a call of a function that stands later"))?);
             }
             _ => return Err(self.fault(span, "a statement that has no place here")),
         }
         Ok(weight)
+    }
+
+    /// naga validates a pointer to a part of a variable as an argument, then panics where it writes SPIR-V (wgpu issue 6875).
+    fn whole(&self, argument: Handle<Expression>, span: Span) -> Result<(), Fault> {
+        let points = self.checked.info[self.handle][argument].ty.inner_with(&self.checked.module.types).pointer_space();
+        let expression = &self.function.expressions[argument];
+        match (points, expression) {
+            (None, _) | (_, Expression::LocalVariable(_) | Expression::FunctionArgument(_)) => Ok(()),
+            _ => {
+                let help = "hand over a pointer to the whole variable, or copy the part into a variable of its own";
+                Err(self.checked.helped(span, "a pointer to a part of a variable, which drivers do not take", help))
+            }
+        }
     }
 
     fn expression(&self, handle: Handle<Expression>) -> Result<Weight, Fault> {
