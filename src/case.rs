@@ -565,6 +565,12 @@ fn fixed() -> Vec<CaseId> {
     let rotated = cases.iter().filter(|id| id.op == Op::Rotate);
     let in_place: Vec<CaseId> = rotated.map(|id| CaseId { op: Op::RotateInPlace, ..id.clone() }).collect();
     cases.extend(in_place);
+    // rows that share words with what lies between them and beyond
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+        for names in [&["d33", "gaps"][..], &["d33", "kv-lens", "bhsd"], &["kv-lens", "gaps"], &["ragged", "packed"]] {
+            cases.extend(CaseId::new(Op::RotateInPlace, names, 37, 75, dtype, 1));
+        }
+    }
     cases.extend(embeds());
     cases
 }
@@ -585,6 +591,7 @@ fn embeds() -> Vec<CaseId> {
             add(&[name, "d33", "both-scales"], 37, 75, dtype);
             add(&[name, "ids", "start3"], 75, 37, dtype);
         }
+        add(&["d33", "gaps"], 37, 75, dtype);
         add(&["learned", "gaps"], 37, 75, dtype);
         add(&["learned", "packed", "ids", "both-scales"], 37, 75, dtype);
     }

@@ -5,7 +5,7 @@ use crate::{Data, Embed, EmbedInputs, Error, Inputs, Kernel, Plan, Problem, Resu
 
 impl Gpu {
     /// As [`Gpu::rotate`], in place: rotated rows of q and k replace those of the inputs, in their strides. What else their data
-    /// holds, keys from kv_len on among it, stays bit by bit.
+    /// holds, keys from kv_len on among it, stays bit by bit; residuals of q and k are gone.
     ///
     /// # Errors
     /// As [`Gpu::rotate`]; also [`Error::Limit`] where a tensor is more than a binding takes, since it is not cut. The inputs are

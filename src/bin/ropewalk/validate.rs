@@ -9,9 +9,9 @@ use std::process::ExitCode;
 
 /// Run seeded cases on one or all adapters against the reference
 ///
-/// A case passes if every element is within its derived bound, and in place nothing around the rows has changed. Cases at the edges of the planner's classes and of tiles are computed by
-/// every family of kernels that the adapter offers for them (addresses that end in /families), or by every tuning (/tunings). cos and sin
-/// are also compared bit by bit between adapters: equal bits are shown, not demanded.
+/// A case passes if every element is within its derived bound; in place, also if no bit around the rows has changed. Cases at the edges of
+/// the planner's classes and of tiles are computed by every family of kernels that the adapter offers for them (addresses that end in
+/// /families), or by every tuning (/tunings). cos and sin are also compared bit by bit between adapters: equal bits are shown, not demanded.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Words that the address of a case contains, or one whole address, such as attention/alibi/q37k75/f16/seed1; none:
@@ -548,7 +548,7 @@ mod tests {
         };
         let before = data(0, 1.0);
         let failures = |after: &Tensor, used: u32| {
-            let wanted: usize = changes(&before, &before, &|_| used).len();
+            let wanted = changes(&before, &before, &|_| used).len();
             let wanted = [("around", check::Bounded { value: vec![0.0; wanted], bound: vec![0.0; wanted] })];
             let got = changes(&before, after, &|_| used);
             judge("a".into(), &wanted, &Ok(vec![got]), &[]).tensors[0].1
