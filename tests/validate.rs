@@ -76,8 +76,8 @@ fn cases_pass_on_every_adapter() {
         ("scores/t5+kv-lens/q5k33/bf16/seed2", &["scores"][..]),
         ("attention/alibi+unseen-nan+gaps/q9k40/f16/seed3", &["out", "lse"]),
         ("rotate/inv-freq+ids-far+unit/q75k75/f32/seed1", &["q", "k"]),
-        ("rotate-in-place/kv-lens+gaps+d33/q9k40/bf16/seed4", &["q", "k", "around q", "around k"]),
-        ("embed/learned+d33+start3/q9k40/f16/seed5", &["out", "in place", "around x"]),
+        ("rotate-in-place/d33+kv-lens+gaps/q9k40/bf16/seed4", &["q", "k", "bits around q", "bits around k"]),
+        ("embed/d33+start3+learned/q9k40/f16/seed5", &["out", "in place", "bits around x"]),
     ] {
         let ran = validate(&["--adapter", "all", "--default-limits", "--json", "--verbose", address], &[]);
         assert_eq!(ran.code, 0, "{address}: {}{}", ran.stdout, ran.stderr);

@@ -165,7 +165,7 @@ fn expected(case: &Case) -> Result<Vec<(&'static str, check::Bounded)>> {
     if let Some((embed, inputs)) = &case.embed {
         let out = check::embed(embed, inputs)?;
         let around = none(changes(&inputs.x, &inputs.x, &|_| u32::MAX));
-        return Ok(vec![("out", out.clone()), ("in place", out), ("around x", around)]);
+        return Ok(vec![("out", out.clone()), ("in place", out), ("bits around x", around)]);
     }
     Ok(match case.op {
         Op::Scores => vec![("scores", check::scores(spec, inputs)?)],
@@ -176,7 +176,7 @@ fn expected(case: &Case) -> Result<Vec<(&'static str, check::Bounded)>> {
         Op::RotateInPlace => {
             let (q, k) = check::rotate(spec, inputs)?;
             let [around_q, around_k] = around(inputs, inputs).map(none);
-            vec![("q", q), ("k", k), ("around q", around_q), ("around k", around_k)]
+            vec![("q", q), ("k", k), ("bits around q", around_q), ("bits around k", around_k)]
         }
         Op::Linear => {
             let all = check::linear(spec, inputs)?;
