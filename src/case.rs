@@ -6,11 +6,15 @@
 //! attention/control/q37k75/f32/seed1                       out and lse of the control
 //! scores/t5+kv-lens/q37k75/bf16/seed1                      the score matrix, with two deviations
 //! rotate/deepseek-v3/q64k65/f16/seed9                      the rotated q and k
+//! rotate-in-place/deepseek-v3/q64k65/f16/seed9             the same where they stand, and nothing else changed
+//! embed/learned+gaps/q37k75/bf16/seed1                     x + P[m], into another tensor and in place
 //! ```
 //!
 //! The control has 4 query heads, 2 kv heads, head_dim 64, two sequences, half-split RoPE (theta 10 000) and a causal
 //! mask aligned bottom-right. `q37k75` is 37 query tokens over a cache of 75. Every name of [`names`] can be combined with
-//! those of other groups by `+`, with any shape, type and seed: such an address need not be among [`all`].
+//! those of other groups by `+`, with any shape, type and seed: such an address need not be among [`all`]. `embed` has names
+//! of its own, and takes few of the others: its control is the sinusoid of Vaswani et al., 64 wide, of 37 tokens that end at
+//! position 74; a learned table has 75 rows.
 //!
 //! A sixth part says which of a device's kernels compute the case ([`Kernels`]); without one it is what the planner chooses:
 //!
@@ -40,7 +44,9 @@
 mod draft;
 
 use crate::family::Call;
-use crate::{Dtype, Error, Inputs, Kernel, Limits, Plan, Result, Spec, Tuning};
+use crate::{
+    Dtype, Embed, EmbedInputs, EmbedShape, Error, Inputs, Kernel, Limits, Plan, Problem, Result, Spec, Strides, Tuning,
+};
 use draft::{DEVIATIONS, Deviation, Draft, Group, Random, Stream};
 use std::fmt;
 use std::str::FromStr;
@@ -55,18 +61,26 @@ pub enum Op {
     Scores,
     /// The rotated q and k.
     Rotate,
+    /// The rotated q and k, each in its own buffer.
+    RotateInPlace,
     /// Linear attention, out and the state: RoFormer's, where no name says otherwise.
     Linear,
+    /// x + P\[m\], into another tensor and in place: Vaswani et al.'s sinusoid, where no name says otherwise.
+    Embed,
 }
 
 impl Op {
+    const ALL: [Op; 6] = [Op::Attention, Op::Scores, Op::Rotate, Op::RotateInPlace, Op::Linear, Op::Embed];
+
     /// The first part of an address.
     pub fn name(self) -> &'static str {
         match self {
             Op::Attention => "attention",
             Op::Scores => "scores",
             Op::Rotate => "rotate",
+            Op::RotateInPlace => "rotate-in-place",
             Op::Linear => "linear",
+            Op::Embed => "embed",
         }
     }
     /// The kernels that compute it.
@@ -75,7 +89,9 @@ impl Op {
             Op::Attention => &[Kernel::Attention],
             Op::Scores => &[Kernel::Scores],
             Op::Rotate => &[Kernel::RotateQ { in_place: false }, Kernel::RotateK { in_place: false }],
+            Op::RotateInPlace => &[Kernel::RotateQ { in_place: true }, Kernel::RotateK { in_place: true }],
             Op::Linear => &[Kernel::Linear],
+            Op::Embed => &[Kernel::Embed { in_place: false }, Kernel::Embed { in_place: true }],
         }
     }
 }
@@ -102,8 +118,10 @@ impl Kernels {
     /// [`Error::Limit`] where one kernel is named that does not suit the call or the device.
     pub fn tunings(self, plan: &Plan, limits: &Limits) -> Result<Vec<Option<Tuning>>> {
         let planned = *plan.tuning();
-        let all = match self {
-            Kernels::Planned => Vec::new(),
+        let all = match (self, plan.kernel()) {
+            (Kernels::Planned, _) => Vec::new(),
+            // there is one
+            (_, Kernel::Embed { .. }) => vec![planned],
             _ => Tuning::candidates(plan.kernel(), plan.spec(), plan.shape(), limits)?,
         };
         Ok(match self {
@@ -121,10 +139,11 @@ impl Kernels {
                 chosen
             }
             Kernels::Only(wanted) => {
-                let call = Call::new(plan.kernel(), plan.spec(), plan.shape(), limits)?;
+                let call = || Call::new(plan.kernel(), plan.spec(), plan.shape(), limits);
+                let suits = |t: &Tuning| *t == planned || call().is_ok_and(|call| t.suits(&call));
                 let family = Tuning { checks: wanted.checks, ..Tuning::of(wanted.family) };
                 let named = all.iter().map(|t| Tuning { checks: wanted.checks, ..*t });
-                let mut named = named.filter(|t| t.family == wanted.family && t.suits(&call));
+                let mut named = named.filter(|t| t.family == wanted.family && suits(t));
                 let found = named.find(|t| wanted == family || *t == wanted);
                 let unsuited = || {
                     let help = "give one that the device offers: `/tunings` runs them all";
@@ -144,10 +163,38 @@ pub struct Case {
     pub address: String,
     /// What is computed.
     pub op: Op,
-    /// The terms.
+    /// The terms; of [`Op::Embed`] one head as wide as a row of x.
     pub spec: Spec,
-    /// The numbers.
+    /// The numbers; of [`Op::Embed`] q is x.
     pub inputs: Inputs,
+    /// Of [`Op::Embed`] alone: what is added to x, and the numbers.
+    pub embed: Option<(Embed, EmbedInputs)>,
+}
+
+impl Case {
+    /// The plans of its kernels for a device that takes the case whole, as [`Gpu`](crate::Gpu) makes them.
+    ///
+    /// # Errors
+    /// Those of the plans.
+    pub fn plans(&self, limits: &Limits) -> Result<Vec<Plan>> {
+        if let Some((embed, inputs)) = &self.embed {
+            let shape = EmbedShape::of(&inputs.x, inputs.table.as_ref());
+            return [false, true].into_iter().map(|in_place| Plan::embed(embed, &shape, in_place, limits)).collect();
+        }
+        let problem = Problem::new(&self.spec, &self.inputs)?;
+        let plan = |kernel: &Kernel| {
+            let plan = Plan::for_problem(*kernel, &problem, limits)?;
+            let (spec, mut shape) = (&self.spec, *plan.shape());
+            // rotated rows stand one after the other
+            shape.out = match kernel {
+                Kernel::RotateQ { in_place: false } => Strides::bshd(shape.q_len, spec.num_heads, spec.head_dim),
+                Kernel::RotateK { in_place: false } => Strides::bshd(shape.kv_len, spec.num_kv_heads, spec.head_dim),
+                _ => return Ok(plan),
+            };
+            Plan::new(*kernel, spec, &shape, limits)
+        };
+        self.op.kernels().iter().map(plan).collect()
+    }
 }
 
 /// The address of a case, checked; [`CaseId::build`] makes the case.
@@ -167,7 +214,7 @@ pub struct CaseId {
 pub const TAIL: u64 = 48;
 /// Names that say little of scores.
 const ONLY_ROTATED: [&str; 2] = ["unit", "xpos-far"];
-/// The most sequences of a case.
+/// The most sequences of a case, but for names that say their number.
 const BATCHES: u64 = 3;
 /// The most of batch x q_len x capacity, and elements of a tensor, so that a case fits a small machine.
 const MAX_PLANE: u64 = 1 << 24;
@@ -216,9 +263,12 @@ impl CaseId {
         if self.op == Op::Linear && draft.spec.linear.is_none() {
             draft.roformer();
         }
+        if self.op == Op::Embed {
+            draft.one_head();
+        }
         let spec = &draft.spec;
         let elements = |tokens: u32, heads: u32| {
-            BATCHES * tokens as u64 * heads as u64 * spec.head_dim.max(spec.v_head_dim) as u64
+            BATCHES.max(draft.batch as u64) * tokens as u64 * heads as u64 * spec.head_dim.max(spec.v_head_dim) as u64
         };
         let largest = elements(self.q_len, spec.num_heads).max(elements(self.capacity, spec.num_kv_heads));
         if largest > MAX_ELEMENTS {
@@ -229,7 +279,8 @@ impl CaseId {
             ));
         }
         let inputs = draft.inputs()?;
-        Ok(Case { address: self.to_string(), op: self.op, spec: draft.spec, inputs })
+        let embed = if self.op == Op::Embed { Some(draft.embed(&inputs)?) } else { None };
+        Ok(Case { address: self.to_string(), op: self.op, spec: draft.spec, inputs, embed })
     }
 }
 
@@ -266,9 +317,12 @@ impl FromStr for CaseId {
             }
             _ => return Err(wrong("an address has five parts, or a kernel as the sixth", form())),
         };
-        let op = [Op::Attention, Op::Scores, Op::Rotate, Op::Linear].into_iter().find(|o| o.name() == op);
-        let op =
-            op.ok_or_else(|| wrong("the first part is unknown", "give attention, scores, rotate or linear".into()))?;
+        let Some(op) = Op::ALL.into_iter().find(|o| o.name() == op) else {
+            return Err(wrong(
+                "the first part is unknown",
+                format!("give one of {}", Op::ALL.map(Op::name).join(", ")),
+            ));
+        };
         let dtype = [Dtype::F32, Dtype::F16, Dtype::Bf16].into_iter().find(|d| d.name() == dtype);
         let dtype = dtype.ok_or_else(|| wrong("the storage type is unknown", "give f32, f16 or bf16".into()))?;
         let number = |text: &str| text.parse::<u32>().ok().filter(|n| *n > 0);
@@ -286,6 +340,12 @@ impl FromStr for CaseId {
                 let known: Vec<_> = self::names().collect();
                 return Err(wrong(&format!("there is no {name}"), format!("the names are: {}", known.join(" "))));
             };
+            let known = &DEVIATIONS[index];
+            if !known.matters_to(op) && (op == Op::Embed || known.embeds_alone()) {
+                let fit: Vec<_> = DEVIATIONS.iter().filter(|d| d.matters_to(op)).map(|d| d.name).collect();
+                let what = format!("{name} means nothing to {}", op.name());
+                return Err(wrong(&what, format!("the names that do are: {}", fit.join(" "))));
+            }
             let group = |i: &usize| DEVIATIONS[*i].group;
             if let Some(other) = indices.iter().find(|i| group(i) == group(&index)) {
                 let help = "they exclude each other: give one of the two".into();
@@ -506,6 +566,78 @@ fn fixed() -> Vec<CaseId> {
         }
     }
     cases.extend(edges());
+    // rotations once more, in place
+    let rotated = cases.iter().filter(|id| id.op == Op::Rotate);
+    let in_place: Vec<CaseId> = rotated.map(|id| CaseId { op: Op::RotateInPlace, ..id.clone() }).collect();
+    cases.extend(in_place);
+    // rows that share words with what lies between them and beyond
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+        for names in [&["d33", "gaps"][..], &["d33", "kv-lens", "bhsd"], &["kv-lens", "gaps"], &["ragged", "packed"]] {
+            cases.extend(CaseId::new(Op::RotateInPlace, names, 37, 75, dtype, 1));
+        }
+    }
+    cases.extend(embeds());
+    cases
+}
+
+/// Absolute systems: every one in every storage type, what changes its layout and storage, both sides of the ends of classes.
+fn embeds() -> Vec<CaseId> {
+    let mut cases = Vec::new();
+    let mut add = |names: &[&str], q_len: u32, capacity: u32, dtype: Dtype| {
+        cases.extend(CaseId::new(Op::Embed, names, q_len, capacity, dtype, 1));
+    };
+    let systems = || DEVIATIONS.iter().filter(|d| d.group == Group::Absolute).map(|d| d.name);
+    for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+        add(&[], 37, 75, dtype);
+        add(&["ids-far", "both-scales", "gaps"], 37, 75, dtype);
+        for name in systems() {
+            add(&[name], 37, 75, dtype);
+            // the last column of an odd width, rows that start at any element
+            add(&[name, "d33", "both-scales"], 37, 75, dtype);
+            add(&[name, "ids", "start3"], 75, 37, dtype);
+        }
+        add(&["d33", "gaps"], 37, 75, dtype);
+        add(&["learned", "gaps"], 37, 75, dtype);
+        add(&["learned", "packed", "ids", "both-scales"], 37, 75, dtype);
+    }
+    for d in DEVIATIONS.iter().filter(|d| d.matters_to(Op::Embed) && d.group != Group::Absolute && !d.edge) {
+        add(&[d.name], 37, 75, Dtype::F32);
+    }
+    // widths, sequences, tokens, rows of a table
+    let small: &[&str] = &["one-sequence"];
+    for names in [small, &["one-sequence", "learned"]] {
+        for dim in [
+            "d31",
+            "d32",
+            "d33",
+            "d63",
+            "d65",
+            "d95",
+            "d96",
+            "d97",
+            "d127",
+            "d128",
+            "d129",
+            "d191",
+            "d192",
+            "d193",
+            "d255",
+            "d256",
+            "width257",
+            "width1030",
+        ] {
+            add(&[&[dim], names].concat(), 11, 7, Dtype::F32);
+        }
+        for n in [8, 64, 256, 1024, 4096, 16_384].into_iter().flat_map(|n| [n - 1, n, n + 1]) {
+            add(&[&["d3"], names].concat(), n, 33, Dtype::F32);
+        }
+    }
+    for name in DEVIATIONS.iter().map(|d| d.name).filter(|name| name.starts_with("sequences")) {
+        add(&[name, "d3"], 5, 33, Dtype::F32);
+    }
+    for n in [256, 1024, 4096, 16_384, 65_536].into_iter().flat_map(|n| [n - 1, n, n + 1]) {
+        add(&["d3", "learned", "one-sequence"], 5, n, Dtype::F32);
+    }
     cases
 }
 
@@ -620,7 +752,7 @@ fn drawn(seed: u64) -> Option<CaseId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Bias, Mask, Pairing, Problem, Rotary, Tensor, check, reference};
+    use crate::{Bias, Mask, Pairing, Rotary, Tensor, check, reference};
     use std::collections::HashSet;
 
     #[test]
@@ -644,6 +776,11 @@ mod tests {
             ("attend/control/q1k1/f32/seed1", "the first part is unknown"),
             ("attention/alibis/q1k1/f32/seed1", "there is no alibis"),
             ("attention/alibi+t5/q1k1/f32/seed1", "alibi and t5"),
+            ("embed/alibi/q1k1/f32/seed1", "alibi means nothing to embed"),
+            ("embed/d64v7/q1k1/f32/seed1", "d64v7 means nothing to embed"),
+            ("attention/learned/q1k1/f32/seed1", "learned means nothing to attention"),
+            ("rotate/width257/q1k1/f32/seed1", "width257 means nothing to rotate"),
+            ("embed/learned+sinusoidal-halves/q1k1/f32/seed1", "learned and sinusoidal-halves"),
             ("attention/control/q0k1/f32/seed1", "the shape cannot be read"),
             ("attention/control/q1/f32/seed1", "the shape cannot be read"),
             ("attention/control/q60000k60000/f32/seed1", "the shape is too large"),
@@ -673,13 +810,19 @@ mod tests {
         for id in all() {
             let case = id.build().unwrap_or_else(|e| panic!("{id}: {e}"));
             assert_eq!((&case.address, case.op, case.spec.dtype), (&id.to_string(), id.op, id.dtype));
-            Problem::new(&case.spec, &case.inputs).unwrap_or_else(|e| panic!("{id}: {e}"));
-            assert!(seen.insert((case.op, case.spec.to_json(), fingerprint(&case.inputs))), "{id} is another case");
+            let plans = case.plans(&Limits::default());
+            // without naga a user's function is refused altogether
+            if cfg!(feature = "naga") || (case.spec.score_mod.is_none() && case.spec.mask_mod.is_none()) {
+                assert_eq!(plans.unwrap_or_else(|e| panic!("{id}: {e}")).len(), id.op.kernels().len());
+            }
+            let what = case.embed.as_ref().map_or_else(|| case.spec.to_json(), |(embed, _)| format!("{embed:?}"));
+            assert!(seen.insert((case.op, what, fingerprint(&case))), "{id} is another case");
         }
     }
 
     /// FNV-1a of all numbers of a case, whatever bits its NaN have.
-    fn fingerprint(inputs: &Inputs) -> u64 {
+    fn fingerprint(case: &Case) -> u64 {
+        let inputs = &case.inputs;
         let floats = |values: &[f32]| values.iter().map(|x| x.abs().max(-1.0).to_bits() as u64).collect::<Vec<_>>();
         let signs =
             |values: &[f32]| values.iter().map(|x| (x.is_sign_negative() && !x.is_nan()) as u64).collect::<Vec<_>>();
@@ -707,6 +850,10 @@ mod tests {
             words.extend(mask.shape.map(u64::from));
             words.extend(mask.data.iter().map(|seen| *seen as u64));
         }
+        if let Some((_, embed)) = &case.embed {
+            words.extend(embed.positions.iter().map(|p| *p as u64));
+            embed.table.iter().for_each(|t| words.extend(floats(&t.data().to_f32())));
+        }
         let bytes = words.iter().flat_map(|w| w.to_le_bytes());
         bytes.fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ b as u64).wrapping_mul(0x100_0000_01b3))
     }
@@ -726,9 +873,13 @@ mod tests {
             ("attention/one-head+d31+one-sequence/q5k75/f32/seed1/families", 0x1b26_ce84_1c26_baa9),
             ("rotate/heads17+one-sequence/q9k7/f32/seed1/tunings", 0xec9c_48e3_02bd_ec8d),
             ("attention/one-head+d32+one-sequence/q1k65537/f32/seed1/decode", 0x9895_36f4_be0b_87a2),
+            ("rotate-in-place/deepseek-v3+gaps/q5k33/f16/seed2", 0xae26_9ac7_ec48_e964),
+            ("embed/control/q37k75/f32/seed1", 0x0f2b_5f9d_8e1f_9260),
+            ("embed/learned+ids+gaps+both-scales/q5k33/bf16/seed2", 0x83e6_5f3a_21ee_7698),
+            ("embed/sinusoidal-padding+ids-far+width257/q9k7/f16/seed3", 0xce68_d55f_c71d_16ac),
         ] {
             let case = address.parse::<CaseId>().and_then(|id| id.build()).expect(address);
-            found.push((address, fingerprint(&case.inputs), want));
+            found.push((address, fingerprint(&case), want));
         }
         let changed: Vec<_> = found.iter().filter(|(_, found, want)| found != want).collect();
         assert!(changed.is_empty(), "{changed:#x?}");

@@ -328,6 +328,13 @@ impl EmbedShape {
         let strides = Strides::bshd(len, 1, embed.dim);
         EmbedShape { batch, len, x: strides, out: strides, table_row: embed.dim, aligned: true }
     }
+    /// x and a learned table as they lie, out contiguous.
+    pub fn of(x: &Tensor, table: Option<&Tensor>) -> Self {
+        let [batch, len, _, dim] = x.shape();
+        let aligned = [Some(x), table].into_iter().flatten().all(|t| t.offset().is_multiple_of(4));
+        let table_row = table.map_or(dim, |t| t.strides().token);
+        EmbedShape { batch, len, x: x.strides(), out: Strides::bshd(len, 1, dim), table_row, aligned }
+    }
 }
 
 impl Plan {

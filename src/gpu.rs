@@ -1,6 +1,7 @@
 //! The one-call form: host tensors in, host tensors out.
 
 mod embed;
+mod in_place;
 mod linear;
 mod matrix;
 
@@ -488,6 +489,22 @@ impl Gpu {
         stats: &mut Stats,
         progress: &dyn Fn(f64),
     ) -> Result<Run> {
+        let results = self.run_bytes(kernel, problem, stats, progress).await?;
+        let values = |slot: Slot, dtype: crate::Dtype| {
+            results.get(&slot).map(|bytes| crate::Data::from_bytes(dtype, bytes).to_f32()).unwrap_or_default()
+        };
+        let dtype = if kernel == Kernel::Scores { crate::Dtype::F32 } else { problem.inputs.q.dtype() };
+        Ok(Run { out: values(Slot::Out, dtype), lse: values(Slot::Work, crate::Dtype::F32) })
+    }
+
+    /// What stands in `out` and `work` afterwards.
+    async fn run_bytes(
+        &self,
+        kernel: Kernel,
+        problem: &Problem<'_>,
+        stats: &mut Stats,
+        progress: &dyn Fn(f64),
+    ) -> Result<HashMap<Slot, Vec<u8>>> {
         let (spec, inputs) = (problem.spec, problem.inputs);
         let mut problem = problem.clone();
         problem.shape.out = match kernel {
@@ -531,7 +548,7 @@ impl Gpu {
         let element = inputs.q.dtype().size() as u64;
         let start = |t: &crate::Tensor| t.offset() as u64 * element;
         let mut contents = vec![
-            Content { slot: Slot::Q, bytes: source.data().bytes(), offset: start(source) },
+            Content { slot: source_slot(kernel), bytes: source.data().bytes(), offset: start(source) },
             Content { slot: Slot::K, bytes: inputs.k.data().bytes(), offset: start(&inputs.k) },
             Content { slot: Slot::V, bytes: inputs.v.data().bytes(), offset: start(&inputs.v) },
             Content { slot: Slot::Tables, bytes: bytemuck::cast_slice(&tables), offset: 0 },
@@ -547,12 +564,7 @@ impl Gpu {
         if !state.is_empty() {
             contents.push(Content { slot: Slot::Work, bytes: bytemuck::cast_slice(&state), offset: 0 });
         }
-        let results = self.execute(&plan, &contents, stats, progress).await?;
-        let values = |slot: Slot, dtype: crate::Dtype| {
-            results.get(&slot).map(|bytes| crate::Data::from_bytes(dtype, bytes).to_f32()).unwrap_or_default()
-        };
-        let dtype = if kernel == Kernel::Scores { crate::Dtype::F32 } else { inputs.q.dtype() };
-        Ok(Run { out: values(Slot::Out, dtype), lse: values(Slot::Work, crate::Dtype::F32) })
+        self.execute(&plan, &contents, stats, progress).await
     }
 
     /// Uploads, binds, runs every dispatch of a plan, and reads `out` and `work` back.
@@ -574,8 +586,9 @@ impl Gpu {
         // buffers
         let size_of = |slot: Slot| plan.binding(slot).map_or(0, |b| b.size);
         let out = size_of(Slot::Out);
-        // with how much of each is read back
-        let results = [(Slot::Out, out, out), (Slot::Work, size_of(Slot::Work), plan.work_results())];
+        // with how much of each is read back: in place, all that was given
+        let given = contents.iter().find(|c| c.slot == Slot::Out).map_or(0, |c| c.bytes.len() as u64);
+        let results = [(Slot::Out, out, out.max(given)), (Slot::Work, size_of(Slot::Work), plan.work_results())];
         let mut allocated = 0;
         let context = "allocating buffers";
         let made = scoped(&self.device, context, || {
@@ -725,6 +738,11 @@ struct Content<'a> {
     slot: Slot,
     bytes: &'a [u8],
     offset: u64,
+}
+
+/// Where a kernel finds q, x, or the source of a rotation.
+fn source_slot(kernel: Kernel) -> Slot {
+    if kernel.in_place() { Slot::Out } else { Slot::Q }
 }
 
 /// The results of one part, contiguous.

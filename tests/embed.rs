@@ -2,7 +2,7 @@
 
 use ropewalk::{
     Absolute, Columns, Data, Denominator, Dtype, Embed, EmbedInputs, EmbedShape, Error, Kernel, Limits, Plan, Shape,
-    Spec, Step, Target, Tensor, check, positions_from, positions_of_ids, positions_of_mask, reference,
+    Spec, Step, Strides, Target, Tensor, check, positions_from, positions_of_ids, positions_of_mask, reference,
 };
 
 fn noise(n: usize, seed: u64) -> Vec<f32> {
@@ -230,6 +230,35 @@ mod gpu {
             let (cut, stats) = pollster::block_on(gpu.with_limits(limits).embed_async(&embed, &given)).unwrap();
             assert_eq!(whole, cut);
             assert!(stats.parts > 3 && stats.dispatches > stats.parts, "{stats:?}");
+        }
+    }
+
+    /// As x lies, gathered in parts, and in place: the same bits, and nothing around the rows changes.
+    #[test]
+    fn strided_rows_in_one_call() {
+        let gpu = gpu();
+        for mut embed in specs(9) {
+            embed.dtype = Dtype::F16;
+            let mut given = inputs(&embed, 1, 1, vec![0]);
+            let strides = Strides { batch: 500, token: 12, head: 9 };
+            let data = Data::from_f32(Dtype::F16, &noise(1050, 5));
+            given.x = Tensor::strided(data, [2, 40, 1, 9], strides, 5).unwrap();
+            given.positions = (0..80).map(|i| i % 37).collect();
+            let whole = gpu.embed(&embed, &given).unwrap();
+            let mut limits = *gpu.limits();
+            limits.max_binding_size = 700;
+            let small = gpu.with_limits(limits);
+            let (cut, stats) = pollster::block_on(small.embed_async(&embed, &given)).unwrap();
+            assert!(cut == whole && stats.parts > 2, "{stats:?}");
+            let mut after = given.clone();
+            assert!(matches!(small.embed_in_place(&embed, &mut after), Err(Error::Limit { .. })) && after == given);
+            gpu.embed_in_place(&embed, &mut after).unwrap();
+            let mut want = given.x.data().to_f32();
+            for (row, values) in whole.chunks(9).enumerate() {
+                let at = given.x.row_start(row as u32 / 40, row as u32 % 40, 0);
+                want[at..at + 9].copy_from_slice(values);
+            }
+            assert_eq!(after.x.data().to_f32(), want, "{embed:?}");
         }
     }
 

@@ -350,3 +350,28 @@ fn rotated_rows_are_within_their_bounds() {
         }
     }
 }
+
+/// The one-call form in place: the bits of the other, in the inputs' own strides; what a binding does not take is refused untouched.
+#[test]
+fn one_call_in_place() {
+    for gpu in gpus() {
+        let mut spec = spec([4, 2], [64, 32, 16], Pairing::Half);
+        spec.dtype = Dtype::Bf16;
+        let mut before = inputs(&spec, 2, 19, 23, 7);
+        before.kv_len = Some(20);
+        let (q, k) = gpu.rotate(&spec, &before).unwrap();
+        let mut after = before.clone();
+        gpu.rotate_in_place(&spec, &mut after).unwrap();
+        assert_eq!(after.q.data().to_f32(), q, "{}", gpu.describe());
+        let (found, given) = (after.k.data().to_f32(), before.k.data().to_f32());
+        let row = 2 * 64;
+        for (at, x) in found.iter().enumerate() {
+            let want = if at / row % 23 < 20 { k[at] } else { given[at] };
+            assert_eq!(*x, want, "element {at} of k, {}", gpu.describe());
+        }
+        let small = change(*gpu.limits(), |l| l.max_binding_size = 16 * row as u64);
+        let error = gpu.with_limits(small).rotate_in_place(&spec, &mut after).unwrap_err();
+        assert!(matches!(error, Error::Limit { .. }), "{error}");
+        assert_eq!((after.q.data().to_f32(), after.k.data().to_f32()), (q, found));
+    }
+}

@@ -50,6 +50,7 @@ fn unknown_queries_and_missing_adapters_have_their_exit_codes() {
         (&["attention/alibi+t5/q1k1/f32/seed1"], 2, "they exclude each other"),
         (&["attention/control/q1k1/f32/seed1/tiles"], 2, "the kernel is unknown"),
         (&["--family", "tiles"], 2, "give a family (turns, decode, coop, lanes, tile, rows)"),
+        (&["embed/alibi/q1k1/f32/seed1"], 2, "alibi means nothing to embed"),
         (&["--limit", "0"], 2, "no case matches"),
         (&["--limit", "x"], 2, "invalid value"),
     ] {
@@ -75,6 +76,8 @@ fn cases_pass_on_every_adapter() {
         ("scores/t5+kv-lens/q5k33/bf16/seed2", &["scores"][..]),
         ("attention/alibi+unseen-nan+gaps/q9k40/f16/seed3", &["out", "lse"]),
         ("rotate/inv-freq+ids-far+unit/q75k75/f32/seed1", &["q", "k"]),
+        ("rotate-in-place/d33+kv-lens+gaps/q9k40/bf16/seed4", &["q", "k", "bits around q", "bits around k"]),
+        ("embed/d33+start3+learned/q9k40/f16/seed5", &["out", "in place", "bits around x"]),
     ] {
         let ran = validate(&["--adapter", "all", "--default-limits", "--json", "--verbose", address], &[]);
         assert_eq!(ran.code, 0, "{address}: {}{}", ran.stdout, ran.stderr);
@@ -93,7 +96,8 @@ fn cases_pass_on_every_adapter() {
                 assert!(worst["elements"].as_u64() > Some(0) && worst["ratio"].as_f64() <= Some(1.0), "{outcome}");
             }
             // sixteen digits for cos and sin alone
-            assert_eq!(line["rotation_bits"].as_str().map(str::len), tensors.contains(&"q").then_some(16), "{line}");
+            let bits = address.starts_with("rotate/").then_some(16);
+            assert_eq!(line["rotation_bits"].as_str().map(str::len), bits, "{line}");
         }
     }
 }

@@ -2,16 +2,17 @@
 
 use super::Op;
 use crate::{
-    AlibiForm, Alignment, Angle, AngleTable, Bias, Data, Decay, Dense, Dtype, FeatureMap, Frequencies, IndexMap,
-    Inputs, KerpleKind, Linear, Mask, MaskMod, Norm, NormKind, Normalizer, Outside, Pairing, Positions, Relative,
-    RelativeSide, Result, Rotary, ScoreAt, ScoreMod, Sink, Spec, Strides, Temperature, Tensor, XPos,
+    Absolute, AlibiForm, Alignment, Angle, AngleTable, Bias, Columns, Data, Decay, Denominator, Dense, Dtype, Embed,
+    EmbedInputs, FeatureMap, Frequencies, IndexMap, Inputs, KerpleKind, Linear, Mask, MaskMod, Norm, NormKind,
+    Normalizer, Outside, Pairing, Positions, Relative, RelativeSide, Result, Rotary, ScoreAt, ScoreMod, Sink, Spec,
+    Strides, Temperature, Tensor, XPos,
 };
 use std::f64::consts::{FRAC_PI_4, TAU};
 
 /// What a deviation may change. Build order: the spec, then lengths, layouts and values.
 pub(super) struct Draft {
     pub(super) spec: Spec,
-    batch: u32,
+    pub(super) batch: u32,
     q_len: u32,
     capacity: u32,
     seed: u64,
@@ -30,6 +31,10 @@ pub(super) struct Draft {
     score_mod: Option<ScoreMod>,
     mask_mod: Option<MaskMod>,
     user_data: Vec<u32>,
+    /// What is added to x; none: the sinusoid of Vaswani et al.
+    absolute: Option<Absolute>,
+    /// Of x and of P.
+    scales: [f64; 2],
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -117,12 +122,27 @@ pub(super) enum Group {
     Factor,
     Sink,
     Linear,
+    Absolute,
+    Scales,
 }
 
 impl Deviation {
-    /// Whether it can change what the operation computes or how; linear attention has no packed sequences.
+    /// Whether it can change what the operation computes or how; linear attention has no packed sequences, x has one head.
     pub(super) fn matters_to(&self, op: Op) -> bool {
-        self.group.matters_to(op) && !(op == Op::Linear && self.name.starts_with("ragged"))
+        let here = self.group.matters_to(op);
+        match op {
+            Op::Embed if self.group == Group::Dims => !self.name.contains('v'),
+            Op::Embed if self.group == Group::Layout => ["packed", "gaps", "start3"].contains(&self.name),
+            Op::Embed => here,
+            Op::Linear => here && !self.embeds_alone() && !self.name.starts_with("ragged"),
+            _ => here && !self.embeds_alone(),
+        }
+    }
+
+    /// Wider than a head, more sequences than others take, and what nobody else knows.
+    pub(super) fn embeds_alone(&self) -> bool {
+        let beyond = ["width", "sequences"].iter().any(|name| self.name.starts_with(name));
+        beyond || matches!(self.group, Group::Absolute | Group::Scales)
     }
 }
 
@@ -130,8 +150,12 @@ impl Group {
     /// Whether the group can change what the operation computes or how.
     pub(super) fn matters_to(self, op: Op) -> bool {
         match op {
-            Op::Attention => self != Group::Linear,
-            Op::Scores => !matches!(self, Group::Values | Group::Sink | Group::Linear),
+            Op::Attention => self < Group::Linear,
+            Op::Scores => self < Group::Linear && !matches!(self, Group::Values | Group::Sink),
+            Op::Embed => matches!(
+                self,
+                Group::Dims | Group::Positions | Group::Sequences | Group::Layout | Group::Absolute | Group::Scales
+            ),
             Op::Linear => matches!(
                 self,
                 Group::Heads
@@ -144,7 +168,7 @@ impl Group {
                     | Group::Layout
                     | Group::Linear
             ),
-            Op::Rotate => matches!(
+            Op::Rotate | Op::RotateInPlace => matches!(
                 self,
                 Group::Heads
                     | Group::Dims
@@ -164,9 +188,10 @@ impl Group {
 
 pub(super) const DEVIATIONS: &[Deviation] = {
     use Group::{
-        Angle as A, Bias as B, Cap, Dense as D, Dims, Factor, Heads, Layout as L, Length, Linear as LI, Mask as M,
-        Model, Norm as N, OwnMask as OM, OwnScore as O, Positions as P, Relative as E, Rotary as R,
-        RotatedValues as RV, Scale, Sequences, Sink as SK, Streams as S, Values as V, Window as W, XPos as X,
+        Absolute as AB, Angle as A, Bias as B, Cap, Dense as D, Dims, Factor, Heads, Layout as L, Length, Linear as LI,
+        Mask as M, Model, Norm as N, OwnMask as OM, OwnScore as O, Positions as P, Relative as E, Rotary as R,
+        RotatedValues as RV, Scale, Scales as SC, Sequences, Sink as SK, Streams as S, Values as V, Window as W,
+        XPos as X,
     };
     const fn d(group: Group, name: &'static str, apply: fn(&mut Draft)) -> Deviation {
         Deviation { group, name, apply, edge: false }
@@ -266,6 +291,8 @@ pub(super) const DEVIATIONS: &[Deviation] = {
         edge(Dims, "d192", Draft::square::<192>),
         edge(Dims, "d193", Draft::square::<193>),
         edge(Dims, "d255", Draft::square::<255>),
+        edge(Dims, "width257", Draft::square::<257>),
+        edge(Dims, "width1030", Draft::square::<1030>),
         //
         d(R, "no-rotation", |c| c.spec.rotary = None),
         d(R, "interleaved", |c| c.rotary(Pairing::Interleaved, u32::MAX, 0)),
@@ -374,6 +401,18 @@ pub(super) const DEVIATIONS: &[Deviation] = {
         d(M, "unseen-nan", |c| c.mask([false, false, false, true], Hidden::Nan)),
         //
         edge(Sequences, "one-sequence", |c| c.batch = 1),
+        edge(Sequences, "sequences3", |c| c.batch = 3),
+        edge(Sequences, "sequences4", |c| c.batch = 4),
+        edge(Sequences, "sequences5", |c| c.batch = 5),
+        edge(Sequences, "sequences15", |c| c.batch = 15),
+        edge(Sequences, "sequences16", |c| c.batch = 16),
+        edge(Sequences, "sequences17", |c| c.batch = 17),
+        edge(Sequences, "sequences63", |c| c.batch = 63),
+        edge(Sequences, "sequences64", |c| c.batch = 64),
+        edge(Sequences, "sequences65", |c| c.batch = 65),
+        edge(Sequences, "sequences255", |c| c.batch = 255),
+        edge(Sequences, "sequences256", |c| c.batch = 256),
+        edge(Sequences, "sequences257", |c| c.batch = 257),
         //
         d(Length, "kv-len", |c| c.kv_len = Some((c.capacity * 3 / 4).max(1))),
         d(Length, "kv-len1", |c| c.kv_len = Some(1)),
@@ -512,6 +551,17 @@ pub(super) const DEVIATIONS: &[Deviation] = {
             c.roformer();
             c.spec.linear.iter_mut().for_each(|l| l.initial_state = true);
         }),
+        //
+        d(AB, "sinusoidal-halves", |c| c.sinusoidal(Columns::Halves, Denominator::Half, None)),
+        d(AB, "sinusoidal-less-one", |c| c.sinusoidal(Columns::Interleaved, Denominator::HalfLessOne, None)),
+        d(AB, "sinusoidal-halves-less-one", |c| c.sinusoidal(Columns::Halves, Denominator::HalfLessOne, None)),
+        // at the position of the first token
+        d(AB, "sinusoidal-padding", |c| c.sinusoidal(Columns::Interleaved, Denominator::Half, Some(0))),
+        d(AB, "learned", |c| c.absolute = Some(Absolute::Learned { rows: c.capacity })),
+        //
+        d(SC, "input-scale", |c| c.scales = [8.0, 1.0]),
+        d(SC, "position-scale", |c| c.scales = [1.0, 0.3]),
+        d(SC, "both-scales", |c| c.scales = [5.5, -1.75]),
     ]
 };
 
@@ -593,6 +643,8 @@ impl Draft {
             score_mod: None,
             mask_mod: None,
             user_data: Vec::new(),
+            absolute: None,
+            scales: [1.0; 2],
         };
         draft.model(4, 2, 64, Pairing::Half, 64);
         draft
@@ -630,6 +682,41 @@ impl Draft {
         let rotate = self.spec.rotary.is_some();
         let linear = self.linear(FeatureMap::Elu);
         (linear.rotate_features, linear.normalizer) = (rotate, Some(Normalizer::new(0.0, 0.0)));
+    }
+
+    /// A width that leaves d/2 - 1 no room keeps d/2.
+    fn sinusoidal(&mut self, columns: Columns, denominator: Denominator, padding_row: Option<i32>) {
+        let denominator = if self.spec.head_dim < 4 { Denominator::Half } else { denominator };
+        self.absolute = Some(Absolute::Sinusoidal { columns, denominator, base: 1e4, padding_row });
+    }
+    /// x as a head.
+    pub(super) fn one_head(&mut self) {
+        let (dim, positions) = (self.spec.head_dim, self.spec.positions);
+        self.unrotated(1, 1, dim).positions = positions;
+    }
+    /// x is q; the table lies as k. Tokens end at the last position below the capacity, those of a table at one of its rows.
+    pub(super) fn embed(&mut self, inputs: &Inputs) -> Result<(Embed, EmbedInputs)> {
+        let mut embed = Embed::sinusoidal(self.spec.head_dim, Columns::Interleaved, Denominator::Half);
+        (embed.dtype, [embed.input_scale, embed.position_scale]) = (self.spec.dtype, self.scales);
+        if let Some(absolute) = &self.absolute {
+            embed.positions = absolute.clone();
+        }
+        let rows = if let Absolute::Learned { rows } = embed.positions { Some(rows) } else { None };
+        let (n, past) = (self.batch * self.q_len, self.capacity.saturating_sub(self.q_len));
+        let index = |i: u32| (past + i % self.q_len) % rows.unwrap_or(u32::MAX);
+        let positions = match self.spec.positions {
+            Positions::Ids => self.ids(Stream::QPositions, n, rows),
+            Positions::Index => (0..n).map(|i| index(i) as i32).collect(),
+        };
+        if let Absolute::Sinusoidal { padding_row: Some(row), .. } = &mut embed.positions {
+            *row = positions.first().copied().unwrap_or_default();
+        }
+        let mut numbers = EmbedInputs::new(inputs.q.clone(), positions);
+        if rows.is_some() {
+            self.batch = 1;
+            numbers.table = Some(self.tensor(Stream::K)?);
+        }
+        Ok((embed, numbers))
     }
 
     fn unrotated(&mut self, heads: u32, kv_heads: u32, head_dim: u32) -> &mut Spec {

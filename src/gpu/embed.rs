@@ -1,8 +1,8 @@
 //! The one-call form of [`Kernel::Embed`](crate::Kernel::Embed).
 
-use super::{Content, Gpu, Stats, zeros};
+use super::{Content, Gpu, Stats, source_slot, zeros};
 use crate::embed::EmbedProblem;
-use crate::{Data, Embed, EmbedInputs, EmbedShape, Error, Limits, Plan, Result, Slot, Step};
+use crate::{Data, Embed, EmbedInputs, EmbedShape, Error, Kernel, Limits, Plan, Result, Slot, Step, Tensor};
 
 impl Gpu {
     /// input_scale x + position_scale P\[m\], `[batch, len, dim]`: the twin of [`reference::embed`](crate::reference::embed).
@@ -14,15 +14,28 @@ impl Gpu {
     pub async fn embed_async(&self, embed: &Embed, inputs: &EmbedInputs) -> Result<(Vec<f32>, Stats)> {
         let problem = EmbedProblem::new(embed, inputs)?;
         let (batch, len, dim) = (problem.batch, problem.len, embed.dim as usize);
-        let (sequences, tokens) =
-            part_size(embed, batch, len, inputs.table.as_ref().map(|t| t.strides().token), &self.limits)?;
-        let mut out = zeros([batch, len, 1, embed.dim])?;
+        let (kernel, table) = (Kernel::Embed { in_place: false }, inputs.table.as_ref());
         let mut stats = Stats::default();
+        // a half-width result of an odd length has a spare element at the end
+        let values = |bytes: &[u8], tokens: usize| {
+            let mut values = Data::from_bytes(embed.dtype, bytes).to_f32();
+            values.truncate(tokens * dim);
+            values
+        };
+        // what fits as it lies is taken as it lies; else parts are gathered
+        if Plan::embed(embed, &EmbedShape::of(&inputs.x, table), false, &self.limits).is_ok() {
+            stats.parts = 1;
+            let bytes = self.embed_part(embed, kernel, inputs, table, &mut stats).await?;
+            return Ok((values(&bytes, batch as usize * len as usize), stats));
+        }
+        let (sequences, tokens) = part_size(embed, batch, len, table.map(|t| t.strides().token), &self.limits)?;
+        let mut out = zeros([batch, len, 1, embed.dim])?;
         let cuts = |n: u32, by: u32| (0..n).step_by(by as usize).map(move |i| i..(i + by).min(n));
         for b in cuts(batch, sequences) {
             for i in cuts(len, tokens) {
                 let part = problem.part(b.clone(), i.clone())?;
-                let values = self.embed_part(embed, &part, inputs, &mut stats).await?;
+                let bytes = self.embed_part(embed, kernel, &part, table, &mut stats).await?;
+                let values = values(&bytes, b.len() * i.len());
                 stats.parts += 1;
                 for (row, values) in values.chunks_exact(i.len() * dim).enumerate() {
                     let start = ((b.start as usize + row) * len as usize + i.start as usize) * dim;
@@ -33,43 +46,35 @@ impl Gpu {
         Ok((out, stats))
     }
 
-    async fn embed_part(
+    /// What stands in `out` afterwards; the table of a part is the whole's.
+    pub(super) async fn embed_part(
         &self,
         embed: &Embed,
+        kernel: Kernel,
         part: &EmbedInputs,
-        whole: &EmbedInputs,
+        table: Option<&Tensor>,
         stats: &mut Stats,
-    ) -> Result<Vec<f32>> {
-        let [batch, len, ..] = part.x.shape();
-        let mut shape = EmbedShape::new(embed, batch, len);
-        let table = whole.table.as_ref();
-        if let Some(table) = table {
-            (shape.table_row, shape.aligned) = (table.strides().token, table.offset().is_multiple_of(4));
-        }
-        let plan = Plan::embed(embed, &shape, false, &self.limits)?;
+    ) -> Result<Vec<u8>> {
+        let plan = Plan::embed(embed, &EmbedShape::of(&part.x, table), kernel.in_place(), &self.limits)?;
         let mut step = vec![0; plan.step_layout().words as usize];
-        let q_positions = &part.positions;
-        plan.step_layout().write(&Step { q_len: len, q_positions, ..Step::default() }, &mut step)?;
+        let (q_len, q_positions) = (part.x.shape()[1], &part.positions);
+        plan.step_layout().write(&Step { q_len, q_positions, ..Step::default() }, &mut step)?;
         let increments = embed.pack_increments();
         let element = embed.dtype.size() as u64;
         let mut contents = vec![
-            Content { slot: Slot::Q, bytes: part.x.data().bytes(), offset: 0 },
+            Content {
+                slot: source_slot(kernel),
+                bytes: part.x.data().bytes(),
+                offset: part.x.offset() as u64 * element,
+            },
             Content { slot: Slot::Dense, bytes: bytemuck::cast_slice(&increments), offset: 0 },
             Content { slot: Slot::Step, bytes: bytemuck::cast_slice(&step), offset: 0 },
         ];
         if let Some(t) = table {
             contents.push(Content { slot: Slot::K, bytes: t.data().bytes(), offset: t.offset() as u64 * element });
         }
-        let results = self.execute(&plan, &contents, stats, &|_| ()).await?;
-        match results.get(&Slot::Out) {
-            // a half-width result of an odd length has a spare element at the end
-            Some(bytes) => {
-                let mut values = Data::from_bytes(embed.dtype, bytes).to_f32();
-                values.truncate(batch as usize * len as usize * embed.dim as usize);
-                Ok(values)
-            }
-            None => Err(Error::device("embedding", "no result")),
-        }
+        let mut results = self.execute(&plan, &contents, stats, &|_| ()).await?;
+        results.remove(&Slot::Out).ok_or_else(|| Error::device("embedding", "no result"))
     }
 }
 

@@ -70,7 +70,7 @@ impl Bucket {
 
     pub(crate) fn of(call: &Call) -> Self {
         let Call { kernel, spec, .. } = *call;
-        let [dim, heads, rows, keys] = sizes(call);
+        let [dim, heads, rows, keys] = sizes(kernel, spec, call.shape);
         let mask = &spec.mask;
         // rotations know no scores
         let scores = !kernel.rotates_only();
@@ -103,9 +103,8 @@ impl Bucket {
     }
 }
 
-/// What the classes are of: the wider head_dim, kv heads times sequences, rows, keys (0 for rotations).
-fn sizes(call: &Call) -> [u32; 4] {
-    let Call { kernel, spec, shape, .. } = *call;
+/// What the classes are of: the wider head_dim, kv heads times sequences, rows, keys (0 for rotations; the rows of a learned table).
+fn sizes(kernel: Kernel, spec: &Spec, shape: &Shape) -> [u32; 4] {
     let [q_len, kv_len, sequences] = match spec.packed {
         true => [shape.max_seqlen_q, shape.max_seqlen_k, shape.sequences],
         false => [shape.q_len, shape.kv_len, shape.batch],
@@ -189,7 +188,7 @@ mod tests {
     use super::*;
     use crate::case::{self, CaseId, Kernels};
     use crate::tuning::{Family, of_families};
-    use crate::{MAX_HEAD_DIM, Mask, Pairing, Plan, Problem, Rotary};
+    use crate::{MAX_HEAD_DIM, Mask, Pairing, Plan, Rotary};
     use std::collections::BTreeSet;
     use std::sync::LazyLock;
 
@@ -224,11 +223,8 @@ mod tests {
             if !cfg!(feature = "naga") && (case.spec.score_mod.is_some() || case.spec.mask_mod.is_some()) {
                 continue;
             }
-            let problem = Problem::new(&case.spec, &case.inputs).expect("a problem");
-            for kernel in id.op().kernels() {
-                let plan = Plan::for_problem(*kernel, &problem, &Limits::default());
-                let shape = *plan.unwrap_or_else(|e| panic!("{id}: {e}")).shape();
-                calls.push((id.clone(), *kernel, case.spec.clone(), shape));
+            for plan in case.plans(&Limits::default()).unwrap_or_else(|e| panic!("{id}: {e}")) {
+                calls.push((id.clone(), plan.kernel(), plan.spec().clone(), *plan.shape()));
             }
         }
         calls
@@ -237,7 +233,9 @@ mod tests {
     /// Every kernel by which a device computes the listed cases.
     fn reached(limits: &Limits) -> Vec<Reached> {
         let mut all = Vec::new();
-        for (id, kernel, spec, shape) in CALLS.iter() {
+        // there is one way to embed
+        let chosen = CALLS.iter().filter(|(_, kernel, ..)| !matches!(kernel, Kernel::Embed { .. }));
+        for (id, kernel, spec, shape) in chosen {
             let call = Call::new(*kernel, spec, shape, limits).expect("a call");
             let planned = Tuning::choose(&call).0;
             let tunings = match id.kernels() {
@@ -253,7 +251,7 @@ mod tests {
                     tuning,
                     tile: laid.tile,
                     splits: laid.splits,
-                    sizes: sizes(&call),
+                    sizes: sizes(*kernel, spec, shape),
                 });
             }
         }
@@ -266,28 +264,29 @@ mod tests {
         starts.zip(ends.iter().copied().chain([u32::MAX])).map(|(from, to)| from..=to).collect()
     }
 
-    const ROTATE_Q: Kernel = Kernel::RotateQ { in_place: false };
-    const ROTATE_K: Kernel = Kernel::RotateK { in_place: false };
+    const ROTATE_Q: [Kernel; 2] = [Kernel::RotateQ { in_place: false }, Kernel::RotateQ { in_place: true }];
+    const ROTATE_K: [Kernel; 2] = [Kernel::RotateK { in_place: false }, Kernel::RotateK { in_place: true }];
+    const EMBED: [Kernel; 2] = [Kernel::Embed { in_place: false }, Kernel::Embed { in_place: true }];
 
     /// Every class of every axis, and the last, an inner or the first size at both sides of each end.
     #[test]
     fn listed_cases_reach_every_class_and_both_sides_of_its_end() {
-        let sizes_of = |(_, kernel, spec, shape): &(CaseId, Kernel, Spec, Shape)| {
-            (*kernel, sizes(&Call::new(*kernel, spec, shape, &Limits::default()).expect("a call")))
-        };
-        let all: Vec<_> = CALLS.iter().map(sizes_of).collect();
-        for kernel in [Kernel::Attention, Kernel::Scores, ROTATE_Q, ROTATE_K, Kernel::Linear] {
+        let all: Vec<_> = CALLS.iter().map(|(_, kernel, spec, shape)| (*kernel, sizes(*kernel, spec, shape))).collect();
+        let fused = [Kernel::Attention, Kernel::Scores, Kernel::Linear];
+        for kernel in fused.into_iter().chain([ROTATE_Q, ROTATE_K, EMBED].into_iter().flatten()) {
+            // rows of absolute systems are wider than heads
+            let most = if EMBED.contains(&kernel) { u32::MAX } else { MAX_HEAD_DIM };
             for (axis, (name, ends)) in AXES.into_iter().enumerate() {
                 if kernel.rotates_only() && name == "keys" {
                     continue;
                 }
                 let here = all.iter().filter(|(of, _)| *of == kernel);
                 let sizes: BTreeSet<u32> = here.filter_map(|(_, sizes)| sizes.get(axis).copied()).collect();
-                for class in classes(ends).iter().filter(|class| name != "head_dim" || *class.start() <= MAX_HEAD_DIM) {
+                for class in classes(ends).iter().filter(|class| name != "head_dim" || *class.start() <= most) {
                     assert!(sizes.range(class.clone()).next().is_some(), "{kernel:?}: no case has {name} in {class:?}");
                 }
                 for n in ends.iter().flat_map(|end| [end - 1, *end, end + 1]) {
-                    let possible = name != "head_dim" || n <= MAX_HEAD_DIM;
+                    let possible = name != "head_dim" || n <= most;
                     assert!(!possible || sizes.contains(&n), "{kernel:?}: no case has {name} {n}");
                 }
             }
@@ -315,7 +314,7 @@ mod tests {
         for (device, limits) in devices() {
             let all = reached(&limits);
             seen.extend(all.iter().map(|r| r.tuning.family.name()));
-            for kernel in [Kernel::Attention, ROTATE_Q, ROTATE_K] {
+            for kernel in [&[Kernel::Attention][..], &ROTATE_Q, &ROTATE_K].concat() {
                 for (axis, (name, ends)) in AXES.into_iter().enumerate() {
                     let of_axis = if kernel.rotates_only() && name == "keys" { Vec::new() } else { classes(ends) };
                     for class in of_axis {
@@ -392,14 +391,16 @@ mod tests {
             let found: BTreeSet<usize> = splits.filter_map(|r| side(r.sizes[3], r.splits[1])).collect();
             assert_eq!(found.len(), 3, "{device}: sides {found:?} of splits");
             // rotations: tokens of neighbouring lanes, heads of a lane
-            let turns = || of(Family::Turns).filter(|r| r.kernel == ROTATE_Q);
-            for across in turns().map(|r| r.tuning.tile_q).filter(|n| *n > 1).collect::<BTreeSet<_>>() {
-                let here = turns().filter(|r| r.tuning.tile_q == across);
-                meets("turns, tokens", &mut here.map(|r| r.sizes[2]), across);
-            }
-            for heads in turns().map(|r| r.tuning.tile_k).filter(|n| *n > 0).collect::<BTreeSet<_>>() {
-                let here = turns().filter(|r| r.tuning.tile_k == heads);
-                meets("turns, heads", &mut here.map(|r| r.sizes[1]), heads);
+            for kernel in ROTATE_Q {
+                let turns = || of(Family::Turns).filter(move |r| r.kernel == kernel);
+                for across in turns().map(|r| r.tuning.tile_q).filter(|n| *n > 1).collect::<BTreeSet<_>>() {
+                    let here = turns().filter(|r| r.tuning.tile_q == across);
+                    meets("turns, tokens", &mut here.map(|r| r.sizes[2]), across);
+                }
+                for heads in turns().map(|r| r.tuning.tile_k).filter(|n| *n > 0).collect::<BTreeSet<_>>() {
+                    let here = turns().filter(|r| r.tuning.tile_k == heads);
+                    meets("turns, heads", &mut here.map(|r| r.sizes[1]), heads);
+                }
             }
         }
     }

@@ -2,16 +2,16 @@
 
 use crate::report::{self, Bar};
 use ropewalk::case::{self, Case, CaseId, Kernels, Op};
-use ropewalk::{Error, Gpu, GpuOptions, Kernel, Limits, Plan, Problem, Result, Spec, Strides, Tuning, check};
+use ropewalk::{Error, Gpu, GpuOptions, Inputs, Limits, Result, Tensor, Tuning, check};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 /// Run seeded cases on one or all adapters against the reference
 ///
-/// A case passes if every element is within its derived bound. Cases at the edges of the planner's classes and of tiles are computed by
-/// every family of kernels that the adapter offers for them (addresses that end in /families), or by every tuning (/tunings). cos and sin
-/// are also compared bit by bit between adapters: equal bits are shown, not demanded.
+/// A case passes if every element is within its derived bound; in place, also if no bit around the rows has changed. Cases at the edges of
+/// the planner's classes and of tiles are computed by every family of kernels that the adapter offers for them (addresses that end in
+/// /families), or by every tuning (/tunings). cos and sin are also compared bit by bit between adapters: equal bits are shown, not demanded.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Words that the address of a case contains, or one whole address, such as attention/alibi/q37k75/f16/seed1; none:
@@ -160,11 +160,23 @@ pub fn open(adapter: Option<&str>, default_limits: bool) -> Result<Vec<Gpu>> {
 /// Names and values of what a case computes.
 fn expected(case: &Case) -> Result<Vec<(&'static str, check::Bounded)>> {
     let (spec, inputs) = (&case.spec, &case.inputs);
+    // bits that may change
+    let none = |changes: Vec<f32>| check::Bounded { value: vec![0.0; changes.len()], bound: vec![0.0; changes.len()] };
+    if let Some((embed, inputs)) = &case.embed {
+        let out = check::embed(embed, inputs)?;
+        let around = none(changes(&inputs.x, &inputs.x, &|_| u32::MAX));
+        return Ok(vec![("out", out.clone()), ("in place", out), ("bits around x", around)]);
+    }
     Ok(match case.op {
         Op::Scores => vec![("scores", check::scores(spec, inputs)?)],
         Op::Rotate => {
             let (q, k) = check::rotate(spec, inputs)?;
             vec![("q", q), ("k", k)]
+        }
+        Op::RotateInPlace => {
+            let (q, k) = check::rotate(spec, inputs)?;
+            let [around_q, around_k] = around(inputs, inputs).map(none);
+            vec![("q", q), ("k", k), ("bits around q", around_q), ("bits around k", around_k)]
         }
         Op::Linear => {
             let all = check::linear(spec, inputs)?;
@@ -175,6 +187,37 @@ fn expected(case: &Case) -> Result<Vec<(&'static str, check::Bounded)>> {
             vec![("out", out), ("lse", lse)]
         }
     })
+}
+
+/// The rows of a tensor, one after the other.
+fn rows(t: &Tensor) -> Vec<f32> {
+    let [batch, len, heads, dim] = t.shape();
+    let starts = (0..batch).flat_map(|b| (0..len).flat_map(move |j| (0..heads).map(move |h| t.row_start(b, j, h))));
+    starts.flat_map(|start| (start..start + dim as usize).map(|i| t.data().get(i))).collect()
+}
+
+/// How many bits differ in each element of the data that lies outside the rows of the `used(b)` first tokens of sequence b.
+fn changes(before: &Tensor, after: &Tensor, used: &dyn Fn(u32) -> u32) -> Vec<f32> {
+    let [batch, len, heads, dim] = before.shape();
+    let mut outside = vec![true; before.data().len()];
+    for (b, h) in (0..batch).flat_map(|b| (0..heads).map(move |h| (b, h))) {
+        for j in 0..used(b).min(len) {
+            outside.iter_mut().skip(before.row_start(b, j, h)).take(dim as usize).for_each(|x| *x = false);
+        }
+    }
+    let size = before.dtype().size();
+    let elements = before.data().bytes().chunks(size).zip(after.data().bytes().chunks(size));
+    let differ = |(a, b): (&[u8], &[u8])| a.iter().zip(b).map(|(a, b)| (a ^ b).count_ones()).sum::<u32>() as f32;
+    elements.map(differ).zip(outside).filter(|(_, outside)| *outside).map(|(bits, _)| bits).collect()
+}
+
+/// The same of q and of k, whose keys beyond kv_len nobody rotates.
+fn around(before: &Inputs, after: &Inputs) -> [Vec<f32>; 2] {
+    let used = |b: u32| match &before.kv_lens {
+        Some(lens) => lens.get(b as usize).copied().unwrap_or(0),
+        None => before.kv_len.unwrap_or(u32::MAX),
+    };
+    [changes(&before.q, &after.q, &|_| u32::MAX), changes(&before.k, &after.k, &used)]
 }
 
 /// A case by one choice of kernels.
@@ -191,16 +234,12 @@ struct Run {
 
 /// What a case is computed by on a device of these limits; nothing, where it does not suit the family that the caller asked for.
 fn runs(limits: &Limits, id: &CaseId, case: &Case, asked: Option<Kernels>) -> Result<Vec<Run>> {
-    let problem = Problem::new(&case.spec, &case.inputs)?;
-    let plans = |limits: &Limits| -> Result<Vec<Plan>> {
-        id.op().kernels().iter().map(|kernel| plan(*kernel, &case.spec, &problem, limits)).collect()
-    };
     let plain = id.clone().with_kernels(Kernels::Planned);
     let run = |tuning: Option<Tuning>| {
         let mut limits = *limits;
         limits.tuning = tuning;
         // what a limit forbids as a whole is computed in parts
-        let plans = plans(&limits).unwrap_or_default();
+        let plans = case.plans(&limits).unwrap_or_default();
         Run {
             address: plain.clone().with_kernels(tuning.map_or(Kernels::Planned, Kernels::Only)).to_string(),
             limits: Ok(limits),
@@ -214,7 +253,7 @@ fn runs(limits: &Limits, id: &CaseId, case: &Case, asked: Option<Kernels>) -> Re
         vec![Run { address: id.to_string(), limits: Err(e), planned: false, labels, families }]
     };
     let kernels = asked.unwrap_or(id.kernels());
-    let whole = match (plans(limits), kernels) {
+    let whole = match (case.plans(limits), kernels) {
         (Ok(plans), _) => plans,
         // in parts the planner chooses, for each
         (Err(e), Kernels::Only(_)) => return Ok(nothing(e)),
@@ -236,23 +275,23 @@ fn runs(limits: &Limits, id: &CaseId, case: &Case, asked: Option<Kernels>) -> Re
     })
 }
 
-/// As `Gpu` plans it: rotated rows stand one after the other.
-fn plan(kernel: Kernel, spec: &Spec, problem: &Problem, limits: &Limits) -> Result<Plan> {
-    let plan = Plan::for_problem(kernel, problem, limits)?;
-    let mut shape = *plan.shape();
-    shape.out = match kernel {
-        Kernel::RotateQ { .. } => Strides::bshd(shape.q_len, spec.num_heads, spec.head_dim),
-        Kernel::RotateK { .. } => Strides::bshd(shape.kv_len, spec.num_kv_heads, spec.head_dim),
-        _ => return Ok(plan),
-    };
-    Plan::new(kernel, spec, &shape, limits)
-}
-
 /// The same of a GPU. `labels` are those of the plans that should compute it, none where the device cuts the problem.
 fn computed(gpu: &Gpu, case: &Case, labels: &[String]) -> Result<Vec<Vec<f32>>> {
     let (spec, inputs) = (&case.spec, &case.inputs);
+    if let Some((embed, inputs)) = &case.embed {
+        let mut after = inputs.clone();
+        gpu.embed_in_place(embed, &mut after)?;
+        let around = changes(&inputs.x, &after.x, &|_| u32::MAX);
+        return Ok(vec![gpu.embed(embed, inputs)?, rows(&after.x), around]);
+    }
     Ok(match case.op {
         Op::Scores => vec![gpu.scores(spec, inputs)?],
+        Op::RotateInPlace => {
+            let mut after = inputs.clone();
+            gpu.rotate_in_place(spec, &mut after)?;
+            let [around_q, around_k] = around(inputs, &after);
+            vec![rows(&after.q), rows(&after.k), around_q, around_k]
+        }
         Op::Rotate => {
             let (q, k) = gpu.rotate(spec, inputs)?;
             vec![q, k]
@@ -487,6 +526,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ropewalk::Strides;
 
     fn tally(adapter: &str, got: f32, bits: u64) -> Tally {
         let wanted = [("lse", check::Bounded { value: vec![1.0, 2.0], bound: vec![1e-6, 1e-6] })];
@@ -495,6 +535,36 @@ mod tests {
         tally.outcomes.push(judge("b".into(), &wanted, &Err(Error::limit("buffers", "too few", "use more")), &[]));
         tally.rotations.push(("r".into(), bits));
         tally
+    }
+
+    /// A bit outside the rows is a failure, one within them is for their bounds to judge.
+    #[test]
+    fn changes_around_rows_are_failures() {
+        let data = |at: usize, x: f32| {
+            let mut data = vec![f32::NAN; 12];
+            data[at] = x;
+            // two tokens of two elements, a gap of one
+            Tensor::strided(data, [1, 2, 1, 2], Strides { batch: 5, token: 3, head: 2 }, 1).expect("a tensor")
+        };
+        let before = data(0, 1.0);
+        let failures = |after: &Tensor, used: u32| {
+            let wanted = changes(&before, &before, &|_| used).len();
+            let wanted = [("around", check::Bounded { value: vec![0.0; wanted], bound: vec![0.0; wanted] })];
+            let got = changes(&before, after, &|_| used);
+            judge("a".into(), &wanted, &Ok(vec![got]), &[]).tensors[0].1
+        };
+        let same = failures(&before, 2);
+        assert_eq!((same.elements, same.failures), (8, 0));
+        // both differ where one is 1 and the other NaN: element 0, which is outside, and the one asked for
+        for (at, used, failed) in [(1, 2, 1), (4, 2, 1), (4, 1, 2), (3, 2, 2), (11, 2, 2)] {
+            assert_eq!(failures(&data(at, 1.0), used).failures, failed, "element {at}, {used} tokens");
+        }
+        // another NaN
+        let other = data(0, 1.0);
+        let mut words = other.data().to_f32();
+        words[3] = f32::from_bits(0x7fc0_0001);
+        let other = Tensor::strided(words, other.shape(), other.strides(), 1).expect("a tensor");
+        assert_eq!(failures(&other, 2).failures, 1);
     }
 
     #[test]
