@@ -10,35 +10,38 @@
 //! indices that those files form:
 //!
 //! - **Sequences, kv heads, row tiles**: `chunk` + workgroup id. The host writes `chunk` and the grid from the same list of dispatches
-//!   (`ChunkDispatch`), which covers the plan's grid exactly once (`tests/plan.rs`). `decode` takes splits below `params.splits` for tiles.
+//!   (`ChunkDispatch`), which covers the plan's grid exactly once (`tests/plan.rs`). `decode` takes splits below `params.splits` for
+//!   tiles.
 //! - **Rows**: i < `q_length` = min(step\[0\], `params.q_capacity`); a row of a tile beyond the last is cut to the last or returns.
 //!   Units of tokens (`turns`, `prepare/heads`) are numbers of lanes divided by UNITS, which the host keeps in 32 bits.
-//! - **Keys**: j < `kv_length` = min(step\[1\], `params.kv_capacity`), with kv_lens the least of both and the sequence's. Ranges of keys come
-//!   from the glue's `key_range`, which lies within 0..kv_length whatever the masks make of it; a tile's keys end at its end, and so do those of
-//!   a split, which ends at `params.split_keys` of its own too. `scores` goes
-//!   over `chunk`'s keys, which end at the capacity, and reads keys below that range's end alone.
-//! - **q, k, v, out**: offset + batch, token, head times strides + an element of the row. `params` holds what the plan was made for;
-//!   the plan's sizes of bindings are the extents of exactly these tensors, and `bind` refuses a buffer that is smaller. Sizes are below
+//! - **Keys**: j < `kv_length` = min(step\[1\], `params.kv_capacity`), with kv_lens the least of both and the sequence's. Ranges of keys
+//!   come from the glue's `key_range`, which lies within 0..kv_length whatever the masks make of it; a tile's keys end at its end, and
+//!   so do those of a split, which ends at `params.split_keys` of its own too. `scores` goes over `chunk`'s keys, which end at the
+//!   capacity, and reads keys below that range's end alone.
+//! - **q, k, v, out**: offset + batch, token, head times strides + an element of the row. `params` holds what the plan was made for; the
+//!   plan's sizes of bindings are the extents of exactly these tensors, and `bind` refuses a buffer that is smaller. Sizes are below
 //!   2^32 bytes ([`sizes_fit`]), so no product wraps. Offsets of buffers are added on both sides.
-//! - **work**: lse and the state of a row at (batch, head, row) below capacities; sized by the same numbers (`plan::base_words`). Behind them
-//!   scratch: prepared rows and keys, products, parts of rows, lse of tiles, each at its sequence, kv head and tile (or key) counted from
-//!   `chunk`'s first, below the part's `chunk.tiles` and `chunk.kv_heads`, by which the family sized it; then a row of a table, a split, an
-//!   element. It starts at a whole vector and ends below the binding's end wherever the caller's starts (`Plan::with_tuning`,
-//!   `Pipeline::place`). Nothing that is read of it becomes an index: an engine may write `step` between two dispatches of a plan.
-//! - **tables**: a constant of the preamble + a head or a row that is clamped in the shader to the table's (`term/table`, `index/distance`,
-//!   `index/grid`, `index/segment`), or + an element of a row of HEAD_DIM. `tables` is sized by the layout that made the constants.
+//! - **work**: lse and the state of a row at (batch, head, row) below capacities; sized by the same numbers (`plan::base_words`). Behind
+//!   them scratch: prepared rows and keys, products, parts of rows, lse of tiles, each at its sequence, kv head and tile (or key)
+//!   counted from `chunk`'s first, below the part's `chunk.tiles` and `chunk.kv_heads`, by which the family sized it; then a row of a
+//!   table, a split, an element. It starts at a whole vector and ends below the binding's end wherever the caller's starts
+//!   (`Plan::with_tuning`, `Pipeline::place`). Nothing that is read of it becomes an index: an engine may write `step` between two
+//!   dispatches of a plan.
+//! - **tables**: a constant of the preamble + a head or a row that is clamped in the shader to the table's (`term/table`,
+//!   `index/distance`, `index/grid`, `index/segment`), or + an element of a row of HEAD_DIM. `tables` is sized by the layout that made
+//!   the constants.
 //! - **dense**: strides as of tensors, 0 where D is broadcast; gates at (batch, head, row).
-//! - **step**: the ranges of `StepLayout`, whose offsets stand in `params`, at a batch, a row or key below its capacity and a stream that the
-//!   spec has. Mask bits of a key j: word j / 32 of a row of ceil(capacity / 32).
+//! - **step**: the ranges of `StepLayout`, whose offsets stand in `params`, at a batch, a row or key below its capacity and a stream
+//!   that the spec has. Mask bits of a key j: word j / 32 of a row of ceil(capacity / 32).
 //! - **rotary, heads**: arrays of constant size in uniforms; pairs and heads are limited by `Spec::validate` to them.
-//! - **Workgroup and private arrays**: a lane below TILE_K, a key of a tile, an element of a row below the padded row that the array has;
-//!   rotations touch ROTARY_OFFSET..ROTARY_OFFSET + 2 PAIRS, within HEAD_DIM by `Spec::validate`. `tile`'s arrays follow from
-//!   one `Division`, `decode`'s from one `Form`: a lane is below LANES (clamped where subgroups number it, whose size limits may state
-//!   wrongly), its rows and keys are that number divided. `tile_rows`, the one array whose words become indices, is written whole by local
-//!   indices before a barrier. Rolled loops add `unseen_zero()` to
-//!   these bounds, which is 0 for every word that `step` may hold.
+//! - **Workgroup and private arrays**: a lane below TILE_K, a key of a tile, an element of a row below the padded row that the array
+//!   has; rotations touch ROTARY_OFFSET..ROTARY_OFFSET + 2 PAIRS, within HEAD_DIM by `Spec::validate`. `tile`'s arrays follow from one
+//!   `Division`, `decode`'s from one `Form`: a lane is below LANES (clamped where subgroups number it, whose size limits may state
+//!   wrongly), its rows and keys are that number divided. `tile_rows`, the one array whose words become indices, is written whole by
+//!   local indices before a barrier. Rolled loops add `unseen_zero()` to these bounds, which is 0 for every word that `step` may hold.
 //! - **Loops** count up to one of these bounds in steps above 0; none waits for memory.
-//! - **Divisions** are by `params.group`, at least 1, `params.split_keys`, a tile of keys at least where there are splits, and by constants of the preamble, which naga refuses where they are 0.
+//! - **Divisions** are by `params.group`, at least 1, `params.split_keys`, a tile of keys at least where there are splits, and by
+//!   constants of the preamble, which naga refuses where they are 0.
 //!
 //! `tests/indices.rs` runs such modules with every index compared with its end, whatever `step` holds.
 //!

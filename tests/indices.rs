@@ -3,6 +3,7 @@
 #![cfg(feature = "wgpu")]
 
 mod common;
+use common::left_out;
 use naga::proc::TypeResolution;
 use naga::valid::{Capabilities, FunctionInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use naga::{ArraySize, Expression, Function, Module, TypeInner};
@@ -37,7 +38,7 @@ fn watched(text: &str) -> (String, Vec<usize>) {
     for (n, entry) in module.entry_points.iter().enumerate() {
         indices(text, &module, &entry.function, info.get_entry_point(n), &mut sites);
     }
-    // from the last byte to the first; what ends where another begins lies inside of it
+    // from the last byte to the first, so that places stay
     let mut pieces: Vec<_> = Vec::new();
     for (site, (range, length)) in sites.values().enumerate() {
         pieces.push((range.start, format!("within({site}u, u32(")));
@@ -99,33 +100,33 @@ fn indices(
     }
 }
 
-/// Cases, and the families that take them: both sides of edges of tiles, every kind of term, mask, layout and storage.
-const CASES: &[(&str, &[Family])] = {
+/// Cases, and the family that takes each: both sides of edges of tiles, every kind of term, mask, layout and storage.
+const CASES: &[(&str, Family)] = {
     use Family::{Decode, Rows, Tile, Turns};
     &[
-        ("attention/control/q33k65/f32/seed1", &[Tile]),
-        ("attention/gqa3+no-rotation+sink+no-mask+kerple-log/q22k64/f16/seed1", &[Tile]),
+        ("attention/alibi-key-from-end/q33k65/f32/seed1", Tile),
+        ("attention/gqa3+no-rotation+sink+no-mask+kerple-log/q22k64/f16/seed1", Tile),
         (
             "attention/heads7+d33+interleaved+window-two-sided+kv-lens+content-bias+l2-norm-after/q19k33/bf16/seed1",
-            &[Tile, Rows],
+            Tile,
         ),
-        ("attention/d64v80+interleaved-in-half-out+alibi+chunk+cap/q17k129/f32/seed1", &[Tile]),
-        ("attention/offset-half-of-halves+table+top-left+mask+rotated-keys/q64k31/f16/seed1", &[Tile]),
-        ("attention/shaw+dense+three-streams+float32/q40k70/f16/seed1", &[Tile]),
-        ("attention/mqa+d32+bert-key-query+one-sequence+xpos+gaps/q101k402/f32/seed1", &[Tile]),
-        ("attention/swin+rms-norm-weights+temperature-and-head-scale/q33k70/f32/seed1", &[Tile]),
-        ("attention/several-tables+rotated-values+sink-zero/q40k140/f16/seed1", &[Rows]),
-        ("attention/heads16+alibi-key-position+window/q1k300/f32/seed1", &[Decode]),
-        ("attention/gqa3+d33+sink-zero+cap+kv-lens+kerple-power/q2k67/f16/seed1", &[Decode]),
-        ("attention/no-rotation+d64v80+dense-keys+alibi-key-from-end/q8k64/f32/seed1", &[Decode]),
-        ("rotate/control/q65k64/f32/seed1", &[Turns]),
-        ("rotate/interleaved+three-streams/q9k7/f32/seed1", &[Turns]),
-        ("rotate/half-of-halves+xpos/q9k7/f16/seed1", &[Turns]),
-        ("rotate/interleaved-in-half-out/q9k65/bf16/seed1", &[Turns]),
-        ("rotate/d33+interleaved/q65k64/f32/seed1", &[Rows]),
-        ("rotate/d33+partial/q7k9/f16/seed1", &[Rows]),
-        ("scores/gated-alibi-and-grid/q37k75/f32/seed1", &[Rows]),
-        ("scores/columns-outside-zero/q37k75/f32/seed1", &[Rows]),
+        ("attention/d64v80+interleaved-in-half-out+alibi+chunk+cap/q17k129/f32/seed1", Tile),
+        ("attention/shaw+dense+three-streams+float32/q40k70/f16/seed1", Tile),
+        ("attention/mqa+d32+bert-key-query+one-sequence+xpos+gaps/q101k402/f32/seed1", Tile),
+        ("attention/swin+rms-norm-weights+temperature-and-head-scale/q33k70/f32/seed1", Tile),
+        ("attention/heads16+alibi-key-position+window+rotated-keys/q1k300/f32/seed1", Decode),
+        ("attention/gqa3+d33+sink-zero+cap+kv-lens+kerple-power/q2k67/f16/seed1", Decode),
+        ("attention/heads7/q19k33/f32/seed1", Rows),
+        ("attention/shaw-values+rotated-values+sink-zero/q40k140/f16/seed1", Rows),
+        ("scores/table+top-left+mask/q64k31/f32/seed1", Rows),
+        ("scores/gated-alibi-and-grid/q37k75/f32/seed1", Rows),
+        ("scores/columns-outside-zero/q37k75/f32/seed1", Rows),
+        ("rotate/control/q65k64/f32/seed1", Turns),
+        ("rotate/interleaved+three-streams/q9k7/f32/seed1", Turns),
+        ("rotate/half-of-halves+xpos/q9k7/f16/seed1", Turns),
+        ("rotate/interleaved-in-half-out/q9k65/bf16/seed1", Turns),
+        ("rotate/d33+offset-in-half-out/q65k64/f32/seed1", Rows),
+        ("rotate/d33+offset-half-of-halves/q7k9/f16/seed1", Rows),
     ]
 };
 
@@ -142,14 +143,10 @@ fn plans(limits: &Limits, family: Family, address: &str, n: usize) -> Vec<Plan> 
         ],
         op => op.kernels(),
     };
-    // parts of a grid, of several sizes
-    let mut gpu_like = *limits;
-    gpu_like.max_flop_per_dispatch = 2e6;
-    gpu_like.cpu = false;
-    // without subgroups `decode` is the same on all devices
-    let mut cpu_like = *limits;
+    // as GPUs have it, in parts of a grid; as software adapters without subgroups have it; kernels in turn
+    let (mut gpu_like, mut cpu_like) = (*limits, *limits);
+    (gpu_like.cpu, gpu_like.max_flop_per_dispatch) = (false, 2e6);
     (cpu_like.cpu, cpu_like.subgroup_size) = (true, 0);
-    // each kernel as one of the two
     let devices = [gpu_like, cpu_like].into_iter().cycle().skip(n);
     let mut plans = Vec::new();
     for (kernel, limits) in kernels.iter().zip(devices) {
@@ -168,17 +165,12 @@ fn plans(limits: &Limits, family: Family, address: &str, n: usize) -> Vec<Plan> 
     plans
 }
 
-/// Every plan of [`CASES`] of some families, each text once for a size of its buffers.
+/// The plans of [`CASES`] of some families.
 fn all_plans(limits: &Limits, families: &[Family]) -> Vec<(String, Plan)> {
     let mut all = Vec::new();
-    for (n, (address, of_case)) in CASES.iter().enumerate() {
-        for family in of_case.iter().filter(|family| families.contains(family)) {
-            all.extend(
-                plans(limits, *family, address, n)
-                    .into_iter()
-                    .map(|plan| (format!("{address}, {}", plan.label()), plan)),
-            );
-        }
+    for (n, (address, family)) in CASES.iter().enumerate().filter(|(_, (_, family))| families.contains(family)) {
+        let plans = plans(limits, *family, address, n).into_iter();
+        all.extend(plans.map(|plan| (format!("{address}, {}", plan.label()), plan)));
     }
     all
 }
@@ -350,25 +342,41 @@ fn indices_of_rows_are_within_their_ends() {
     watch(&[Family::Rows]);
 }
 
-/// A broken index of each kind is seen.
+/// Subgroups of another size than limits state: results are wrong, indices are not.
+#[test]
+fn subgroups_of_another_size_stay_within_their_ends() {
+    let Some(mut watch) = Watch::new() else { return };
+    let mut limits = *watch.gpu.limits();
+    if !(4..=64).contains(&limits.subgroup_size) {
+        return left_out("no subgroups of one size, or of the largest");
+    }
+    let clamp = "min(subgroupBroadcast(number, 0u) * SUBGROUP + invocation, LANES - 1u)";
+    limits.subgroup_size *= 2;
+    let plan = plans(&limits, Family::Tile, "attention/sink/q33k65/f32/seed1", 0).remove(0);
+    let text = plan.wgsl(Target::Native);
+    assert!(plan.label().contains(".sg"), "{}", plan.label());
+    assert_eq!(watch.run(&plan, text, &steps(&plan)), None, "{}", plan.label());
+    let broken = text.replace(clamp, "subgroupBroadcast(number, 0u) * SUBGROUP + invocation");
+    assert!(broken != text && watch.run(&plan, &broken, &steps(&plan)).is_some(), "it needs no clamp");
+}
+
+/// A broken index is seen, of a tensor and of a row.
 #[test]
 fn broken_indices_are_seen() {
     let Some(mut watch) = Watch::new() else { return };
     let limits = *watch.gpu.limits();
-    let plan = plans(&limits, Family::Tile, "attention/d80/q33k65/f32/seed1", 0).remove(0);
-    let text = plan.wgsl(Target::Native);
-    let [q, k] = [plan.shape().q_len, plan.shape().kv_len];
-    let mut step = vec![0; plan.step_layout().words as usize];
-    step[..2].copy_from_slice(&[2 * q, 2 * k]);
-    for (sound, broken, what) in [
-        ("min(step[0], params.q_capacity)", "step[0]", "q"),
-        ("min(step[1], params.kv_capacity)", "step[1]", "k"),
-        ("if (c < V_CHUNKS) {", "if (true) {", "v"),
-    ] {
+    let plans = plans(&limits, Family::Rows, "rotate/d80/q65k70/f32/seed1", 0);
+    let mut broken = |plan: &Plan, sound: &str, broken: &str| {
+        let text = plan.wgsl(Target::Native);
         assert!(text.contains(sound), "{sound}");
-        let seen = watch.run(&plan, &text.replace(sound, broken), std::slice::from_ref(&step));
+        let mut step = vec![0; plan.step_layout().words as usize];
+        step[..2].copy_from_slice(&[100, 100]);
+        let seen = watch.run(plan, &text.replace(sound, broken), &[step]);
         assert!(seen.is_some(), "{broken}");
-    }
+    };
+    broken(&plans[0], "min(step[0], params.q_capacity)", "step[0]");
+    broken(&plans[0], "array<vec4<f32>, HEAD_PADDED>", "array<vec4<f32>, HEAD_CHUNKS - 1u>");
+    broken(&plans[3], "min(step[1], params.kv_capacity)", "step[1]");
 }
 
 /// No argued file is left out.
