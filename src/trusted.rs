@@ -10,26 +10,40 @@
 //! indices that those files form:
 //!
 //! - **Sequences, kv heads, row tiles**: `chunk` + workgroup id. The host writes `chunk` and the grid from the same list of dispatches
-//!   (`ChunkDispatch`), which covers the plan's grid exactly once (`tests/plan.rs`).
+//!   (`ChunkDispatch`), which covers the plan's grid exactly once (`tests/plan.rs`). `decode` takes splits below `params.splits` for
+//!   tiles.
 //! - **Rows**: i < `q_length` = min(step\[0\], `params.q_capacity`); a row of a tile beyond the last is cut to the last or returns.
-//! - **Keys**: j < `kv_length` = min(step\[1\], `params.kv_capacity`), with kv_lens the least of both and the sequence's. Ranges of keys come
-//!   from the glue's `key_range`, which lies within 0..kv_length whatever the masks make of it; a tile's keys end at its end. `scores` goes
-//!   over `chunk`'s keys, which end at the capacity, and reads keys below that range's end alone.
-//! - **q, k, v, out**: offset + batch, token, head times strides + an element of the row. `params` holds what the plan was made for;
-//!   the plan's sizes of bindings are the extents of exactly these tensors, and `bind` refuses a buffer that is smaller. Sizes are below
+//!   Units of tokens (`turns`, `prepare/heads`) are numbers of lanes divided by UNITS, which the host keeps in 32 bits.
+//! - **Keys**: j < `kv_length` = min(step\[1\], `params.kv_capacity`), with kv_lens the least of both and the sequence's. Ranges of keys
+//!   come from the glue's `key_range`, which lies within 0..kv_length whatever the masks make of it; a tile's keys end at its end, and
+//!   so do those of a split, which ends at `params.split_keys` of its own too. `scores` goes over `chunk`'s keys, which end at the
+//!   capacity, and reads keys below that range's end alone.
+//! - **q, k, v, out**: offset + batch, token, head times strides + an element of the row. `params` holds what the plan was made for; the
+//!   plan's sizes of bindings are the extents of exactly these tensors, and `bind` refuses a buffer that is smaller. Sizes are below
 //!   2^32 bytes ([`sizes_fit`]), so no product wraps. Offsets of buffers are added on both sides.
-//! - **work**: lse and the state of a row at (batch, head, row) below capacities; sized by the same numbers (`plan::base_words`).
-//! - **tables**: a constant of the preamble + a head or a row that is clamped in the shader to the table's (`term/table`, `index/distance`,
-//!   `index/grid`, `index/segment`), or + an element of a row of HEAD_DIM. `tables` is sized by the layout that made the constants.
+//! - **work**: lse and the state of a row at (batch, head, row) below capacities; sized by the same numbers (`plan::base_words`). Behind
+//!   them scratch: prepared rows and keys, products, parts of rows, lse of tiles, each at its sequence, kv head and tile (or key)
+//!   counted from `chunk`'s first, below the part's `chunk.tiles` and `chunk.kv_heads`, by which the family sized it; then a row of a
+//!   table, a split, an element. It starts at a whole vector and ends below the binding's end wherever the caller's starts
+//!   (`Plan::with_tuning`, `Pipeline::place`). Nothing that is read of it becomes an index: an engine may write `step` between two
+//!   dispatches of a plan.
+//! - **tables**: a constant of the preamble + a head or a row that is clamped in the shader to the table's (`term/table`,
+//!   `index/distance`, `index/grid`, `index/segment`), or + an element of a row of HEAD_DIM. `tables` is sized by the layout that made
+//!   the constants.
 //! - **dense**: strides as of tensors, 0 where D is broadcast; gates at (batch, head, row).
-//! - **step**: the ranges of `StepLayout`, whose offsets stand in `params`, at a batch, a row or key below its capacity and a stream that the
-//!   spec has. Mask bits of a key j: word j / 32 of a row of ceil(capacity / 32).
+//! - **step**: the ranges of `StepLayout`, whose offsets stand in `params`, at a batch, a row or key below its capacity and a stream
+//!   that the spec has. Mask bits of a key j: word j / 32 of a row of ceil(capacity / 32).
 //! - **rotary, heads**: arrays of constant size in uniforms; pairs and heads are limited by `Spec::validate` to them.
-//! - **Workgroup and private arrays**: a lane below TILE_K, a key of a tile, an element of a row below the padded row that the array has;
-//!   rotations touch ROTARY_OFFSET..ROTARY_OFFSET + 2 PAIRS, within HEAD_DIM by `Spec::validate`. Rolled loops add `unseen_zero()` to
-//!   these bounds, which is 0 for every word that `step` may hold.
-//! - **Loops** count up to one of these bounds; none waits for memory.
-//! - **Divisions** are by `params.group`, at least 1, and by constants of the preamble, which naga refuses where they are 0.
+//! - **Workgroup and private arrays**: a lane below TILE_K, a key of a tile, an element of a row below the padded row that the array
+//!   has; rotations touch ROTARY_OFFSET..ROTARY_OFFSET + 2 PAIRS, within HEAD_DIM by `Spec::validate`. `tile`'s arrays follow from one
+//!   `Division`, `decode`'s from one `Form`: a lane is below LANES (clamped where subgroups number it, whose size limits may state
+//!   wrongly), its rows and keys are that number divided. `tile_rows`, the one array whose words become indices, is written whole by
+//!   local indices before a barrier. Rolled loops add `unseen_zero()` to these bounds, which is 0 for every word that `step` may hold.
+//! - **Loops** count up to one of these bounds in steps above 0; none waits for memory.
+//! - **Divisions** are by `params.group`, at least 1, `params.split_keys`, a tile of keys at least where there are splits, and by
+//!   constants of the preamble, which naga refuses where they are 0.
+//!
+//! `tests/indices.rs` runs such modules with every index compared with its end, whatever `step` holds.
 //!
 //! Nothing outside the crate can change `params`, `chunk`, `rotary` or `heads` of a bound dispatch, and a plan's fields are private to it.
 //!
@@ -44,6 +58,7 @@ const ARGUED: &[&str] = &[
     "align/bottom_right.wgsl",
     "align/top_left.wgsl",
     "angle/exact.wgsl",
+    "angle/float32.wgsl",
     "angle/sincos.wgsl",
     "cache/contiguous.wgsl",
     "cap/none.wgsl",
@@ -52,10 +67,13 @@ const ARGUED: &[&str] = &[
     "carry/work.wgsl",
     "common/k_tile.wgsl",
     "common/ln.wgsl",
+    "common/lse.wgsl",
     "common/nan.wgsl",
     "common/norm.wgsl",
     "common/online_softmax.wgsl",
     "common/params.wgsl",
+    "common/part.wgsl",
+    "common/prepared.wgsl",
     "common/query.wgsl",
     "common/row.wgsl",
     "common/score_at.wgsl",
@@ -69,10 +87,16 @@ const ARGUED: &[&str] = &[
     "index/segment.wgsl",
     "index/streams.wgsl",
     "kernel/attention.wgsl",
+    "kernel/combine.wgsl",
+    "kernel/decode.wgsl",
     "kernel/rotate.wgsl",
+    "kernel/rotate_heads.wgsl",
     "kernel/scores.wgsl",
+    "kernel/tile.wgsl",
     "keys/rotated.wgsl",
     "keys/unrotated.wgsl",
+    "lane_keys/direct.wgsl",
+    "lane_keys/prepared.wgsl",
     "length/per_sequence.wgsl",
     "length/shared.wgsl",
     "loops/constant.wgsl",
@@ -96,7 +120,19 @@ const ARGUED: &[&str] = &[
     "position/ids_q_several.wgsl",
     "position/index_k.wgsl",
     "position/index_q.wgsl",
+    "prepare/heads.wgsl",
+    "prepare/rows.wgsl",
+    "product/vector.wgsl",
+    "product/word.wgsl",
+    "quad/half.wgsl",
+    "quad/half_of_halves.wgsl",
+    "quad/interleaved.wgsl",
+    "quad/interleaved_in_half_out.wgsl",
+    "reduce/subgroup.wgsl",
+    "reduce/workgroup.wgsl",
+    "relative/gathered.wgsl",
     "relative/none.wgsl",
+    "relative/rows.wgsl",
     "rotary/half.wgsl",
     "rotary/half_of_halves.wgsl",
     "rotary/interleaved.wgsl",
@@ -139,17 +175,22 @@ const ARGUED: &[&str] = &[
     "term/kerple_power.wgsl",
     "term/none.wgsl",
     "term/table.wgsl",
+    "tile_keys/direct.wgsl",
+    "tile_keys/prepared.wgsl",
+    "tile_scores/plain.wgsl",
+    "tile_scores/terms.wgsl",
     "token/key.wgsl",
     "token/query.wgsl",
     "value/direct.wgsl",
     "value/rotated.wgsl",
     "value_term/none.wgsl",
+    "value_term/rows.wgsl",
 ];
 
 /// Files that need run-time checks, and why.
 const KEPT: &[(&str, &str)] = &[
-    ("angle/float32.wgsl", "the size of an angle, which a position and a frequency make, is an index"),
     ("kernel/coop.wgsl", "what matrices load and store is not argued"),
+    ("kernel/decode_lanes.wgsl", "software adapters alone take it, and lose by it: not argued"),
     ("kernel/lanes.wgsl", "the number of a lane in its subgroup, which limits may state wrongly, is an index"),
     ("angle/table.wgsl", "a position, which the caller writes into `step`, is a row of a table"),
     ("index/lookup.wgsl", "a number in `tables`, which the caller writes, is a row"),

@@ -21,8 +21,8 @@ fn spec(heads: [u32; 2], [head_dim, rotary_dim, offset]: [u32; 3], pairing: Pair
 }
 
 fn families(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits) -> Vec<Family> {
-    let mut families: Vec<_> =
-        Tuning::candidates(kernel, spec, shape, limits).unwrap().into_iter().map(|t| t.family).collect();
+    let all = Tuning::candidates(kernel, spec, shape, limits).unwrap().into_iter();
+    let mut families: Vec<_> = all.filter(|t| t.checks).map(|t| t.family).collect();
     families.dedup();
     families
 }

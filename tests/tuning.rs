@@ -214,7 +214,7 @@ fn checks_stay_where_the_host_does_not_bound_every_index() {
         Plan::with_tuning(kernel, spec, &shape, limits, Some(rows().without_checks()))
     };
     type Change = fn(&mut Spec);
-    let dropped: [(&str, Change); 12] = [
+    let dropped: [(&str, Change); 14] = [
         ("as it is", |_| ()),
         ("f16", |s| s.dtype = Dtype::F16),
         ("odd rows", |s| (s.head_dim, s.v_head_dim, s.rotary) = (33, 7, None)),
@@ -227,11 +227,12 @@ fn checks_stay_where_the_host_does_not_bound_every_index() {
         ("t5", |s| s.bias = vec![Bias::T5 { num_buckets: 8, max_distance: 16, bidirectional: true }]),
         ("cap", |s| s.logits_soft_cap = Some(20.0)),
         ("sinks", |s| s.sink = Some(Sink::Learned)),
+        ("float32 angles", |s| s.rotary.as_mut().unwrap().angle = Angle::Float32),
+        ("relative rows", |s| s.relative = vec![Relative::new(RelativeSide::Key, IndexMap::distance(-3, 3))]),
     ];
-    let kept: [(&str, Change); 6] = [
+    let kept: [(&str, Change); 5] = [
         ("sequence/packed.wgsl", |s| s.packed = true),
         ("angle/table.wgsl", |s| s.rotary.as_mut().unwrap().angle = Angle::Table),
-        ("angle/float32.wgsl", |s| s.rotary.as_mut().unwrap().angle = Angle::Float32),
         ("score_mod/user.wgsl", |s| {
             s.score_mod = Some("fn score_mod(s: f32, at: ScoreAt) -> f32 { return 2.0 * s; }".into())
         }),
@@ -261,8 +262,10 @@ fn checks_stay_where_the_host_does_not_bound_every_index() {
                 continue;
             }
             let error = plan(&spec, Kernel::Attention, &limits).expect_err(file).to_string();
-            let named = error.contains(file) || (file == "index/lookup.wgsl" && error.contains("relative/"));
-            assert!(named && error.contains("run-time checks") && error.contains("checks: true"), "{file}: {error}");
+            assert!(
+                error.contains(file) && error.contains("run-time checks") && error.contains("checks: true"),
+                "{file}: {error}"
+            );
             let shape = if spec.packed { Shape::packed(&spec, 2, 20, 30) } else { Shape::new(&spec, 2, 20, 30) };
             let mut shape = shape;
             (shape.angle_rows, shape.user_words) = (100, 4);
@@ -278,6 +281,28 @@ fn checks_stay_where_the_host_does_not_bound_every_index() {
         let (kernel, tuning) = (Kernel::RotateQ { in_place: false }, rows().without_checks());
         let plan = Plan::with_tuning(kernel, &wide, &Shape::new(&wide, 1, len, 1), &limits, Some(tuning)).unwrap();
         assert_eq!(plan.tuning().checks, checks, "{len}");
+    }
+}
+
+/// On GPUs every kernel of these families comes without its checks too; on software adapters none does by itself.
+#[test]
+fn fast_families_may_drop_their_checks() {
+    let shared = limits(|l| (l.subgroup_size, l.max_workgroup_storage) = (32, 49_152));
+    for limits in [Limits::default(), shared, shared.for_cpu()] {
+        for (kernel, q_len, family) in [
+            (Kernel::Attention, 100, Family::Tile),
+            (Kernel::Attention, 1, Family::Decode),
+            (Kernel::RotateQ { in_place: false }, 100, Family::Turns),
+            (Kernel::RotateK { in_place: true }, 100, Family::Turns),
+        ] {
+            let all = Tuning::candidates(kernel, &spec(), &Shape::new(&spec(), 2, q_len, 300), &limits).unwrap();
+            let some = |checks: bool| -> Vec<Tuning> {
+                let some = all.iter().filter(|t| t.family == family && t.checks == checks);
+                some.map(|t| t.without_checks()).collect()
+            };
+            assert!(!some(true).is_empty(), "{family:?}");
+            assert_eq!(some(false), if limits.cpu { Vec::new() } else { some(true) }, "{family:?}");
+        }
     }
 }
 

@@ -21,7 +21,7 @@ fn phase_of_radians(radians: f32) -> u32 {
     // the 32 bits below the binary point: P shifted right by 64 - exponent
     let shift = u32(64 - exponent);
     var words = array<u32, 6>(p0, p1, p2, p3, 0u, 0u);
-    let word = shift >> 5u;
+    let word = min(shift >> 5u, 4u);                         // infinite radians have no phase
     let low = words[word] >> (shift & 31u);
     let high = select(words[word + 1u] << (32u - (shift & 31u)), 0u, (shift & 31u) == 0u);
     let phase = low | high;

@@ -54,7 +54,8 @@ var<workgroup> stray: atomic<u32>;
 // Four rows of a key: neighbouring keys in different banks, all of a key in different ones.
 fn p_at(t: u32, row4: u32) -> u32 { return t * ROWS4 + (row4 ^ (t & min(7u, ROWS4 - 1u))); }
 
-fn attend(workgroup: vec3<u32>, lane: u32) {
+// `lane` has the rows and keys of its number; `index` is the local index, whatever a device's subgroups are.
+fn attend(workgroup: vec3<u32>, lane: u32, index: u32) {
     let batch = chunk.batch + workgroup.z;
     let kv_head = chunk.kv_head + workgroup.y;
     let tile = chunk.tile + workgroup.x;
@@ -67,8 +68,8 @@ fn attend(workgroup: vec3<u32>, lane: u32) {
     let row4 = 2u * (lane / KEY_LANES);
     let key_lane = lane % KEY_LANES;
 
-    if (lane == 0u) { atomicStore(&stray, 0u); }
-    for (var r = lane; r < TILE_Q; r += LANES) {
+    if (index == 0u) { atomicStore(&stray, 0u); }
+    for (var r = index; r < TILE_Q; r += LANES) {
         let packed = min(tile * TILE_Q + r, rows - 1u);                     // spare rows repeat the last and are not stored
         let i = packed / params.group;
         let head = kv_head * params.group + packed % params.group;

@@ -4,7 +4,8 @@ struct TileTop { a: vec4<f32>, b: vec4<f32> }
 
 var<workgroup> subgroups: atomic<u32>;
 
-// Nothing says which local indices a subgroup holds, nor in which order: subgroups number themselves, and any numbering serves.
+// Nothing says which local indices a subgroup holds, nor in which order: subgroups number themselves, and any numbering serves. Where
+// limits state another size than the device's, lanes stay below LANES: results are wrong then, accesses are not.
 @compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -15,7 +16,7 @@ fn main(
     workgroupBarrier();
     var number = 0u;
     if (invocation == 0u) { number = atomicAdd(&subgroups, 1u); }
-    attend(workgroup, subgroupBroadcast(number, 0u) * SUBGROUP + invocation);
+    attend(workgroup, min(subgroupBroadcast(number, 0u) * SUBGROUP + invocation, LANES - 1u), index);
 }
 
 // The largest over the KEY_LANES lanes of the rows.

@@ -2,7 +2,7 @@
 struct TileTop { a: vec4<f32>, b: vec4<f32> }
 
 @compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) { attend(workgroup, lane); }
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) { attend(workgroup, lane, lane); }
 
 // The largest over the KEY_LANES lanes of the rows.
 fn row_max(own: TileTop, row4: u32, key_lane: u32) -> TileTop {

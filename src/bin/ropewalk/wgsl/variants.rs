@@ -335,7 +335,7 @@ fn subgroups() -> Result<Vec<Plan>> {
             limits.subgroup_size = size;
             let shape = Shape::new(&spec, 2, 40, 72);
             let tunings = Tuning::candidates(ATTENTION, &spec, &shape, &limits)?;
-            for tuning in tunings.into_iter().filter(|t| t.family == Family::Tile) {
+            for tuning in tunings.into_iter().filter(|t| t.family == Family::Tile && t.checks) {
                 all.push(Plan::with_tuning(ATTENTION, &spec, &shape, &limits, Some(tuning))?);
             }
         }
