@@ -114,7 +114,7 @@ const CASES: &[(&str, Family)] = {
         ("attention/shaw+dense+three-streams+float32/q40k70/f16/seed1", Tile),
         ("attention/mqa+d32+bert-key-query+one-sequence+xpos+gaps/q101k402/f32/seed1", Tile),
         ("attention/swin+rms-norm-weights+temperature-and-head-scale/q33k70/f32/seed1", Tile),
-        ("attention/heads16+alibi-key-position+window+rotated-keys/q1k300/f32/seed1", Decode),
+        ("attention/heads16+d80+alibi-key-position+window+rotated-keys/q1k300/f32/seed1", Decode),
         ("attention/gqa3+d33+sink-zero+cap+kv-lens+kerple-power/q2k67/f16/seed1", Decode),
         ("attention/heads7/q19k33/f32/seed1", Rows),
         ("attention/shaw-values+rotated-values+sink-zero/q40k140/f16/seed1", Rows),
