@@ -2,8 +2,9 @@
 //! command that it came from. The first line that is about a call and suits it is taken, so the order of lines is the order of
 //! families; the last lines take everything.
 //!
-//! Run-time checks (naga's bounds checks and loop guards) are a column. On GPUs dropping them should help wherever a driver does not check
-//! by itself, but no GPU has measured it yet, so lines keep them and `ropewalk tune` tries both. On software adapters they stay: without
+//! Run-time checks (naga's bounds checks and loop guards) are a column. On GPUs lines drop them where the host bounds every index: there a
+//! loop guard alone made a pipeline some 100 times slower (wgpu issue 7698). No GPU has measured these kernels yet; `ropewalk tune` tries
+//! both. On software adapters they stay: without
 //! them Mesa 22 and 25 unroll loops by themselves. Family `rows`, time with checks / without, and seconds of compilation with and without,
 //! by `ropewalk tune --checks` on a machine that was not quiet (2026-11-22, 2 cores, best of an alternation):
 //!
@@ -126,7 +127,7 @@ static TABLE: &[Line] = &[
         family: Family::Turns,
         calls: EVERY,
         numbers: None,
-        checks: true,
+        checks: false,
         source: NOT_MEASURED,
     },
     // few rows over many keys; the number of splits is the family's guess
@@ -147,7 +148,7 @@ static TABLE: &[Line] = &[
         family: Family::Decode,
         calls: EVERY,
         numbers: None,
-        checks: true,
+        checks: false,
         source: NOT_MEASURED,
     },
     // who asks for cooperative matrices gets them: no other device has them
@@ -184,8 +185,22 @@ static TABLE: &[Line] = &[
         },
     },
     // first of its kind on a GPU: staged once a tile for all rows, in register tiles
-    Line { device: Device::Gpu, family: Family::Tile, calls: EVERY, numbers: None, checks: true, source: NOT_MEASURED },
-    Line { device: Device::Gpu, family: Family::Rows, calls: EVERY, numbers: None, checks: true, source: NOT_MEASURED },
+    Line {
+        device: Device::Gpu,
+        family: Family::Tile,
+        calls: EVERY,
+        numbers: None,
+        checks: false,
+        source: NOT_MEASURED,
+    },
+    Line {
+        device: Device::Gpu,
+        family: Family::Rows,
+        calls: EVERY,
+        numbers: None,
+        checks: false,
+        source: NOT_MEASURED,
+    },
 ];
 
 impl Line {
