@@ -2,7 +2,7 @@
 
 use ropewalk::{
     Absolute, Columns, Data, Denominator, Dtype, Embed, EmbedInputs, EmbedShape, Error, Kernel, Limits, Plan, Shape,
-    Spec, Step, Strides, Target, Tensor, check, positions_from, positions_of_ids, positions_of_mask, reference,
+    Spec, Step, Target, Tensor, check, positions_from, positions_of_ids, positions_of_mask, reference,
 };
 
 fn noise(n: usize, seed: u64) -> Vec<f32> {
@@ -240,7 +240,7 @@ mod gpu {
         for mut embed in specs(9) {
             embed.dtype = Dtype::F16;
             let mut given = inputs(&embed, 1, 1, vec![0]);
-            let strides = Strides { batch: 500, token: 12, head: 9 };
+            let strides = ropewalk::Strides { batch: 500, token: 12, head: 9 };
             let data = Data::from_f32(Dtype::F16, &noise(1050, 5));
             given.x = Tensor::strided(data, [2, 40, 1, 9], strides, 5).unwrap();
             given.positions = (0..80).map(|i| i % 37).collect();
