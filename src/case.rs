@@ -45,7 +45,7 @@ mod draft;
 
 use crate::family::Call;
 use crate::{
-    Dtype, Embed, EmbedInputs, EmbedShape, Error, Inputs, Kernel, Limits, Plan, Problem, Result, Spec, Strides, Tuning,
+    Dtype, Embed, EmbedInputs, EmbedShape, Error, Inputs, Kernel, Limits, Plan, Problem, Result, Spec, Tuning,
 };
 use draft::{DEVIATIONS, Deviation, Draft, Group, Random, Stream};
 use std::fmt;
@@ -124,16 +124,20 @@ impl Kernels {
             (_, Kernel::Embed { .. }) => vec![planned],
             _ => Tuning::candidates(plan.kernel(), plan.spec(), plan.shape(), limits)?,
         };
+        // without run-time checks, where the planner drops them too
+        let as_planned = |t: Tuning| Some(t.without_checks()).filter(|t| all.contains(t)).unwrap_or(t);
         Ok(match self {
             Kernels::Planned => vec![None],
-            Kernels::Tunings => [None].into_iter().chain(all.into_iter().filter(|t| *t != planned).map(Some)).collect(),
+            Kernels::Tunings => {
+                [None].into_iter().chain(all.iter().copied().filter(|t| *t != planned).map(Some)).collect()
+            }
             Kernels::Families => {
                 let mut chosen = vec![None];
                 let mut known = vec![planned.family];
-                for tuning in all {
+                for tuning in &all {
                     if !known.contains(&tuning.family) {
                         known.push(tuning.family);
-                        chosen.push(Some(tuning));
+                        chosen.push(Some(as_planned(*tuning)));
                     }
                 }
                 chosen
@@ -149,7 +153,8 @@ impl Kernels {
                     let help = "give one that the device offers: `/tunings` runs them all";
                     Error::limit("tuning", format!("{wanted} does not suit the case or the device"), help)
                 };
-                vec![Some(found.ok_or_else(unsuited)?)]
+                let found = found.ok_or_else(unsuited)?;
+                vec![Some(if found == wanted || !wanted.checks { found } else { as_planned(found) })]
             }
         })
     }
@@ -182,17 +187,7 @@ impl Case {
             return [false, true].into_iter().map(|in_place| Plan::embed(embed, &shape, in_place, limits)).collect();
         }
         let problem = Problem::new(&self.spec, &self.inputs)?;
-        let plan = |kernel: &Kernel| {
-            let plan = Plan::for_problem(*kernel, &problem, limits)?;
-            let (spec, mut shape) = (&self.spec, *plan.shape());
-            // rotated rows stand one after the other
-            shape.out = match kernel {
-                Kernel::RotateQ { in_place: false } => Strides::bshd(shape.q_len, spec.num_heads, spec.head_dim),
-                Kernel::RotateK { in_place: false } => Strides::bshd(shape.kv_len, spec.num_kv_heads, spec.head_dim),
-                _ => return Ok(plan),
-            };
-            Plan::new(*kernel, spec, &shape, limits)
-        };
+        let plan = |kernel: &Kernel| Plan::for_problem(*kernel, &problem, limits);
         self.op.kernels().iter().map(plan).collect()
     }
 }
@@ -271,12 +266,17 @@ impl CaseId {
             BATCHES.max(draft.batch as u64) * tokens as u64 * heads as u64 * spec.head_dim.max(spec.v_head_dim) as u64
         };
         let largest = elements(self.q_len, spec.num_heads).max(elements(self.capacity, spec.num_kv_heads));
+        let batches = BATCHES.max(draft.batch as u64);
         if largest > MAX_ELEMENTS {
             return Err(Error::input(
                 format!("{self}"),
                 format!("a tensor may take {largest} elements"),
-                format!("let tokens x heads x head_dim be at most {}", MAX_ELEMENTS / BATCHES),
+                format!("let tokens x heads x head_dim be at most {}", MAX_ELEMENTS / batches),
             ));
+        }
+        if batches * self.q_len as u64 * self.capacity as u64 > MAX_PLANE {
+            let help = format!("let q x k be at most {}", MAX_PLANE / batches);
+            return Err(Error::input(format!("{self}"), format!("{} sequences of such a shape", draft.batch), help));
         }
         let inputs = draft.inputs()?;
         let embed = if self.op == Op::Embed { Some(draft.embed(&inputs)?) } else { None };

@@ -350,7 +350,11 @@ impl Plan {
             return Err(Error::spec("shape", problem, "give each 1 or more, a length of at most 2^30"));
         }
         let kernel = Kernel::Embed { in_place };
-        let out = if in_place { shape.x } else { shape.out };
+        let (field, out) = if in_place { ("shape.x", shape.x) } else { ("shape.out", shape.out) };
+        if !out.disjoint(batch, len, 1, embed.dim) {
+            let problem = format!("{out:?}: rows of {} elements overlap", embed.dim);
+            return Err(Error::spec(field, problem, crate::plan::OVERLAP));
+        }
         let fours = |n: u32| n.is_multiple_of(4);
         let strides = [shape.x.batch, shape.x.token, out.batch, out.token, shape.table_row, embed.dim];
         let aligned = shape.aligned && strides.into_iter().all(fours);

@@ -506,13 +506,7 @@ impl Gpu {
         progress: &dyn Fn(f64),
     ) -> Result<HashMap<Slot, Vec<u8>>> {
         let (spec, inputs) = (problem.spec, problem.inputs);
-        let mut problem = problem.clone();
-        problem.shape.out = match kernel {
-            Kernel::RotateQ { .. } => crate::Strides::bshd(problem.shape.q_len, spec.num_heads, spec.head_dim),
-            Kernel::RotateK { .. } => crate::Strides::bshd(problem.shape.kv_len, spec.num_kv_heads, spec.head_dim),
-            _ => problem.shape.out,
-        };
-        let plan = Plan::for_problem(kernel, &problem, &self.limits)?;
+        let plan = Plan::for_problem(kernel, problem, &self.limits)?;
         let source = match kernel {
             Kernel::RotateK { .. } => &inputs.k,
             _ => &inputs.q,

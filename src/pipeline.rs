@@ -290,7 +290,14 @@ impl Pipeline {
                 return Err(Error::input(binding.name, "is not bound", format!("bind {} bytes of it", binding.size)));
             };
             self.check_size(binding, given)?;
-            bound.push((binding, self.place(&mut params, binding.slot, given, alignment)?));
+            let placed = self.place(&mut params, binding.slot, given, alignment)?;
+            let most = device.limits().max_storage_buffer_binding_size;
+            if placed.2 > most {
+                let help = format!("start it at a multiple of {alignment} bytes, or call for less at a time");
+                let problem = format!("{} takes {} of {most} bytes with what lies before it", binding.name, placed.2);
+                return Err(Error::limit("max_storage_buffer_binding_size", problem, help));
+            }
+            bound.push((binding, placed));
         }
         self.check_aliasing(buffers)?;
 

@@ -414,6 +414,7 @@ impl Plan {
         };
         let target = if kernel.in_place() { source } else { shape.out };
         Self::check_limits(limits)?;
+        check_target(kernel, spec, shape, target)?;
         let (mut params, step) = place(kernel, spec, shape, source, target)?;
         let (mut tuning, source_of_tuning) = match tuning {
             Some(tuning) => (tuning.check(&call)?, Source::Asked),
@@ -518,7 +519,14 @@ impl Plan {
             _ => 0,
         };
         shape.aligned = [&inputs.q, &inputs.k, &inputs.v].iter().all(|t| t.offset().is_multiple_of(4));
-        Self::new(kernel, problem.spec, &shape, limits)
+        // rotated rows stand one after the other
+        let spec = problem.spec;
+        shape.out = match kernel {
+            Kernel::RotateQ { .. } => Strides::bshd(shape.q_len, spec.num_heads, spec.head_dim),
+            Kernel::RotateK { .. } => Strides::bshd(shape.kv_len, spec.num_kv_heads, spec.head_dim),
+            _ => shape.out,
+        };
+        Self::new(kernel, spec, &shape, limits)
     }
 
     /// The composed shader; its entry point is `main`, before which some plans run others: [`ChunkDispatch::entry`].
@@ -878,6 +886,24 @@ pub(crate) fn table_rows(bias: &Bias) -> u64 {
         Bias::Alibi { .. } => 0,
     }
 }
+
+/// Rows that are written are written once.
+fn check_target(kernel: Kernel, spec: &Spec, shape: &Shape, target: Strides) -> Result<()> {
+    let (field, tokens, heads, dim) = match kernel {
+        // `out` of rotations is the caller's to lay out: that of Shape::new is attention's
+        Kernel::Scores | Kernel::Embed { .. } => return Ok(()),
+        Kernel::RotateQ { in_place: false } | Kernel::RotateK { in_place: false } => return Ok(()),
+        Kernel::RotateK { in_place: true } => ("shape.k", shape.kv_len, spec.num_kv_heads, spec.head_dim),
+        Kernel::RotateQ { in_place: true } => ("shape.q", shape.q_len, spec.num_heads, spec.head_dim),
+        Kernel::Attention | Kernel::Linear => ("shape.out", shape.q_len, spec.num_heads, spec.v_head_dim),
+    };
+    match target.disjoint(shape.batch, tokens, heads, dim) {
+        true => Ok(()),
+        false => Err(Error::spec(field, format!("{target:?}: rows of {dim} elements overlap"), OVERLAP)),
+    }
+}
+/// What to do about it.
+pub(crate) const OVERLAP: &str = "rows that a kernel writes must be apart: copy the tensor, or compute into another";
 
 #[allow(clippy::too_many_arguments)] // one match on the slot, over everything that decides a size
 fn binding_bytes(

@@ -30,6 +30,17 @@ impl Strides {
         let last = |n: u32, stride: u32| (n.max(1) as u64 - 1) * stride as u64;
         last(batch, self.batch) + last(len, self.token) + last(heads, self.head) + dim as u64
     }
+    /// Whether no two rows of `[batch, len, heads, dim]` share an element: every stride steps over all that the smaller ones reach.
+    pub(crate) fn disjoint(&self, batch: u32, len: u32, heads: u32, dim: u32) -> bool {
+        let mut axes = [(self.batch, batch), (self.token, len), (self.head, heads)];
+        axes.sort_unstable();
+        let mut reach = dim as u64;
+        axes.into_iter().filter(|(_, n)| *n > 1).all(|(stride, n)| {
+            let free = stride as u64 >= reach;
+            reach += (n as u64 - 1) * stride as u64;
+            free
+        })
+    }
 }
 
 /// Elements in one of the storage types.

@@ -138,7 +138,9 @@ impl Tuning {
     pub(crate) fn choose(call: &Call) -> (Self, Source) {
         if let Some(wanted) = call.limits.tuning {
             // a family alone, without numbers
-            let numbers = || of_families(call).into_iter().find(|t| wanted == Tuning::of(t.family));
+            let first = || of_families(call).into_iter().find(|t| wanted == Tuning::of(t.family));
+            let drops = |t: &Tuning| !call.limits.cpu && t.suits(call);
+            let numbers = || first().map(|t| Some(t.without_checks()).filter(drops).unwrap_or(t));
             if let Some(tuning) = Some(wanted).filter(|t| t.suits(call)).or_else(numbers) {
                 return (tuning, Source::Asked);
             }

@@ -54,7 +54,9 @@ fn axes() -> Vec<Vec<Change>> {
             |s, _, _| (s.head_dim, s.v_head_dim) = (2, 4),
         ],
         vec![|_, _, _| (), |s, _, _| s.num_kv_heads = s.num_heads, |s, _, _| s.num_kv_heads = 1],
-        vec![|_, s, _| s.aligned = true, |_, s, _| s.aligned = false, |_, s, _| s.k.token += 1],
+        vec![|_, s, _| s.aligned = true, |_, s, _| s.aligned = false, |_, s, _| {
+            (s.k.batch, s.k.token) = (s.k.batch + 80, s.k.token + 1)
+        }],
         vec![|_, _, l| l.rolled_loops = false, |_, _, l| l.rolled_loops = true],
         // keys cut over several dispatches
         vec![|_, _, _| (), |_, _, l| l.max_loop_rounds = 1],

@@ -63,7 +63,11 @@ fn turns_serves_pairs_in_whole_fours() {
             &|spec, _| spec.norm = Some(Norm::new(NormKind::Rms, 1e-6)),
             &|spec, _| spec.rotary = None,
             &|_, shape| shape.aligned = false,
-            &|_, shape| (shape.q.token, shape.k.token) = (shape.q.token + 2, shape.k.token + 2),
+            &|_, shape| {
+                for strides in [&mut shape.q, &mut shape.k] {
+                    (strides.batch, strides.token) = (strides.batch + 40, strides.token + 2);
+                }
+            },
         ];
         for change in refuses {
             assert_eq!(served(kernel, [64, 32, 0], Pairing::Half, change), [false; 2]);
@@ -374,4 +378,33 @@ fn one_call_in_place() {
         assert!(matches!(error, Error::Limit { .. }), "{error}");
         assert_eq!((after.q.data().to_f32(), after.k.data().to_f32()), (q, found));
     }
+}
+
+/// Rows that share elements are refused where they are written: a sequence stride of 0, heads closer than a row.
+#[test]
+fn overlapping_rows_are_not_written() {
+    let spec = spec([2, 2], [16, 16, 0], Pairing::Half);
+    let shape = Shape::new(&spec, 2, 5, 5);
+    let limits = Limits::default();
+    for wrong in [Strides { batch: 0, ..shape.q }, Strides { head: 15, ..shape.q }, Strides { token: 31, ..shape.q }] {
+        let (mut overlap, kernel) = (shape, Kernel::RotateQ { in_place: true });
+        overlap.q = wrong;
+        let error = Plan::new(kernel, &spec, &overlap, &limits).expect_err("rows overlap").to_string();
+        assert!(error.contains("shape.q") && error.contains("overlap"), "{error}");
+        // read alone, they may
+        assert!(Plan::new(Kernel::RotateQ { in_place: false }, &spec, &overlap, &limits).is_ok());
+        let mut out = shape;
+        out.out = wrong;
+        assert!(Plan::new(Kernel::Attention, &spec, &out, &limits).is_err());
+        assert!(Plan::new(kernel, &spec, &out, &limits).is_ok());
+    }
+    // heads outside tokens, gaps, one sequence of any stride
+    for right in [Strides::bhsd(5, 2, 16), Strides { batch: 500, token: 40, head: 20 }] {
+        let mut apart = shape;
+        apart.q = right;
+        assert!(Plan::new(Kernel::RotateQ { in_place: true }, &spec, &apart, &limits).is_ok());
+    }
+    let mut one = Shape::new(&spec, 1, 5, 5);
+    one.q.batch = 0;
+    assert!(Plan::new(Kernel::RotateQ { in_place: true }, &spec, &one, &limits).is_ok());
 }

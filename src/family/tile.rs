@@ -29,7 +29,7 @@
 //! - 32 KiB (Apple, most of AMD through Vulkan, lavapipe): the same with slices of 4. 16 KiB: 32 x 64, or 64 x 32 up to head_dim 64.
 //!
 //! Measure first on a card: registers and spills of 64 x 64 at head_dim 128 (is `Out` in registers?); the share of `prepare_q` and `prepare_k`
-//! (one lane a row: do their rows stay in registers?); slices of 4 against 8; the module without run-time checks.
+//! (one lane a row: do their rows stay in registers?); slices of 4 against 8; the module with run-time checks, which the table drops.
 
 use super::lanes::{ACROSS, Prepared, UNIT_LANES, workgroups_of_units};
 use super::{Call, LaidOut, SCRATCH, rows, turns};

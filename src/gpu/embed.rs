@@ -23,10 +23,13 @@ impl Gpu {
             values
         };
         // what fits as it lies is taken as it lies; else parts are gathered
-        if Plan::embed(embed, &EmbedShape::of(&inputs.x, table), false, &self.limits).is_ok() {
-            stats.parts = 1;
-            let bytes = self.embed_part(embed, kernel, inputs, table, &mut stats).await?;
-            return Ok((values(&bytes, batch as usize * len as usize), stats));
+        match self.embed_part(embed, kernel, inputs, table, &mut stats).await {
+            Ok(bytes) => {
+                stats.parts = 1;
+                return Ok((values(&bytes, batch as usize * len as usize), stats));
+            }
+            Err(Error::Limit { .. }) => stats = Stats::default(),
+            Err(e) => return Err(e),
         }
         let (sequences, tokens) = part_size(embed, batch, len, table.map(|t| t.strides().token), &self.limits)?;
         let mut out = zeros([batch, len, 1, embed.dim])?;

@@ -279,10 +279,13 @@ fn runs(limits: &Limits, id: &CaseId, case: &Case, asked: Option<Kernels>) -> Re
 fn computed(gpu: &Gpu, case: &Case, labels: &[String]) -> Result<Vec<Vec<f32>>> {
     let (spec, inputs) = (&case.spec, &case.inputs);
     if let Some((embed, inputs)) = &case.embed {
-        let mut after = inputs.clone();
-        gpu.embed_in_place(embed, &mut after)?;
-        let around = changes(&inputs.x, &after.x, &|_| u32::MAX);
-        return Ok(vec![gpu.embed(embed, inputs)?, rows(&after.x), around]);
+        let (out, mut after) = (gpu.embed(embed, inputs)?, inputs.clone());
+        return match gpu.embed_in_place(embed, &mut after) {
+            Ok(()) => Ok(vec![out, rows(&after.x), changes(&inputs.x, &after.x, &|_| u32::MAX)]),
+            // what is computed in parts is not in place
+            Err(Error::Limit { .. }) => Ok(vec![out]),
+            Err(e) => Err(e),
+        };
     }
     Ok(match case.op {
         Op::Scores => vec![gpu.scores(spec, inputs)?],
