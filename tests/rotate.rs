@@ -393,10 +393,6 @@ fn overlapping_rows_are_not_written() {
         assert!(error.contains("shape.q") && error.contains("overlap"), "{error}");
         // read alone, they may
         assert!(Plan::new(Kernel::RotateQ { in_place: false }, &spec, &overlap, &limits).is_ok());
-        let mut out = shape;
-        out.out = wrong;
-        assert!(Plan::new(Kernel::Attention, &spec, &out, &limits).is_err());
-        assert!(Plan::new(kernel, &spec, &out, &limits).is_ok());
     }
     // heads outside tokens, gaps, one sequence of any stride
     for right in [Strides::bhsd(5, 2, 16), Strides { batch: 500, token: 40, head: 20 }] {
