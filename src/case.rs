@@ -61,7 +61,7 @@ pub enum Op {
     Scores,
     /// The rotated q and k.
     Rotate,
-    /// The rotated q and k, each in its own buffer.
+    /// The rotated q and k, in place, and nothing around their rows changed.
     RotateInPlace,
     /// Linear attention, out and the state: RoFormer's, where no name says otherwise.
     Linear,
@@ -103,7 +103,7 @@ pub enum Kernels {
     /// The planner's choice.
     #[default]
     Planned,
-    /// The planner's choice, then the best guess of every other family that takes the case.
+    /// The planner's choice, then what every other family that takes the case stands for: the table's line of it, or its best guess.
     Families,
     /// The planner's choice, then all of [`Tuning::candidates`].
     Tunings,
@@ -124,8 +124,12 @@ impl Kernels {
             (_, Kernel::Embed { .. }) => vec![planned],
             _ => Tuning::candidates(plan.kernel(), plan.spec(), plan.shape(), limits)?,
         };
-        // without run-time checks, where the planner drops them too
-        let as_planned = |t: Tuning| Some(t.without_checks()).filter(|t| all.contains(t)).unwrap_or(t);
+        let call = || Call::new(plan.kernel(), plan.spec(), plan.shape(), limits);
+        // there is one way to embed
+        let best = |family| match all.as_slice() {
+            [one] => Ok(Some(*one).filter(|t| t.family == family)),
+            _ => Ok(Tuning::of_family(&call()?, family)),
+        };
         Ok(match self {
             Kernels::Planned => vec![None],
             Kernels::Tunings => {
@@ -137,24 +141,26 @@ impl Kernels {
                 for tuning in &all {
                     if !known.contains(&tuning.family) {
                         known.push(tuning.family);
-                        chosen.push(Some(as_planned(*tuning)));
+                        chosen.push(best(tuning.family)?);
                     }
                 }
                 chosen
             }
             Kernels::Only(wanted) => {
-                let call = || Call::new(plan.kernel(), plan.spec(), plan.shape(), limits);
-                let suits = |t: &Tuning| *t == planned || call().is_ok_and(|call| t.suits(&call));
-                let family = Tuning { checks: wanted.checks, ..Tuning::of(wanted.family) };
-                let named = all.iter().map(|t| Tuning { checks: wanted.checks, ..*t });
-                let mut named = named.filter(|t| t.family == wanted.family && suits(t));
-                let found = named.find(|t| wanted == family || *t == wanted);
+                let suits = |t: &Tuning| all.contains(t) || call().is_ok_and(|call| t.suits(&call));
+                let found = match wanted == (Tuning { checks: wanted.checks, ..Tuning::of(wanted.family) }) {
+                    // a family alone, which may have no numbers
+                    true if suits(&wanted) => Some(wanted),
+                    true => {
+                        best(wanted.family)?.map(|t| Tuning { checks: t.checks && wanted.checks, ..t }).filter(suits)
+                    }
+                    false => Some(wanted).filter(suits),
+                };
                 let unsuited = || {
                     let help = "give one that the device offers: `/tunings` runs them all";
                     Error::limit("tuning", format!("{wanted} does not suit the case or the device"), help)
                 };
-                let found = found.ok_or_else(unsuited)?;
-                vec![Some(if found == wanted || !wanted.checks { found } else { as_planned(found) })]
+                vec![Some(found.ok_or_else(unsuited)?)]
             }
         })
     }
@@ -262,11 +268,11 @@ impl CaseId {
             draft.one_head();
         }
         let spec = &draft.spec;
+        let batches = BATCHES.max(draft.batch as u64);
         let elements = |tokens: u32, heads: u32| {
-            BATCHES.max(draft.batch as u64) * tokens as u64 * heads as u64 * spec.head_dim.max(spec.v_head_dim) as u64
+            batches * tokens as u64 * heads as u64 * spec.head_dim.max(spec.v_head_dim) as u64
         };
         let largest = elements(self.q_len, spec.num_heads).max(elements(self.capacity, spec.num_kv_heads));
-        let batches = BATCHES.max(draft.batch as u64);
         if largest > MAX_ELEMENTS {
             return Err(Error::input(
                 format!("{self}"),

@@ -40,8 +40,8 @@
 //!   wrongly), its rows and keys are that number divided. `tile_rows`, the one array whose words become indices, is written whole by
 //!   local indices before a barrier. Rolled loops add `unseen_zero()` to these bounds, which is 0 for every word that `step` may hold.
 //! - **Loops** count up to one of these bounds in steps above 0; none waits for memory.
-//! - **Divisions** (signed ones are by a constant above 0, so nothing overflows) are by `params.group`, at least 1, `params.split_keys`, a tile of keys at least where there are splits, and by
-//!   constants of the preamble, which naga refuses where they are 0.
+//! - **Divisions** are by `params.group`, at least 1, `params.split_keys`, a tile of keys at least where there are splits, and by
+//!   constants of the preamble, which naga refuses where they are 0. Signed ones are by a constant above 0, so nothing overflows.
 //!
 //! `tests/indices.rs` runs such modules with every index compared with its end, whatever `step` holds.
 //!

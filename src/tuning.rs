@@ -138,10 +138,8 @@ impl Tuning {
     pub(crate) fn choose(call: &Call) -> (Self, Source) {
         if let Some(wanted) = call.limits.tuning {
             // a family alone, without numbers
-            let first = || of_families(call).into_iter().find(|t| wanted == Tuning::of(t.family));
-            let drops = |t: &Tuning| !call.limits.cpu && t.suits(call);
-            let numbers = || first().map(|t| Some(t.without_checks()).filter(drops).unwrap_or(t));
-            if let Some(tuning) = Some(wanted).filter(|t| t.suits(call)).or_else(numbers) {
+            let alone = || Tuning::of_family(call, wanted.family).filter(|_| wanted == Tuning::of(wanted.family));
+            if let Some(tuning) = Some(wanted).filter(|t| t.suits(call)).or_else(alone) {
                 return (tuning, Source::Asked);
             }
         }
@@ -152,6 +150,11 @@ impl Tuning {
             return (tuning, Source::Stored);
         }
         table::choose(call)
+    }
+
+    /// What a family alone stands for, with the numbers and the checks of the table; none where it does not suit.
+    pub(crate) fn of_family(call: &Call, family: Family) -> Option<Self> {
+        table::of_family(call, family)
     }
 
     /// Itself, where a call may take it.

@@ -8,8 +8,8 @@ impl Gpu {
     /// holds, keys from kv_len on among it, stays bit by bit; residuals of q and k are gone.
     ///
     /// # Errors
-    /// As [`Gpu::rotate`]; also [`Error::Limit`] where a tensor is more than a binding takes, since it is not cut. The inputs are
-    /// then as they were.
+    /// As [`Gpu::rotate`]; also [`Error::Limit`] where a tensor is more than a binding takes, since it is not cut,
+    /// and [`Error::Spec`] where rows overlap. The inputs are then as they were.
     pub fn rotate_in_place(&self, spec: &Spec, inputs: &mut Inputs) -> Result<()> {
         pollster::block_on(self.rotate_in_place_async(spec, inputs))
     }
@@ -35,7 +35,8 @@ impl Gpu {
     /// As [`Gpu::embed`], in place: the rows of x are replaced, in their strides. What else its data holds stays bit by bit.
     ///
     /// # Errors
-    /// As [`Gpu::embed`]; also [`Error::Limit`] where x is more than a binding takes, since it is not cut.
+    /// As [`Gpu::embed`]; also [`Error::Limit`] where x is more than a binding takes, since it is not cut, and
+    /// [`Error::Spec`] where rows overlap. The inputs are then as they were.
     pub fn embed_in_place(&self, embed: &Embed, inputs: &mut EmbedInputs) -> Result<()> {
         pollster::block_on(self.embed_in_place_async(embed, inputs))
     }

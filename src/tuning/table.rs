@@ -217,6 +217,13 @@ impl Line {
     }
 }
 
+/// What a family alone stands for: its first line that is about a call and suits it; without one its best guess.
+pub(super) fn of_family(call: &Call, family: Family) -> Option<Tuning> {
+    let (bucket, all) = (Bucket::of(call), of_families(call));
+    let line = TABLE.iter().filter(|line| line.family == family).find_map(|line| line.tuning(call, &bucket, &all));
+    line.or_else(|| all.into_iter().find(|t| t.family == family))
+}
+
 /// The first line that is about a call and suits it; without one the first candidate.
 pub(super) fn choose(call: &Call) -> (Tuning, Source) {
     let (bucket, all) = (Bucket::of(call), of_families(call));

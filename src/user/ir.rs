@@ -304,7 +304,11 @@ impl Walk<'_> {
             (None, _) | (_, Expression::LocalVariable(_) | Expression::FunctionArgument(_)) => Ok(()),
             _ => {
                 let help = "hand over a pointer to the whole variable, or copy the part into a variable of its own";
-                Err(self.checked.helped(span, "a pointer to a part of a variable, which drivers do not take", help))
+                Err(self.checked.helped(
+                    span,
+                    "a pointer to a part of a variable handed to a function, which not every backend can compile",
+                    help,
+                ))
             }
         }
     }
