@@ -116,7 +116,8 @@
 //!
 //! - `wgpu` (default): pipelines, dispatches, `Gpu`; turns on `naga`. Without it: spec, plan, composed WGSL, bindings, reference.
 //! - `naga`: plans validate a user's own `score_mod` and `mask_mod` ([`user`]); without it they refuse them.
-//! - `cli`: the program `ropewalk`.
+//!
+//! The program `ropewalk` is a crate of its own, `ropewalk-cli`.
 
 // but for `trusted`
 #![deny(unsafe_code)]

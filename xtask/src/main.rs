@@ -110,8 +110,9 @@ fn test() -> ExitCode {
     }
 
     heading("the library without features");
-    let mut bare = with_features("test", &["--no-default-features"]);
-    outcomes.push(outcome(run(bare.args(["--lib", "--tests", "--no-fail-fast"]))));
+    let mut bare = cargo("test");
+    bare.args(["--package", "ropewalk", "--no-default-features", "--lib", "--tests", "--no-fail-fast"]);
+    outcomes.push(outcome(run(&mut bare)));
 
     heading("every composed shader through Tint");
     outcomes.push(tint::check());
@@ -159,14 +160,10 @@ fn target() -> PathBuf {
     built.unwrap_or_else(|| root().join("target"))
 }
 
-/// `cargo SUBCOMMAND` on the crate with the command line, optimised. It runs where the caller stands.
+/// `cargo SUBCOMMAND` on the library and the command line, optimised. It runs where the caller stands.
 fn cargo(subcommand: &str) -> Command {
-    with_features(subcommand, &["--features", "cli"])
-}
-
-fn with_features(subcommand: &str, features: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args([subcommand, "--release", "--manifest-path"]).arg(root().join("Cargo.toml")).args(features);
+    command.args([subcommand, "--release", "--manifest-path"]).arg(root().join("Cargo.toml"));
     command
 }
 

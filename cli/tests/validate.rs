@@ -1,6 +1,6 @@
 //! `ropewalk validate`: what it selects, what it prints, how it ends.
-#![cfg(feature = "cli")]
 
+#[path = "../../tests/common/mod.rs"]
 mod common;
 use ropewalk::case::CaseId;
 use serde_json::Value;
