@@ -681,10 +681,11 @@ fn edges() -> Vec<CaseId> {
     }
     // scores of +inf, from wherever they come
     for name in ["inf-query", "inf-key", "dense-infinity", "own-infinity"] {
-        add(Op::Attention, &[name], 37, 75, Dtype::F32, Tunings);
-        add(Op::Attention, &[name], 5, 300, Dtype::F32, Tunings);
-        add(Op::Attention, &[name], 37, 75, Dtype::F16, Families);
-        add(Op::Attention, &[name], 5, 300, Dtype::Bf16, Families);
+        let names = ["one-head", "d32", "one-sequence", name];
+        add(Op::Attention, &names, 37, 75, Dtype::F32, Tunings);
+        add(Op::Attention, &names, 5, 300, Dtype::F32, Tunings);
+        add(Op::Attention, &names, 37, 75, Dtype::F16, Families);
+        add(Op::Attention, &names, 5, 300, Dtype::Bf16, Families);
     }
     for name in ["dense-infinity", "own-infinity"] {
         add(Op::Scores, &[name], 5, 75, Dtype::F32, Planned);
