@@ -6,6 +6,7 @@ mod set;
 
 use crate::gpu::Clock;
 use crate::layout::{Access, CHUNK_STRIDE, Params, Slot};
+use crate::submission::Submission;
 use crate::{ChunkDispatch, Error, Kernel, Plan, Result, trusted};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use disk::Saved;
@@ -134,16 +135,24 @@ impl Dispatch {
     }
 }
 
-/// Runs wgpu calls with their errors captured.
-pub(crate) async fn scoped<T>(device: &wgpu::Device, context: &str, calls: impl FnOnce() -> T) -> Result<T> {
+/// Runs wgpu calls with their errors captured. The scopes are closed when this returns, since they are a stack of the thread, on the
+/// web of the device: what another future does before the result is awaited stays outside of them.
+pub(crate) fn scoped<T>(
+    device: &wgpu::Device,
+    context: &str,
+    calls: impl FnOnce() -> T,
+) -> impl Future<Output = Result<T>> {
     let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
     let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
     let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
     let result = calls();
-    let errors = [internal.pop().await, validation.pop().await, memory.pop().await];
-    match errors.into_iter().flatten().next() {
-        Some(e) => Err(Error::device(context, e)),
-        None => Ok(result),
+    let (internal, validation, memory) = (internal.pop(), validation.pop(), memory.pop());
+    async move {
+        let errors = [internal.await, validation.await, memory.await];
+        match errors.into_iter().flatten().next() {
+            Some(e) => Err(Error::device(context, e)),
+            None => Ok(result),
+        }
     }
 }
 
@@ -194,8 +203,7 @@ impl Pipeline {
         self.compile_time
     }
 
-    /// Runs every entry point once over an empty grid, so that drivers which compile at the first dispatch do so now, and waits for it (where
-    /// blocking is allowed). Reads and writes nothing of the caller's. How long that took: with [`Pipeline::compile_time`] the whole cost.
+    /// Runs every entry point once over an empty grid, so that drivers which compile at the first dispatch do so now, and waits for it. Reads and writes nothing of the caller's. How long that took: with [`Pipeline::compile_time`] the whole cost.
     ///
     /// # Errors
     /// The device's.
@@ -211,7 +219,7 @@ impl Pipeline {
         let clock = Clock::now();
         let context = format!("warming {}", self.plan.label());
         let label = Some("ropewalk, warming");
-        scoped(device, &context, || {
+        let submitted = scoped(device, &context, || {
             // as small as the shader's types allow
             let buffers = self.plan.bindings().iter().map(|b| {
                 let (size, usage) = match b.access {
@@ -245,11 +253,9 @@ impl Pipeline {
                     pass.dispatch_workgroups(0, 0, 0);
                 }
             }
-            queue.submit([encoder.finish()]);
-        })
-        .await?;
-        #[cfg(not(target_arch = "wasm32"))]
-        device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| Error::device(context, e))?;
+            Submission::new(queue, encoder.finish())
+        });
+        submitted.await?.done(device).await?;
         Ok(clock.elapsed())
     }
 
