@@ -13,8 +13,8 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 
 fn spec() -> Spec {
-    let mut spec = Spec::new(4, 2, 64);
-    spec.rotary = Some(Rotary::new(Pairing::Half, 64, 10_000.0));
+    let mut spec = Spec::new(4, 2, 32);
+    spec.rotary = Some(Rotary::new(Pairing::Half, 32, 10_000.0));
     spec.mask = Mask::causal();
     spec
 }
@@ -165,7 +165,7 @@ fn pipelines_are_compiled_and_bound_at_the_same_time() {
 fn forgotten_pipelines_are_compiled_anew() {
     for gpu in gpus() {
         let about = gpu.describe();
-        let specs = [32, 64, 96].map(|dim| Spec::new(2, 1, dim));
+        let specs = [16, 32, 48].map(|dim| Spec::new(2, 1, dim));
         let run = |spec: &Spec| {
             let inputs = inputs(spec, 1, 3, 5, 4);
             assert_right(spec, &inputs, &gpu.attention(spec, &inputs).expect("it runs"), &about);
