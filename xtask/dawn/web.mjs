@@ -3,8 +3,8 @@
 //     node web.mjs MODULE.js
 //
 // A function passes when its promise is fulfilled. Exit code: 0 all pass, 1 some do not, 2 usage, 3 Dawn has no adapter.
-import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { create, globals } from 'webgpu';
 
 const path = process.argv[2];
@@ -14,14 +14,15 @@ if (!path) {
 }
 // what wgpu asks of a browser
 const navigator = { gpu: create([]), userAgent: 'node' };
-Object.assign(globalThis, globals, { window: globalThis });
+Object.assign(globalThis, globals, { window: globalThis, Window: class {} });
 Object.defineProperty(globalThis, 'navigator', { value: navigator, configurable: true });
 if (!(await navigator.gpu.requestAdapter())) {
   console.log('Dawn has no adapter');
   process.exit(3);
 }
 
-const tests = Object.entries(createRequire(import.meta.url)(resolve(path))).filter(([name]) => !name.startsWith('__'));
+const exported = await import(pathToFileURL(resolve(path)));
+const tests = Object.entries(exported).filter(([name, value]) => typeof value === 'function' && !name.startsWith('__'));
 // a panic of Rust in a callback reaches no promise
 let stop;
 const stopped = new Promise((_, reject) => (stop = reject));

@@ -8,12 +8,8 @@ use ropewalk::{
 use std::cell::RefCell;
 use wasm_bindgen::prelude::*;
 
-#[wasm_bindgen(start)]
-fn start() {
-    console_error_panic_hook::set_once();
-}
-
 async fn open() -> Gpu {
+    console_error_panic_hook::set_once();
     let mut options = GpuOptions::default();
     options.default_limits = true;
     Gpu::open_async(&options).await.expect("Dawn has an adapter")
