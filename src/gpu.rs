@@ -6,13 +6,23 @@ mod linear;
 mod matrix;
 
 use crate::pipeline::{Buffers, Pipelines, filled, scoped};
+use crate::submission::{Submission, yield_now};
 use crate::tuning::{Source, TuningCache};
 use crate::{Error, Inputs, Kernel, Limits, Output, Plan, Problem, Result, Slot, Spec, Step, slice};
+use futures_channel::oneshot;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
 use std::time::Duration;
+
+/// What hears the finished share of a call. [`Sync`], so that the `_async` forms are [`Send`]; not on the web, whose functions stay
+/// on their thread.
+#[cfg(not(target_arch = "wasm32"))]
+pub type Progress<'a> = dyn Fn(f64) + Sync + 'a;
+/// What hears the finished share of a call.
+#[cfg(target_arch = "wasm32")]
+pub type Progress<'a> = dyn Fn(f64) + 'a;
 
 /// Which device to open.
 #[derive(Debug, Clone, Default)]
@@ -142,6 +152,10 @@ impl Limits {
 }
 
 impl Gpu {
+    /// How many pipelines the one-call form keeps, where [`Gpu::pipelines`] was not told another number: prefill and decode of some ten
+    /// layers that differ, about 1 GB on llvmpipe.
+    pub const MAX_PIPELINES: NonZeroUsize = NonZeroUsize::new(32).unwrap();
+
     /// The best adapter there is: discrete, integrated, virtual, software, in this order.
     pub fn new() -> Result<Self> {
         Self::open(&GpuOptions::default())
@@ -254,6 +268,7 @@ impl Gpu {
         let limits = Limits::of_device(&device.limits(), info.device_type).with_features(device.features(), &info);
         let timestamps = device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
         let pipelines = Arc::new(Pipelines::new(device.clone()));
+        pipelines.set_capacity(Self::MAX_PIPELINES);
         Gpu {
             info,
             device,
@@ -276,7 +291,9 @@ impl Gpu {
             self.warnings.extend(warning);
             let device = &self.device;
             let made = scoped(device, "opening the pipeline cache", || crate::trusted::pipeline_cache(device, saved));
-            self.pipelines = Arc::new(Pipelines::new(self.device.clone()).with_cache(made.await?));
+            let pipelines = Pipelines::new(self.device.clone()).with_cache(made.await?);
+            pipelines.set_capacity(Self::MAX_PIPELINES);
+            self.pipelines = Arc::new(pipelines);
         }
         Ok(())
     }
@@ -288,7 +305,7 @@ impl Gpu {
     pub fn save_pipelines(&self) -> Result<()> {
         #[cfg(not(target_arch = "wasm32"))]
         if let (Some(cache), Some(path)) = (self.pipelines.cache(), crate::pipeline::disk::path(&self.info))
-            && !self.pipelines.is_empty()
+            && self.pipelines.compiled() > 0
         {
             return crate::pipeline::disk::save(&path, &self.info, cache);
         }
@@ -329,6 +346,11 @@ impl Gpu {
             matrix: self.matrix.clone(),
         }
     }
+    /// The pipelines of the one-call form. The [`MAX_PIPELINES`](Self::MAX_PIPELINES) used last are kept, until
+    /// [`Pipelines::set_capacity`] says otherwise; [`Pipelines::clear`] forgets them.
+    pub fn pipelines(&self) -> &Pipelines {
+        &self.pipelines
+    }
     /// What plans on this device must respect.
     pub fn limits(&self) -> &Limits {
         &self.limits
@@ -354,7 +376,12 @@ impl Gpu {
         pollster::block_on(self.attention_async(spec, inputs, &|_| ())).map(|(output, _)| output)
     }
     /// Attention with figures; `progress` hears the finished share of the dispatches.
-    pub fn attention_with(&self, spec: &Spec, inputs: &Inputs, progress: &dyn Fn(f64)) -> Result<(Output<f32>, Stats)> {
+    pub fn attention_with(
+        &self,
+        spec: &Spec,
+        inputs: &Inputs,
+        progress: &Progress<'_>,
+    ) -> Result<(Output<f32>, Stats)> {
         pollster::block_on(self.attention_async(spec, inputs, progress))
     }
     /// See [`Gpu::attention_with`].
@@ -362,7 +389,7 @@ impl Gpu {
         &self,
         spec: &Spec,
         inputs: &Inputs,
-        progress: &dyn Fn(f64),
+        progress: &Progress<'_>,
     ) -> Result<(Output<f32>, Stats)> {
         let problem = Problem::new(spec, inputs)?;
         slice::parts(Kernel::Attention, &problem, &self.limits)?; // before anything large is allocated
@@ -460,8 +487,8 @@ impl Gpu {
         &self,
         kernel: Kernel,
         problem: &Problem<'_>,
-        progress: &dyn Fn(f64),
-        collect: &mut dyn FnMut(&slice::Part, &Run),
+        progress: &Progress<'_>,
+        collect: &mut (dyn FnMut(&slice::Part, &Run) + Send),
     ) -> Result<Stats> {
         let parts = slice::parts(kernel, problem, &self.limits)?;
         let mut stats = Stats { parts: parts.len(), ..Stats::default() };
@@ -487,7 +514,7 @@ impl Gpu {
         kernel: Kernel,
         problem: &Problem<'_>,
         stats: &mut Stats,
-        progress: &dyn Fn(f64),
+        progress: &Progress<'_>,
     ) -> Result<Run> {
         let results = self.run_bytes(kernel, problem, stats, progress).await?;
         let values = |slot: Slot, dtype: crate::Dtype| {
@@ -503,7 +530,7 @@ impl Gpu {
         kernel: Kernel,
         problem: &Problem<'_>,
         stats: &mut Stats,
-        progress: &dyn Fn(f64),
+        progress: &Progress<'_>,
     ) -> Result<HashMap<Slot, Vec<u8>>> {
         let (spec, inputs) = (problem.spec, problem.inputs);
         let plan = Plan::for_problem(kernel, problem, &self.limits)?;
@@ -567,7 +594,7 @@ impl Gpu {
         plan: &Plan,
         contents: &[Content<'_>],
         stats: &mut Stats,
-        progress: &dyn Fn(f64),
+        progress: &Progress<'_>,
     ) -> Result<HashMap<Slot, Vec<u8>>> {
         if stats.kernel.is_empty() {
             stats.kernel = plan.label().to_string();
@@ -618,9 +645,9 @@ impl Gpu {
                     }
                 }
             }
-            Some((buffers, staging))
+            Some((buffers, staging, self.timestamps.then(|| Timer::new(&self.device))))
         });
-        let Some((buffers, staging)) = made.await? else {
+        let Some((buffers, staging, timer)) = made.await? else {
             return Err(Error::device(context, "a buffer could not be mapped; is there enough memory?"));
         };
         let uniforms: u64 = [Slot::Params, Slot::Chunk, Slot::Rotary, Slot::Heads].into_iter().map(size_of).sum();
@@ -630,39 +657,44 @@ impl Gpu {
         let dispatch = pipeline.bind_async(&self.device, &bound).await?;
 
         // work, one submission a dispatch, so that no watchdog sees them as one
-        let timer = match self.timestamps {
-            true => Some(Timer::new(&self.device)),
-            false => None,
-        };
         let clock = Clock::now();
+        let context = format!("running {}", plan.label());
         let mut before = None;
         let last = dispatch.chunks().saturating_sub(1);
         for chunk in 0..dispatch.chunks() {
-            let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            {
-                let timestamp_writes = timer.as_ref().and_then(|t| t.writes(chunk == 0, chunk == last));
-                let mut pass = encoder
-                    .begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some(plan.label()), timestamp_writes });
-                dispatch.encode_chunk(&mut pass, chunk);
-            }
-            if chunk == last {
-                for (slot, staging) in &staging {
-                    if let Some(buffer) = buffers.get(slot) {
-                        encoder.copy_buffer_to_buffer(buffer, 0, staging, 0, staging.size());
+            let submitted = scoped(&self.device, &context, || {
+                let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                {
+                    let timestamp_writes = timer.as_ref().and_then(|t| t.writes(chunk == 0, chunk == last));
+                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                        label: Some(plan.label()),
+                        timestamp_writes,
+                    });
+                    dispatch.encode_chunk(&mut pass, chunk);
+                }
+                if chunk == last {
+                    for (slot, staging) in &staging {
+                        if let Some(buffer) = buffers.get(slot) {
+                            encoder.copy_buffer_to_buffer(buffer, 0, staging, 0, staging.size());
+                        }
+                    }
+                    if let Some(timer) = &timer {
+                        timer.resolve(&mut encoder);
                     }
                 }
-                if let Some(timer) = &timer {
-                    timer.resolve(&mut encoder);
-                }
-            }
-            let index = self.queue.submit([encoder.finish()]);
+                Submission::new(&self.queue, encoder.finish())
+            });
             // one submission ahead: the device stays busy, and progress is true
-            if let Some(previous) = before.replace(index) {
-                self.wait(Some(previous))?;
+            if let Some(previous) = before.replace(submitted.await?) {
+                previous.done(&self.device).await?;
+                self.check()?;
                 progress(chunk as f64 / dispatch.chunks() as f64);
             }
         }
-        self.wait(None)?;
+        if let Some(last) = before {
+            last.done(&self.device).await?;
+        }
+        self.check()?;
         stats.wall_time += clock.elapsed();
         stats.dispatches += dispatch.chunks();
         progress(1.0);
@@ -699,28 +731,16 @@ impl Gpu {
     }
 
     async fn read(&self, buffer: &wgpu::Buffer) -> Result<Vec<u8>> {
-        let mapped = Arc::new(Mutex::new((None, None::<Waker>)));
-        let signal = mapped.clone();
-        buffer.map_async(wgpu::MapMode::Read, .., move |result| {
-            if let Ok(mut signal) = signal.lock() {
-                signal.0 = Some(result);
-                if let Some(waker) = signal.1.take() {
-                    waker.wake();
-                }
-            }
+        let context = "mapping a result";
+        let (signal, mapped) = oneshot::channel();
+        let called = scoped(&self.device, context, || {
+            buffer.map_async(wgpu::MapMode::Read, .., move |result| drop(signal.send(result)));
         });
+        called.await?;
+        yield_now().await;
         self.wait(None)?;
-        let result = std::future::poll_fn(|context| match mapped.lock() {
-            Ok(mut mapped) => match mapped.0.take() {
-                Some(result) => Poll::Ready(result.map_err(|e| Error::device("mapping a result", e))),
-                None => {
-                    mapped.1 = Some(context.waker().clone());
-                    Poll::Pending
-                }
-            },
-            Err(_) => Poll::Ready(Err(Error::device("mapping a result", "a callback panicked"))),
-        });
-        result.await?;
+        let mapped = mapped.await.map_err(|e| Error::device(context, e))?;
+        mapped.map_err(|e| Error::device(context, e))?;
         let bytes = buffer.get_mapped_range(..).map_err(|e| Error::device("reading a result", e))?.to_vec();
         buffer.unmap();
         Ok(bytes)

@@ -43,8 +43,9 @@
 //! # Ok::<(), ropewalk::Error>(())
 //! ```
 //!
-//! [`reference::attention`] takes the same arguments and gives the same result in f64, without a GPU. On the web, and
-//! wherever blocking is not allowed, use the `_async` forms.
+//! [`reference::attention`] takes the same arguments and gives the same result in f64, without a GPU. On the web, use the
+//! `_async` forms: several may be under way at a time. Elsewhere they are [`Send`], and while the device works they block their
+//! thread, after the thread's other futures had their turn.
 //!
 //! # Inside an engine
 //!
@@ -153,6 +154,8 @@ mod scaling;
 mod slice;
 mod spec;
 mod streams;
+#[cfg(feature = "wgpu")]
+mod submission;
 pub mod systems;
 mod tables;
 mod tensor;
@@ -199,7 +202,7 @@ pub use window::{grid_positions, swin_segments};
 pub const SCORE_FLOOR: f64 = -1e30f32 as f64;
 
 #[cfg(feature = "wgpu")]
-pub use gpu::{Gpu, GpuOptions, Stats, adapters, describe};
+pub use gpu::{Gpu, GpuOptions, Progress, Stats, adapters, describe};
 #[cfg(feature = "wgpu")]
 pub use pipeline::{Buffers, Dispatch, Pipeline, Pipelines};
 #[cfg(feature = "wgpu")]

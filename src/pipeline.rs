@@ -7,11 +7,12 @@ mod takes;
 
 use crate::gpu::Clock;
 use crate::layout::{Access, CHUNK_STRIDE, Params, Slot};
+use crate::submission::Submission;
 use crate::{ChunkDispatch, Error, Kernel, Plan, Result, trusted};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use disk::Saved;
 pub use set::Pipelines;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A compiled plan.
@@ -29,16 +30,20 @@ pub struct Pipeline {
 
 /// Layouts made so far: those of plans with the same bindings are one.
 #[derive(Debug, Default)]
-pub(crate) struct Layouts(Mutex<Vec<(Vec<wgpu::BindGroupLayoutEntry>, Layout)>>);
+pub(crate) struct Layouts(Mutex<Vec<Layout>>);
 
 #[derive(Debug, Clone)]
 struct Layout {
+    entries: Vec<wgpu::BindGroupLayoutEntry>,
     group: wgpu::BindGroupLayout,
     pipeline: wgpu::PipelineLayout,
 }
 
 impl Layouts {
-    /// The layout of a plan's bindings.
+    fn known(&self) -> MutexGuard<'_, Vec<Layout>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// The layout of a plan's bindings: a known one or a new one, to be kept when it is known to have no error.
     fn of(&self, device: &wgpu::Device, plan: &Plan) -> Layout {
         let entries: Vec<_> = plan
             .bindings()
@@ -58,8 +63,7 @@ impl Layouts {
                 count: None,
             })
             .collect();
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, layout)) = made.iter().find(|(known, _)| *known == entries) {
+        if let Some(layout) = self.known().iter().find(|known| known.entries == entries) {
             return layout.clone();
         }
         let label = Some("ropewalk");
@@ -69,9 +73,13 @@ impl Layouts {
             bind_group_layouts: &[Some(&group)],
             immediate_size: 0,
         });
-        let layout = Layout { group, pipeline };
-        made.push((entries, layout.clone()));
-        layout
+        Layout { entries, group, pipeline }
+    }
+    fn keep(&self, layout: &Layout) {
+        let mut known = self.known();
+        if !known.iter().any(|known| known.entries == layout.entries) {
+            known.push(layout.clone());
+        }
     }
 }
 
@@ -135,16 +143,24 @@ impl Dispatch {
     }
 }
 
-/// Runs wgpu calls with their errors captured.
-pub(crate) async fn scoped<T>(device: &wgpu::Device, context: &str, calls: impl FnOnce() -> T) -> Result<T> {
+/// Runs wgpu calls with their errors captured. The scopes are closed when this returns, since they are a stack of the thread, on the
+/// web of the device: what another future does before the result is awaited stays outside of them.
+pub(crate) fn scoped<T>(
+    device: &wgpu::Device,
+    context: &str,
+    calls: impl FnOnce() -> T,
+) -> impl Future<Output = Result<T>> {
     let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
     let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
     let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
     let result = calls();
-    let errors = [internal.pop().await, validation.pop().await, memory.pop().await];
-    match errors.into_iter().flatten().next() {
-        Some(e) => Err(Error::device(context, e)),
-        None => Ok(result),
+    let (internal, validation, memory) = (internal.pop(), validation.pop(), memory.pop());
+    async move {
+        let errors = [internal.await, validation.await, memory.await];
+        match errors.into_iter().flatten().next() {
+            Some(e) => Err(Error::device(context, e)),
+            None => Ok(result),
+        }
     }
 }
 
@@ -188,10 +204,11 @@ impl Pipeline {
                     cache,
                 })
             };
-            (plan.entries().into_iter().map(|entry| (entry, compile(entry))).collect(), layout.group)
+            (plan.entries().into_iter().map(|entry| (entry, compile(entry))).collect(), layout)
         });
         let (pipelines, layout) = made.await?;
-        Ok(Pipeline { plan: plan.clone(), pipelines, layout, compile_time: clock.elapsed() })
+        layouts.keep(&layout);
+        Ok(Pipeline { plan: plan.clone(), pipelines, layout: layout.group, compile_time: clock.elapsed() })
     }
 
     /// How long the device took to make it. Some drivers compile only when it first runs: see [`Pipeline::warm`].
@@ -199,8 +216,7 @@ impl Pipeline {
         self.compile_time
     }
 
-    /// Runs every entry point once over an empty grid, so that drivers which compile at the first dispatch do so now, and waits for it (where
-    /// blocking is allowed). Reads and writes nothing of the caller's. How long that took: with [`Pipeline::compile_time`] the whole cost.
+    /// Runs every entry point once over an empty grid, so that drivers which compile at the first dispatch do so now, and waits for it. Reads and writes nothing of the caller's. How long that took: with [`Pipeline::compile_time`] the whole cost.
     ///
     /// # Errors
     /// The device's.
@@ -216,7 +232,7 @@ impl Pipeline {
         let clock = Clock::now();
         let context = format!("warming {}", self.plan.label());
         let label = Some("ropewalk, warming");
-        scoped(device, &context, || {
+        let submitted = scoped(device, &context, || {
             // as small as the shader's types allow
             let buffers = self.plan.bindings().iter().map(|b| {
                 let (size, usage) = match b.access {
@@ -250,11 +266,9 @@ impl Pipeline {
                     pass.dispatch_workgroups(0, 0, 0);
                 }
             }
-            queue.submit([encoder.finish()]);
-        })
-        .await?;
-        #[cfg(not(target_arch = "wasm32"))]
-        device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| Error::device(context, e))?;
+            Submission::new(queue, encoder.finish())
+        });
+        submitted.await?.done(device).await?;
         Ok(clock.elapsed())
     }
 

@@ -1,6 +1,6 @@
 //! The one-call form of [`Kernel::Linear`].
 
-use super::{Gpu, Stats, zeros};
+use super::{Gpu, Progress, Stats, zeros};
 use crate::linear::{StateLayout, v_tiles};
 use crate::{Inputs, Kernel, LinearOutput, Problem, Result, Spec, slice};
 
@@ -15,7 +15,7 @@ impl Gpu {
         &self,
         spec: &Spec,
         inputs: &Inputs,
-        progress: &dyn Fn(f64),
+        progress: &Progress<'_>,
     ) -> Result<(LinearOutput<f32>, Stats)> {
         let problem = Problem::new(spec, inputs)?;
         slice::parts(Kernel::Linear, &problem, &self.limits)?; // before anything large is allocated

@@ -2,12 +2,13 @@
 
 use super::{Layouts, Pipeline};
 use crate::{Plan, Result, Target};
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use lru::LruCache;
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Compiled pipelines of one device, for engines with several layers and shapes. Plans of the same text and tuning share one; plans with
-/// the same bindings share their layouts.
+/// the same bindings share their layouts. All are kept, unless [`Pipelines::set_capacity`] says how many.
 ///
 /// ```
 /// use ropewalk::{Gpu, Kernel, Pipelines, Plan, Shape, Spec};
@@ -28,29 +29,56 @@ pub struct Pipelines {
     device: wgpu::Device,
     cache: Option<wgpu::PipelineCache>,
     layouts: Layouts,
-    made: Mutex<HashMap<(String, bool), Pipeline>>,
+    made: Mutex<Made>,
+}
+
+#[derive(Debug)]
+struct Made {
+    /// By text and whether the compiler adds run-time checks.
+    kept: LruCache<(String, bool), Pipeline>,
+    compiled: usize,
 }
 
 impl Pipelines {
     /// None yet.
     pub fn new(device: wgpu::Device) -> Self {
-        Pipelines { device, cache: None, layouts: Layouts::default(), made: Mutex::default() }
+        let made = Mutex::new(Made { kept: LruCache::unbounded(), compiled: 0 });
+        Pipelines { device, cache: None, layouts: Layouts::default(), made }
     }
     /// Compiles through wgpu's pipeline cache, which the caller reads and saves.
     pub fn with_cache(mut self, cache: wgpu::PipelineCache) -> Self {
         self.cache = Some(cache);
         self
     }
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn cache(&self) -> Option<&wgpu::PipelineCache> {
         self.cache.as_ref()
     }
-    /// How many were compiled.
-    pub fn len(&self) -> usize {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).len()
+    fn made(&self) -> MutexGuard<'_, Made> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    /// Whether none was compiled yet.
+    /// How many it keeps.
+    pub fn len(&self) -> usize {
+        self.made().kept.len()
+    }
+    /// Whether it keeps none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+    /// How many were compiled, those that it no longer keeps among them.
+    pub fn compiled(&self) -> usize {
+        self.made().compiled
+    }
+    /// Keeps at most so many from now on: one more, and the least recently used is forgotten. Whoever holds a clone of it or a [`Dispatch`]
+    /// keeps that alive; [`Pipelines::get`] compiles it anew. One takes megabytes on some drivers (28 MB on llvmpipe).
+    ///
+    /// [`Dispatch`]: crate::Dispatch
+    pub fn set_capacity(&self, capacity: NonZeroUsize) {
+        self.made().kept.resize(capacity);
+    }
+    /// Forgets all.
+    pub fn clear(&self) {
+        self.made().kept.clear();
     }
 
     /// The pipeline of a plan, compiled if no earlier plan had the same text and tuning.
@@ -65,14 +93,20 @@ impl Pipelines {
     /// # Errors
     /// The device's.
     pub async fn get_async(&self, plan: &Plan) -> Result<Pipeline> {
+        self.find(plan).await.map(|(pipeline, _)| pipeline)
+    }
+    /// Also whether it was compiled for this call.
+    async fn find(&self, plan: &Plan) -> Result<(Pipeline, bool)> {
         let key = (plan.wgsl(Target::Native).to_string(), plan.tuning().checks);
-        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let Some(pipeline) = made {
-            return pipeline.for_plan(plan);
+        let kept = self.made().kept.get(&key).cloned();
+        if let Some(pipeline) = kept {
+            return Ok((pipeline.for_plan(plan)?, false));
         }
         let pipeline = Pipeline::made(&self.device, plan, &self.layouts, self.cache.as_ref()).await?;
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(key, pipeline.clone());
-        Ok(pipeline)
+        let mut made = self.made();
+        made.compiled += 1;
+        made.kept.put(key, pipeline.clone());
+        Ok((pipeline, true))
     }
 
     /// Compiles plans ahead of their first use, and has the driver finish those that it compiles only when they first run
@@ -83,9 +117,8 @@ impl Pipelines {
     pub fn warm(&self, queue: &wgpu::Queue, plans: &[Plan]) -> Result<Duration> {
         let mut time = Duration::ZERO;
         for plan in plans {
-            let before = self.len();
-            let pipeline = self.get(plan)?;
-            if self.len() > before {
+            let (pipeline, compiled) = pollster::block_on(self.find(plan))?;
+            if compiled {
                 time += pipeline.compile_time() + pipeline.warm(&self.device, queue)?;
             }
         }
