@@ -3,7 +3,7 @@
 mod busy;
 mod ceilings;
 pub mod checked;
-mod compare;
+pub mod compare;
 mod roofline;
 mod table;
 pub mod timing;

@@ -10,12 +10,12 @@ mod device;
 mod embed;
 mod factors;
 mod linear;
-mod model;
+pub mod model;
 mod operator;
 mod packed;
 mod relative;
 mod rotation;
-mod work;
+pub mod work;
 
 use crate::golden;
 use crate::report::{complain, say};

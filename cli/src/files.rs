@@ -22,7 +22,7 @@ pub fn text(path: &Path) -> Result<String> {
 }
 
 /// A value from JSON text; an error names the file, the place and the key near it.
-pub fn json<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
+pub fn json<T: DeserializeOwned>(name: &str, text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|e| {
         let line = text.lines().nth(e.line().saturating_sub(1)).unwrap_or_default();
         let end = (0..=e.column().min(line.len())).rev().find(|i| line.is_char_boundary(*i)).unwrap_or(0);
@@ -30,7 +30,7 @@ pub fn json<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
         let key = before.filter_map(|l| l.rsplit_once("\":")?.0.rsplit('"').next()).last();
         let near = key.map_or(String::new(), |key| format!(", near the key `{key}`"));
         Error::input(
-            path.display().to_string(),
+            name,
             format!("{e}{near}"),
             "correct it there (JSON has no NaN, no infinity and no number beyond 1.8e308)",
         )
@@ -57,9 +57,9 @@ impl TensorFile<File> {
     }
 }
 
-impl TensorFile<Cursor<&'static [u8]>> {
-    /// A file within the program.
-    pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Self> {
+impl<B: AsRef<[u8]>> TensorFile<Cursor<B>> {
+    /// A file's bytes.
+    pub fn parse(name: &str, bytes: B) -> Result<Self> {
         Self::new(name.to_string(), Cursor::new(bytes))
     }
 }

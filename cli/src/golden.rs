@@ -41,19 +41,21 @@ pub enum Values {
     Bool(Vec<bool>),
 }
 
-/// Reads a case. A file that is not one, or whose header lies, is an error that says so.
+const HELP: &str = "give a golden case: safetensors with `system` and `parameters`";
+
+/// Reads a case.
 pub fn read(path: &Path) -> Result<Golden> {
-    let bad = |problem: String| {
-        Error::input(
-            path.display().to_string(),
-            problem,
-            "give a golden case: safetensors with `system` and `parameters`",
-        )
-    };
-    let bytes = std::fs::read(path).map_err(|e| bad(format!("cannot be read: {e}")))?;
+    let bytes = std::fs::read(path)
+        .map_err(|e| Error::input(path.display().to_string(), format!("cannot be read: {e}"), HELP))?;
+    parse(path, &bytes)
+}
+
+/// A case from a file's bytes. What is none, or whose header lies, is an error that says so.
+pub fn parse(path: &Path, bytes: &[u8]) -> Result<Golden> {
+    let bad = |problem: String| Error::input(path.display().to_string(), problem, HELP);
     let not = |e: safetensors::SafeTensorError| bad(format!("is not a safetensors file: {e}"));
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(not)?;
-    let file = SafeTensors::deserialize(&bytes).map_err(not)?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(not)?;
+    let file = SafeTensors::deserialize(bytes).map_err(not)?;
     let text = |key: &str| {
         let found = header.metadata().as_ref().and_then(|m| m.get(key));
         found.ok_or_else(|| bad(format!("is not a golden case: `{key}` is missing from its metadata")))

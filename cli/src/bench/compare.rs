@@ -41,7 +41,8 @@ pub fn read(path: &Path) -> Result<Vec<Earlier>> {
     parse(&path.display().to_string(), &files::text(path)?)
 }
 
-fn parse(name: &str, text: &str) -> Result<Vec<Earlier>> {
+/// The results in a file's text, one JSON object a line.
+pub fn parse(name: &str, text: &str) -> Result<Vec<Earlier>> {
     let help = "give what `ropewalk bench --json` printed, one object a line";
     let mut all = Vec::new();
     for (n, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
