@@ -18,7 +18,7 @@ mod rotation;
 pub mod work;
 
 use crate::golden;
-use crate::report::{complain, say};
+use crate::report::{complain, delivered, say};
 use compare::{Stages, Worst};
 use device::Device;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -101,6 +101,7 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
             }
         }
         bar.step();
+        delivered()?;
     }
     bar.print(match json {
         true => serde_json::json!({ "passed": passed, "failed": failed, "skipped": skipped }).to_string(),

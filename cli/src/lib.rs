@@ -22,10 +22,11 @@ mod wgsl;
 
 use clap::{Parser, Subcommand};
 use ropewalk::{Error, Result};
+use std::io::Write;
 use std::process::ExitCode;
 
-const EXIT_CODES: &str = "Exit codes: 0 ok; 1 a result is outside its bound; 2 usage, bad input or a failing device; \
-                          3 no adapter.";
+const EXIT_CODES: &str = "Exit codes: 0 ok; 1 a result is outside its bound; 2 usage, bad input, a failing device or \
+                          output that cannot be written; 3 no adapter.";
 
 /// Fused rotary attention on any GPU, checked against an f64 reference.
 #[derive(Debug, Parser)]
@@ -54,7 +55,18 @@ enum Command {
 
 /// The program: parses its arguments, runs the command, says what went wrong.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) if e.use_stderr() => {
+            e.print().ok();
+            return ExitCode::from(2);
+        }
+        // help or the version
+        Err(e) => {
+            report::note(e.print().and_then(|()| std::io::stdout().flush()));
+            return end(Ok(ExitCode::SUCCESS));
+        }
+    };
     let done = match &cli.command {
         Command::Devices(args) => devices::run(args, cli.json),
         Command::Run(args) => run::run(args, cli.json),
@@ -67,11 +79,30 @@ pub fn run() -> ExitCode {
         Command::Systems(args) => systems::run(args, cli.json),
         Command::Plot(args) => plot::run(args, cli.json),
     };
-    done.unwrap_or_else(|error| {
-        report::complain(&format!("error: {error}"));
-        exit(&error)
-    })
+    end(done)
 }
+
+/// Says what went wrong, stdout included; the exit code.
+fn end(done: Result<ExitCode>) -> ExitCode {
+    let delivered = report::delivered();
+    if let Err(error) = &done
+        && delivered.as_ref().err() != Some(error)
+    {
+        report::complain(&format!("error: {error}"));
+    }
+    match (delivered, done) {
+        (Ok(()), Ok(code)) => code,
+        (Ok(()), Err(error)) => exit(&error),
+        (Err(_), _) if report::closed() => ExitCode::from(CLOSED),
+        (Err(error), _) => {
+            report::complain(&format!("error: {error}"));
+            exit(&error)
+        }
+    }
+}
+
+/// What a shell shows of a program that SIGPIPE has ended.
+const CLOSED: u8 = 141;
 
 /// The exit code of a command that could not finish.
 fn exit(error: &Error) -> ExitCode {

@@ -1,6 +1,6 @@
 //! Where a spec comes from: a spec file, or a model's configuration.
 
-use crate::files;
+use crate::files::{self, Kind};
 use ropewalk::{ConfigOptions, Error, Result, Spec, Stack};
 use std::path::PathBuf;
 
@@ -41,7 +41,7 @@ impl Source {
     /// The spec. `seq_len` is the longest sequence in tokens, for length extensions that depend on it.
     pub fn read(&self, seq_len: Option<u32>) -> Result<Spec> {
         match (&self.spec, &self.config) {
-            (Some(path), _) => spec(&path.display().to_string(), &files::text(path)?),
+            (Some(path), _) => spec(&path.display().to_string(), &files::text(path, Kind::Spec)?),
             (None, Some(path)) => {
                 let mut options = ConfigOptions::default();
                 options.layer = self.layer;
@@ -52,7 +52,7 @@ impl Source {
                     StackName::Cross => Stack::Cross,
                 });
                 options.normalized = self.normalized;
-                config(&path.display().to_string(), &files::text(path)?, &options)
+                config(&path.display().to_string(), &files::text(path, Kind::Config)?, &options)
             }
             (None, None) => Err(Error::input("--spec", "is missing", "give --spec FILE or --config FILE")),
         }

@@ -38,7 +38,7 @@ pub struct Ratio {
 
 /// Reads a file of JSON lines; an error names the line.
 pub fn read(path: &Path) -> Result<Vec<Earlier>> {
-    parse(&path.display().to_string(), &files::text(path)?)
+    parse(&path.display().to_string(), &files::text(path, files::Kind::Results)?)
 }
 
 /// The results in a file's text, one JSON object a line.
