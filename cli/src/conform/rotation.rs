@@ -20,6 +20,12 @@ fn scaled(p: &Parameters, pairing: Pairing, rotary_dim: u32, longest: Option<u32
     if let Some(other) = rope.keys().find(|key| of_layer.is_some() && !layers.contains(&key.as_str())) {
         return needs(format!("the rotation of `{other}`"));
     }
+    let holds = |key: &String| {
+        rope.values().filter_map(serde_json::Value::as_object).chain([&rope]).any(|d| d.contains_key(key))
+    };
+    if let Some(key) = older.and_then(|older| older.keys().find(|key| !holds(key))) {
+        return needs(format!("the parameter `rope_scaling.{key}`"));
+    }
     let says = |d: &serde_json::Map<_, _>| {
         older.is_none_or(|older| older.iter().all(|(key, value)| d.get(key) == Some(value)))
     };
