@@ -48,12 +48,46 @@ pub(crate) fn read(path: &Path, most: u64) -> std::result::Result<Option<Vec<u8>
     }
 }
 
+fn unwritten(path: &Path, e: &dyn std::fmt::Display) -> Error {
+    let help = format!("set {VARIABLE} to a folder that can be written; is the disk full?");
+    Error::input(path.display().to_string(), format!("cannot be written: {e}"), help)
+}
+
+/// Does the work on a file while no other thread or process does work on it, so that what one reads, changes and writes is not lost to
+/// another. Others wait at a file beside it, which is gone afterwards. A file system without locks is taken as it is.
+pub(crate) fn alone<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    #[cfg(not(target_arch = "wasm32"))]
+    {
+        let failed = |e: std::io::Error| unwritten(path, &e);
+        std::fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
+        let mut name = path.as_os_str().to_owned();
+        name.push(".lock");
+        let _held = loop {
+            let file = std::fs::File::options().create(true).write(true).truncate(false).open(&name).map_err(failed)?;
+            match file.lock() {
+                Err(e) if e.kind() != std::io::ErrorKind::Unsupported => return Err(failed(e)),
+                _ => {}
+            }
+            // whoever held it before has removed it: then this is not the file at which others wait
+            let handle = same_file::Handle::from_file(file).map_err(failed)?;
+            if same_file::Handle::from_path(&name).is_ok_and(|there| there == handle) {
+                break handle;
+            }
+        };
+        let done = work();
+        std::fs::remove_file(&name).ok();
+        done
+    }
+    #[cfg(target_arch = "wasm32")]
+    {
+        let _ = path;
+        work()
+    }
+}
+
 /// Writes a file under another name beside the target, then renames it.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let failed = |e: &dyn std::fmt::Display| {
-        let help = format!("set {VARIABLE} to a folder that can be written; is the disk full?");
-        Error::input(path.display().to_string(), format!("cannot be written: {e}"), help)
-    };
+    let failed = |e: &dyn std::fmt::Display| unwritten(path, e);
     #[cfg(not(target_arch = "wasm32"))]
     {
         use std::io::Write;

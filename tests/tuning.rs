@@ -347,6 +347,62 @@ mod on_disk {
         assert!(error.contains("cannot be written") && error.contains("ROPEWALK_CACHE"), "{error}");
     }
 
+    fn bucket(head_dim: u32, q_len: u32, kv_len: u32) -> Bucket {
+        let spec = Spec::new(1, 1, head_dim);
+        Bucket::new(Kernel::Attention, &spec, &Shape::new(&spec, 1, q_len, kv_len)).unwrap()
+    }
+    fn winner() -> Winner {
+        Winner::new(rows(), "p1", 1.5, 2.25, "2026-01-02T03:04:05Z".into())
+    }
+
+    #[test]
+    fn what_others_saved_since_a_file_was_loaded_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("winners.json");
+        let [a, b, c] = [32, 64, 96].map(|dim| bucket(dim, 1, 1));
+        let mut first = TuningCache::new(&info("a card"));
+        first.insert(&a, winner());
+        first.save_to(&path).unwrap();
+        // both load before either saves, as two runs of minutes do
+        let [mut one, mut other] = [0, 1].map(|_| TuningCache::load_from(&path, &info("a card")).0);
+        one.insert(&b, winner());
+        one.remove(&a);
+        other.insert(&c, winner());
+        one.save_to(&path).unwrap();
+        other.save_to(&path).unwrap();
+        let kept = TuningCache::load_from(&path, &info("a card")).0;
+        assert_eq!(kept.winners().keys().collect::<Vec<_>>(), [&b.to_string(), &c.to_string()]);
+    }
+
+    /// This test is the program too, which it starts twice.
+    #[test]
+    fn two_programs_that_save_at_once_lose_nothing() {
+        const NAME: &str = "on_disk::two_programs_that_save_at_once_lose_nothing";
+        const HERE: &str = "ROPEWALK_TEST_SAVES";
+        let sizes = [1, 64, 256, 1024, 4096].into_iter().flat_map(|q| [1, 1024, 4096, 16_384].map(|kv| (q, kv)));
+        if let Ok(told) = std::env::var(HERE) {
+            let (dim, path) = told.split_once(' ').unwrap();
+            for (q_len, kv_len) in sizes {
+                let mut cache = TuningCache::new(&info("a card"));
+                cache.insert(&bucket(dim.parse().unwrap(), q_len, kv_len), winner());
+                cache.save_to(Path::new(path)).unwrap();
+            }
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("winners.json");
+        let start = |dim: u32| {
+            let mut program = std::process::Command::new(std::env::current_exe().unwrap());
+            program.args(["--exact", NAME]).env(HERE, format!("{dim} {}", path.display())).spawn().unwrap()
+        };
+        for mut program in [32, 64].map(start) {
+            assert!(program.wait().unwrap().success());
+        }
+        let (kept, warnings) = TuningCache::load_from(&path, &info("a card"));
+        assert_eq!((kept.winners().len(), warnings), (2 * sizes.count(), Vec::new()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left behind");
+    }
+
     /// Every way in which a file is not what it should be: nothing is taken from it, and the warning says which file and why.
     #[test]
     fn damaged_and_foreign_files_are_ignored_with_the_reason() {

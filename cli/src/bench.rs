@@ -3,7 +3,7 @@
 mod busy;
 mod ceilings;
 pub mod checked;
-mod compare;
+pub mod compare;
 mod roofline;
 mod table;
 pub mod timing;
@@ -161,8 +161,9 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
             };
             line.compare = earlier.as_deref().and_then(|earlier| compare::ratio(&line, earlier));
             if json {
-                print_line(&line);
+                report::json_line(&line);
             }
+            report::delivered()?;
             lines.push(line);
         }
         if !json {
@@ -303,13 +304,6 @@ fn measure(gpu: &Gpu, workload: &Workload, ceilings: &Ceilings, args: &Args) -> 
 pub fn default_sets(bytes: u64) -> usize {
     let bytes = bytes.max(1);
     SET_BYTES.div_ceil(bytes).clamp(2, 16).min((MAX_SET_BYTES / bytes).max(1)) as usize
-}
-
-/// One object on a line; numbers that JSON lacks become null.
-fn print_line(line: &Line) {
-    if let Ok(text) = serde_json::to_string(line) {
-        report::say(&text);
-    }
 }
 
 #[cfg(test)]

@@ -10,15 +10,15 @@ mod device;
 mod embed;
 mod factors;
 mod linear;
-mod model;
+pub mod model;
 mod operator;
 mod packed;
 mod relative;
 mod rotation;
-mod work;
+pub mod work;
 
 use crate::golden;
-use crate::report::{complain, say};
+use crate::report::{complain, delivered, say};
 use compare::{Stages, Worst};
 use device::Device;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -101,6 +101,7 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
             }
         }
         bar.step();
+        delivered()?;
     }
     bar.print(match json {
         true => serde_json::json!({ "passed": passed, "failed": failed, "skipped": skipped }).to_string(),

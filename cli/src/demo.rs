@@ -132,7 +132,7 @@ fn engine(args: &Args) -> Result<(Engine, Option<String>)> {
 
 /// Runs a case and compares it with what its model's class gave, and with the reference.
 fn line(case: &Case, engine: &Engine) -> Result<Line> {
-    let file = TensorFile::embedded(case.title, case.bytes)?;
+    let file = TensorFile::parse(case.title, case.bytes)?;
     let mut spec = (case.spec)();
     let inputs = tensors::read(&file, &mut spec, Layout::Bhsd)?;
     let listed = |name: &str| file.floats(name, "").map(|(_, data)| data.to_f32());

@@ -1,5 +1,6 @@
 //! Files: text and safetensors in, safetensors out. Nothing that a file says is believed before it is checked.
 
+use crate::report;
 use ropewalk::{Data, Dtype, Error, Result};
 use safetensors::tensor::{Metadata, TensorInfo, TensorView};
 use safetensors::{Dtype as Stored, serialize};
@@ -14,15 +15,66 @@ use std::path::{Path, PathBuf};
 /// The largest header of a safetensors file, as the format has it.
 const MAX_HEADER: u64 = 100_000_000;
 
+/// A file that is read whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `ropewalk::Spec` as JSON.
+    Spec,
+    /// A model's config.json.
+    Config,
+    /// What `bench --json` printed.
+    Results,
+    /// A page that holds the table of systems.
+    Page,
+    /// A golden case.
+    Case,
+}
+
+impl Kind {
+    /// What it is called, how many bytes it may have, what to give.
+    fn rule(self) -> (&'static str, u64, &'static str) {
+        match self {
+            Kind::Spec => ("a spec file", 8 << 20, "give a readable JSON file"),
+            Kind::Config => ("a config.json", 8 << 20, "give a readable JSON file"),
+            Kind::Results => ("a file of results", 64 << 20, "give what `ropewalk bench --json` printed"),
+            Kind::Page => ("a page", 8 << 20, "give a readable text file"),
+            Kind::Case => ("a golden case", 256 << 20, "give safetensors with `system` and `parameters`"),
+        }
+    }
+}
+
+/// The bytes of a file. One without an end, such as a device or a pipe, is read up to the limit of its kind.
+pub fn bytes(path: &Path, kind: Kind) -> Result<Vec<u8>> {
+    let (what, most, help) = kind.rule();
+    let bad = |problem: String| Error::input(path.display().to_string(), problem, help);
+    let io = |e: std::io::Error| bad(format!("cannot be read: {e}"));
+    if kind == Kind::Case {
+        regular(path, help)?;
+    }
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes)).map_err(io)?;
+    match bytes.len() as u64 > most {
+        true => Err(bad(format!("is larger than {}, the limit of {what}", report::bytes(most)))),
+        false => Ok(bytes),
+    }
+}
+
+/// Refuses pipes and devices, before opening one waits for its other end.
+fn regular(path: &Path, help: &str) -> Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => Err(Error::input(path.display().to_string(), "is not a regular file", help)),
+        _ => Ok(()),
+    }
+}
+
 /// The text of a file.
-pub fn text(path: &Path) -> Result<String> {
-    fs::read_to_string(path).map_err(|e| {
-        Error::input(path.display().to_string(), format!("cannot be read: {e}"), "give a readable JSON file")
-    })
+pub fn text(path: &Path, kind: Kind) -> Result<String> {
+    let bad = |e| Error::input(path.display().to_string(), format!("cannot be read: {e}"), kind.rule().2);
+    String::from_utf8(bytes(path, kind)?).map_err(bad)
 }
 
 /// A value from JSON text; an error names the file, the place and the key near it.
-pub fn json<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
+pub fn json<T: DeserializeOwned>(name: &str, text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|e| {
         let line = text.lines().nth(e.line().saturating_sub(1)).unwrap_or_default();
         let end = (0..=e.column().min(line.len())).rev().find(|i| line.is_char_boundary(*i)).unwrap_or(0);
@@ -30,7 +82,7 @@ pub fn json<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
         let key = before.filter_map(|l| l.rsplit_once("\":")?.0.rsplit('"').next()).last();
         let near = key.map_or(String::new(), |key| format!(", near the key `{key}`"));
         Error::input(
-            path.display().to_string(),
+            name,
             format!("{e}{near}"),
             "correct it there (JSON has no NaN, no infinity and no number beyond 1.8e308)",
         )
@@ -51,15 +103,16 @@ impl TensorFile<File> {
     /// Opens a file and checks its header.
     pub fn open(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
-        let file = File::open(path)
-            .map_err(|e| Error::input(&name, format!("cannot be read: {e}"), "give a safetensors file"))?;
+        regular(path, "give a safetensors file")?;
+        let bad = |problem: String| Error::input(&name, problem, "give a safetensors file");
+        let file = File::open(path).map_err(|e| bad(format!("cannot be read: {e}")))?;
         Self::new(name, file)
     }
 }
 
-impl TensorFile<Cursor<&'static [u8]>> {
-    /// A file within the program.
-    pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Self> {
+impl<B: AsRef<[u8]>> TensorFile<Cursor<B>> {
+    /// A file's bytes.
+    pub fn parse(name: &str, bytes: B) -> Result<Self> {
         Self::new(name.to_string(), Cursor::new(bytes))
     }
 }
@@ -103,10 +156,24 @@ impl<R: Read + Seek> TensorFile<R> {
     /// A tensor's bytes, which the header's check made as many as type and shape ask for.
     fn bytes(&self, name: &str, info: &TensorInfo) -> Result<Vec<u8>> {
         let (from, to) = info.data_offsets;
-        let mut bytes = vec![0; to - from];
+        let n = to - from;
+        let mut bytes = Vec::new();
+        // room for the elements too, which are made of the bytes
+        bytes.try_reserve_exact(n.saturating_mul(2)).map_err(|_| {
+            let size = report::bytes(n as u64);
+            Error::input(name, format!("holds {size}, more than memory has room for"), "give a smaller tensor")
+        })?;
         let mut source = self.source.borrow_mut();
-        let read = source.seek(SeekFrom::Start(self.start + from as u64)).and_then(|_| source.read_exact(&mut bytes));
-        read.map_err(|e| Error::input(name, format!("cannot be read from {}: {e}", self.name), "try again"))?;
+        let at = source.seek(SeekFrom::Start(self.start + from as u64));
+        let read = at.and_then(|_| Read::by_ref(&mut *source).take(n as u64).read_to_end(&mut bytes));
+        match read {
+            Ok(read) if read == n => bytes.shrink_to_fit(),
+            Ok(read) => {
+                let problem = format!("ends after {read} of {n} bytes in {}", self.name);
+                return Err(Error::input(name, problem, "was its transfer cut off?"));
+            }
+            Err(e) => return Err(Error::input(name, format!("cannot be read from {}: {e}", self.name), "try again")),
+        }
         self.read.borrow_mut().insert(name.to_string());
         Ok(bytes)
     }

@@ -1,10 +1,13 @@
 //! Golden case files: one `.safetensors` file is one case, with its system and parameters in the metadata.
 
+use crate::files::{self, Kind};
 use ropewalk::{Data, Dtype, Error, Result};
 use safetensors::{Dtype as Stored, SafeTensors};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// One case as it stands in its file.
 #[derive(Debug, Clone)]
@@ -41,19 +44,18 @@ pub enum Values {
     Bool(Vec<bool>),
 }
 
-/// Reads a case. A file that is not one, or whose header lies, is an error that says so.
+/// Reads a case.
 pub fn read(path: &Path) -> Result<Golden> {
-    let bad = |problem: String| {
-        Error::input(
-            path.display().to_string(),
-            problem,
-            "give a golden case: safetensors with `system` and `parameters`",
-        )
-    };
-    let bytes = std::fs::read(path).map_err(|e| bad(format!("cannot be read: {e}")))?;
+    parse(path, &files::bytes(path, Kind::Case)?)
+}
+
+/// A case from a file's bytes. What is none, or whose header lies, is an error that says so.
+pub fn parse(path: &Path, bytes: &[u8]) -> Result<Golden> {
+    let help = "give a golden case: safetensors with `system` and `parameters`";
+    let bad = |problem: String| Error::input(path.display().to_string(), problem, help);
     let not = |e: safetensors::SafeTensorError| bad(format!("is not a safetensors file: {e}"));
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(not)?;
-    let file = SafeTensors::deserialize(&bytes).map_err(not)?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(not)?;
+    let file = SafeTensors::deserialize(bytes).map_err(not)?;
     let text = |key: &str| {
         let found = header.metadata().as_ref().and_then(|m| m.get(key));
         found.ok_or_else(|| bad(format!("is not a golden case: `{key}` is missing from its metadata")))
@@ -72,7 +74,7 @@ pub fn read(path: &Path) -> Result<Golden> {
     Ok(Golden {
         name: format!("{folder}{stem}"),
         system: text("system")?.clone(),
-        parameters: Parameters(parameters),
+        parameters: parameters.into(),
         tensors: Tensors(tensors),
     })
 }
@@ -137,41 +139,105 @@ fn walk(path: &Path, found: &mut Vec<PathBuf>, depth: u32) -> Result<()> {
     Ok(())
 }
 
-/// `parameters`, or an object within them.
+/// `parameters`, or an object within them. Who builds a spec reads what it uses; what is left over at the end nobody understood.
 #[derive(Debug, Clone, Default)]
-pub struct Parameters(pub Map<String, Value>);
+pub struct Parameters {
+    values: Map<String, Value>,
+    /// Where the object stands: empty, or a path that ends in a dot.
+    path: String,
+    /// The paths of what was read, of the whole case.
+    read: Rc<RefCell<BTreeSet<String>>>,
+}
 
-impl Parameters {
-    /// Whether the parameter says something: present, and neither null nor false.
-    pub fn set(&self, name: &str) -> bool {
-        !matches!(self.0.get(name), None | Some(Value::Null) | Some(Value::Bool(false)))
-    }
-    /// A number that is not null.
-    pub fn f64(&self, name: &str) -> Option<f64> {
-        self.0.get(name)?.as_f64()
-    }
-    /// A whole number from 0.
-    pub fn u32(&self, name: &str) -> Option<u32> {
-        self.0.get(name)?.as_u64()?.try_into().ok()
-    }
-    /// A whole number.
-    pub fn i64(&self, name: &str) -> Option<i64> {
-        self.0.get(name)?.as_i64()
-    }
-    /// Text.
-    pub fn str(&self, name: &str) -> Option<&str> {
-        self.0.get(name)?.as_str()
-    }
-    /// A list.
-    pub fn list(&self, name: &str) -> &[Value] {
-        self.0.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-    }
-    /// An object.
-    pub fn object(&self, name: &str) -> Option<Parameters> {
-        self.0.get(name)?.as_object().cloned().map(Parameters)
+impl From<Map<String, Value>> for Parameters {
+    fn from(values: Map<String, Value>) -> Self {
+        Parameters { values, ..Parameters::default() }
     }
 }
 
+impl Parameters {
+    /// A parameter as `kind` makes of it, read only where it is of that kind.
+    fn read<'a, T>(&'a self, name: &str, kind: impl Fn(&'a Value) -> Option<T>) -> Option<T> {
+        let value = kind(self.values.get(name)?)?;
+        self.read.borrow_mut().insert(format!("{}{name}", self.path));
+        Some(value)
+    }
+    /// An object that is read piece by piece.
+    fn open(&self, name: &str, values: &Map<String, Value>) -> Parameters {
+        let path = format!("{}{name}.", self.path);
+        self.read.borrow_mut().insert(path.clone());
+        Parameters { values: values.clone(), path, read: self.read.clone() }
+    }
+    /// Whether there is such a parameter, null or not.
+    pub fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+    /// Whether there is such a parameter that is not null.
+    pub fn given(&self, name: &str) -> bool {
+        self.values.get(name).is_some_and(|value| !value.is_null())
+    }
+    /// Whether the parameter says something: present, and neither null nor false. That alone reads true and false, nothing else.
+    pub fn set(&self, name: &str) -> bool {
+        self.bool(name).unwrap_or_else(|| self.given(name))
+    }
+    /// True or false.
+    pub fn bool(&self, name: &str) -> Option<bool> {
+        self.read(name, Value::as_bool)
+    }
+    /// A number that is not null.
+    pub fn f64(&self, name: &str) -> Option<f64> {
+        self.read(name, Value::as_f64)
+    }
+    /// A whole number from 0.
+    pub fn u32(&self, name: &str) -> Option<u32> {
+        self.read(name, |value| value.as_u64()?.try_into().ok())
+    }
+    /// A whole number.
+    pub fn i64(&self, name: &str) -> Option<i64> {
+        self.read(name, Value::as_i64)
+    }
+    /// Text.
+    pub fn str(&self, name: &str) -> Option<&str> {
+        self.read(name, Value::as_str)
+    }
+    /// A list.
+    pub fn list(&self, name: &str) -> &[Value] {
+        self.read(name, Value::as_array).map_or(&[], Vec::as_slice)
+    }
+    /// The objects of a list.
+    pub fn objects(&self, name: &str) -> Vec<Parameters> {
+        let object = |(n, value): (usize, &Value)| Some(self.open(&format!("{name}[{n}]"), value.as_object()?));
+        self.list(name).iter().enumerate().filter_map(object).collect()
+    }
+    /// An object.
+    pub fn object(&self, name: &str) -> Option<Parameters> {
+        Some(self.open(name, self.values.get(name)?.as_object()?))
+    }
+    /// An object as a whole, for a reader that refuses what it does not know.
+    pub fn dictionary(&self, name: &str) -> Option<&Map<String, Value>> {
+        self.read(name, Value::as_object)
+    }
+    /// Where everything stands that nobody read; null says nothing.
+    pub fn unread(&self) -> Vec<String> {
+        fn walk(read: &BTreeSet<String>, path: String, value: &Value, unread: &mut Vec<String>) {
+            let opened = |path: &str| read.contains(&format!("{path}."));
+            match value {
+                Value::Null => {}
+                Value::Object(values) if opened(&path) => {
+                    values.iter().for_each(|(name, value)| walk(read, format!("{path}.{name}"), value, unread));
+                }
+                Value::Array(list) if (0..list.len()).any(|n| opened(&format!("{path}[{n}]"))) => {
+                    list.iter().enumerate().for_each(|(n, value)| walk(read, format!("{path}[{n}]"), value, unread));
+                }
+                _ if read.contains(&path) => {}
+                _ => unread.push(path),
+            }
+        }
+        let (read, mut unread) = (self.read.borrow(), Vec::new());
+        self.values.iter().for_each(|(name, value)| walk(&read, format!("{}{name}", self.path), value, &mut unread));
+        unread
+    }
+}
 /// A case's tensors. Who builds a spec takes what it uses; what is left over at the end nobody understood.
 #[derive(Debug, Clone)]
 pub struct Tensors(pub BTreeMap<String, Entry>);

@@ -1,53 +1,6 @@
-//! The command line: parse, call the library, print. Results go to stdout, everything else to stderr.
+//! The program: [`ropewalk_cli::run`].
 
-mod bench;
-mod conform;
-mod demo;
-mod devices;
-mod figures;
-mod files;
-mod golden;
-mod plot;
-mod report;
-mod run;
-mod source;
-mod systems;
-mod tensors;
-mod tune;
-mod validate;
-mod wgsl;
-
-use clap::{Parser, Subcommand};
-use ropewalk::{Error, Result};
 use std::process::ExitCode;
-
-const EXIT_CODES: &str = "Exit codes: 0 ok; 1 a result is outside its bound; 2 usage, bad input or a failing device; \
-                          3 no adapter.";
-
-/// Fused rotary attention on any GPU, checked against an f64 reference.
-#[derive(Debug, Parser)]
-#[command(name = "ropewalk", version, after_help = EXIT_CODES, propagate_version = true)]
-struct Cli {
-    /// Print JSON for programs instead of text for people
-    #[arg(long, global = true)]
-    json: bool,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    Devices(devices::Args),
-    Run(run::Args),
-    Conform(conform::Args),
-    Validate(validate::Args),
-    Wgsl(wgsl::Args),
-    Demo(demo::Args),
-    Bench(bench::Args),
-    Tune(tune::Args),
-    Systems(systems::Args),
-    Plot(plot::Args),
-}
 
 fn main() -> ExitCode {
     if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
@@ -55,34 +8,5 @@ fn main() -> ExitCode {
         // desktop. SAFETY: no other thread runs yet.
         unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
-    let cli = Cli::parse();
-    let done = match &cli.command {
-        Command::Devices(args) => devices::run(args, cli.json),
-        Command::Run(args) => run::run(args, cli.json),
-        Command::Conform(args) => conform::run(args, cli.json),
-        Command::Validate(args) => validate::run(args, cli.json),
-        Command::Wgsl(args) => wgsl::run(args, cli.json),
-        Command::Demo(args) => demo::run(args, cli.json),
-        Command::Bench(args) => bench::run(args, cli.json),
-        Command::Tune(args) => tune::run(args, cli.json),
-        Command::Systems(args) => systems::run(args, cli.json),
-        Command::Plot(args) => plot::run(args, cli.json),
-    };
-    done.unwrap_or_else(|error| {
-        report::complain(&format!("error: {error}"));
-        exit(&error)
-    })
-}
-
-/// The exit code of a command that could not finish.
-fn exit(error: &Error) -> ExitCode {
-    ExitCode::from(match error {
-        Error::NoAdapter { .. } => 3,
-        _ => 2,
-    })
-}
-
-/// What a command that finished found.
-fn verdict(passed: bool) -> Result<ExitCode> {
-    Ok(ExitCode::from(if passed { 0 } else { 1 }))
+    ropewalk_cli::run()
 }

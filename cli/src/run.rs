@@ -51,7 +51,7 @@ struct Report<'a> {
     #[serde(flatten)]
     figures: &'a Figures,
     terms: Vec<String>,
-    output: &'a Path,
+    output: String,
     ignored_tensors: Vec<String>,
 }
 
@@ -80,8 +80,12 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
     let (output, figures) = figures::compute(&engine, &spec, &inputs, !args.no_check)?;
     engine.keep();
     write(args, spec.dtype, &output, &figures)?;
-    let report =
-        Report { figures: &figures, terms: spec.terms(), output: &args.output, ignored_tensors: file.ignored() };
+    let report = Report {
+        figures: &figures,
+        terms: spec.terms(),
+        output: args.output.display().to_string(),
+        ignored_tensors: file.ignored(),
+    };
     if json {
         report::json(&report)
     } else {
@@ -97,7 +101,7 @@ fn same_file(a: &Path, b: &Path) -> bool {
 impl Report<'_> {
     fn print(&self) {
         let mut rows = self.figures.rows();
-        rows.push(("output", format!("{}: out, lse", self.output.display())));
+        rows.push(("output", format!("{}: out, lse", self.output)));
         if !self.ignored_tensors.is_empty() {
             rows.push(("not read", self.ignored_tensors.join(", ")));
         }

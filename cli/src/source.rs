@@ -1,6 +1,6 @@
 //! Where a spec comes from: a spec file, or a model's configuration.
 
-use crate::files;
+use crate::files::{self, Kind};
 use ropewalk::{ConfigOptions, Error, Result, Spec, Stack};
 use std::path::PathBuf;
 
@@ -41,10 +41,7 @@ impl Source {
     /// The spec. `seq_len` is the longest sequence in tokens, for length extensions that depend on it.
     pub fn read(&self, seq_len: Option<u32>) -> Result<Spec> {
         match (&self.spec, &self.config) {
-            (Some(path), _) => {
-                let spec: Spec = files::json(path, &files::text(path)?)?;
-                spec.validate().map(|()| spec)
-            }
+            (Some(path), _) => spec(&path.display().to_string(), &files::text(path, Kind::Spec)?),
             (None, Some(path)) => {
                 let mut options = ConfigOptions::default();
                 options.layer = self.layer;
@@ -55,11 +52,21 @@ impl Source {
                     StackName::Cross => Stack::Cross,
                 });
                 options.normalized = self.normalized;
-                let text = files::text(path)?;
-                files::json::<serde_json::Value>(path, &text)?;
-                Spec::from_hf_config_with(&text, &options)
+                config(&path.display().to_string(), &files::text(path, Kind::Config)?, &options)
             }
             (None, None) => Err(Error::input("--spec", "is missing", "give --spec FILE or --config FILE")),
         }
     }
+}
+
+/// The spec of a spec file's text.
+pub fn spec(name: &str, text: &str) -> Result<Spec> {
+    let spec: Spec = files::json(name, text)?;
+    spec.validate().map(|()| spec)
+}
+
+/// The spec of a model's configuration.
+pub fn config(name: &str, text: &str, options: &ConfigOptions) -> Result<Spec> {
+    files::json::<serde_json::Value>(name, text)?;
+    Spec::from_hf_config_with(text, options)
 }

@@ -51,7 +51,7 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
 
 /// Replaces what stands between the two comments of a file.
 fn put(path: &Path, text: &str) -> Result<()> {
-    let old = files::text(path)?;
+    let old = files::text(path, files::Kind::Page)?;
     let place = old.find(START).and_then(|start| {
         let from = start + old.get(start..)?.find('\n')? + 1;
         let to = from + old.get(from..)?.find(END)?;

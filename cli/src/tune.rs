@@ -83,7 +83,7 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
         if !json {
             report::say(&gpu.describe());
         }
-        for workload in &chosen {
+        'workloads: for workload in &chosen {
             if !named && workload.name == "p3" && gpu.limits().cpu {
                 report::complain("p3: left out on a software adapter, where it takes minutes; name it to run it");
                 continue;
@@ -106,15 +106,20 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
                     None => cache.remove(&bucket),
                 }
                 print(&lines, json);
+                // what was measured is kept
+                if report::delivered().is_err() {
+                    break 'workloads;
+                }
             }
         }
         if args.dry_run {
             report::complain("nothing was stored: --dry-run");
         } else {
             let path = cache.save(gpu.info())?;
-            let n = cache.winners().len();
+            let n = TuningCache::load(gpu.info()).0.winners().len();
             report::complain(&format!("{}: {n} winner{}", path.display(), if n == 1 { "" } else { "s" }));
         }
+        report::delivered()?;
     }
     crate::verdict(!wrong)
 }
@@ -248,8 +253,7 @@ fn kernel_name(kernel: Kernel) -> &'static str {
 /// A table of one kernel's candidates, or a JSON object for each.
 fn print(lines: &[Line], json: bool) {
     if json {
-        let text = lines.iter().filter_map(|line| serde_json::to_string(line).ok());
-        return text.for_each(|line| report::say(&line));
+        return lines.iter().for_each(report::json_line);
     }
     let Some(first) = lines.first() else { return };
     report::say(&format!("{}, {}: calls of the kind {}", first.workload, first.kernel, first.bucket));
@@ -317,9 +321,7 @@ fn keep(gpus: &[Gpu], args: &Args, json: bool) -> Result<ExitCode> {
         if json {
             for (bucket, winner) in cache.winners() {
                 let shown = Shown { adapter: gpu.describe(), bucket, winner };
-                if let Ok(text) = serde_json::to_string(&shown) {
-                    report::say(&text);
-                }
+                report::json_line(&shown);
             }
             continue;
         }

@@ -90,6 +90,7 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
                     families.extend(run.families.iter().copied());
                 }
                 tally.outcomes.push(outcome);
+                report::delivered()?;
             }
             families.into_iter().for_each(|family| *tally.families.entry(family).or_default() += 1);
         }

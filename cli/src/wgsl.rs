@@ -92,7 +92,9 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
     if let Some(folder) = &args.variants {
         let written = variants::write(folder, target)?;
         match json {
-            true => report::json(&json!({ "shaders": written, "folder": folder, "validated_by": "naga" })),
+            true => report::json(
+                &json!({ "shaders": written, "folder": folder.display().to_string(), "validated_by": "naga" }),
+            ),
             false => report::say(&format!("{written} shaders in {}, validated by naga", folder.display())),
         }
         return crate::verdict(true);

@@ -673,3 +673,152 @@ fn variants_cover_every_shader_file() {
     }
     assert!(files > 40, "only {files} shader files were found");
 }
+
+/// Everything that is printed without a device.
+#[cfg(unix)]
+fn printing(folder: &Path) -> Vec<Vec<std::ffi::OsString>> {
+    let path = |name: &str| folder.join(name).into_os_string();
+    let words = |line: &str| line.split(' ').map(Into::into).collect::<Vec<std::ffi::OsString>>();
+    fs::write(path("in.safetensors"), bytes(&tensors())).expect("target can be written");
+    fs::write(path("spec.json"), spec().to_string()).expect("target can be written");
+    let mut lines: Vec<_> = [
+        "--help",
+        "run --help",
+        "--version",
+        "systems",
+        "systems --json",
+        "systems rope",
+        "systems --markdown table",
+        "validate --list",
+        "validate --list --json",
+        "plot rope --json",
+    ]
+    .map(words)
+    .into();
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/09_alibi");
+    for json in [false, true] {
+        let mut conform = words("conform --reference");
+        conform.push(golden.into());
+        let mut wgsl = words("wgsl --spec");
+        wgsl.push(path("spec.json"));
+        let mut run = words("run --reference --spec");
+        run.extend([
+            path("spec.json"),
+            "--input".into(),
+            path("in.safetensors"),
+            "--output".into(),
+            path("out.safetensors"),
+        ]);
+        lines.extend([conform, wgsl, run].map(|mut line| {
+            line.extend(json.then(|| "--json".into()));
+            line
+        }));
+    }
+    lines
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_an_error_of_every_command() {
+    for args in printing(&folder("full")) {
+        let full = fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+        let output = Command::new(env!("CARGO_BIN_EXE_ropewalk")).args(&args).stdout(full).output().expect("it starts");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.contains("stdout: cannot be written"), "{args:?}: {stderr}");
+        assert_eq!(stderr.matches("error:").count(), 1, "{args:?}: {stderr}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_has_gone_ends_every_command_quietly() {
+    for args in printing(&folder("gone")) {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_ropewalk")).args(&args).stdout(writer).output().expect("it starts");
+        assert_eq!(output.status.code(), Some(141), "{args:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{args:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn json_names_a_path_that_is_no_utf_8() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = folder("no_utf_8");
+    let odd = std::ffi::OsStr::from_bytes(b"o\xff.safetensors");
+    for mut args in
+        printing(&folder).into_iter().filter(|args| args[0] == "run" && args.last().is_some_and(|a| a == "--json"))
+    {
+        let output = args.iter().position(|arg| arg == "--output").expect("it writes a file") + 1;
+        args[output] = folder.join(odd).into_os_string();
+        let output = Command::new(env!("CARGO_BIN_EXE_ropewalk")).args(&args).output().expect("it starts");
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert!(json["output"].as_str().expect("a path").ends_with("o\u{fffd}.safetensors"), "{json}");
+    }
+    let shaders = folder.join(std::ffi::OsStr::from_bytes(b"s\xff"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ropewalk"));
+    let output = command.args(["wgsl", "--json", "--variants"]).arg(shaders).output().expect("it starts");
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(json["folder"].as_str().expect("a path").ends_with("s\u{fffd}"), "{json}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn files_without_an_end_are_refused_by_the_limit_of_their_kind() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/09_alibi");
+    for (args, why) in [
+        (&["wgsl", "--spec", "/dev/zero"][..], "is larger than 8 MiB, the limit of a spec file"),
+        (&["wgsl", "--config", "/dev/zero"], "is larger than 8 MiB, the limit of a config.json"),
+        (&["bench", "p1", "--compare", "/dev/zero"], "is larger than 64 MiB, the limit of a file of results"),
+        (&["systems", "--markdown", "table", "--into", "/dev/zero"], "is larger than 8 MiB, the limit of a page"),
+        (&["conform", "--reference", golden, "/dev/zero"], "/dev/zero: is not a regular file"),
+        (
+            &["run", "--reference", "--spec", "/dev/zero", "--input", "/dev/zero", "--output", "/tmp/none"],
+            "/dev/zero: is not a regular file",
+        ),
+    ] {
+        let ran = ropewalk(args);
+        assert_eq!(ran.code, 2, "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(why), "{args:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn deep_nesting_is_refused() {
+    for (open, close) in [("[", "]"), ("{\"x\":", "}")] {
+        for text in [open.repeat(100_000), format!("{}0{}", open.repeat(100_000), close.repeat(100_000))] {
+            refused_text("deep_spec", &text, &["source.json"]);
+            let folder = folder("deep_config");
+            let ran = run_on(&folder, "--config", &text, &bytes(&tensors()), &[]);
+            assert_refused(&folder, &ran, &["source.json", "recursion limit"]);
+            refused_file("deep_header", &raw(&text, 0), &["in.safetensors", "header"]);
+        }
+    }
+}
+
+/// A file with a hole for a tensor that no memory holds.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_tensor_beyond_memory_is_an_error_that_names_it() {
+    let folder = folder("beyond_memory");
+    let size = 1u64 << 43;
+    let header =
+        format!("{{\"q\":{{\"dtype\":\"F32\",\"shape\":[1,4,{},8],\"data_offsets\":[0,{size}]}}}}", size / 128);
+    let (input, spec_file, output) =
+        (folder.join("in.safetensors"), folder.join("s.json"), folder.join("out.safetensors"));
+    fs::write(&input, raw(&header, 0)).expect("target can be written");
+    fs::write(&spec_file, spec().to_string()).expect("target can be written");
+    let file = fs::File::options().write(true).open(&input).expect("it is there");
+    let promises = fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.trim() == "1");
+    if promises || file.set_len(8 + header.len() as u64 + size).is_err() {
+        return println!("LEFT OUT: no files of 8 TiB, or memory is promised without end");
+    }
+    let [input, spec_file, output] = [&input, &spec_file, &output].map(|path| path.to_str().expect("UTF-8"));
+    let ran = ropewalk(&["run", "--reference", "--input", input, "--spec", spec_file, "--output", output]);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("input q: holds 8 TiB, more than memory has room for"), "{}", ran.stderr);
+}

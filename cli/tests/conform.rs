@@ -283,6 +283,7 @@ fn what_is_no_case_is_code_2() {
         ("truncated", whole[..whole.len() / 2].to_vec(), "not a safetensors file"),
         ("overlong", overlong, "not a safetensors file"),
         ("plain", tensors_only(), "`parameters` is missing"),
+        ("deep", deep(), "`parameters` that are not JSON: recursion limit"),
     ];
     for (name, bytes, want) in &bad {
         let path = folder.join(format!("{name}.safetensors"));
@@ -304,9 +305,54 @@ fn what_is_no_case_is_code_2() {
     assert_eq!((report(&output).1, code(&output)), ([1, 0, 0], 2));
 }
 
+/// Of every case that passes: with one more parameter, or one more tensor, it is skipped for want of that, whatever its system is.
+#[test]
+fn what_nobody_reads_is_named_and_skips_its_case() {
+    let folder = scratch("unread");
+    let passing = report(&conform(&[GOLDEN.as_ref()], &["--reference", "--json"])).0;
+    let mut wanted = BTreeMap::new();
+    for (name, case) in cases().into_iter().filter(|(name, _)| passing[name]["status"] == "passed") {
+        let mut write = |what: &str, case: &Case, reason: String| {
+            case.write(&folder.join(format!("{name}.{what}.safetensors")));
+            wanted.insert(format!("{name}.{what}"), reason);
+        };
+        let values = [serde_json::json!(true), false.into(), 0.into(), 2.5.into(), "x".into(), serde_json::json!([1])];
+        let places = ["", "/attributes", "/rope_parameters", "/rope_scaling", "/tables/0"];
+        for (place, value) in places.into_iter().flat_map(|place| values.iter().map(move |value| (place, value))) {
+            let mut parameters = case.parameters();
+            let Some(object) = parameters.pointer_mut(place).and_then(serde_json::Value::as_object_mut) else {
+                continue;
+            };
+            object.insert("new_term".into(), value.clone());
+            let mut changed = case.clone();
+            changed.metadata.insert("parameters".into(), parameters.to_string());
+            let what = format!("{}-{}", place.replace('/', "_"), value.to_string().replace(['"', '[', ']'], "_"));
+            write(&what, &changed, "new_term".into());
+        }
+        let mut more = case.clone();
+        more.tensors.insert("new_tensor".into(), (Dtype::F32, vec![1], vec![0; 4]));
+        write("tensor", &more, "the tensor `new_tensor`".into());
+    }
+    let output = conform(&[&folder], &["--reference", "--json"]);
+    let (lines, counts) = report(&output);
+    assert_eq!((counts, code(&output)), ([0, 0, wanted.len() as u64], 0));
+    for (name, reason) in wanted {
+        let said = lines[&name]["reason"].as_str().unwrap();
+        assert!(said.starts_with("not yet (needs ") && said.contains(&reason), "{name}: {said}");
+    }
+    std::fs::remove_dir_all(&folder).ok();
+}
+
 fn tensors_only() -> Vec<u8> {
     let view = TensorView::new(Dtype::U8, vec![1], &[7]).unwrap();
     safetensors::serialize([("x", view)], None).unwrap()
+}
+
+fn deep() -> Vec<u8> {
+    let view = TensorView::new(Dtype::U8, vec![1], &[7]).unwrap();
+    let metadata = [("system", "x".to_string()), ("parameters", "{\"x\":".repeat(100_000))];
+    let metadata = HashMap::from(metadata.map(|(key, text)| (key.to_string(), text)));
+    safetensors::serialize([("x", view)], Some(metadata)).unwrap()
 }
 
 /// Every case with every tensor gone, flattened, of another type, or empty, and with every parameter gone or absurd:

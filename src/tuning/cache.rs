@@ -48,11 +48,21 @@ impl Winner {
 /// limits.tunings = cache.tunings();       // plans made with these limits take winners into account
 /// # Ok::<(), ropewalk::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct TuningCache {
     adapter: String,
     driver: String,
     winners: BTreeMap<String, Winner>,
+    /// What was inserted and removed here, which is what is saved.
+    changes: BTreeMap<String, Option<Winner>>,
+}
+
+/// The same winners of the same adapter and driver, whether they are saved or not.
+impl PartialEq for TuningCache {
+    fn eq(&self, other: &Self) -> bool {
+        let of = |cache: &Self| (cache.adapter.clone(), cache.driver.clone(), cache.winners.clone());
+        of(self) == of(other)
+    }
 }
 
 /// The file.
@@ -69,7 +79,7 @@ impl TuningCache {
     /// No winners yet.
     pub fn new(info: &wgpu::AdapterInfo) -> Self {
         let [adapter, driver] = identity(info);
-        TuningCache { adapter, driver, winners: BTreeMap::new() }
+        TuningCache { adapter, driver, winners: BTreeMap::new(), changes: BTreeMap::new() }
     }
 
     /// Where winners of an adapter are kept: in `$ROPEWALK_CACHE`, else in `ropewalk` in the user's cache folder. None where the
@@ -88,29 +98,35 @@ impl TuningCache {
 
     /// See [`TuningCache::load`].
     pub fn load_from(path: &Path, info: &wgpu::AdapterInfo) -> (Self, Vec<String>) {
-        let mut cache = Self::new(info);
+        let cache = Self::new(info);
+        let (winners, warnings) = cache.winners_of(path);
+        (TuningCache { winners, ..cache }, warnings)
+    }
+
+    /// The winners in a file, and what was ignored.
+    fn winners_of(&self, path: &Path) -> (BTreeMap<String, Winner>, Vec<String>) {
+        let (mut winners, mut warnings) = (BTreeMap::new(), Vec::new());
         let bytes = match folder::read(path, MAX_BYTES) {
-            Ok(None) => return (cache, Vec::new()),
+            Ok(None) => return (winners, warnings),
             Ok(Some(bytes)) => Ok(bytes),
             Err(why) => Err(why),
         };
-        let mut warnings = Vec::new();
         let mut ignored = |what: &str, why: String| {
             let help = "`ropewalk tune` writes it anew";
             warnings.push(format!("tuning: {}: {what}ignored: it {why}; {help}", path.display()));
         };
-        match bytes.and_then(|bytes| cache.read(&bytes)) {
+        match bytes.and_then(|bytes| self.read(&bytes)) {
             Err(why) => ignored("", why),
             Ok(stored) => {
                 for (bucket, value) in stored {
                     match serde_json::from_value::<Winner>(value) {
-                        Ok(winner) => drop(cache.winners.insert(bucket, winner)),
+                        Ok(winner) => drop(winners.insert(bucket, winner)),
                         Err(e) => ignored(&format!("the winner of \"{bucket}\" is "), format!("cannot be read: {e}")),
                     }
                 }
             }
         }
-        (cache, warnings)
+        (winners, warnings)
     }
 
     /// The winners of a file's text, not yet read; why it is ignored.
@@ -143,11 +159,13 @@ impl TuningCache {
 
     /// A winner of a bucket, in place of an earlier one.
     pub fn insert(&mut self, bucket: &Bucket, winner: Winner) {
-        self.winners.insert(bucket.to_string(), winner);
+        self.winners.insert(bucket.to_string(), winner.clone());
+        self.changes.insert(bucket.to_string(), Some(winner));
     }
     /// A bucket without a winner: what plans take without one is best.
     pub fn remove(&mut self, bucket: &Bucket) {
         self.winners.remove(&bucket.to_string());
+        self.changes.insert(bucket.to_string(), None);
     }
     /// The winners by the names of their buckets.
     pub fn winners(&self) -> &BTreeMap<String, Winner> {
@@ -158,7 +176,8 @@ impl TuningCache {
         Tunings::new(self.winners.iter().map(|(bucket, winner)| (bucket.clone(), winner.tuning)))
     }
 
-    /// Writes the file of an adapter, whole or not at all; says where it is.
+    /// Writes what was inserted and removed here into the file of an adapter, whole or not at all; says where it is. What other programs
+    /// have written there since it was loaded stays.
     ///
     /// # Errors
     /// [`Error::Input`] where the folder cannot be written or there is none.
@@ -173,12 +192,24 @@ impl TuningCache {
     /// # Errors
     /// As [`TuningCache::save`].
     pub fn save_to(&self, path: &Path) -> Result<()> {
+        folder::alone(path, || self.merge_into(path))
+    }
+
+    fn merge_into(&self, path: &Path) -> Result<()> {
+        // what of it is ignored was said when it was loaded
+        let (mut winners, _) = self.winners_of(path);
+        for (bucket, winner) in &self.changes {
+            match winner {
+                Some(winner) => winners.insert(bucket.clone(), winner.clone()),
+                None => winners.remove(bucket),
+            };
+        }
         let stored = Stored {
             schema: SCHEMA,
             ropewalk: env!("CARGO_PKG_VERSION").into(),
             adapter: self.adapter.clone(),
             driver: self.driver.clone(),
-            winners: self.winners.clone(),
+            winners,
         };
         let text = serde_json::to_string_pretty(&stored).map_err(|e| Error::device("writing winners", e))?;
         if text.len() as u64 > MAX_BYTES {
@@ -193,7 +224,10 @@ impl TuningCache {
     /// # Errors
     /// [`Error::Input`] where it cannot be removed.
     pub fn clear(info: &wgpu::AdapterInfo) -> Result<bool> {
-        Self::path(info).map_or(Ok(false), |path| folder::remove(&path))
+        match Self::path(info) {
+            Some(path) if path.exists() => folder::alone(&path, || folder::remove(&path)),
+            _ => Ok(false),
+        }
     }
 }
 

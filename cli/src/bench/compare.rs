@@ -38,10 +38,11 @@ pub struct Ratio {
 
 /// Reads a file of JSON lines; an error names the line.
 pub fn read(path: &Path) -> Result<Vec<Earlier>> {
-    parse(&path.display().to_string(), &files::text(path)?)
+    parse(&path.display().to_string(), &files::text(path, files::Kind::Results)?)
 }
 
-fn parse(name: &str, text: &str) -> Result<Vec<Earlier>> {
+/// The results in a file's text, one JSON object a line.
+pub fn parse(name: &str, text: &str) -> Result<Vec<Earlier>> {
     let help = "give what `ropewalk bench --json` printed, one object a line";
     let mut all = Vec::new();
     for (n, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {

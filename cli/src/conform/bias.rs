@@ -102,6 +102,7 @@ fn shift(
     sizes: Sizes,
 ) -> Build<Option<Probe>> {
     let shift = sides(p, "shift_size")?.unwrap_or([0, 0]);
+    let times = p.u32("mask_added_times");
     if shift == [0, 0] && !t.has("attn_bias") {
         return Ok(None);
     }
@@ -116,7 +117,7 @@ fn shift(
     }
     // Swin v2's implementation adds the mask twice
     let v2 = matches!(spec.bias.first(), Some(Bias::LogCpb { .. }));
-    let times = p.u32("mask_added_times").unwrap_or(if v2 { 2 } else { 1 });
+    let times = times.unwrap_or(if v2 { 2 } else { 1 });
     let table = |heads: u32, times: u32| -> Vec<f32> {
         [0.0, -100.0 * times as f32].into_iter().flat_map(|x| vec![x; heads as usize]).collect()
     };
@@ -225,7 +226,8 @@ pub fn log_buckets(p: &Parameters, t: &mut Tensors, distances: &[i32], work: &mu
     let double_name = name.replacen("buckets", "buckets_float64", 1);
     if let Some(mut double) = list(&double_name)? {
         let differing: Vec<usize> = (0..distances.len()).filter(|i| shipped[*i] != double[*i]).collect();
-        if let Some(Value::Array(listed)) = p.0.get("differs_in_float64_at") {
+        if p.set("differs_in_float64_at") {
+            let listed = p.list("differs_in_float64_at");
             let listed: Vec<f64> = listed.iter().filter_map(Value::as_f64).collect();
             let by_index: Vec<f64> = differing.iter().map(|i| *i as f64).collect();
             let by_distance = differing.iter().filter_map(|i| distances.get(*i)).map(|d| *d as f64).collect();
@@ -249,17 +251,17 @@ pub fn log_buckets(p: &Parameters, t: &mut Tensors, distances: &[i32], work: &mu
 
 /// Two sides that a parameter gives as a number or as a pair.
 fn sides(p: &Parameters, name: &str) -> Build<Option<[u32; 2]>> {
+    if !p.given(name) {
+        return Ok(None);
+    }
     let number = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
-    match p.0.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Array(pair)) if pair.len() == 2 => match (number(&pair[0]), number(&pair[1])) {
+    match (p.u32(name), p.list(name)) {
+        (Some(n), _) => Ok(Some([n, n])),
+        (_, [rows, columns]) => match (number(rows), number(columns)) {
             (Some(rows), Some(columns)) => Ok(Some([rows, columns])),
             _ => needs(format!("{name} of other than whole numbers")),
         },
-        Some(value) => match number(value) {
-            Some(n) => Ok(Some([n, n])),
-            None => Err(Error::input(name, format!("is {value}"), "give a number or [rows, columns]").into()),
-        },
+        _ => Err(Error::input(name, "cannot be read", "give a number or [rows, columns]").into()),
     }
 }
 

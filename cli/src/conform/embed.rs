@@ -96,7 +96,7 @@ pub fn absolute(golden: Golden) -> Build<Work> {
             work.tables.push(Table { name: name.into(), computed, listed, tolerance: Tolerance::DOUBLE });
         }
     }
-    finish(t, work)
+    finish(&p, t, work)
 }
 
 /// A sinusoidal table of float32 angles. How far a float32 frequency is rounded depends on the library that made it: of those
@@ -166,7 +166,7 @@ fn sinusoidal(p: &Parameters, dim: u32, system: &str, offset: i32) -> Build<Embe
         }
     };
     let mut embed = Embed::sinusoidal(dim, columns, denominator);
-    let null = p.0.get("padding_idx").is_none_or(serde_json::Value::is_null);
+    let null = !p.set("padding_idx");
     let padding = match p.i64("padding_idx") {
         // XGLM's padding row is zero whether its padding index is named or not: the row before the first position
         None if null && system.to_lowercase().contains("xglm") => Some(offset as i64 - 1),

@@ -40,11 +40,14 @@ pub fn norm(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Input
 
 /// tau, on the layers that do not rotate (Llama 4).
 pub fn temperature(p: &Parameters, spec: &mut Spec) -> Build<()> {
-    if !p.set("attn_temperature_tuning") || p.set("use_rope") || spec.rotary.is_some() {
+    // read on the layers that rotate too, which have the numbers without a temperature
+    let (tuned, rotates) = (p.set("attn_temperature_tuning"), p.set("use_rope") || spec.rotary.is_some());
+    let number = |name: &str| p.f64(name).ok_or_else(|| Error::input(name, "is missing from `parameters`", "give it"));
+    let numbers = (number("attn_scale"), number("floor_scale"));
+    if !tuned || rotates {
         return Ok(());
     }
-    let number = |name: &str| p.f64(name).ok_or_else(|| Error::input(name, "is missing from `parameters`", "give it"));
-    let (scale, floor) = (number("attn_scale")?, number("floor_scale")?);
+    let (scale, floor) = (numbers.0?, numbers.1?);
     if floor.fract() != 0.0 || !(1.0..=1e9).contains(&floor) {
         return Err(Error::input("floor_scale", format!("is {floor}"), "give whole positions, 1 or more").into());
     }
@@ -55,7 +58,7 @@ pub fn temperature(p: &Parameters, spec: &mut Spec) -> Build<()> {
 /// The learned sinks, if the case has them.
 pub fn sinks(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs) -> Build<()> {
     let wanted = ["sinks", "head_sink"].iter().any(|name| p.set(name));
-    let refused = ["sinks", "head_sink"].iter().any(|name| p.0.get(*name) == Some(&false.into()));
+    let refused = ["sinks", "head_sink"].iter().any(|name| p.bool(name) == Some(false));
     if !wanted && !t.has("sinks") {
         return Ok(());
     }

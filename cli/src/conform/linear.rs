@@ -1,7 +1,7 @@
 //! Cases of linear attention: RoFormer's, plain, Performer, retention, and ONNX LinearAttention.
 
 use super::model::{Sizes, heads_first, plain};
-use super::operator::{attributes, need_slot, slot};
+use super::operator::{need_slot, slot};
 use super::rotation;
 use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, finish, needs, swap_heads, values_of};
 use crate::golden::{Entry, Golden, Parameters, Tensors};
@@ -56,7 +56,7 @@ pub fn attention(golden: Golden) -> Build<Work> {
 
     // causality, lengths, positions
     spec.mask = Mask::none();
-    spec.mask.causal = p.0.get("causal").map_or(retention, |_| p.set("causal"));
+    spec.mask.causal = p.bool("causal").unwrap_or(retention);
     inputs.kv_lens = t.take("kv_lengths").map(|e| e.u32s("kv_lengths")).transpose()?;
     spec.kv_lens = inputs.kv_lens.is_some();
     if sizes.q_len == sizes.kv_len {
@@ -110,7 +110,7 @@ pub fn attention(golden: Golden) -> Build<Work> {
     let angles = rotation::angles(&p, &mut t, &spec, &inputs, sizes)?;
     work.probes.push(Probe { label: "", spec, inputs, expects });
     work.probes.extend(angles);
-    finish(t, work)
+    finish(&p, t, work)
 }
 
 fn feature_map(p: &Parameters, t: &mut Tensors, spec: &Spec, inputs: &mut Inputs) -> Build<FeatureMap> {
@@ -133,10 +133,7 @@ fn feature_map(p: &Parameters, t: &mut Tensors, spec: &Spec, inputs: &mut Inputs
 }
 
 fn normalizer(p: &Parameters, features: FeatureMap) -> Option<Normalizer> {
-    let wanted = match (p.0.get("normalize").is_some(), features) {
-        (true, _) => p.set("normalize"),
-        (false, features) => features != FeatureMap::Identity,
-    };
+    let wanted = p.bool("normalize").unwrap_or(features != FeatureMap::Identity);
     let eps = p.f64("eps");
     wanted.then(|| match features {
         FeatureMap::Softmax { .. } => Normalizer::new(0.0, eps.unwrap_or(0.0)),
@@ -237,7 +234,7 @@ fn sinusoid(t: &mut Tensors, spec: &Spec, inputs: &Inputs, sizes: Sizes, tables:
 /// ONNX LinearAttention (opset 27) with the update rules `linear` and `gated`.
 pub fn onnx(golden: Golden) -> Build<Work> {
     let (p, mut t) = (golden.parameters, golden.tensors);
-    let a = attributes(&p, &["q_num_heads", "kv_num_heads", "scale", "update_rule", "chunk_size"])?;
+    let a = p.object("attributes").unwrap_or_default();
     let gated = match a.str("update_rule").unwrap_or("gated_delta") {
         "linear" => false,
         "gated" => true,
@@ -301,5 +298,5 @@ pub fn onnx(golden: Golden) -> Build<Work> {
     if let Some(y) = slot(&mut t, "expected", 1) {
         expects.push(Expect::as_is("present_state", Stage::State, &y, &state, Tolerance::of_output(&y))?);
     }
-    finish(t, Work { probes: vec![Probe { label: "", spec, inputs, expects }], ..Work::default() })
+    finish(&p, t, Work { probes: vec![Probe { label: "", spec, inputs, expects }], ..Work::default() })
 }

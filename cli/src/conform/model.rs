@@ -50,8 +50,7 @@ fn buckets(golden: Golden) -> Build<Work> {
     let mut t = golden.tensors;
     let distances = t.need("relative_position")?.i32s("relative_position")?;
     let mut work = Work::default();
-    for table in golden.parameters.list("tables") {
-        let p = Parameters(table.as_object().cloned().unwrap_or_default());
+    for p in golden.parameters.objects("tables") {
         if p.set("position_buckets") {
             terms::log_buckets(&p, &mut t, &distances, &mut work)?;
             continue;
@@ -59,6 +58,9 @@ fn buckets(golden: Golden) -> Build<Work> {
         let (Some(name), Some(num_buckets)) = (p.str("tensor"), p.u32("num_buckets")) else {
             return Err(Error::input("tables", "an entry has no tensor or num_buckets", "add them").into());
         };
+        if p.f64("differs_in_float64").is_some_and(|n| n != 0.0) {
+            return needs("buckets that differ in f64");
+        }
         let (Some(max_distance), bidirectional) = (p.u32("max_distance"), p.set("bidirectional")) else {
             return Err(Error::input(name, "has no max_distance", "add it to `tables`").into());
         };
@@ -71,7 +73,7 @@ fn buckets(golden: Golden) -> Build<Work> {
         let listed = values_of(name, &t.need(name)?, &[distances.len() as u32])?;
         work.tables.push(Table { name: name.into(), computed, listed, tolerance: Tolerance::Zero });
     }
-    finish(t, work)
+    finish(&golden.parameters, t, work)
 }
 
 /// ALiBi's slopes for several numbers of heads.
@@ -83,10 +85,14 @@ fn slopes(golden: Golden) -> Build<Work> {
         if listed.is_empty() || listed.len() > ropewalk::MAX_HEADS as usize {
             return Err(Error::input(name, format!("{} slopes", listed.len()), "give one for each head").into());
         }
+        let heads = golden.parameters.list("heads");
+        if !heads.is_empty() && !heads.contains(&listed.len().into()) {
+            return Err(Error::input(name, format!("{} slopes", listed.len()), "name as many in `heads`").into());
+        }
         let computed = alibi_slopes(listed.len() as u32);
         work.tables.push(Table { name, computed, listed, tolerance: Tolerance::DOUBLE });
     }
-    finish(t, work)
+    finish(&golden.parameters, t, work)
 }
 
 /// `[batch, heads, len, dim]` as a tensor of the library, with that shape.
@@ -146,7 +152,7 @@ fn attention(golden: Golden) -> Build<Work> {
     let (mut spec, mut inputs, sizes) = plain(q, k, v)?;
     let heads = [("heads", spec.num_heads), ("q_heads", spec.num_heads), ("kv_heads", spec.num_kv_heads)];
     packed::agree(&p, &heads)?;
-    packed::agree(&p, &[("head_dim", spec.head_dim)])?;
+    packed::agree(&p, &[("head_dim", spec.head_dim), ("v_head_dim", spec.v_head_dim)])?;
     spec.softmax_scale = p.f64("scale");
     spec.logits_soft_cap = p.f64("softcap");
 
@@ -222,7 +228,7 @@ fn attention(golden: Golden) -> Build<Work> {
     work.probes.extend(angles);
     work.probes.extend(values);
     work.probes.extend(probes);
-    finish(t, work)
+    finish(&p, t, work)
 }
 
 /// T5's table or ALiBi's slopes.
@@ -491,7 +497,7 @@ mod tests {
         let (mut spec, mut inputs, sizes) = plain(tensor(4)?, tensor(10)?, tensor(10)?)?;
         let all = (0..2).flat_map(|b| (0..4).flat_map(move |i| (0..10).map(move |j| (b, i, j))));
         let given = Dense::new([2, 1, 4, 10], all.map(|(b, i, j)| shown(b, i, j)).collect())?;
-        let p = Parameters(serde_json::from_str(parameters).expect("JSON"));
+        let p = Parameters::from(serde_json::from_str::<serde_json::Map<_, _>>(parameters).expect("JSON"));
         place_mask(&mut spec, &mut inputs, sizes, &p, Some(&given), lens)?;
         Ok((spec, inputs))
     }

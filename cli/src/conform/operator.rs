@@ -3,21 +3,13 @@
 
 use super::factors;
 use super::model::{Sizes, dense, plain};
+use super::packed::agree;
 use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, finish, needs, swap_heads, values_of};
 use crate::golden::{Entry, Golden, Parameters, Tensors, Values};
 use ropewalk::{
     Alignment, Angle, AngleTable, Data, Dense, Dtype, Error, Inputs, MAX_HEAD_DIM, Mask, Pairing, Positions, Rotary,
     Sink, Spec, Tensor,
 };
-
-/// The attributes of the operator; one that is not known here is a term that would be left out.
-pub(super) fn attributes(p: &Parameters, known: &[&str]) -> Build<Parameters> {
-    let attributes = p.object("attributes").unwrap_or_default();
-    match attributes.0.keys().find(|k| !known.contains(&k.as_str())) {
-        Some(name) => needs(format!("the attribute {name}")),
-        None => Ok(attributes),
-    }
-}
 
 /// Elements `[batch, heads, len, dim]`, so that new keys can follow past ones.
 #[derive(Clone)]
@@ -112,20 +104,7 @@ pub(super) fn need_slot(t: &mut Tensors, number: u32, name: &str) -> Build<Entry
 /// ONNX Attention (opset 23 on), and FlexAttention without a modifier.
 pub fn onnx_attention(golden: Golden) -> Build<Work> {
     let (p, mut t) = (golden.parameters, golden.tensors);
-    let a = attributes(
-        &p,
-        &[
-            "is_causal",
-            "scale",
-            "softcap",
-            "q_num_heads",
-            "kv_num_heads",
-            "qk_matmul_output_mode",
-            "left_window_size",
-            "right_window_size",
-            "softmax_precision",
-        ],
-    )?;
+    let a = p.object("attributes").unwrap_or_default();
     let [q_heads, kv_heads] = ["q_num_heads", "kv_num_heads"].map(|name| a.u32(name));
     let q = Rows::new("Q", &need_slot(&mut t, 0, "Q")?, q_heads)?;
     let k = Rows::new("K", &need_slot(&mut t, 1, "K")?, kv_heads)?;
@@ -180,6 +159,7 @@ pub fn onnx_attention(golden: Golden) -> Build<Work> {
         }
     }
     let mut extra = None;
+    let mode = a.i64("qk_matmul_output_mode").unwrap_or(0);
     if let Some(listed) = slot(&mut t, "expected", 3) {
         let tolerance = Tolerance::of_output(&listed);
         let shape = [sizes.batch, sizes.heads, sizes.q_len, k.shape[2]];
@@ -187,7 +167,7 @@ pub fn onnx_attention(golden: Golden) -> Build<Work> {
             let expect = Expect::as_is("qk_matmul_output", stage, &listed, &shape, tolerance)?;
             Ok(expect.widened(k.shape[2], sizes.kv_len))
         };
-        match a.i64("qk_matmul_output_mode").unwrap_or(0) {
+        match mode {
             // Before the mask and the bias (mode 1) and before the cap too (mode 0): a spec without them.
             mode @ (0 | 1) => {
                 let (mut spec, mut inputs) = (spec.clone(), inputs.clone());
@@ -205,7 +185,7 @@ pub fn onnx_attention(golden: Golden) -> Build<Work> {
     }
     work.probes.push(Probe { label: "", spec, inputs, expects });
     work.probes.extend(extra);
-    finish(t, work)
+    finish(&p, t, work)
 }
 
 /// Causal and window mask of queries that stand `past` keys in (i' = i + past), or at the end of each sequence's keys
@@ -265,7 +245,7 @@ struct CachedRotation {
 }
 
 impl CachedRotation {
-    fn work(self, t: Tensors, name: &str, listed: &Entry) -> Build<Work> {
+    fn work(self, p: &Parameters, t: Tensors, name: &str, listed: &Entry) -> Build<Work> {
         let [batch, heads, len, dim] = self.x.shape;
         if dim > MAX_HEAD_DIM {
             return needs(format!("heads of more than {MAX_HEAD_DIM} elements"));
@@ -283,7 +263,7 @@ impl CachedRotation {
             _ => Expect::heads_first(name, stage, listed, [batch, heads, len, dim], tolerance),
         };
         let expects = vec![expect(Stage::QRot)?, expect(Stage::KRot)?];
-        finish(t, Work { probes: vec![Probe { label: "", spec, inputs, expects }], ..Work::default() })
+        finish(p, t, Work { probes: vec![Probe { label: "", spec, inputs, expects }], ..Work::default() })
     }
 }
 
@@ -302,7 +282,7 @@ fn pairing(interleaved: bool) -> Pairing {
 /// without.
 pub fn onnx_rotary(golden: Golden) -> Build<Work> {
     let (p, mut t) = (golden.parameters, golden.tensors);
-    let a = attributes(&p, &["interleaved", "num_heads", "rotary_embedding_dim"])?;
+    let a = p.object("attributes").unwrap_or_default();
     let x = Rows::new("input", &need_slot(&mut t, 0, "input")?, a.u32("num_heads"))?;
     let (cos, sin) = (need_slot(&mut t, 1, "cos_cache")?, need_slot(&mut t, 2, "sin_cache")?);
     let (cos, sin, columns) = caches(&cos, &sin, ["cos_cache", "sin_cache"])?;
@@ -320,7 +300,7 @@ pub fn onnx_rotary(golden: Golden) -> Build<Work> {
         return Err(Error::input("output", "is missing from the case", "add the tensor to the file").into());
     };
     let pairing = pairing(a.i64("interleaved") == Some(1));
-    CachedRotation { x, pairing, rotary_dim, table: AngleTable { cos, sin }, positions }.work(t, "output", &listed)
+    CachedRotation { x, pairing, rotary_dim, table: AngleTable { cos, sin }, positions }.work(&p, t, "output", &listed)
 }
 
 /// com.microsoft.RotaryEmbedding: `positions` hold every token's, or one offset for all.
@@ -339,20 +319,21 @@ pub fn ort_rotary(golden: Golden) -> Build<Work> {
         ([1], [offset]) => (0..len).map(|i| offset.saturating_add(i as i32)).collect::<Vec<_>>().repeat(batch as usize),
         (_, all) => all.to_vec(),
     };
-    let pairing = pairing(p.set("interleaved") || p.str("pairing") == Some("interleaved"));
+    let (interleaved, named) = (p.set("interleaved"), p.str("pairing"));
+    let pairing = pairing(interleaved || named == Some("interleaved"));
+    agree(&p, &[("rotary_dim", columns.saturating_mul(2))])?;
+    // the base of the listed cos and sin
+    p.f64("theta");
     let listed = t.need("expected")?;
     let table = AngleTable { cos, sin };
-    CachedRotation { x, pairing, rotary_dim: 2 * columns, table, positions }.work(t, "expected", &listed)
+    CachedRotation { x, pairing, rotary_dim: 2 * columns, table, positions }.work(&p, t, "expected", &listed)
 }
 
 /// com.microsoft.GroupQueryAttention and MultiHeadAttention: tensors `[batch, len, heads * dim]`, a past
 /// `[batch, kv_heads, past, dim]` whose keys are already rotated.
 pub fn ort_attention(golden: Golden) -> Build<Work> {
     let (p, mut t) = (golden.parameters, golden.tensors);
-    let a = attributes(
-        &p,
-        &["do_rotary", "rotary_interleaved", "local_window_size", "softcap", "scale", "smooth_softmax"],
-    )?;
+    let a = p.object("attributes").unwrap_or_default();
     let heads = p.u32("q_heads").or_else(|| p.u32("heads"));
     let kv_heads = p.u32("kv_heads").or(heads);
     let q = Rows::new("q", &t.need("q")?, heads)?;
@@ -374,6 +355,11 @@ pub fn ort_attention(golden: Golden) -> Build<Work> {
     let k = new_k.after("past_key", past_k)?.packed(past, past_of);
     let v = new_v.after("past_value", past_v)?.packed(past, past_of);
     let (mut spec, mut inputs, sizes) = plain(q.tensor()?, k.tensor()?, v.tensor()?)?;
+    let said = [("head_dim", spec.head_dim), ("v_head_dim", spec.v_head_dim), ("q_len", sizes.q_len), ("past", past)];
+    agree(&p, &said)?;
+    if p.bool("attn_bias").is_some_and(|said| said != t.has("attn_bias")) {
+        return Err(Error::input("attn_bias", "contradicts the tensors", "give the tensor where it is true").into());
+    }
     spec.softmax_scale = p.f64("scale").or(a.f64("scale").filter(|scale| *scale != 0.0));
     spec.logits_soft_cap = a.f64("softcap").filter(|cap| *cap != 0.0);
     let left = a.i64("local_window_size").filter(|w| *w > 0).and_then(|w| u32::try_from(w - 1).ok());
@@ -438,7 +424,7 @@ pub fn ort_attention(golden: Golden) -> Build<Work> {
         work.tables.push(v.listed_as("expected_present_value", &listed, beyond)?);
     }
     work.probes.push(Probe { label: "", spec, inputs, expects });
-    finish(t, work)
+    finish(&p, t, work)
 }
 
 #[cfg(test)]

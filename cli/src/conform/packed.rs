@@ -47,7 +47,7 @@ pub fn attention(golden: Golden) -> Build<Work> {
         expects.push(expect.without(1, |row| token_of(row % sizes.q_len as usize)));
     }
     work.probes.push(Probe { label: "", spec, inputs, expects });
-    finish(t, work)
+    finish(&p, t, work)
 }
 
 /// `[total, heads, dim]` as one batch entry.
@@ -116,7 +116,7 @@ mod tests {
         .into();
         let mut parameters = serde_json::json!({ "head_dim": 8, "causal": true, "sliding_window": 2 });
         change(&mut tensors, &mut parameters);
-        let parameters = Parameters(parameters.as_object().cloned().unwrap_or_default());
+        let parameters = Parameters::from(parameters.as_object().cloned().unwrap_or_default());
         attention(Golden { name: String::new(), system: String::new(), parameters, tensors: Tensors(tensors) })
     }
 

@@ -1,6 +1,7 @@
 //! Cases of systems with embeddings of relative positions: Shaw, Transformer-XL, DeBERTa, decomposed 2-D.
 
 use super::model::Sizes;
+use super::packed::agree;
 use super::work::{Build, Table, Tolerance, needs, values_of};
 use crate::golden::{Entry, Parameters, Tensors};
 use ropewalk::{Error, IndexMap, Inputs, Outside, Positions, Relative, RelativeSide, Spec, log_bucket};
@@ -87,6 +88,12 @@ fn shaw(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs) -
     let (Some(min), Some(max)) = (small(low), small(high)) else {
         return Err(Error::input("clip", "is out of range", "give distances that fit 32 bits").into());
     };
+    // Wav2Vec2-BERT and SpeechT5 name the same ends by their own names
+    for (name, end) in [("left", -(min as i64)), ("right", max as i64), ("max_length", max as i64 + 1)] {
+        if let Some(said) = p.i64(name).filter(|said| *said != end) {
+            return Err(Error::input(name, format!("is {said}, not {end}"), "let it agree with `clip`").into());
+        }
+    }
     let index = IndexMap::Distance { min, max, outside, stream: 0, reversed };
     let keys = match t.take("emb_rel_k") {
         Some(table) => ("emb_rel_k", table),
@@ -121,7 +128,24 @@ fn transformer_xl(
 ) -> Build<()> {
     let table = t.need("r_proj")?;
     let rows = table.shape.first().copied().unwrap_or(0);
-    let xlnet = p.set("attn_type") || system.to_lowercase().contains("xlnet");
+    match p.str("distance") {
+        Some(text) if !text.starts_with("q_pos - k_pos") => return needs(format!("the distance `{text}`")),
+        _ => {}
+    }
+    if p.set("permutation_mask") {
+        return needs("a permutation mask");
+    }
+    if p.bool("segments").is_some_and(|said| said != t.has("seg_ids")) {
+        return Err(Error::input("segments", "contradicts the tensors", "give seg_ids where it is true").into());
+    }
+    if p.given("mem_len") {
+        agree(p, &[("mem_len", sizes.kv_len.saturating_sub(sizes.q_len))])?;
+    }
+    let kind = p.str("attn_type");
+    if let Some(other) = kind.filter(|kind| !["bi", "uni"].contains(kind)) {
+        return needs(format!("attn_type `{other}`"));
+    }
+    let xlnet = kind.is_some() || system.to_lowercase().contains("xlnet");
     let conformer = !xlnet && (rows != sizes.kv_len as usize || system.to_lowercase().contains("conformer"));
     let first = sizes.kv_len as i32 - !xlnet as i32; // the distance m - n of row 0
     let Some(last) = i32::try_from(rows).ok().and_then(|n| n.checked_sub(1 + first)) else {
@@ -183,6 +207,8 @@ fn deberta(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs
     if index.rows() != 2 * span as u64 {
         return Err(Error::input("attention_span", format!("{span}"), "let it be position_buckets").into());
     }
+    // which projections made the listed tables
+    p.set("share_att_key");
     let types: Vec<&str> = p.list("pos_att_type").iter().filter_map(|x| x.as_str()).collect();
     if let Some(other) = types.iter().find(|name| !["c2p", "p2c"].contains(name)) {
         return needs(format!("the term `{other}`"));
@@ -253,7 +279,7 @@ pub fn distances(p: &Parameters, t: &mut Tensors, spec: &Spec, inputs: &Inputs, 
         tables.push(Table { name: "relative_pos".into(), computed, listed, tolerance: Tolerance::Zero });
     }
     if let IndexMap::Distance { min, max, stream: 0, reversed, outside: Outside::Clip } = term.index
-        && p.0.contains_key("max_position_embeddings")
+        && p.has("max_position_embeddings")
         && !p.set("clip")
     {
         let signed = |(b, i, j)| if reversed { m(b, i) - n(b, j) } else { n(b, j) - m(b, i) };

@@ -1,6 +1,7 @@
 //! Rotations: from a case's parameters to a `Rotary`, and the cosines and sines that a case lists.
 
 use super::model::Sizes;
+use super::packed::agree;
 use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, finish, needs, values_of};
 use crate::golden::{Entry, Golden, Parameters, Tensors, Values};
 use ropewalk::{
@@ -11,13 +12,28 @@ use ropewalk::{
 /// The length extension that the parameters describe, with theta. `longest` is the longest sequence of the call.
 fn scaled(p: &Parameters, pairing: Pairing, rotary_dim: u32, longest: Option<u32>) -> Build<Rotary> {
     // One dictionary for a model, or one for each kind of layer (Gemma 3).
-    let rope = match p.object("rope_parameters").or_else(|| p.object("rope_scaling")) {
-        Some(r) if !r.set("rope_type") && !r.set("type") => {
-            r.object(if p.set("sliding_window") { "sliding_attention" } else { "full_attention" })
-        }
-        other => other,
+    let (rope, older) = (p.dictionary("rope_parameters"), p.dictionary("rope_scaling"));
+    let rope = rope.or(older).cloned().unwrap_or_default();
+    let layer = if p.set("sliding_window") { "sliding_attention" } else { "full_attention" };
+    let of_layer = rope.get(layer).and_then(serde_json::Value::as_object).cloned();
+    let layers = ["full_attention", "sliding_attention", "chunked_attention"];
+    if let Some(other) = rope.keys().find(|key| of_layer.is_some() && !layers.contains(&key.as_str())) {
+        return needs(format!("the rotation of `{other}`"));
+    }
+    let holds = |key: &String| {
+        rope.values().filter_map(serde_json::Value::as_object).chain([&rope]).any(|d| d.contains_key(key))
     };
-    let json = serde_json::Value::Object(rope.unwrap_or_default().0).to_string();
+    if let Some(key) = older.and_then(|older| older.keys().find(|key| !holds(key))) {
+        return needs(format!("the parameter `rope_scaling.{key}`"));
+    }
+    let says = |d: &serde_json::Map<_, _>| {
+        older.is_none_or(|older| older.iter().all(|(key, value)| d.get(key) == Some(value)))
+    };
+    if !says(&rope) && !rope.values().filter_map(serde_json::Value::as_object).any(says) {
+        let problem = "says what rope_parameters does not";
+        return Err(Error::input("rope_scaling", problem, "let the two agree").into());
+    }
+    let json = serde_json::Value::Object(of_layer.unwrap_or(rope)).to_string();
     let rope = match RopeParameters::from_json(&json, p.u32("max_position_embeddings"), longest) {
         Err(e @ Error::Config { .. }) => return needs(format!("a length extension: {e}")),
         other => other?,
@@ -27,6 +43,12 @@ fn scaled(p: &Parameters, pairing: Pairing, rotary_dim: u32, longest: Option<u32
     {
         let problem = format!("is {b}, but the rope dictionary says {a}");
         return Err(Error::input("theta", problem, "let the two agree").into());
+    }
+    if let (Some(share), Some(dim)) = (rope.partial_rotary_factor, p.u32("head_dim"))
+        && (share * dim as f64) as u32 != rotary_dim
+    {
+        let problem = format!("is {rotary_dim}, but the rope dictionary says {share} of {dim}");
+        return Err(Error::input("rotary_dim", problem, "let the two agree").into());
     }
     let Some(theta) = rope.theta.or_else(|| p.f64("theta")) else {
         return Err(Error::input("theta", "is missing from `parameters`", "give the base of the frequencies").into());
@@ -43,6 +65,7 @@ pub fn rotary(
     sizes: Sizes,
     tables: &mut Vec<Table>,
 ) -> Build<Option<Rotary>> {
+    let interleaved = p.bool("interleaved");
     let pairing = match p.str("pairing") {
         None => return Ok(None),
         Some(_) if p.u32("rotary_dim") == Some(0) => return Ok(None),
@@ -51,7 +74,7 @@ pub fn rotary(
         Some("interleaved_in_half_out") => Pairing::InterleavedInHalfOut,
         Some(other) => return needs(format!("pairing `{other}`")),
     };
-    if p.0.contains_key("interleaved") && p.set("interleaved") == (pairing == Pairing::Half) {
+    if interleaved == Some(pairing == Pairing::Half) {
         return Err(Error::input("interleaved", "contradicts pairing", "let the two agree").into());
     }
     let rotary_dim = p.u32("rotary_dim").or_else(|| p.u32("rope_dim")).unwrap_or(head_dim);
@@ -130,7 +153,7 @@ fn picture(
         _ if name.contains("gemma4") || name.contains("gemma_4") => Rotary::gemma4_vision(head_dim, theta)?,
         _ if name.contains("llama4") || name.contains("llama_4") => Rotary::llama4_vision(head_dim, theta)?,
         _ if p.set("ref_grid") || name.contains("eva") => Rotary::eva02(head_dim, theta, numbers(p, "ref_grid")?)?,
-        _ if p.0.contains_key("prefix_tokens") || name.contains("dino") => Rotary::dinov3(head_dim, theta, grid()?)?,
+        _ if p.has("prefix_tokens") || name.contains("dino") => Rotary::dinov3(head_dim, theta, grid()?)?,
         _ => return needs(format!("2-D rotation of the system {system}")),
     };
     // the half pairing of Gemma 4 is one inside each half
@@ -247,6 +270,11 @@ fn patches(p: &Parameters, t: &mut Tensors, sizes: Sizes) -> Build<[Vec<i32>; 2]
         if entry.shape != [tokens, 2] {
             return Err(entry.wrong("positions", &format!("[{tokens}, 2]")).into());
         }
+        if let Some([height, width]) = numbers(p, "grid")?
+            && height as u64 * width as u64 > tokens as u64
+        {
+            return Err(Error::input("grid", "has more patches than the case has tokens", "let the two agree").into());
+        }
         return Ok([0, 1].map(|s| ids.iter().skip(s).step_by(2).copied().collect()));
     }
     let grid: [u32; 2] = numbers(p, "grid")?.unwrap_or_default();
@@ -300,6 +328,7 @@ pub fn expand_latent(mut golden: Golden, tables: &mut Vec<Table>) -> Build<Golde
     let (Some(nope), true) = (nope, [pe_batch, pe_len] == [batch, len]) else {
         return Err(shared.wrong("k_pe", "[batch, kv_len, rope_dim], with nope_dim + rope_dim elements in q").into());
     };
+    agree(p, &[("kv_lora_rank", rank as u32)])?;
     let of_head = up.shape.first().copied().unwrap_or(0) / heads.max(1);
     let Some(v_dim) = of_head.checked_sub(nope).filter(|n| *n > 0 && up.shape == [heads * of_head, rank]) else {
         return Err(up.wrong("w_kv_b", "[heads * (nope_dim + v_head_dim), kv_lora_rank]").into());
@@ -346,7 +375,7 @@ pub fn unused(p: &Parameters, t: &mut Tensors, spec: &Spec, tables: &mut Vec<Tab
 fn build(p: &Parameters, t: &mut Tensors, pairing: Pairing, dim: u32, tables: &mut Vec<Table>) -> Build<Rotary> {
     let last = |name: &str| t.0.get(name).and_then(|ids| ids.i32s(name).ok()?.into_iter().max());
     let end = last("q_positions").max(last("k_positions")).and_then(|n| u32::try_from(n.checked_add(1)?).ok());
-    let longest = match p.0.contains_key("seq_len") {
+    let longest = match p.has("seq_len") {
         true => p.u32("seq_len"),
         false => p.u32("rope_seq_len").or(end),
     };
@@ -403,7 +432,10 @@ fn expect_angles(name: &str, cos: &[f64], sin: &[f64], pairs: usize) -> Expect {
 /// rows) the keys', tokens in front that do not rotate left out or not: one entry a pair, or the full width with every entry twice.
 pub fn angles(p: &Parameters, t: &mut Tensors, spec: &Spec, inputs: &Inputs, sizes: Sizes) -> Build<Option<Probe>> {
     let Some(rotary) = &spec.rotary else { return Ok(None) };
-    let (Some(cos), Some(sin)) = (t.take("cos"), t.take("sin")) else { return Ok(None) };
+    if !t.has("cos") || !t.has("sin") {
+        return Ok(None);
+    }
+    let (cos, sin) = (t.need("cos")?, t.need("sin")?);
     let (pairs, width) = ((rotary.rotary_dim / 2) as usize, cos.shape.last().copied().unwrap_or(0));
     if sin.shape != cos.shape || (width != pairs && width != 2 * pairs) {
         return Err(cos.wrong("cos", &format!("{pairs} or {} columns, like sin", 2 * pairs)).into());
@@ -483,7 +515,10 @@ pub fn scaling(golden: Golden) -> Build<Work> {
     let mut work = Work::default();
     let exact = build(&p, &mut t, Pairing::Half, dim, &mut work.tables)?;
     let mut probe = |label, rotary: &Rotary, t: &mut Tensors, [cos, sin]: [&str; 2]| -> Build<()> {
-        let (Some(c), Some(s)) = (t.take(cos), t.take(sin)) else { return Ok(()) };
+        if !t.has(cos) || !t.has(sin) {
+            return Ok(());
+        }
+        let (c, s) = (t.need(cos)?, t.need(sin)?);
         let shape = [positions.len() as u32, dim / 2];
         let (c, s) = (values_of(cos, &c, &shape)?, values_of(sin, &s, &shape)?);
         let (spec, inputs) = unit_vectors(rotary, std::slice::from_ref(&positions))?;
@@ -500,5 +535,5 @@ pub fn scaling(golden: Golden) -> Build<Work> {
         shipped.angle = Angle::Float32;
         probe("float32", &shipped, &mut t, ["cos_hf_f32", "sin_hf_f32"])?;
     }
-    finish(t, work)
+    finish(&p, t, work)
 }

@@ -1,6 +1,6 @@
 //! What a case asks for: calls of the library with what they should give, and tables built on the host.
 
-use crate::golden::{Entry, Tensors};
+use crate::golden::{Entry, Parameters, Tensors};
 use ropewalk::{Embed, EmbedInputs, Error, Inputs, Spec};
 
 /// A case as work to be done.
@@ -212,10 +212,32 @@ pub fn values_of(name: &str, listed: &Entry, shape: &[u32]) -> Build<Vec<f64>> {
     Ok(listed.f64s(name)?)
 }
 
-/// Ends the building of a case: a tensor that nobody took holds a term that nobody computed.
-pub fn finish(tensors: Tensors, work: Work) -> Build<Work> {
-    match tensors.0.keys().next() {
-        Some(name) => needs(format!("the tensor `{name}`")),
+/// Ends the building of a case: a tensor that nobody took, or a parameter that nobody read, holds a term that nobody computed.
+pub fn finish(parameters: &Parameters, tensors: Tensors, work: Work) -> Build<Work> {
+    if let Some(name) = tensors.0.keys().next() {
+        return needs(format!("the tensor `{name}`"));
+    }
+    let told = |path: &str| TOLD.iter().any(|(name, _)| path == *name || path.starts_with(&format!("{name}.")));
+    match parameters.unread().into_iter().find(|path| !told(path)) {
+        Some(path) => needs(match path.strip_prefix("attributes.") {
+            Some(name) => format!("the attribute {name}"),
+            None => format!("the parameter `{path}`"),
+        }),
         None => Ok(work),
     }
 }
+
+/// Parameters that no computation reads, and why.
+const TOLD: &[(&str, &str)] = &[
+    ("model", "a name; it decides where a convention is named nowhere else, and is read there"),
+    ("opset", "the version of the operator, whose rules its attributes state"),
+    ("input_slots", "the names of the tensors say the same"),
+    ("output_slots", "the names of the tensors say the same"),
+    ("dtypes", "the tensors say the same"),
+    ("atol", "the suite's own tolerance; ours is narrower"),
+    ("rtol", "the suite's own tolerance; ours is narrower"),
+    ("max_abs_inv_freq_relative_difference_f32", "what the package's f32 lost, which is no part of the case"),
+    ("relative_pos_entries_that_differ_in_float64", "what the package's f32 changed; the entries are compared"),
+    ("attributes.softmax_precision", "in what an operator rounds; a tolerance holds for all"),
+    ("attributes.chunk_size", "how an operator cuts its work, which changes no result"),
+];
