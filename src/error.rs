@@ -128,3 +128,17 @@ impl Error {
 
 /// Shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
+
+#[cfg(all(test, feature = "wgpu"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_told_from_other_failures() {
+        let (source, description) = (|| Box::new(std::fmt::Error), String::from("why"));
+        let memory = Error::of_wgpu("allocating", wgpu::Error::OutOfMemory { source: source() });
+        assert!(matches!(&memory, Error::OutOfMemory { context, .. } if context == "allocating"), "{memory}");
+        let other = Error::of_wgpu("binding", wgpu::Error::Validation { source: source(), description });
+        assert!(matches!(&other, Error::Device { message, .. } if message.contains("why")), "{other}");
+    }
+}

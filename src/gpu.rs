@@ -7,7 +7,7 @@ mod matrix;
 
 use crate::device::{Held, is_lost, turn_on};
 use crate::pipeline::{Buffers, Pipelines, filled, scoped};
-use crate::submission::{Submission, poll, wait, yield_now};
+use crate::submission::{Submission, wait, yield_now};
 use crate::tuning::{Source, TuningCache};
 use crate::{Error, Inputs, Kernel, Limits, Output, Plan, Problem, Result, Slot, Spec, Step, slice};
 use futures_channel::oneshot;
@@ -416,6 +416,13 @@ impl Gpu {
         pollster::block_on(self.check_alive("waiting for the device"))?;
         done
     }
+    /// Waits until a submission is done.
+    ///
+    /// # Errors
+    /// As [`Gpu::finish`].
+    pub fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        pollster::block_on(async { self.told(self.wait(Some(submission))).await })
+    }
     /// The bytes of a buffer with `MAP_READ`, once everything that was submitted is done.
     ///
     /// # Errors
@@ -799,7 +806,7 @@ impl Gpu {
         if !is_lost(&self.device).await && self.lost.get().is_none() {
             return Ok(());
         }
-        let _ = poll(&self.device, wgpu::PollType::Poll); // calls the callback, if nobody has
+        let _ = wait(&self.device, None, self.timeout); // a destroyed device calls back when it has nothing left to do
         Err(Error::device_lost(context, self.lost.get().map(String::as_str)))
     }
 

@@ -322,7 +322,11 @@ impl Pipeline {
             |name: &str| Error::input(name, "is of another device, or destroyed", "bind buffers of the device");
         let on_gl = device.adapter_info().backend == wgpu::Backend::Gl;
         if let Some((b, _)) = bound.iter().find(|(_, (buffer, ..))| trusted::is_on_gl(buffer) != on_gl) {
-            return Err(foreign(b.name)); // numbered by another instance
+            // numbered by another instance; or destroyed with its device
+            return match is_lost(device).await {
+                true => Err(Error::device_lost(format!("binding {}", self.plan.label()), None)),
+                false => Err(foreign(b.name)),
+            };
         }
 
         let label = self.plan.label();

@@ -72,10 +72,7 @@ pub(crate) fn wait(
 }
 
 /// Polls in turn. wgpu panics where a driver gives its device up meanwhile; it has told the lost callback by then.
-pub(crate) fn poll(
-    device: &wgpu::Device,
-    poll: wgpu::PollType,
-) -> Result<std::result::Result<wgpu::PollStatus, wgpu::PollError>> {
+fn poll(device: &wgpu::Device, poll: wgpu::PollType) -> Result<std::result::Result<wgpu::PollStatus, wgpu::PollError>> {
     let _turn = turn(device);
     let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| device.poll(poll)));
     polled.or_else(|panic| match pollster::block_on(crate::device::is_lost(device)) {
