@@ -12,7 +12,7 @@ use crate::{ChunkDispatch, Error, Kernel, Plan, Result, trusted};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use disk::Saved;
 pub use set::Pipelines;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A compiled plan.
@@ -31,16 +31,20 @@ pub struct Pipeline {
 
 /// Layouts made so far: those of plans with the same bindings are one.
 #[derive(Debug, Default)]
-pub(crate) struct Layouts(Mutex<Vec<(Vec<wgpu::BindGroupLayoutEntry>, Layout)>>);
+pub(crate) struct Layouts(Mutex<Vec<Layout>>);
 
 #[derive(Debug, Clone)]
 struct Layout {
+    entries: Vec<wgpu::BindGroupLayoutEntry>,
     group: wgpu::BindGroupLayout,
     pipeline: wgpu::PipelineLayout,
 }
 
 impl Layouts {
-    /// The layout of a plan's bindings.
+    fn known(&self) -> MutexGuard<'_, Vec<Layout>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// The layout of a plan's bindings: a known one or a new one, to be kept when it is known to have no error.
     fn of(&self, device: &wgpu::Device, plan: &Plan) -> Layout {
         let entries: Vec<_> = plan
             .bindings()
@@ -60,8 +64,7 @@ impl Layouts {
                 count: None,
             })
             .collect();
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, layout)) = made.iter().find(|(known, _)| *known == entries) {
+        if let Some(layout) = self.known().iter().find(|known| known.entries == entries) {
             return layout.clone();
         }
         let label = Some("ropewalk");
@@ -71,9 +74,13 @@ impl Layouts {
             bind_group_layouts: &[Some(&group)],
             immediate_size: 0,
         });
-        let layout = Layout { group, pipeline };
-        made.push((entries, layout.clone()));
-        layout
+        Layout { entries, group, pipeline }
+    }
+    fn keep(&self, layout: &Layout) {
+        let mut known = self.known();
+        if !known.iter().any(|known| known.entries == layout.entries) {
+            known.push(layout.clone());
+        }
     }
 }
 
@@ -198,11 +205,12 @@ impl Pipeline {
                     cache,
                 })
             };
-            (plan.entries().into_iter().map(|entry| (entry, compile(entry))).collect(), layout.group)
+            (plan.entries().into_iter().map(|entry| (entry, compile(entry))).collect(), layout)
         });
         let (pipelines, layout) = made.await?;
+        layouts.keep(&layout);
         let (device, pipelines) = (Held::new(device, device.clone()), Held::new(device, pipelines));
-        Ok(Pipeline { plan: plan.clone(), device, pipelines, layout, compile_time: clock.elapsed() })
+        Ok(Pipeline { plan: plan.clone(), device, pipelines, layout: layout.group, compile_time: clock.elapsed() })
     }
 
     /// How long the device took to make it. Some drivers compile only when it first runs: see [`Pipeline::warm`].
@@ -317,7 +325,6 @@ impl Pipeline {
             }
             bound.push((binding, placed));
         }
-        self.check_aliasing(buffers)?;
         let foreign =
             |name: &str| Error::input(name, "is of another device, or destroyed", "bind buffers of the device");
         let on_gl = device.adapter_info().backend == wgpu::Backend::Gl;
@@ -328,6 +335,7 @@ impl Pipeline {
                 false => Err(foreign(b.name)),
             };
         }
+        self.check_aliasing(buffers)?;
 
         let label = self.plan.label();
         let context = format!("binding {label}");

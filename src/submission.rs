@@ -25,7 +25,7 @@ impl Submission {
         {
             let _ = index;
             let (signal, done) = oneshot::channel();
-            queue.on_submitted_work_done(move || drop(signal.send(())));
+            queue.on_submitted_work_done(move || _ = signal.send(()));
             Submission { done }
         }
     }

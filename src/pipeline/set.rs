@@ -52,6 +52,7 @@ impl Pipelines {
         self.cache = Some(cache);
         self
     }
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn cache(&self) -> Option<&wgpu::PipelineCache> {
         self.cache.as_ref()
     }

@@ -3,8 +3,8 @@
 //! times against those of other systems on the same machine.
 
 mod adapter;
+mod dawn;
 mod peers;
-mod tint;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -18,7 +18,8 @@ const USAGE: &str = "usage: cargo xtask demo [ARGUMENTS OF ropewalk demo]
        cargo xtask peers [OPTIONS]
 
 demo  builds the command line and runs `ropewalk demo` on the best adapter, or on the CPU reference where there is none
-test  runs every test of every feature set, the examples, and the composed shaders through Tint (with node and npm)
+test  runs every test of every feature set, the examples, and with node and npm the composed shaders through Tint, and the library as
+      WebAssembly on Dawn
 peers runs the workloads of `ropewalk bench` in other systems, in alternation with ours, and prints ratios: `peers --help`
 
 On Linux without a working Vulkan driver all install Mesa's software driver with the system's package manager, as root
@@ -114,7 +115,10 @@ fn test() -> ExitCode {
     outcomes.push(outcome(run(bare.args(["--lib", "--tests", "--no-fail-fast"]))));
 
     heading("every composed shader through Tint");
-    outcomes.push(tint::check());
+    outcomes.push(dawn::shaders());
+
+    heading("the library as WebAssembly on Dawn");
+    outcomes.push(dawn::web());
 
     println!();
     let mut failures = 0;
@@ -165,8 +169,15 @@ fn cargo(subcommand: &str) -> Command {
 }
 
 fn with_features(subcommand: &str, features: &[&str]) -> Command {
+    let mut command = cargo_of("", subcommand);
+    command.arg("--release").args(features);
+    command
+}
+
+/// `cargo SUBCOMMAND` on the crate in a folder of the repository.
+fn cargo_of(folder: &str, subcommand: &str) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args([subcommand, "--release", "--manifest-path"]).arg(root().join("Cargo.toml")).args(features);
+    command.args([subcommand, "--manifest-path"]).arg(root().join(folder).join("Cargo.toml"));
     command
 }
 

@@ -1,6 +1,6 @@
 // Compiles every *.wgsl of a folder with Tint and builds its compute pipeline on Dawn's null backend, which needs no driver.
 //
-//     node check.mjs DIR
+//     node tint.mjs DIR
 //
 // naga accepts barriers and subgroup operations in non-uniform control flow; Tint does not, and neither do browsers.
 // Devices have WebGPU's default limits, and only the features that a shader's own `enable` lines name. Every shader's entry
@@ -78,7 +78,7 @@ async function selfTest() {
 
 const folder = process.argv[2];
 if (!folder) {
-  console.error('usage: node check.mjs DIR');
+  console.error('usage: node tint.mjs DIR');
   process.exit(2);
 }
 await selfTest();
