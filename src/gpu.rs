@@ -5,15 +5,18 @@ mod in_place;
 mod linear;
 mod matrix;
 
+use crate::device::{Held, is_lost, turn_on};
 use crate::pipeline::{Buffers, Pipelines, filled, scoped};
-use crate::submission::{Submission, yield_now};
+use crate::submission::{Submission, wait, yield_now};
 use crate::tuning::{Source, TuningCache};
 use crate::{Error, Inputs, Kernel, Limits, Output, Plan, Problem, Result, Slot, Spec, Step, slice};
 use futures_channel::oneshot;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::LazyLock;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 /// What hears the finished share of a call. [`Sync`], so that the `_async` forms are [`Send`]; not on the web, whose functions stay
@@ -76,45 +79,69 @@ pub struct Stats {
 #[derive(Debug)]
 pub struct Gpu {
     info: wgpu::AdapterInfo,
-    device: wgpu::Device,
-    queue: wgpu::Queue,
+    device: Held<wgpu::Device>,
+    queue: Held<wgpu::Queue>,
     limits: Limits,
     timestamps: bool,
-    errors: Arc<Mutex<Option<String>>>,
+    /// How long a call waits for a submission.
+    timeout: Option<Duration>,
+    /// The first error that no scope caught.
+    errors: Arc<Mutex<Option<Error>>>,
+    /// Why the device is lost, where its callback is ours.
+    lost: Arc<OnceLock<String>>,
     pipelines: Arc<Pipelines>,
     warnings: Vec<String>,
     /// Rows of cooperative matrices, or why there are none.
     matrix: std::result::Result<u32, String>,
 }
 
-/// Every adapter of every backend that the environment allows (`WGPU_BACKEND`), GPUs first.
+/// Every adapter of every backend that the environment allows (`WGPU_BACKEND`, read once), GPUs first, GL's last.
 pub async fn adapters() -> Vec<wgpu::Adapter> {
-    adapters_of(wgpu::Backends::all()).await
+    let mut all = adapters_of(!wgpu::Backends::GL).await;
+    all.extend(adapters_of(wgpu::Backends::GL).await);
+    all
 }
 
-async fn adapters_of(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
+fn instance(backends: wgpu::Backends) -> (wgpu::Instance, wgpu::Backends) {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-    let backends = descriptor.backends & backends;
-    descriptor.backends = backends;
-    let instance = wgpu::Instance::new(descriptor);
-    let mut found = instance.enumerate_adapters(backends).await;
-    let rank = |a: &wgpu::Adapter| {
-        let info = a.get_info();
-        let kind = match info.device_type {
-            wgpu::DeviceType::DiscreteGpu => 0,
-            wgpu::DeviceType::IntegratedGpu => 1,
-            wgpu::DeviceType::VirtualGpu => 2,
-            wgpu::DeviceType::Other => 3,
-            wgpu::DeviceType::Cpu => 4,
-        };
-        let backend = match info.backend {
-            wgpu::Backend::Gl => 1,
-            _ => 0,
-        };
-        (backend, kind)
-    };
-    found.sort_by_key(rank);
-    found
+    descriptor.backends &= backends;
+    let backends = descriptor.backends;
+    (wgpu::Instance::new(descriptor), backends)
+}
+
+/// The adapters of GL, or of all others. wgpu tells apart what comes from one instance alone, so a process has one; and one of GL's own, which
+/// is made where it is wanted, since GL's loader is talkative. GL's adapters are found once: wgpu would give each a lock of its own
+/// for the instance's one context.
+#[cfg(not(target_arch = "wasm32"))]
+async fn adapters_of(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
+    static MOST: LazyLock<(wgpu::Instance, wgpu::Backends)> = LazyLock::new(|| instance(!wgpu::Backends::GL));
+    static GL: LazyLock<(wgpu::Instance, Vec<wgpu::Adapter>)> = LazyLock::new(|| {
+        let (instance, backends) = instance(wgpu::Backends::GL);
+        let adapters = pollster::block_on(instance.enumerate_adapters(backends));
+        (instance, sorted(adapters))
+    });
+    if backends == wgpu::Backends::GL {
+        return GL.1.clone();
+    }
+    let (instance, backends) = &*MOST;
+    sorted(instance.enumerate_adapters(*backends).await)
+}
+
+#[cfg(target_arch = "wasm32")]
+async fn adapters_of(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
+    let (instance, backends) = instance(backends);
+    sorted(instance.enumerate_adapters(backends).await)
+}
+
+fn sorted(mut adapters: Vec<wgpu::Adapter>) -> Vec<wgpu::Adapter> {
+    adapters.sort_by_key(|a| match a.get_info().device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    });
+    adapters
 }
 
 /// One line that tells an adapter from the others: backend, name, driver.
@@ -231,19 +258,19 @@ impl Gpu {
         let mut matrix = matrix::wanted(adapter, options);
         let mut opened = None;
         if let Ok(wanted) = &matrix {
-            match adapter.request_device(&wanted.descriptor(&plain)).await {
+            match request(adapter, &wanted.descriptor(&plain)).await {
                 Ok(both) => opened = Some(both),
                 Err(e) => matrix = Err(format!("the device does not open with them: {e}")),
             }
         }
         let (device, queue) = match opened {
             Some(both) => both,
-            None => adapter
-                .request_device(&plain)
-                .await
-                .map_err(|e| Error::device(format!("opening {}", describe(&info)), e))?,
+            None => {
+                request(adapter, &plain).await.map_err(|e| Error::device(format!("opening {}", describe(&info)), e))?
+            }
         };
         let mut gpu = Self::from_device(info, device, queue);
+        gpu.hear_of_loss();
         gpu.take_matrix(matrix.map(|wanted| wanted.size), &matrix::untouched).await;
         if options.tuned {
             let (cache, warnings) = TuningCache::load(&gpu.info);
@@ -256,30 +283,46 @@ impl Gpu {
         Ok(gpu)
     }
     /// Around a device that the caller made, with at least WebGPU's default limits. Takes over its handler of uncaptured
-    /// errors.
+    /// errors. Its lost callback stays the caller's: [`Error::DeviceLost`] is told, but not why.
     pub fn from_device(info: wgpu::AdapterInfo, device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let errors = Arc::new(Mutex::new(None));
         let sink = errors.clone();
         device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
             if let Ok(mut sink) = sink.lock() {
-                sink.get_or_insert(e.to_string());
+                sink.get_or_insert(Error::of_wgpu("running", e));
             }
         }));
         let limits = Limits::of_device(&device.limits(), info.device_type).with_features(device.features(), &info);
         let timestamps = device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
         let pipelines = Arc::new(Pipelines::new(device.clone()));
         pipelines.set_capacity(Self::MAX_PIPELINES);
-        Gpu {
+        let gpu = Gpu {
             info,
-            device,
-            queue,
+            queue: Held::new(&device, queue),
+            device: Held::new(&device, device.clone()),
             limits,
             timestamps,
+            timeout: None,
             errors,
+            lost: Arc::default(),
             pipelines,
             warnings: Vec::new(),
             matrix: Err(matrix::NOT_ASKED.into()),
+        };
+        if cfg!(target_arch = "wasm32") {
+            gpu.hear_of_loss(); // any number of callbacks may be set there
         }
+        gpu
+    }
+
+    fn hear_of_loss(&self) {
+        let lost = self.lost.clone();
+        self.device.set_device_lost_callback(move |reason, message| {
+            let _ = lost.set(match reason {
+                wgpu::DeviceLostReason::Destroyed => "it was destroyed".into(),
+                wgpu::DeviceLostReason::Unknown => message,
+            });
+        });
     }
 
     async fn load_pipelines(&mut self) -> Result<()> {
@@ -291,7 +334,7 @@ impl Gpu {
             self.warnings.extend(warning);
             let device = &self.device;
             let made = scoped(device, "opening the pipeline cache", || crate::trusted::pipeline_cache(device, saved));
-            let pipelines = Pipelines::new(self.device.clone()).with_cache(made.await?);
+            let pipelines = Pipelines::new(wgpu::Device::clone(&self.device)).with_cache(made.await?);
             pipelines.set_capacity(Self::MAX_PIPELINES);
             self.pipelines = Arc::new(pipelines);
         }
@@ -307,6 +350,7 @@ impl Gpu {
         if let (Some(cache), Some(path)) = (self.pipelines.cache(), crate::pipeline::disk::path(&self.info))
             && self.pipelines.compiled() > 0
         {
+            pollster::block_on(self.check_alive("saving pipelines"))?;
             return crate::pipeline::disk::save(&path, &self.info, cache);
         }
         Ok(())
@@ -340,7 +384,9 @@ impl Gpu {
             queue: self.queue.clone(),
             limits,
             timestamps: self.timestamps,
+            timeout: self.timeout,
             errors: self.errors.clone(),
+            lost: self.lost.clone(),
             pipelines: self.pipelines.clone(),
             warnings: Vec::new(),
             matrix: self.matrix.clone(),
@@ -350,6 +396,11 @@ impl Gpu {
     /// [`Pipelines::set_capacity`] says otherwise; [`Pipelines::clear`] forgets them.
     pub fn pipelines(&self) -> &Pipelines {
         &self.pipelines
+    }
+    /// How long a call, or [`Gpu::finish`], waits for a submission before it is [`Error::Timeout`]; `None`, as it is at first: for as long as it
+    /// takes. What was submitted goes on.
+    pub fn set_timeout(&mut self, timeout: Option<Duration>) {
+        self.timeout = timeout;
     }
     /// What plans on this device must respect.
     pub fn limits(&self) -> &Limits {
@@ -361,14 +412,23 @@ impl Gpu {
     /// # Errors
     /// Those of the device that no scope caught, its loss among them.
     pub fn finish(&self) -> Result<()> {
-        self.wait(None)
+        let done = self.wait(None);
+        pollster::block_on(self.check_alive("waiting for the device"))?;
+        done
+    }
+    /// Waits until a submission is done.
+    ///
+    /// # Errors
+    /// As [`Gpu::finish`].
+    pub fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        pollster::block_on(async { self.told(self.wait(Some(submission))).await })
     }
     /// The bytes of a buffer with `MAP_READ`, once everything that was submitted is done.
     ///
     /// # Errors
-    /// The device's.
+    /// The device's. [`Error::Input`] where the buffer is not one to map: without that usage, of another device, destroyed, mapped already.
     pub fn read_back(&self, buffer: &wgpu::Buffer) -> Result<Vec<u8>> {
-        pollster::block_on(self.read(buffer))
+        pollster::block_on(async { self.told(self.read(buffer).await).await })
     }
 
     /// Attention: the twin of [`reference::attention`](crate::reference::attention).
@@ -596,6 +656,16 @@ impl Gpu {
         stats: &mut Stats,
         progress: &Progress<'_>,
     ) -> Result<HashMap<Slot, Vec<u8>>> {
+        self.told(self.try_execute(plan, contents, stats, progress).await).await
+    }
+
+    async fn try_execute(
+        &self,
+        plan: &Plan,
+        contents: &[Content<'_>],
+        stats: &mut Stats,
+        progress: &Progress<'_>,
+    ) -> Result<HashMap<Slot, Vec<u8>>> {
         if stats.kernel.is_empty() {
             stats.kernel = plan.label().to_string();
             stats.tuning = Some(plan.tuning_source());
@@ -648,8 +718,10 @@ impl Gpu {
             Some((buffers, staging, self.timestamps.then(|| Timer::new(&self.device))))
         });
         let Some((buffers, staging, timer)) = made.await? else {
-            return Err(Error::device(context, "a buffer could not be mapped; is there enough memory?"));
+            return Err(Error::out_of_memory(context, "a buffer could not be mapped"));
         };
+        let buffers = Held::new(&self.device, buffers);
+        let (staging, timer) = (Held::new(&self.device, staging), Held::new(&self.device, timer));
         let uniforms: u64 = [Slot::Params, Slot::Chunk, Slot::Rotary, Slot::Heads].into_iter().map(size_of).sum();
         stats.allocated_bytes = stats.allocated_bytes.max(allocated + uniforms);
         let start = |slot: Slot| contents.iter().find(|c| c.slot == slot).map_or(0, |c| c.offset);
@@ -673,12 +745,12 @@ impl Gpu {
                     dispatch.encode_chunk(&mut pass, chunk);
                 }
                 if chunk == last {
-                    for (slot, staging) in &staging {
+                    for (slot, staging) in staging.iter() {
                         if let Some(buffer) = buffers.get(slot) {
                             encoder.copy_buffer_to_buffer(buffer, 0, staging, 0, staging.size());
                         }
                     }
-                    if let Some(timer) = &timer {
+                    if let Some(timer) = timer.as_ref() {
                         timer.resolve(&mut encoder);
                     }
                 }
@@ -686,13 +758,13 @@ impl Gpu {
             });
             // one submission ahead: the device stays busy, and progress is true
             if let Some(previous) = before.replace(submitted.await?) {
-                previous.done(&self.device).await?;
+                previous.done(&self.device, self.timeout).await?;
                 self.check()?;
                 progress(chunk as f64 / dispatch.chunks() as f64);
             }
         }
         if let Some(last) = before {
-            last.done(&self.device).await?;
+            last.done(&self.device, self.timeout).await?;
         }
         self.check()?;
         stats.wall_time += clock.elapsed();
@@ -701,10 +773,10 @@ impl Gpu {
 
         // results
         let mut read = HashMap::new();
-        for (slot, buffer) in &staging {
+        for (slot, buffer) in staging.iter() {
             read.insert(*slot, self.read(buffer).await?);
         }
-        if let Some(timer) = &timer {
+        if let Some(timer) = timer.as_ref() {
             let ticks = self.read(&timer.staging).await?;
             let tick = |i: usize| ticks.get(8 * i..8 * i + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
             if let (Some(from), Some(to)) = (tick(0), tick(1)) {
@@ -717,34 +789,83 @@ impl Gpu {
     }
 
     fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        let poll = wgpu::PollType::Wait { submission_index: submission, timeout: None };
-        self.device.poll(poll).map_err(|e| Error::device("waiting for the device", e))?;
+        wait(&self.device, submission, self.timeout)?;
         self.check()
     }
 
-    /// Errors that no scope caught, a lost device among them.
+    /// Errors that no scope caught.
     fn check(&self) -> Result<()> {
         match self.errors.lock().ok().and_then(|mut e| e.take()) {
-            Some(message) => Err(Error::device("running", message)),
+            Some(error) => Err(error),
             None => Ok(()),
         }
     }
 
+    /// An error if the device is lost.
+    async fn check_alive(&self, context: &str) -> Result<()> {
+        if !is_lost(&self.device).await && self.lost.get().is_none() {
+            return Ok(());
+        }
+        let _ = wait(&self.device, None, self.timeout); // a destroyed device calls back when it has nothing left to do
+        Err(Error::device_lost(context, self.lost.get().map(String::as_str)))
+    }
+
+    /// A failure of a lost device is told as its loss.
+    async fn told<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(
+            Error::Device { context, .. }
+            | Error::DeviceLost { context, .. }
+            | Error::OutOfMemory { context, .. }
+            | Error::Timeout { context, .. },
+        ) = &result
+        {
+            self.check_alive(context).await?;
+        }
+        result
+    }
+
     async fn read(&self, buffer: &wgpu::Buffer) -> Result<Vec<u8>> {
         let context = "mapping a result";
-        let (signal, mapped) = oneshot::channel();
+        let unfit = |problem: &str| Error::input("buffer", problem, "read a buffer of this device that can be mapped");
+        if !buffer.usage().contains(wgpu::BufferUsages::MAP_READ) {
+            return Err(unfit("lacks BufferUsages::MAP_READ"));
+        }
+        let (signal, mut mapped) = oneshot::channel();
         let called = scoped(&self.device, context, || {
             buffer.map_async(wgpu::MapMode::Read, .., move |result| drop(signal.send(result)));
         });
         called.await?;
         yield_now().await;
         self.wait(None)?;
-        let mapped = mapped.await.map_err(|e| Error::device(context, e))?;
-        mapped.map_err(|e| Error::device(context, e))?;
-        let bytes = buffer.get_mapped_range(..).map_err(|e| Error::device("reading a result", e))?.to_vec();
-        buffer.unmap();
-        Ok(bytes)
+        // On the web mapping takes its time. Elsewhere whoever polled has mapped it by now, or nobody will: a buffer of another
+        // device. The callback may still be on its way in another thread.
+        #[cfg(target_arch = "wasm32")]
+        let result = Some((&mut mapped).await.map_err(|e| Error::device(context, e))?);
+        #[cfg(not(target_arch = "wasm32"))]
+        let result = mapped.try_recv().map_err(|e| Error::device(context, e))?;
+        if let Some(Err(e)) = result {
+            return Err(unfit(&format!("cannot be mapped: {e}")));
+        }
+        let bytes = buffer.get_mapped_range(..).map(|view| view.to_vec());
+        let unmapped = scoped(&self.device, context, || buffer.unmap()).await;
+        match bytes {
+            Ok(bytes) => unmapped.map(|()| bytes),
+            Err(_) if result.is_none() => Err(unfit("is not mapped: is it of another device?")),
+            Err(e) => Err(Error::device("reading a result", e)),
+        }
     }
+}
+
+/// Opens an adapter, in turn.
+async fn request(
+    adapter: &wgpu::Adapter,
+    descriptor: &wgpu::DeviceDescriptor<'_>,
+) -> std::result::Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
+    let opened = {
+        let _turn = turn_on(adapter.get_info().backend);
+        adapter.request_device(descriptor)
+    };
+    opened.await
 }
 
 /// What a buffer holds at the start, and where in it the binding starts, in bytes.
@@ -772,7 +893,7 @@ fn zeros(shape: [u32; 4]) -> Result<Vec<f32>> {
     let mut values = Vec::new();
     match len.map(|len| values.try_reserve_exact(len).map(|()| values.resize(len, 0.0))) {
         Some(Ok(())) => Ok(values),
-        _ => Err(Error::device("allocating a result", format!("no memory for {shape:?} values"))),
+        _ => Err(Error::out_of_memory("allocating a result", format!("{shape:?} values"))),
     }
 }
 

@@ -130,6 +130,8 @@ pub mod check;
 mod compose;
 mod config;
 mod cost;
+#[cfg(feature = "wgpu")]
+mod device;
 mod embed;
 mod error;
 mod family;
@@ -201,6 +203,8 @@ pub use window::{grid_positions, swin_segments};
 /// any key above it. (`-inf` in a dense bias is a mask.)
 pub const SCORE_FLOOR: f64 = -1e30f32 as f64;
 
+#[cfg(feature = "wgpu")]
+pub use device::{Turn, turn};
 #[cfg(feature = "wgpu")]
 pub use gpu::{Gpu, GpuOptions, Progress, Stats, adapters, describe};
 #[cfg(feature = "wgpu")]

@@ -5,6 +5,7 @@ pub(crate) mod disk;
 mod set;
 mod takes;
 
+use crate::device::{Held, is_lost, owns, turn};
 use crate::gpu::Clock;
 use crate::layout::{Access, CHUNK_STRIDE, Params, Slot};
 use crate::submission::Submission;
@@ -22,8 +23,9 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub struct Pipeline {
     plan: Plan,
+    device: Held<wgpu::Device>,
     /// One for each entry point that the plan dispatches.
-    pipelines: Vec<(&'static str, wgpu::ComputePipeline)>,
+    pipelines: Held<Vec<(&'static str, wgpu::ComputePipeline)>>,
     layout: wgpu::BindGroupLayout,
     compile_time: Duration,
 }
@@ -117,8 +119,8 @@ impl<'a> Buffers<'a> {
 /// A pipeline bound to buffers: encoding it cannot fail, map, poll or submit, and allocates nothing but what wgpu's own calls do.
 #[derive(Debug, Clone)]
 pub struct Dispatch {
-    pipelines: Vec<(&'static str, wgpu::ComputePipeline)>,
-    group: wgpu::BindGroup,
+    pipelines: Held<Vec<(&'static str, wgpu::ComputePipeline)>>,
+    group: Held<wgpu::BindGroup>,
     chunks: Vec<ChunkDispatch>,
 }
 
@@ -138,28 +140,32 @@ impl Dispatch {
         let Some(ChunkDispatch { workgroups: [x, y, z], entry, .. }) = self.chunks.get(chunk) else { return };
         let Some((_, pipeline)) = self.pipelines.iter().find(|(name, _)| name == entry) else { return };
         pass.set_pipeline(pipeline);
-        pass.set_bind_group(0, &self.group, &[chunk as u32 * CHUNK_STRIDE as u32]);
+        pass.set_bind_group(0, &*self.group, &[chunk as u32 * CHUNK_STRIDE as u32]);
         pass.dispatch_workgroups(*x, *y, *z);
     }
 }
 
-/// Runs wgpu calls with their errors captured. The scopes are closed when this returns, since they are a stack of the thread, on the
+/// Runs wgpu calls in turn, with their errors captured, a lost device among them. The scopes are closed when this returns, since they are a stack of the thread, on the
 /// web of the device: what another future does before the result is awaited stays outside of them.
 pub(crate) fn scoped<T>(
     device: &wgpu::Device,
     context: &str,
     calls: impl FnOnce() -> T,
 ) -> impl Future<Output = Result<T>> {
+    let _turn = turn(device);
     let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
     let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
     let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
-    let result = calls();
+    let result = Held::new(device, calls());
     let (internal, validation, memory) = (internal.pop(), validation.pop(), memory.pop());
     async move {
         let errors = [internal.await, validation.await, memory.await];
+        if is_lost(device).await {
+            return Err(Error::device_lost(context, None));
+        }
         match errors.into_iter().flatten().next() {
-            Some(e) => Err(Error::device(context, e)),
-            None => Ok(result),
+            Some(e) => Err(Error::of_wgpu(context, e)),
+            None => Ok(result.into_inner()),
         }
     }
 }
@@ -208,7 +214,8 @@ impl Pipeline {
         });
         let (pipelines, layout) = made.await?;
         layouts.keep(&layout);
-        Ok(Pipeline { plan: plan.clone(), pipelines, layout: layout.group, compile_time: clock.elapsed() })
+        let (device, pipelines) = (Held::new(device, device.clone()), Held::new(device, pipelines));
+        Ok(Pipeline { plan: plan.clone(), device, pipelines, layout: layout.group, compile_time: clock.elapsed() })
     }
 
     /// How long the device took to make it. Some drivers compile only when it first runs: see [`Pipeline::warm`].
@@ -230,6 +237,7 @@ impl Pipeline {
     /// The device's.
     pub async fn warm_async(&self, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Duration> {
         let clock = Clock::now();
+        self.check_device(device)?;
         let context = format!("warming {}", self.plan.label());
         let label = Some("ropewalk, warming");
         let submitted = scoped(device, &context, || {
@@ -260,7 +268,7 @@ impl Pipeline {
             {
                 let descriptor = wgpu::ComputePassDescriptor { label, timestamp_writes: None };
                 let mut pass = encoder.begin_compute_pass(&descriptor);
-                for (_, pipeline) in &self.pipelines {
+                for (_, pipeline) in self.pipelines.iter() {
                     pass.set_pipeline(pipeline);
                     pass.set_bind_group(0, &group, &[0]);
                     pass.dispatch_workgroups(0, 0, 0);
@@ -268,7 +276,7 @@ impl Pipeline {
             }
             Submission::new(queue, encoder.finish())
         });
-        submitted.await?.done(device).await?;
+        submitted.await?.done(device, None).await?;
         Ok(clock.elapsed())
     }
 
@@ -292,12 +300,16 @@ impl Pipeline {
 
     /// Binds the caller's buffers. Allocates the small uniforms of the plan; everything else is the caller's. Errors name
     /// the buffer.
+    ///
+    /// Device and buffers are of one [`wgpu::Instance`], as all are whose adapters come from this crate: wgpu numbers them by instance, and
+    /// takes a buffer of another one for its own of that number.
     pub fn bind(&self, device: &wgpu::Device, buffers: &Buffers) -> Result<Dispatch> {
         pollster::block_on(self.bind_async(device, buffers))
     }
 
     /// See [`Pipeline::bind`].
     pub async fn bind_async(&self, device: &wgpu::Device, buffers: &Buffers<'_>) -> Result<Dispatch> {
+        self.check_device(device)?;
         takes::check(device, &self.plan)?;
         let alignment = device.limits().min_storage_buffer_offset_alignment as u64;
         let mut params = self.plan.params;
@@ -318,6 +330,16 @@ impl Pipeline {
                 return Err(Error::limit("max_storage_buffer_binding_size", problem, help));
             }
             bound.push((binding, placed));
+        }
+        let foreign =
+            |name: &str| Error::input(name, "is of another device, or destroyed", "bind buffers of the device");
+        let on_gl = device.adapter_info().backend == wgpu::Backend::Gl;
+        if let Some((b, _)) = bound.iter().find(|(_, (buffer, ..))| trusted::is_on_gl(buffer) != on_gl) {
+            // numbered by another instance; or destroyed with its device
+            return match is_lost(device).await {
+                true => Err(Error::device_lost(format!("binding {}", self.plan.label()), None)),
+                false => Err(foreign(b.name)),
+            };
         }
         self.check_aliasing(buffers)?;
 
@@ -360,10 +382,32 @@ impl Pipeline {
             let descriptor = wgpu::BindGroupDescriptor { label: Some(label), layout: &self.layout, entries: &entries };
             Some(device.create_bind_group(&descriptor))
         });
-        let Some(group) = made.await? else {
-            return Err(Error::device(context, "a uniform buffer could not be mapped"));
+        let group = match made.await {
+            Ok(Some(group)) => Held::new(device, group),
+            Ok(None) => return Err(Error::device(context, "a uniform buffer could not be mapped")),
+            Err(e @ Error::Device { .. }) => {
+                for (b, (buffer, ..)) in &bound {
+                    if !owns(device, buffer).await {
+                        return Err(foreign(b.name));
+                    }
+                }
+                return Err(e);
+            }
+            Err(e) => return Err(e),
         };
         Ok(Dispatch { pipelines: self.pipelines.clone(), group, chunks: self.plan.chunks().to_vec() })
+    }
+
+    fn check_device(&self, device: &wgpu::Device) -> Result<()> {
+        let same = *device == *self.device && device.adapter_info().backend == self.device.adapter_info().backend;
+        match same {
+            true => Ok(()),
+            false => Err(Error::input(
+                "device",
+                format!("is not the one that {} was compiled on", self.plan.label()),
+                "compile it on every device that runs it",
+            )),
+        }
     }
 
     fn check_size(&self, binding: &crate::Binding, given: &wgpu::BufferBinding) -> Result<()> {

@@ -1,5 +1,5 @@
-//! The only unsafe code: shaders without run-time checks, a pipeline cache from a file, and wgpu's experimental features. Each with the
-//! argument why it is sound.
+//! The only unsafe code: shaders without run-time checks, a pipeline cache from a file, wgpu's experimental features, and a look at a
+//! buffer's backend. Each with the argument why it is sound.
 //!
 //! # Shaders without run-time checks
 //!
@@ -258,6 +258,19 @@ pub(crate) fn pipeline_cache(device: &wgpu::Device, saved: Option<crate::pipelin
     // checksum with those recorded at the time. The file lies in the user's own cache folder, is written whole under another name and
     // then renamed. Whoever can forge it can already run programs as that user. wgpu compares its own header once more, and drivers theirs.
     unsafe { device.create_pipeline_cache(&descriptor) }
+}
+
+/// Whether a buffer is one of wgpu's GL backend.
+#[cfg(all(feature = "wgpu", any(windows, target_os = "linux", target_os = "android", target_os = "freebsd")))]
+#[allow(unsafe_code)]
+pub(crate) fn is_on_gl(buffer: &wgpu::Buffer) -> bool {
+    // SAFETY: the handle is not used, only whether there is one.
+    unsafe { buffer.as_hal::<wgpu::hal::api::Gles>() }.is_some()
+}
+/// Whether a buffer is one of wgpu's GL backend, which it does not have here.
+#[cfg(all(feature = "wgpu", not(any(windows, target_os = "linux", target_os = "android", target_os = "freebsd"))))]
+pub(crate) fn is_on_gl(_: &wgpu::Buffer) -> bool {
+    false
 }
 
 #[cfg(test)]

@@ -267,6 +267,7 @@ mod gpu {
     fn in_place_at_an_offset() {
         let gpu = gpu();
         let (device, queue) = (gpu.device(), gpu.queue());
+        let _turn = ropewalk::turn(device);
         for dtype in [Dtype::F32, Dtype::Bf16] {
             let mut embed = Embed::sinusoidal(9, Columns::Halves, Denominator::Half);
             embed.dtype = dtype;
@@ -301,9 +302,7 @@ mod gpu {
             dispatch.encode(&mut encoder.begin_compute_pass(&Default::default()));
             encoder.copy_buffer_to_buffer(&out, 0, &staging, 0, out.size());
             queue.submit([encoder.finish()]);
-            staging.map_async(wgpu::MapMode::Read, .., |_| ());
-            device.poll(wgpu::PollType::Wait { submission_index: None, timeout: None }).unwrap();
-            let all = Data::from_bytes(dtype, &staging.get_mapped_range(..).unwrap()).to_f32();
+            let all = Data::from_bytes(dtype, &gpu.read_back(&staging).unwrap()).to_f32();
             let worst = check::embed(&embed, &given).unwrap().worst(&all[3..39]);
             assert_eq!(worst.failures, 0, "{worst:?}");
             assert!(all[..3].iter().chain(&all[39..60]).all(|x| *x == 7.0), "neighbours stay");

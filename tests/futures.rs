@@ -134,6 +134,7 @@ fn futures_run_on_threads_of_their_own() {
 fn pipelines_are_compiled_and_bound_at_the_same_time() {
     for gpu in gpus() {
         let (spec, device) = (spec(), gpu.device());
+        let _turn = ropewalk::turn(device);
         let plans = [1, 64].map(|q_len| {
             Plan::new(Kernel::Attention, &spec, &Shape::new(&spec, 1, q_len, 64), gpu.limits()).expect("a plan")
         });

@@ -222,6 +222,7 @@ impl Watch {
     /// Runs a plan's text, or another for the same bindings, on some steps; the first index beyond its end.
     fn run(&mut self, plan: &Plan, text: &str, steps: &[Vec<u32>]) -> Option<String> {
         let device = self.gpu.device();
+        let _turn = turn(device);
         let (source, sites) = watched(text);
         let (layout, pipelines) = &*self.made.entry(text.into()).or_insert_with(|| pipelines(device, plan, &source));
         let storage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;

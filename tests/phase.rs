@@ -385,6 +385,7 @@ mod gpu {
             include_str!("../shaders/angle/sincos.wgsl")
         );
         let (device, queue) = (gpu.device(), gpu.queue());
+        let _turn = ropewalk::turn(device);
         let source = wgpu::ShaderSource::Wgsl(Cow::Owned(source));
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
@@ -424,10 +425,7 @@ mod gpu {
         }
         encoder.copy_buffer_to_buffer(&buffers[2], 0, &staging, 0, size);
         queue.submit([encoder.finish()]);
-        staging.map_async(wgpu::MapMode::Read, .., |result| result.expect("maps"));
-        device.poll(wgpu::PollType::Wait { submission_index: None, timeout: None }).expect("finishes");
-        let view = staging.get_mapped_range(..).expect("mapped");
-        bytemuck::pod_collect_to_vec(&view)
+        bytemuck::pod_collect_to_vec(&gpu.read_back(&staging).expect("the device works"))
     }
 
     #[test]

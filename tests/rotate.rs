@@ -147,6 +147,7 @@ fn change(mut limits: Limits, change: impl FnOnce(&mut Limits)) -> Limits {
 /// What a plan leaves in `out`, whose buffer begins with `before`.
 fn run(gpu: &Gpu, plan: &Plan, source: &[u8], before: &[u8], tables: &[f32], step: &Step) -> Vec<u8> {
     let (device, queue) = (gpu.device(), gpu.queue());
+    let _turn = turn(device);
     let make = |bytes: &[u8]| {
         let size = (bytes.len() as u64).next_multiple_of(4).max(16);
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
@@ -173,9 +174,7 @@ fn run(gpu: &Gpu, plan: &Plan, source: &[u8], before: &[u8], tables: &[f32], ste
     dispatch.encode(&mut encoder.begin_compute_pass(&Default::default()));
     encoder.copy_buffer_to_buffer(&out, 0, &staging, 0, out.size());
     queue.submit([encoder.finish()]);
-    staging.map_async(wgpu::MapMode::Read, .., |_| ());
-    device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
-    let bytes = staging.get_mapped_range(..).unwrap().to_vec();
+    let bytes = gpu.read_back(&staging).unwrap();
     bytes[..before.len()].to_vec()
 }
 

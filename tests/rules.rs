@@ -420,6 +420,7 @@ fn run_bound(gpu: &Gpu, plan: &Plan, contents: &[(Slot, &[u8], u64)], step: &Ste
 /// The same of another buffer.
 fn run_and_read(gpu: &Gpu, plan: &Plan, contents: &[(Slot, &[u8], u64)], step: &Step, read: Slot) -> Vec<u32> {
     let (device, queue) = (gpu.device(), gpu.queue());
+    let _turn = turn(device);
     let make = |bytes: &[u8]| {
         let size = (bytes.len() as u64).next_multiple_of(4);
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
@@ -447,9 +448,7 @@ fn run_and_read(gpu: &Gpu, plan: &Plan, contents: &[(Slot, &[u8], u64)], step: &
     dispatch.encode(&mut encoder.begin_compute_pass(&Default::default()));
     encoder.copy_buffer_to_buffer(out, 0, &staging, 0, out.size());
     queue.submit([encoder.finish()]);
-    staging.map_async(wgpu::MapMode::Read, .., |_| ());
-    device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
-    staging.get_mapped_range(..).unwrap().chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect()
+    gpu.read_back(&staging).unwrap().chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect()
 }
 
 /// Scratch of `work` is read by vectors, which start at whole ones wherever the buffer starts; lse by words.
@@ -594,6 +593,7 @@ fn bind_names_what_is_wrong() {
     let shape = Shape::new(&spec, 1, 4, 4);
     for gpu in gpus() {
         let plan = Plan::new(Kernel::Attention, &spec, &shape, gpu.limits()).unwrap();
+        let _turn = turn(gpu.device());
         let pipeline = Pipeline::new(gpu.device(), &plan).unwrap();
         let buffer = |size: u64, usage| {
             let descriptor = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };

@@ -1,7 +1,8 @@
 //! Pipelines of one device: each text compiled once, ahead where that is wanted.
 
 use super::{Layouts, Pipeline};
-use crate::{Plan, Result, Target};
+use crate::device::{Held, is_lost};
+use crate::{Error, Plan, Result, Target};
 use lru::LruCache;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,9 +27,10 @@ use std::time::Duration;
 /// ```
 #[derive(Debug)]
 pub struct Pipelines {
-    device: wgpu::Device,
+    device: Held<wgpu::Device>,
     cache: Option<wgpu::PipelineCache>,
     layouts: Layouts,
+    /// What is forgotten is dropped without this lock, since that takes a turn on the device.
     made: Mutex<Made>,
 }
 
@@ -43,7 +45,7 @@ impl Pipelines {
     /// None yet.
     pub fn new(device: wgpu::Device) -> Self {
         let made = Mutex::new(Made { kept: LruCache::unbounded(), compiled: 0 });
-        Pipelines { device, cache: None, layouts: Layouts::default(), made }
+        Pipelines { device: Held::new(&device, device.clone()), cache: None, layouts: Layouts::default(), made }
     }
     /// Compiles through wgpu's pipeline cache, which the caller reads and saves.
     pub fn with_cache(mut self, cache: wgpu::PipelineCache) -> Self {
@@ -74,11 +76,22 @@ impl Pipelines {
     ///
     /// [`Dispatch`]: crate::Dispatch
     pub fn set_capacity(&self, capacity: NonZeroUsize) {
-        self.made().kept.resize(capacity);
+        let forgotten: Vec<_> = {
+            let mut made = self.made();
+            let many = made.kept.len().saturating_sub(capacity.get());
+            let forgotten = std::iter::from_fn(|| made.kept.pop_lru()).take(many).collect();
+            made.kept.resize(capacity);
+            forgotten
+        };
+        drop(forgotten);
     }
     /// Forgets all.
     pub fn clear(&self) {
-        self.made().kept.clear();
+        let forgotten: Vec<_> = {
+            let mut made = self.made();
+            std::iter::from_fn(|| made.kept.pop_lru()).collect()
+        };
+        drop(forgotten);
     }
 
     /// The pipeline of a plan, compiled if no earlier plan had the same text and tuning.
@@ -100,12 +113,18 @@ impl Pipelines {
         let key = (plan.wgsl(Target::Native).to_string(), plan.tuning().checks);
         let kept = self.made().kept.get(&key).cloned();
         if let Some(pipeline) = kept {
+            if is_lost(&self.device).await {
+                return Err(Error::device_lost(format!("looking for {}", plan.label()), None));
+            }
             return Ok((pipeline.for_plan(plan)?, false));
         }
         let pipeline = Pipeline::made(&self.device, plan, &self.layouts, self.cache.as_ref()).await?;
-        let mut made = self.made();
-        made.compiled += 1;
-        made.kept.put(key, pipeline.clone());
+        let forgotten = {
+            let mut made = self.made();
+            made.compiled += 1;
+            made.kept.push(key, pipeline.clone())
+        };
+        drop(forgotten);
         Ok((pipeline, true))
     }
 

@@ -1,5 +1,6 @@
 //! Plans compiled and bound on a device, in several sets of buffers that runs take in turn.
 
+use crate::device::{Held, turn};
 use crate::gpu::Clock;
 use crate::pipeline::{Buffers, Pipeline, filled, scoped};
 use crate::{Dispatch, Error, Gpu, Inputs, Kernel, Plan, Result, Slot, Step};
@@ -22,7 +23,7 @@ pub struct Loaded<'a> {
 #[derive(Debug)]
 struct Bound {
     dispatch: Dispatch,
-    buffers: Vec<(Slot, wgpu::Buffer)>,
+    buffers: Held<Vec<(Slot, wgpu::Buffer)>>,
 }
 
 impl<'a> Loaded<'a> {
@@ -78,8 +79,9 @@ impl<'a> Loaded<'a> {
             storage.map(buffer).collect::<Option<Vec<_>>>()
         });
         let Some(buffers) = pollster::block_on(made)? else {
-            return Err(Error::device(context, "a buffer could not be mapped; is there enough memory?"));
+            return Err(Error::out_of_memory(context, "a buffer could not be mapped"));
         };
+        let buffers = Held::new(device, buffers);
         let bound = buffers.iter().fold(Buffers::new(), |all, (slot, buffer)| all.with(*slot, buffer, 0));
         let dispatch = pipeline.bind(device, &bound)?;
         Ok(Bound { dispatch, buffers })
@@ -145,6 +147,7 @@ impl<'a> Loaded<'a> {
     /// # Errors
     /// The device's.
     pub fn reset(&self, set: usize) -> Result<()> {
+        let turn = turn(self.gpu.device());
         let mut encoder = self.gpu.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for (bound, plan) in self.set(set).zip(&self.plans) {
             for (slot, buffer) in bound.buffers.iter().filter(|(slot, _)| matches!(slot, Slot::Out | Slot::Work)) {
@@ -155,6 +158,7 @@ impl<'a> Loaded<'a> {
             }
         }
         self.gpu.queue().submit([encoder.finish()]);
+        drop(turn);
         self.gpu.finish()
     }
 
@@ -175,10 +179,14 @@ impl<'a> Loaded<'a> {
             usage,
             mapped_at_creation: false,
         };
-        let staging = pollster::block_on(scoped(device, "reading back", || device.create_buffer(&descriptor)))?;
-        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
-        self.gpu.queue().submit([encoder.finish()]);
+        let staging = scoped(device, "reading back", || {
+            let staging = device.create_buffer(&descriptor);
+            let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+            self.gpu.queue().submit([encoder.finish()]);
+            staging
+        });
+        let staging = Held::new(device, pollster::block_on(staging)?);
         let mut bytes = self.gpu.read_back(&staging)?;
         let size = self.plans.get(plan).and_then(|p| p.binding(slot)).map_or(0, |b| b.size);
         bytes.truncate(size as usize);

@@ -281,8 +281,7 @@ impl<'a> Stopwatch<'a> {
             }
             let index = queue.submit([encoder.finish()]);
             if let Some(previous) = before.replace(index).filter(|_| !whole) {
-                let poll = wgpu::PollType::Wait { submission_index: Some(previous), timeout: None };
-                device.poll(poll).map_err(|e| Error::device("waiting for the device", e))?;
+                self.gpu.wait_for(previous)?;
             }
         }
         Ok(())
