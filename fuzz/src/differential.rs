@@ -9,21 +9,27 @@ use ropewalk::{EmbedInputs, Gpu, Inputs, Kernel, Problem, Spec, Tensor, Tuning};
 pub fn run(seed: u64, gpus: &[Gpu]) -> Outcome {
     let Case { computed, .. } = draw::case(seed);
     let spec = seed / BLOCK;
-    // a block stays on one device, and with few kernels
+    // a block stays on one device, with few kernels: the planned ones of two operations, and one more tuning
     let shared = &mut Draw::new(spec ^ 0xd1ff << 40);
     let gpu = shared.pick(&Vec::from_iter(gpus));
-    let picks = [shared.word(), shared.word()];
+    let salt = shared.word();
+    let other = shared.pick(&[
+        Kernel::Scores,
+        Kernel::RotateQ { in_place: false },
+        Kernel::RotateK { in_place: true },
+        Kernel::Attention,
+    ]);
     let draw = &mut Draw::new(seed ^ 0xd1ff << 40);
     let result = match &computed {
         Computed::Attention { spec, inputs, .. } if spec.linear.is_some() => linear(gpu, spec, inputs),
         Computed::Attention { spec, inputs, .. } => {
-            let kernel = match draw.int(0..=11) {
-                0 => Kernel::Scores,
-                1 if spec.rotary.is_some() || spec.norm.is_some() => Kernel::RotateQ { in_place: false },
-                2 if spec.rotary.is_some() || spec.norm.is_some() => Kernel::RotateK { in_place: true },
+            let rotates = spec.rotary.is_some() || spec.norm.is_some();
+            let kernel = match (other, draw.int(0..=3)) {
+                (Kernel::RotateQ { .. } | Kernel::RotateK { .. }, 0) if rotates => other,
+                (Kernel::Scores, 0) => other,
                 _ => Kernel::Attention,
             };
-            let pick = [None, Some(picks[0]), Some(picks[1])][draw.int(0..=2) as usize];
+            let pick = draw.chance(0.6).then_some(salt);
             forced(gpu, kernel, spec, inputs, pick).and_then(|(gpu, tuning)| {
                 let named = |problem: String| format!("{tuning} on {}: {problem}", gpu.describe());
                 match kernel {
@@ -56,19 +62,34 @@ fn about(computed: &Computed) -> String {
         Computed::Attention { spec, inputs, .. } => {
             let [batch, q_len, ..] = inputs.q.shape();
             let size = format!("batch {batch}, {q_len} queries, {} keys", inputs.k.shape()[1]);
-            format!("{} {}/{} heads of {}/{} {}; {size}", spec.dtype.name(), spec.num_heads, spec.num_kv_heads, spec.head_dim, spec.v_head_dim, spec.terms().join(" "))
+            format!(
+                "{} {}/{} heads of {}/{} {}; {size}",
+                spec.dtype.name(),
+                spec.num_heads,
+                spec.num_kv_heads,
+                spec.head_dim,
+                spec.v_head_dim,
+                spec.terms().join(" ")
+            )
         }
         Computed::Embed { embed, inputs } => format!("{:?} of {:?}", embed, inputs.x.shape()),
     }
 }
 
-/// The device with one of the tunings that suit a call, or with its own choice.
-fn forced(gpu: &Gpu, kernel: Kernel, spec: &Spec, inputs: &Inputs, pick: Option<u32>) -> Result<(Gpu, String), String> {
+/// The device with one of the tunings that suit a call, the same one for most calls with the same salt; or with its own choice.
+fn forced(gpu: &Gpu, kernel: Kernel, spec: &Spec, inputs: &Inputs, salt: Option<u32>) -> Result<(Gpu, String), String> {
     let mut limits = *gpu.limits();
     let problem = Problem::new(spec, inputs).map_err(|e| e.to_string())?;
-    if let Some(pick) = pick {
+    if let Some(salt) = salt {
         let all = Tuning::candidates(kernel, spec, &problem.shape(), &limits).map_err(|e| e.to_string())?;
-        limits.tuning = all.get(pick as usize % all.len().max(1)).copied();
+        let lot = |tuning: &Tuning| {
+            let name = tuning.to_string();
+            let drawn =
+                |text: &str| Draw::new(text.bytes().fold(salt as u64, |n, b| n.wrapping_mul(257) ^ b as u64)).word();
+            // a family first, so that those with many tunings come no more often
+            (drawn(tuning.family.name()), drawn(&name))
+        };
+        limits.tuning = all.into_iter().min_by_key(lot);
     }
     let name = limits.tuning.map_or("planned".into(), |tuning| tuning.to_string());
     Ok((gpu.with_limits(limits), name))

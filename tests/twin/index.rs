@@ -84,6 +84,11 @@ pub fn log_bucket(distance: i64, buckets: u32, max_position: u32) -> i64 {
     far * distance.signum()
 }
 
+/// n - m, which positions far apart saturate.
+pub fn distance(m: i64, n: i64) -> i64 {
+    (n - m).clamp(-(i32::MAX as i64), i32::MAX as i64)
+}
+
 /// r(m, n), or none where the pair has no row.
 pub fn row(map: &IndexMap, m: [i64; 3], n: [i64; 3], same_segment: bool) -> Option<usize> {
     match map {

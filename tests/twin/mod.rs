@@ -15,8 +15,8 @@ pub mod user;
 use angle::{Rotation, Side};
 pub use linear::linear;
 use ropewalk::{
-    Absolute, AlibiForm, Alignment, Bias, Columns, Denominator, Embed, EmbedInputs, Inputs, KerpleKind, NormKind, Relative,
-    RelativeSide, Sink, Spec, Tensor,
+    Absolute, AlibiForm, Alignment, Bias, Columns, Denominator, Embed, EmbedInputs, Inputs, KerpleKind, NormKind,
+    Relative, RelativeSide, Sink, Spec, Tensor,
 };
 use std::ops::Range;
 use user::Place;
@@ -73,12 +73,11 @@ fn dot(a: &[f64], b: &[f64]) -> Sized {
     Sized::new(sum, length(a) * length(b))
 }
 
+/// The length of a row, of what is finite in it.
 fn length(a: &[f64]) -> f64 {
-    let most = a.iter().fold(0.0f64, |most, x| most.max(x.abs()));
-    if most == 0.0 || !most.is_finite() {
-        return most;
-    }
-    most * a.iter().map(|x| (x / most) * (x / most)).sum::<f64>().sqrt()
+    let finite = || a.iter().filter(|x| x.is_finite());
+    let most = finite().fold(0.0f64, |most, x| most.max(x.abs()));
+    if most == 0.0 { 0.0 } else { most * finite().map(|x| (x / most) * (x / most)).sum::<f64>().sqrt() }
 }
 
 impl<'a> Twin<'a> {
@@ -175,9 +174,8 @@ impl<'a> Twin<'a> {
         if divisor == 0.0 {
             return row;
         }
-        let weighted = |(d, x): (usize, &f64)| {
-            x / divisor * if norm.weights { self.parameter(weights)[d] as f64 } else { 1.0 }
-        };
+        let weighted =
+            |(d, x): (usize, &f64)| x / divisor * if norm.weights { self.parameter(weights)[d] as f64 } else { 1.0 };
         row.iter().enumerate().map(weighted).collect()
     }
 
@@ -257,7 +255,15 @@ impl<'a> Twin<'a> {
     }
 
     /// The row of a relative table at a place.
-    fn relative_row(&self, number: usize, relative: &Relative, s: &Sequence, head: usize, i: usize, j: usize) -> Option<Vec<f64>> {
+    fn relative_row(
+        &self,
+        number: usize,
+        relative: &Relative,
+        s: &Sequence,
+        head: usize,
+        i: usize,
+        j: usize,
+    ) -> Option<Vec<f64>> {
         let r = index::row(&relative.index, self.m(s, i), self.n(s, j), self.same_segment(s, i, j))?;
         let dim = match relative.side {
             RelativeSide::Value => self.spec.v_head_dim,
@@ -273,7 +279,7 @@ impl<'a> Twin<'a> {
         let mut sum = Sized::default();
         let (mut tables, mut nets, mut kernels) = (0, 0, 0);
         let (m, n) = (self.m(s, i), self.n(s, j));
-        let d = n[0] - m[0];
+        let d = index::distance(m[0], n[0]);
         let name = |name: &str, number: &mut u32| {
             *number += 1;
             if *number == 1 { name.to_string() } else { format!("{name}_{}", *number - 1) }
@@ -298,7 +304,7 @@ impl<'a> Twin<'a> {
                         AlibiForm::Relative => d,
                         AlibiForm::Symmetric => -d.abs(),
                         AlibiForm::KeyPosition => n[0],
-                        AlibiForm::KeyFromEnd => n[0] - (s.keys.len() as i64 - 1),
+                        AlibiForm::KeyFromEnd => index::distance(s.keys.len() as i64 - 1, n[0]),
                         other => panic!("the twin does not know {other:?}"),
                     };
                     slope * scale * distance as f64
@@ -323,7 +329,8 @@ impl<'a> Twin<'a> {
                         let offset = [index::log_offset(dy, sides[0]), index::log_offset(dx, sides[1])];
                         let mut sum = 0.0;
                         for unit in 0..*hidden as usize {
-                            let x = w1[2 * unit] as f64 * offset[0] + w1[2 * unit + 1] as f64 * offset[1] + b1[unit] as f64;
+                            let x =
+                                w1[2 * unit] as f64 * offset[0] + w1[2 * unit + 1] as f64 * offset[1] + b1[unit] as f64;
                             // NaN stays
                             sum += w2[head * *hidden as usize + unit] as f64 * if x < 0.0 { 0.0 } else { x };
                         }
@@ -393,13 +400,13 @@ impl<'a> Twin<'a> {
         if self.inputs.score_mod.is_some() && !score.value.is_nan() {
             score.value = user::score(spec, self.inputs, score.value, &self.at(s, head, i, j));
             score.size += score.value.abs() + 100.0;
-        }
-        if score.value == f64::INFINITY {
-            score.value = f64::NAN;
+            if score.value == f64::INFINITY {
+                score.value = f64::NAN;
+            }
         }
         if score.value < FLOOR {
             // what is far below the floor is the floor, without an error
-            let sure = score.value + 1e-12 * score.size < FLOOR;
+            let sure = score.value == f64::NEG_INFINITY || score.value + 1e-12 * score.size < FLOOR;
             score = Sized::new(FLOOR, if sure { 0.0 } else { score.size });
         }
         score
@@ -465,7 +472,7 @@ pub fn attention(spec: &Spec, inputs: &Inputs) -> Attention {
                 });
                 let to = ((s.entry * twin.q_len + i) * heads + head) * dim;
                 let out = &mut all.out[to..to + dim];
-                if seen.iter().any(|(_, s)| s.value.is_nan()) {
+                if seen.iter().any(|(_, s)| s.value.is_nan() || s.value == f64::INFINITY) {
                     out.fill(Sized::new(f64::NAN, 0.0));
                     all.lse[row] = Sized::new(f64::NAN, 0.0);
                     continue;
@@ -488,7 +495,9 @@ pub fn attention(spec: &Spec, inputs: &Inputs) -> Attention {
                     for (o, v) in out.iter_mut().zip(v) {
                         o.add(p * v, p * v.abs().max(long) * size);
                     }
-                    for (number, relative) in spec.relative.iter().enumerate().filter(|(_, r)| r.side == RelativeSide::Value) {
+                    for (number, relative) in
+                        spec.relative.iter().enumerate().filter(|(_, r)| r.side == RelativeSide::Value)
+                    {
                         let table = twin.relative_row(number, relative, &s, head, i, j).unwrap_or_default();
                         for (o, e) in out.iter_mut().zip(table) {
                             o.add(p * e, p * e.abs() * size);
