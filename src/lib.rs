@@ -122,12 +122,18 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+// what tests say of the crate from outside holds within it too
+#[cfg(test)]
+extern crate self as ropewalk;
+
 mod bias;
 pub mod case;
 pub mod check;
 mod compose;
 mod config;
 mod cost;
+#[cfg(test)]
+mod drawn;
 mod embed;
 mod error;
 mod family;

@@ -110,7 +110,7 @@ fn main() -> ExitCode {
         let mut gpus = Vec::new();
         while arguments.cases.map_or_else(|| Instant::now() < end, |most| cases < most) {
             let seed = arguments.seed.wrapping_add(cases);
-            if kind.needs_gpu() && cases.is_multiple_of(FRESH) {
+            if kind.needs_gpu() && (gpus.is_empty() || seed.is_multiple_of(FRESH)) {
                 gpus = devices(&arguments);
                 if gpus.is_empty() {
                     println!("{name}: no adapter");

@@ -5,6 +5,7 @@ use crate::twin::draw::{self, BLOCK, Computed, Draw};
 use crate::{Outcome, Ran};
 use ropewalk::wgpu::{self, BufferUsages};
 use ropewalk::{Access, Buffers, Gpu, Kernel, Pipeline, Plan, Problem, Shape, Slot, Spec};
+use std::cell::RefCell;
 
 /// Bytes around a binding, a multiple of every device's alignment.
 const AROUND: u64 = 1024;
@@ -28,7 +29,7 @@ pub fn run(seed: u64, gpus: &[Gpu]) -> Outcome {
     };
     let plan = plan(kernel, &spec, &shape, gpu, unchecked).map_err(|e| e.to_string())?;
     let label = plan.label().to_string();
-    garbage(gpu, &plan, draw).map_err(|problem| format!("{label} on {}: {problem}", gpu.describe()))?;
+    garbage(gpu, block, &plan, draw).map_err(|problem| format!("{label} on {}: {problem}", gpu.describe()))?;
     Ok(Ran { spec: block, left_out: None })
 }
 
@@ -43,7 +44,7 @@ fn plan(kernel: Kernel, spec: &Spec, shape: &Shape, gpu: &Gpu, unchecked: bool) 
     Ok(plan)
 }
 
-fn garbage(gpu: &Gpu, plan: &Plan, draw: &mut Draw) -> Result<(), String> {
+fn garbage(gpu: &Gpu, block: u64, plan: &Plan, draw: &mut Draw) -> Result<(), String> {
     let (device, queue) = (gpu.device(), gpu.queue());
     let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
     let make = |size, usage| {
@@ -68,7 +69,7 @@ fn garbage(gpu: &Gpu, plan: &Plan, draw: &mut Draw) -> Result<(), String> {
         queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&words));
         made.push((binding, buffer, words));
     }
-    let pipeline = gpu_pipeline(device, plan)?;
+    let pipeline = compiled(device, block, plan)?;
     let mut buffers = Buffers::new();
     for (binding, buffer, _) in &made {
         let size = std::num::NonZeroU64::new(binding.size.next_multiple_of(4));
@@ -97,24 +98,18 @@ fn garbage(gpu: &Gpu, plan: &Plan, draw: &mut Draw) -> Result<(), String> {
     gpu.finish().map_err(|e| e.to_string())
 }
 
-/// The last pipeline of a text is kept: a block has one.
-fn gpu_pipeline(device: &wgpu::Device, plan: &Plan) -> Result<Pipeline, String> {
-    use std::cell::RefCell;
+/// The last pipeline is kept: a block, which stays on one device, has one text.
+fn compiled(device: &wgpu::Device, block: u64, plan: &Plan) -> Result<Pipeline, String> {
     thread_local! {
-        static LAST: RefCell<Option<(wgpu::Device, String, Pipeline)>> = const { RefCell::new(None) };
+        static LAST: RefCell<Option<(u64, Pipeline)>> = const { RefCell::new(None) };
     }
-    LAST.with_borrow_mut(|last| {
-        let text = plan.wgsl(ropewalk::Target::Native);
-        if let Some((own, known, pipeline)) = last
-            && own == device
-            && known == text
-            && pipeline.plan().label() == plan.label()
-        {
-            return Ok(pipeline.clone());
+    LAST.with_borrow_mut(|last| match last {
+        Some((of, pipeline)) if *of == block => Ok(pipeline.clone()),
+        _ => {
+            let pipeline = Pipeline::new(device, plan).map_err(|e| e.to_string())?;
+            *last = Some((block, pipeline.clone()));
+            Ok(pipeline)
         }
-        let pipeline = Pipeline::new(device, plan).map_err(|e| e.to_string())?;
-        *last = Some((device.clone(), text.to_string(), pipeline.clone()));
-        Ok(pipeline)
     })
 }
 
