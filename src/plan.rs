@@ -413,7 +413,6 @@ impl Plan {
             _ => shape.q,
         };
         let target = if kernel.in_place() { source } else { shape.out };
-        Self::check_limits(limits)?;
         check_target(kernel, spec, shape, target)?;
         let (mut params, step) = place(kernel, spec, shape, source, target)?;
         let (mut tuning, source_of_tuning) = match tuning {
@@ -684,8 +683,8 @@ fn aligned(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: 
     shape.aligned && dims && fours(&source) && rest
 }
 
-/// Every offset and stride: in `params`, and in the caller's `step`.
-fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: Strides) -> Result<(Params, StepLayout)> {
+/// What every kernel takes of a shape: lengths from 1 on, broadcast tensors of their sizes.
+pub(crate) fn check_shape(spec: &Spec, shape: &Shape) -> Result<()> {
     let [batch, q_len, kv_len] = [shape.batch, shape.q_len, shape.kv_len];
     if batch == 0 || q_len == 0 || kv_len == 0 || q_len > 1 << 30 || kv_len > 1 << 30 {
         return Err(Error::spec(
@@ -707,6 +706,12 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
             ));
         }
     }
+    Ok(())
+}
+
+/// Every offset and stride: in `params`, and in the caller's `step`. Of a shape that passes [`check_shape`].
+fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: Strides) -> Result<(Params, StepLayout)> {
+    let [batch, q_len, kv_len] = [shape.batch, shape.q_len, shape.kv_len];
     let mut next = 8u64;
     let mut take = |wanted: bool, words: u64| -> Result<Option<Range<u32>>> {
         if !wanted {

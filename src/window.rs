@@ -3,13 +3,18 @@
 use crate::{Error, Result};
 
 /// Positions of the tokens of a window or image, row by row, as [`Inputs`](crate::Inputs) takes them: `[2, batch, tokens]`, the rows
-/// (stream 0), then the columns (stream 1). `class` puts a token at (-1, -1), outside the grid, in front of each.
+/// (stream 0), then the columns (stream 1). `class` puts a token at (-1, -1), outside the grid, in front of each. Empty for more than 2^30
+/// tokens of all sequences, which no call takes.
 ///
 /// ```
 /// assert_eq!(ropewalk::grid_positions(1, 3, true, 1), [-1, 0, 0, 0, -1, 0, 1, 2]);
 /// ```
 pub fn grid_positions(height: u32, width: u32, class: bool, batch: u32) -> Vec<i32> {
     let class = if class { 1 } else { 0 };
+    let tokens = height as u128 * width as u128 + class as u128;
+    if tokens * batch as u128 > 1 << 30 {
+        return Vec::new();
+    }
     let cells = || (0..height as i32).flat_map(|y| (0..width as i32).map(move |x| [y, x]));
     let stream = |s: usize| {
         let tokens: Vec<i32> = std::iter::repeat_n(-1, class).chain(cells().map(|cell| cell[s])).collect();
