@@ -679,6 +679,17 @@ fn edges() -> Vec<CaseId> {
             .into_iter()
             .for_each(|k| add(Op::Attention, &[dim, "one-head", "one-sequence"], 5, k, Dtype::F32, Families));
     }
+    // scores of +inf, from wherever they come
+    for name in ["inf-query", "inf-key", "dense-infinity", "own-infinity"] {
+        let names = ["one-head", "d32", "one-sequence", name];
+        add(Op::Attention, &names, 37, 75, Dtype::F32, Tunings);
+        add(Op::Attention, &names, 5, 300, Dtype::F32, Tunings);
+        add(Op::Attention, &names, 37, 75, Dtype::F16, Families);
+        add(Op::Attention, &names, 5, 300, Dtype::Bf16, Families);
+    }
+    for name in ["dense-infinity", "own-infinity"] {
+        add(Op::Scores, &[name], 5, 75, Dtype::F32, Planned);
+    }
     // tokens that neighbouring lanes take, and heads of a lane
     for n in [8, 16, 128] {
         sides(n).into_iter().for_each(|q| add(Op::Rotate, one, q, 2 * n - q, Dtype::F32, Tunings));

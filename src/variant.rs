@@ -311,6 +311,9 @@ impl<'a> Files<'a> {
     }
 
     fn feature_map(&mut self, features: FeatureMap) {
+        if features != FeatureMap::Identity {
+            self.add("common/nan.wgsl", &[]);
+        }
         match features {
             FeatureMap::Identity => self.add("feature/identity.wgsl", &[]),
             FeatureMap::Elu => self.add("feature/elu.wgsl", &[]),

@@ -150,6 +150,45 @@ fn values_that_are_not_finite() {
     }
 }
 
+/// A score of +inf, of a key that overflowed or of D, makes the rows that see it NaN and no other.
+#[test]
+fn a_score_of_infinity_makes_its_row_nan() {
+    for gpu in devices() {
+        let mut spec = spec(2, 1, 64, 64);
+        (spec.rotary, spec.dense_bias) = (None, true);
+        let mut clean = inputs(&spec, 1, 80, 140, 9);
+        let tensor = |x: Vec<f32>, shape| Tensor::bshd(Data::from_f32(Dtype::F16, &x), shape).expect("one an index");
+        let (mut q, mut k) = (clean.q.data().to_f32(), clean.k.data().to_f32());
+        q.iter_mut().step_by(64).for_each(|x| *x = 1.0);
+        clean.q = tensor(q, [1, 80, 2, 64]);
+        let dense = |x: f32| {
+            let mut d = vec![0.0; 2 * 80 * 140];
+            // head 1, token 70, key 64
+            d[(80 + 70) * 140 + 64] = x;
+            Some(Dense::new([1, 2, 80, 140], d).expect("one an index"))
+        };
+        clean.attn_bias = dense(0.0);
+        let (mut overflowed, mut of_d) = (clean.clone(), clean.clone());
+        k[133 * 64] = f32::INFINITY;
+        overflowed.k = tensor(k, [1, 140, 1, 64]);
+        of_d.attn_bias = dense(f32::INFINITY);
+        let want = run(&gpu, &spec, &clean);
+        for (dirty, is_nan) in [
+            (&overflowed, &(|i, _| i + 60 >= 133) as &dyn Fn(usize, usize) -> bool),
+            (&of_d, &|i, h| (i, h) == (70, 1)),
+        ] {
+            let got = run(&gpu, &spec, dirty);
+            let same = |w: f32, g: f32, i, h| if is_nan(i, h) { g.is_nan() } else { w.to_bits() == g.to_bits() };
+            for (at, (w, g)) in want.out.iter().zip(&got.out).enumerate() {
+                assert!(same(*w, *g, at / 128, at / 64 % 2), "token {}, head {}: {g}", at / 128, at / 64 % 2);
+            }
+            for (at, (w, g)) in want.lse.iter().zip(&got.lse).enumerate() {
+                assert!(same(*w, *g, at % 80, at / 80), "lse of token {}, head {}: {g}", at % 80, at / 80);
+            }
+        }
+    }
+}
+
 /// The same bits every time.
 #[test]
 fn equal_bits_in_repeated_runs() {

@@ -52,6 +52,168 @@ fn nan_in_a_query_stays_in_its_row() {
     }
 }
 
+/// What a score is made of, and a place in it.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// Token and head of a query.
+    Q(u32, u32),
+    /// A key.
+    K(u32),
+    /// Head, token and key of D.
+    D(u32, u32, u32),
+    /// Token and key that the user's function answers, for every head.
+    Mod(u32, u32),
+}
+
+/// Attention of 2 heads over one, with values of which one is -inf; of the 12 elements of a head the last does not rotate and is 1 in
+/// every query, so that a key's is added to its scores.
+struct Poisoned {
+    spec: Spec,
+    inputs: Inputs,
+    /// Tokens and keys.
+    len: [u32; 2],
+}
+
+impl Poisoned {
+    const DIM: u32 = 12;
+    const HEADS: u32 = 2;
+
+    fn new(dtype: Dtype, terms: bool, len: [u32; 2]) -> Self {
+        let mut spec = Spec::new(Self::HEADS, 1, Self::DIM);
+        (spec.dtype, spec.mask, spec.softmax_scale) = (dtype, Mask::causal(), Some(1.0));
+        spec.rotary = Some(Rotary::new(Pairing::Half, 8, 1e4));
+        let mut inputs = inputs(&spec, 1, len[0], len[1], 17);
+        for row in 0..len[0] * Self::HEADS {
+            set(&mut inputs.q, row * Self::DIM + 11, 1.0);
+        }
+        set(&mut inputs.v, Self::DIM * 2 + 5, f32::NEG_INFINITY);
+        if terms {
+            spec.dense_bias = true;
+            let mut d = noise((Self::HEADS * len[0] * len[1]) as usize, 18);
+            // masks, which hide what else would poison
+            d.iter_mut().step_by(7).for_each(|x| *x = f32::NEG_INFINITY);
+            inputs.attn_bias = Some(Dense::new([1, Self::HEADS, len[0], len[1]], d).unwrap());
+            let text = "fn score_mod(s: f32, at: ScoreAt) -> f32 {
+                return select(s, user_f32(2u), at.i == user_u32(0u) && at.j == user_u32(1u));
+            }";
+            spec.score_mod = Some(text.into());
+            inputs.user_data = vec![u32::MAX, 0, 0];
+        }
+        Poisoned { spec, inputs, len }
+    }
+
+    /// The same with x at places.
+    fn with(&self, places: &[Place], x: f32) -> Inputs {
+        let mut inputs = self.inputs.clone();
+        for place in places {
+            match *place {
+                Place::Q(i, h) => set(&mut inputs.q, (i * Self::HEADS + h) * Self::DIM + 10, x),
+                Place::K(j) => set(&mut inputs.k, j * Self::DIM + 11, x),
+                Place::Mod(i, j) => inputs.user_data = vec![i, j, x.to_bits()],
+                Place::D(h, i, j) => {
+                    inputs.attn_bias = inputs.attn_bias.map(|of| {
+                        let mut d = of.data().to_vec();
+                        d[((h * self.len[0] + i) * self.len[1] + j) as usize] = x;
+                        Dense::new(of.shape(), d).unwrap()
+                    });
+                }
+            }
+        }
+        inputs
+    }
+
+    /// Whether a row sees a score at a place.
+    fn reaches(&self, place: Place, i: u32, h: u32) -> bool {
+        let before = |j: u32| j + self.len[0] <= i + self.len[1];
+        let masked = |j: u32| self.inputs.attn_bias.as_ref().is_some_and(|d| d.get([0, h, i, j]) == f32::NEG_INFINITY);
+        match place {
+            Place::Q(token, head) => (token, head) == (i, h),
+            Place::K(j) => before(j) && !masked(j),
+            Place::D(head, token, j) => (head, token) == (h, i) && before(j),
+            Place::Mod(token, j) => token == i && before(j) && !masked(j),
+        }
+    }
+}
+
+fn set(t: &mut Tensor, at: u32, x: f32) {
+    let at = at as usize;
+    match t.data_mut() {
+        Data::F32(v) => v[at] = x,
+        Data::F16(v) => v[at] = half::f16::from_f32(x),
+        Data::Bf16(v) => v[at] = half::bf16::from_f32(x),
+        _ => panic!("a storage type that this test does not know"),
+    }
+}
+
+/// A row that sees a score of NaN or +inf is NaN, wherever that comes from and whoever computes it; every other row keeps its bits.
+/// A score of -inf is a low one.
+#[test]
+fn a_poisoned_score_makes_its_row_nan_in_every_family_and_changes_no_other() {
+    let gpus: Vec<Gpu> = gpus().into_iter().chain(common::equipped(|_| true)).collect();
+    let (mut families, mut known) = (BTreeSet::new(), BTreeSet::new());
+    // more rows than a tile has, then as few as `decode` takes, over keys of several splits
+    for (len, few) in [([70, 131], false), ([7, 300], true)] {
+        // every tuning in f32, every family in the others
+        for (dtype, terms) in [(Dtype::F32, false), (Dtype::F32, true), (Dtype::F16, true), (Dtype::Bf16, false)] {
+            let call = Poisoned::new(dtype, terms, len);
+            let [first, last] = [len[1] - len[0], len[1] - 1];
+            let keys = [0, 63, 64, first, last];
+            let mut places: Vec<Vec<Place>> = keys.map(|j| vec![Place::K(j)]).to_vec();
+            places.push(vec![Place::Q(0, 1), Place::Q(len[0] / 2 - 3, 0), Place::Q(len[0] - 1, 1)]);
+            if terms {
+                places.push((0..5).map(|n| Place::D(n % 2, len[0] - 1 - n, keys[n as usize])).collect());
+                places.extend([vec![Place::Mod(0, first)], vec![Place::Mod(len[0] - 1, last)]]);
+            }
+            let shape = Problem::new(&call.spec, &call.inputs).unwrap().shape();
+            for gpu in &gpus {
+                let all = Tuning::candidates(Kernel::Attention, &call.spec, &shape, gpu.limits()).unwrap();
+                for tuning in all.into_iter().filter(|t| (t.family == Family::Decode) == few) {
+                    let plan =
+                        Plan::with_tuning(Kernel::Attention, &call.spec, &shape, gpu.limits(), Some(tuning)).unwrap();
+                    let kernel = match dtype {
+                        Dtype::F32 => format!("{} {tuning}", plan.label()),
+                        _ => plan.label().split(".q").next().unwrap_or_default().into(),
+                    };
+                    families.insert(tuning.family.name());
+                    // other limits make no other kernel
+                    if !known.insert(format!("{kernel} {dtype:?} {terms} {few} {}", gpu.describe())) {
+                        continue;
+                    }
+                    let mut limits = *gpu.limits();
+                    limits.tuning = Some(tuning);
+                    let gpu = gpu.with_limits(limits);
+                    let clean = gpu.attention(&call.spec, &call.inputs).unwrap();
+                    for (n, places) in places.iter().enumerate() {
+                        // +inf everywhere, each of the others once
+                        let other = [f32::NEG_INFINITY, f32::NAN, -f32::NAN].get(n).copied();
+                        for x in [Some(f32::INFINITY), other].into_iter().flatten() {
+                            let got = gpu.attention(&call.spec, &call.with(places, x)).unwrap();
+                            let what = format!("{x} in {places:?}: {kernel} {dtype:?} on {}", gpu.describe());
+                            assert_poisoned(&call, places, x, &clean, &got, &what);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(gpus.is_empty() || families.len() >= 3, "{families:?}");
+}
+
+fn assert_poisoned(call: &Poisoned, places: &[Place], x: f32, clean: &Output<f32>, got: &Output<f32>, what: &str) {
+    for (i, h) in (0..call.len[0]).flat_map(|i| [(i, 0), (i, 1)]) {
+        let lse = (h * call.len[0] + i) as usize;
+        let out = ((i * 2 + h) * Poisoned::DIM) as usize;
+        let row = |o: &Output<f32>| [&o.out[out..out + Poisoned::DIM as usize], &o.lse[lse..lse + 1]].concat();
+        let (clean, got) = (row(clean), row(got));
+        match (places.iter().any(|place| call.reaches(*place, i, h)), x == f32::NEG_INFINITY) {
+            // a low score
+            (true, true) => assert!(got[12].is_finite(), "{what}: row {i} of head {h}: {got:?}"),
+            (true, false) => assert!(got.iter().all(|x| x.is_nan()), "{what}: row {i} of head {h}: {got:?}"),
+            (false, _) => assert_eq!(bits(&clean), bits(&got), "{what}: row {i} of head {h}"),
+        }
+    }
+}
+
 #[test]
 fn keys_that_are_not_seen_change_no_bit() {
     // the cache beyond kv_len, and a value that only later queries may see
@@ -325,6 +487,42 @@ fn work_starts_anywhere() {
         }
     }
     assert!(gpus().is_empty() || families.len() >= 3, "{families:?}");
+}
+
+/// A host refuses sinks that are not finite; an engine's buffer may hold them.
+#[test]
+fn a_poisoned_sink_makes_the_rows_of_its_head_nan() {
+    let mut spec = Spec::new(2, 1, 8);
+    spec.sink = Some(Sink::Learned);
+    let (q, k, v) = (noise(7 * 2 * 8, 1), noise(45 * 8, 2), noise(45 * 8, 3));
+    let shape = Shape::new(&spec, 1, 7, 45);
+    let step = Step { q_len: 7, kv_len: 45, ..Step::default() };
+    for gpu in gpus().into_iter().chain(common::equipped(|_| true)) {
+        let all = Tuning::candidates(Kernel::Attention, &spec, &shape, gpu.limits()).unwrap();
+        for family in [Family::Lanes, Family::Tile, Family::Decode, Family::Rows] {
+            let Some(tuning) = all.iter().find(|t| t.family == family) else { continue };
+            let plan = Plan::with_tuning(Kernel::Attention, &spec, &shape, gpu.limits(), Some(*tuning)).unwrap();
+            let work = vec![0u8; plan.workspace_size() as usize];
+            for poison in [f32::INFINITY, f32::NAN] {
+                let sinks = [0.5, poison];
+                let contents = [
+                    (Slot::Q, bytemuck::cast_slice(&q), 0),
+                    (Slot::K, bytemuck::cast_slice(&k), 0),
+                    (Slot::V, bytemuck::cast_slice(&v), 0),
+                    (Slot::Out, &[0u8; 7 * 2 * 8 * 4][..], 0),
+                    (Slot::Work, &work[..], 0),
+                    (Slot::Tables, bytemuck::cast_slice(&sinks), 0),
+                ];
+                let lse = plan.lse_offset() as usize;
+                let of_lse = &run_and_read(&gpu, &plan, &contents, &step, Slot::Work)[lse..lse + 14];
+                let out = run_bound(&gpu, &plan, &contents, &step);
+                let nan = |word: &u32| f32::from_bits(*word).is_nan();
+                let what = format!("{poison}: {} on {}", plan.label(), gpu.describe());
+                assert!(of_lse.iter().enumerate().all(|(row, word)| nan(word) == (row >= 7)), "{what}");
+                assert!(out.iter().enumerate().all(|(at, word)| nan(word) == (at / 8 % 2 == 1)), "{what}");
+            }
+        }
+    }
 }
 
 #[test]

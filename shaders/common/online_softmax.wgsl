@@ -5,7 +5,7 @@ struct State {
     m: f32,
     l: f32,
     any: bool,      // some key was seen
-    nan: bool,      // some seen score was NaN
+    nan: bool,      // some seen score, or the sink, was `poisoned`
 }
 
 // exp(x) for x <= 0, in base 2. Below e^-138 it is 0 in f32.

@@ -17,15 +17,12 @@ fn end_part(part: u32, m: f32, l: f32, nan: bool) { work4[part / 4u + V_CHUNKS] 
 
 fn exp_of4(x: vec4<f32>) -> vec4<f32> { return exp2(max(x * LOG2_E, vec4<f32>(-200.0))); }
 
-// All ones where x is NaN, by bits.
-fn nan_bits(x: vec4<f32>) -> vec4<u32> {
-    let is_nan = (bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
-    return select(vec4<u32>(0u), vec4<u32>(0xffffffffu), is_nan);
-}
-// Scores at least SCORE_FLOOR, but for marked ones; NaN (their row is NaN whatever its weights are) as SCORE_FLOOR.
+// 1 where a score is poisoned: numbers can be exchanged between lanes.
+fn poison_of(s: vec4<f32>) -> vec4<u32> { return select(vec4<u32>(0u), vec4<u32>(1u), poisoned4(s)); }
+// Scores at least SCORE_FLOOR, but for marked ones; poisoned ones (their row is NaN whatever its weights are) as SCORE_FLOOR.
 fn floored(s: vec4<f32>) -> vec4<f32> {
     let floor = vec4<f32>(SCORE_FLOOR);
-    return select(select(max(s, floor), s, s == vec4<f32>(UNSEEN)), floor, nan_bits(s) != vec4<u32>(0u));
+    return select(select(max(s, floor), s, s == vec4<f32>(UNSEEN)), floor, poisoned4(s));
 }
 // Weights, -1 where a score is marked.
 fn marked(p: vec4<f32>, s: vec4<f32>) -> vec4<f32> { return select(p, vec4<f32>(-1.0), s < vec4<f32>(SCORE_FLOOR)); }

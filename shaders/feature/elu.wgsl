@@ -5,7 +5,6 @@ fn feature_row(row: ptr<function, Row>) {
         let phi = select(exp2(max(min(x, vec4<f32>(0.0)) * 1.44269504, vec4<f32>(-200.0))), x + 1.0, x >= vec4<f32>(0.0));
         let inside = 4u * c + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(HEAD_DIM);
         // a NaN stays one, by bits: drivers fold comparisons
-        let nan = (bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
-        (*row)[c] = select(vec4<f32>(0.0), select(phi, x, nan), inside);
+        (*row)[c] = select(vec4<f32>(0.0), select(phi, x, is_nan4(x)), inside);
     }
 }

@@ -83,8 +83,7 @@ fn phi(p: vec4<f32>, t: u32, c: u32) -> vec4<f32> {
     let x = p - row_offset[t];
     let phi = FEATURE_RATIO * (exp2(max(x * 1.44269504, vec4<f32>(-200.0))) + FEATURE_EPS);
     let inside = 4u * c + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(FEATURES);
-    let nan = (bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
-    return select(vec4<f32>(0.0), select(phi, x, nan), inside);
+    return select(vec4<f32>(0.0), select(phi, x, is_nan4(x)), inside);
 }
 
 fn stage_features(at: Times, unit: u32, lane: u32) {

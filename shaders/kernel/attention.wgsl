@@ -16,7 +16,7 @@
 //       m' <- max(m, s);  o, l <- (o, l) * exp(m - m')                          (2) one rescale a tile
 //       for each seen t:  p <- exp(s[t] - m');  l <- l + p;  o <- o + p * v[t]  (3) unseen keys are skipped, not
 //   o / l, m + log l                                                                weighted 0: their NaN stays out
-//   a row that saw nothing: 0, LSE_EMPTY;  one with a NaN score: NaN            (4) by bits
+//   a row that saw nothing: 0, LSE_EMPTY;  one with a poisoned score: NaN       (4) by bits
 
 @compute @workgroup_size(TILE_Q)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -60,7 +60,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             if (stored && visible(at)) {
                 at.k_pos = k_position(batch, at.j);
                 s[t] = score(&q_rotated, &q_rows, t, at);
-                state.nan = state.nan || is_nan(s[t]);
+                state.nan = state.nan || poisoned(s[t]);
                 seen |= 1u << t;
                 if (s[t] > top) { top = s[t]; }
             }
@@ -103,7 +103,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
 
     if (!stored || suspend(row, &o, &state)) { return; }
-    // a row with a NaN score is NaN, whatever a driver's exp2 and comparisons made of it
+    // a row with a poisoned score is NaN, whatever a driver's exp2 and comparisons made of it
     let nan = bitcast<f32>(0x7fc00000u | (lane & 0u));                     // not a constant: WGSL refuses a constant NaN
     let inv_l = select(select(0.0, 1.0 / state.l, state.any), nan, state.nan);
     let out_start = params.out_offset + tensor_batch(batch) * params.out_batch + q_token(batch, i) * params.out_token + head * params.out_head;

@@ -23,7 +23,7 @@ fn combine(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
 
     let sink = first_state(head);
     var m = sink.m;
-    var is_row_nan = false;
+    var is_row_nan = sink.nan;
     for (var split = first; split < end; split++) {
         let at = part + (split - first) * (ROWS * PART_WORDS) + 4u * V_CHUNKS;
         m = max(m, work[at]);
@@ -36,7 +36,7 @@ fn combine(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
     }
     // some key was seen, or there is a sink; the largest weight is 1
     let any = l > 0.0;
-    // a row with a NaN score is NaN, whatever a driver's exp2 and comparisons made of it
+    // a row with a poisoned score is NaN, whatever a driver's exp2 and comparisons made of it
     let nan = bitcast<f32>(0x7fc00000u | (lane & 0u));                     // not a constant: WGSL refuses a constant NaN
     let inv_l = select(select(0.0, 1.0 / l, any), nan, is_row_nan);
     let token = q_token(batch, i);

@@ -41,7 +41,7 @@ var<workgroup> kv_half: array<f16, TILE_K * KV_STRIDE>;
 var<workgroup> s_tile: array<f32, TILE_Q * S_STRIDE>;
 var<workgroup> p_half: array<f16, TILE_Q * P_STRIDE>;
 var<workgroup> o_tile: array<f32, TILE_Q * O_STRIDE>;
-var<workgroup> of_lane: array<f32, LANES>;            // shares of a row's maximum, then of its l; -1 of a row with a NaN score
+var<workgroup> of_lane: array<f32, LANES>;            // shares of a row's maximum, then of its l; -1 of a row with a poisoned score
 var<workgroup> stray: atomic<u32>;
 
 @compute @workgroup_size(LANES)
@@ -63,7 +63,7 @@ fn main(
     let start = first_state(at.head);
     var m = start.m;
     var l = select(0.0, start.l, part == 0u);                              // a sink counts once
-    var nan = false;
+    var nan = start.nan;
 
     if (lane == 0u) { atomicStore(&stray, 0u); }
     for (var c = part; c < V_HEAD_DIM; c += PARTS) { o_tile[r * O_STRIDE + c] = 0.0; }
@@ -89,7 +89,7 @@ fn main(
             at.k_pos = k_position(batch, at.j);
             let seen = t < count && visible(at);
             let s = coop_score(s_tile[here] * scale, at);
-            let unknown = is_nan(s);
+            let unknown = poisoned(s);
             nan = nan || (seen && unknown);
             let x = select(select(max(s, SCORE_FLOOR), SCORE_FLOOR, unknown), HIDDEN, !seen);
             s_tile[here] = x;
@@ -131,7 +131,7 @@ fn main(
         l += x;
     }
     if (first_row + r >= rows) { return; }
-    // a row with a NaN score is NaN, whatever a driver's exp2 and comparisons made of it
+    // a row with a poisoned score is NaN, whatever a driver's exp2 and comparisons made of it
     let quiet = bitcast<f32>(0x7fc00000u | (lane & 0u));                   // not a constant: WGSL refuses a constant NaN
     let inv = select(select(0.0, 1.0 / l / P_UNIT, l > 0.0), quiet, nan);
     let out_start = params.out_offset + tensor_batch(batch) * params.out_batch + q_token(batch, at.i) * params.out_token + at.head * params.out_head;
@@ -197,7 +197,7 @@ fn coop_stage_v(batch: u32, kv_head: u32, first: u32, count: u32, lane: u32) {
         let c = n % V_CHUNKS;
         var x = vec4<f32>(0.0);
         if (t < count) { x = v4(v_row(batch, first + t, kv_head), c); }
-        let beyond = coop_beyond(x);
+        let beyond = is_beyond4(x);
         if (any(beyond)) { atomicOr(&stray, 1u); }
         x = select(x, vec4<f32>(0.0), beyond);
         let to = t * KV_STRIDE + 4u * c;
@@ -212,8 +212,6 @@ fn coop_score(t: f32, at: ScoreAt) -> f32 {
     if (is_nan(t)) { return t; }                                           // a driver's comparisons in cap may lose it
     return cap(t) + score_terms(at);
 }
-// NaN or infinite, by bits.
-fn coop_beyond(v: vec4<f32>) -> vec4<bool> { return (bitcast<vec4<u32>>(v) & vec4<u32>(0x7f800000u)) == vec4<u32>(0x7f800000u); }
 // What was staged as 0, of the keys that a row sees: whatever its weight, the sum becomes infinite or NaN.
 fn coop_strayed(row: ScoreAt, keys: vec2<u32>, kv_head: u32, c: u32) -> vec4<f32> {
     var at = row;
@@ -222,7 +220,7 @@ fn coop_strayed(row: ScoreAt, keys: vec2<u32>, kv_head: u32, c: u32) -> vec4<f32
         at.j = j;
         if (visible(at)) {
             let v = v4(v_row(at.batch, j, kv_head), c);
-            sum = select(sum, sum + v, coop_beyond(v));
+            sum = select(sum, sum + v, is_beyond4(v));
         }
     }
     return sum;

@@ -94,7 +94,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                     s = vec4<f32>(UNSEEN);
                 }
             }
-            nan |= nan_bits(s);
+            nan |= poison_of(s);
             s = floored(s);
             s_tile[at] = s;
             top = max(top, s);

@@ -64,7 +64,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
                 }
                 s = mat4x4<f32>(s_tile[lane], s_tile[LANES + lane], s_tile[2u * LANES + lane], s_tile[3u * LANES + lane]);
             }
-            nan |= (nan_bits(s[0]) | nan_bits(s[1])) | (nan_bits(s[2]) | nan_bits(s[3]));
+            nan |= (poison_of(s[0]) | poison_of(s[1])) | (poison_of(s[2]) | poison_of(s[3]));
             s = mat4x4<f32>(floored(s[0]), floored(s[1]), floored(s[2]), floored(s[3]));
 
             // m, P, l

@@ -64,7 +64,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
     var m = vec4<f32>(first_a.m, first_b.m, first_c.m, first_d.m);
     var l = vec4<f32>(first_a.l, first_b.l, first_c.l, first_d.l);
     var any = vec4<bool>(first_a.any, first_b.any, first_c.any, first_d.any);
-    var worst = vec4<u32>(0u);                                             // the largest |S| by bits: NaN is above all
+    // the largest |S| by bits: NaN is above all; +inf stays in m
+    var worst = select(vec4<u32>(0u), vec4<u32>(0xffffffffu), vec4<bool>(first_a.nan, first_b.nan, first_c.nan, first_d.nan));
     for (var c = 0u; c < 4u * v_chunks(); c++) { o_tile[c * LANES + lane] = vec4<f32>(0.0); }
 
     for (var first = keys.x / TILE_K * TILE_K; first < keys.y; first += TILE_K) {
@@ -140,7 +141,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
             var y2 = lane_v4(v2, c);
             var y3 = lane_v4(v3, c);
             if (mixed) {
-                stray = stray || any_infinite(y0) || any_infinite(y1) || any_infinite(y2) || any_infinite(y3);
+                stray = stray || any_beyond(y0) || any_beyond(y1) || any_beyond(y2) || any_beyond(y3);
                 y0 = finite(y0); y1 = finite(y1); y2 = finite(y2); y3 = finite(y3);
             }
             var o = mat4x4<f32>(o_tile[at_o] * shrink, o_tile[at_o + LANES] * shrink, o_tile[at_o + 2u * LANES] * shrink, o_tile[at_o + 3u * LANES] * shrink);
@@ -170,15 +171,15 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
     }
 
     let lse = select(vec4<f32>(LSE_EMPTY), m + log(l), any);
-    put_lse4(batch, kv_head, tile, lane, select(lse, vec4<f32>(bitcast<f32>(0x7fc00000u | (lane & 0u))), worst > vec4<u32>(0x7f800000u)));
+    // a row with a poisoned score is NaN, whatever a driver's exp2 and comparisons made of it
+    let poison = select(vec4<u32>(0u), vec4<u32>(1u), (worst > vec4<u32>(0x7f800000u)) | poisoned4(m));
+    let nan = bitcast<f32>(0x7fc00000u | (lane & 0u));                     // not a constant: WGSL refuses a constant NaN
+    put_lse4(batch, kv_head, tile, lane, select(lse, vec4<f32>(nan), poison == vec4<u32>(1u)));
     for (var r = 0u; r < 4u + unseen_zero(); r++) {
         if (tile * TILE_Q + 4u * lane + r < rows) {
             let row = row_at(batch, kv_head, pick_u(packed, r));
-            // a row with a NaN score is NaN, whatever a driver's exp2 and comparisons made of it
-            let nan = bitcast<f32>(0x7fc00000u | (lane & 0u));             // not a constant: WGSL refuses a constant NaN
-            let is_row_nan = pick_u(worst, r) > 0x7f800000u;
             let any_r = pick_u(select(vec4<u32>(0u), vec4<u32>(1u), any), r) == 1u;
-            let inv_l = select(select(0.0, 1.0 / pick(l, r), any_r), nan, is_row_nan);
+            let inv_l = select(select(0.0, 1.0 / pick(l, r), any_r), nan, pick_u(poison, r) == 1u);
             let out_start = params.out_offset + tensor_batch(batch) * params.out_batch + q_token(batch, row.i) * params.out_token + row.head * params.out_head;
             for (var c = 0u; c < v_chunks(); c++) {
                 let at_o = 4u * c * LANES + lane;
@@ -213,7 +214,5 @@ fn of_seen(s: mat4x4<f32>, seen: vec4<u32>, other: f32) -> mat4x4<f32> {
 fn seen_or_floor(s: mat4x4<f32>, seen: vec4<u32>) -> mat4x4<f32> { return of_seen(s, seen, SCORE_FLOOR); }
 fn seen_or_zero(p: mat4x4<f32>, seen: vec4<u32>) -> mat4x4<f32> { return of_seen(p, seen, 0.0); }
 
-// By bits.
-fn infinite(x: vec4<f32>) -> vec4<bool> { return (bitcast<vec4<u32>>(x) & vec4<u32>(0x7f800000u)) == vec4<u32>(0x7f800000u); }
-fn any_infinite(x: vec4<f32>) -> bool { return any(infinite(x)); }
-fn finite(x: vec4<f32>) -> vec4<f32> { return select(x, vec4<f32>(0.0), infinite(x)); }
+fn any_beyond(x: vec4<f32>) -> bool { return any(is_beyond4(x)); }
+fn finite(x: vec4<f32>) -> vec4<f32> { return select(x, vec4<f32>(0.0), is_beyond4(x)); }

@@ -14,7 +14,7 @@
 //   for each tile of TILE_K keys that some row of the workgroup can see
 //       for each slice of the rows                                                             barriers A, B
 //           S += Q K^T: sums of 4 FOLD products, which are added up: HEAD_CHUNKS + 3 roundings deep at most
-//       p_tile <- S, complete: cap, terms, NaN by bits; unseen where the tile has such keys     (own entries)
+//       p_tile <- S, complete: cap, terms, what poisons by bits; unseen where the tile has such keys     (own entries)
 //       m' <- max(m, S) over the lanes of a row                                                barriers of `reduce/`
 //       p_tile <- P = exp(S - m');  l <- l exp(m - m') + sum P;  o <- o exp(m - m')             (own entries)
 //       for each slice of V                                                                    barriers C, D
@@ -81,8 +81,8 @@ fn attend(workgroup: vec3<u32>, lane: u32, index: u32) {
     var m1 = tile_first_m(row4 + 1u);
     var l0 = select(vec4<f32>(0.0), tile_first_l(row4), owner);
     var l1 = select(vec4<f32>(0.0), tile_first_l(row4 + 1u), owner);
-    var worst0 = vec4<u32>(0u);                                            // the largest |S| by bits: NaN is above all
-    var worst1 = vec4<u32>(0u);
+    var worst0 = tile_first_worst(row4);                                   // the largest |S| by bits: NaN is above all; +inf stays in m
+    var worst1 = tile_first_worst(row4 + 1u);
     var o: TileOut;
 
     for (var first = keys.x / TILE_K * TILE_K; first < keys.y; first += TILE_K) {
@@ -162,13 +162,13 @@ fn attend(workgroup: vec3<u32>, lane: u32, index: u32) {
         }
     }
 
-    // l and NaN of a row, of all its lanes
+    // l of a row, and whether a score poisoned it, of all its lanes
     let at = row4 * KEY_LANES;
     workgroupBarrier();                                                    // E
     p_tile[at + key_lane] = l0;
     p_tile[at + KEY_LANES + key_lane] = l1;
-    p_tile[ROWS4 * KEY_LANES + at + key_lane] = is_nan4(worst0);
-    p_tile[ROWS4 * KEY_LANES + at + KEY_LANES + key_lane] = is_nan4(worst1);
+    p_tile[ROWS4 * KEY_LANES + at + key_lane] = tile_poison(worst0, m0);
+    p_tile[ROWS4 * KEY_LANES + at + KEY_LANES + key_lane] = tile_poison(worst1, m1);
     workgroupBarrier();                                                    // F
     l0 = tile_row_sum(at);
     l1 = tile_row_sum(at + KEY_LANES);
@@ -253,15 +253,13 @@ fn stage_v(batch: u32, kv_head: u32, first: u32, t0: u32, end: u32, mixed: bool,
         var v = vec4<f32>(0.0);
         if (c < V_CHUNKS) { v = v4(v_row(batch, first + t0 + x / V_STRIDE, kv_head), c); }
         if (mixed) {
-            let beyond = is_beyond(v);
+            let beyond = is_beyond4(v);
             if (any(beyond)) { atomicOr(&stray, 1u); }
             v = select(v, vec4<f32>(0.0), beyond);
         }
         slices[x] = v;
     }
 }
-// NaN or infinite, by bits.
-fn is_beyond(v: vec4<f32>) -> vec4<bool> { return (bitcast<vec4<u32>>(v) & vec4<u32>(0x7f800000u)) == vec4<u32>(0x7f800000u); }
 
 // Row r of the tile.
 fn tile_row_place(batch: u32, r: u32) -> ScoreAt {
@@ -277,6 +275,11 @@ fn tile_first_l(row4: u32) -> vec4<f32> {
     let r = 4u * row4;
     return vec4<f32>(first_state(u32(tile_rows[r].x)).l, first_state(u32(tile_rows[r + 1u].x)).l,
         first_state(u32(tile_rows[r + 2u].x)).l, first_state(u32(tile_rows[r + 3u].x)).l);
+}
+fn tile_first_worst(row4: u32) -> vec4<u32> {
+    let r = 4u * row4;
+    return select(vec4<u32>(0u), vec4<u32>(0xffffffffu), vec4<bool>(first_state(u32(tile_rows[r].x)).nan, first_state(u32(tile_rows[r + 1u].x)).nan,
+        first_state(u32(tile_rows[r + 2u].x)).nan, first_state(u32(tile_rows[r + 3u].x)).nan));
 }
 
 // A lane's keys are key_lane, key_lane + KEY_LANES, and so on.
@@ -337,9 +340,12 @@ fn tile_row_sum(at: u32) -> vec4<f32> {
     }
     return (x + y) + (z + w);
 }
-fn is_nan4(bits: vec4<u32>) -> vec4<f32> { return select(vec4<f32>(0.0), vec4<f32>(1.0), bits > vec4<u32>(0x7f800000u)); }
+// 1 where a score was NaN or +inf.
+fn tile_poison(worst: vec4<u32>, m: vec4<f32>) -> vec4<f32> {
+    return select(vec4<f32>(0.0), vec4<f32>(1.0), (worst > vec4<u32>(0x7f800000u)) | poisoned4(m));
+}
 
-// 1 / l; 0 of a row that saw nothing, NaN of one with a NaN score.
+// 1 / l; 0 of a row that saw nothing, NaN of one with a poisoned score.
 fn tile_inverse(l: vec4<f32>, nan: vec4<f32>) -> vec4<f32> {
     let none = vec4<f32>(0.0);
     let quiet = bitcast<vec4<f32>>(vec4<u32>(0x7fc00000u) | (bitcast<vec4<u32>>(nan) & vec4<u32>(0u)));
@@ -372,7 +378,7 @@ fn tile_strayed(here: TilePlace, place: ScoreAt, c: u32) -> vec4<f32> {
         at.j = j;
         if (visible(at)) {
             let v = v4(v_row(here.batch, j, here.kv_head), c);
-            sum = select(sum, sum + v, is_beyond(v));
+            sum = select(sum, sum + v, is_beyond4(v));
         }
     }
     return sum;

@@ -24,7 +24,8 @@ pub(super) struct Draft {
     positions: Ids,
     /// Which of batch, heads, rows, keys the dense bias has in full.
     dense: [bool; 4],
-    minus_infinity: bool,
+    /// What some of it is: -inf and +inf; 0 for neither.
+    infinity: f32,
     mask: [bool; 4],
     hidden: Hidden,
     values: Values,
@@ -77,8 +78,10 @@ enum Values {
     Noise,
     /// q and k times a power of two.
     Scaled(f32),
-    /// One element of one query row is NaN.
-    NanQuery,
+    /// One element of one query row is this.
+    Query(f32),
+    /// One element of one key row is this.
+    Key(f32),
     /// Rows of 1 and 0 that turn into cos and sin.
     Unit,
 }
@@ -374,7 +377,11 @@ pub(super) const DEVIATIONS: &[Deviation] = {
         d(D, "dense-one", |c| c.dense(false, false, false, false)),
         d(D, "dense-minus-infinity", |c| {
             c.dense(true, true, true, true);
-            c.minus_infinity = true;
+            c.infinity = f32::NEG_INFINITY;
+        }),
+        edge(D, "dense-infinity", |c| {
+            c.dense(true, true, true, true);
+            c.infinity = f32::INFINITY;
         }),
         //
         d(W, "no-mask", |c| c.spec.mask = Mask::none()),
@@ -439,7 +446,9 @@ pub(super) const DEVIATIONS: &[Deviation] = {
         //
         d(V, "peaked", |c| c.values = Values::Scaled(8.0)),
         d(V, "tiny", |c| c.values = Values::Scaled(1.0 / 16384.0)),
-        d(V, "nan-query", |c| c.values = Values::NanQuery),
+        d(V, "nan-query", |c| c.values = Values::Query(f32::NAN)),
+        edge(V, "inf-query", |c| c.values = Values::Query(f32::INFINITY)),
+        edge(V, "inf-key", |c| c.values = Values::Key(f32::INFINITY)),
         d(V, "unit", |c| {
             c.values = Values::Unit;
             c.portable_frequencies();
@@ -502,6 +511,7 @@ pub(super) const DEVIATIONS: &[Deviation] = {
         d(RV, "rotated-keys", |c| c.rotated_keys()),
         //
         d(O, "own-score", Draft::own_score),
+        edge(O, "own-infinity", Draft::own_infinity),
         d(OM, "own-mask", Draft::own_mask),
         //
         d(N, "rms-norm", |c| c.spec.norm(NormKind::Rms, 1e-6, false, false)),
@@ -577,6 +587,12 @@ fn score_mod(s: f32, at: ScoreAt) -> f32 {
 }
 ";
 
+/// +inf for some keys of some rows.
+const OWN_INFINITY: &str = "fn score_mod(s: f32, at: ScoreAt) -> f32 {
+    return select(s, user_f32(0u), (3u * at.i + at.head + at.batch) % 5u == 1u && at.j % 9u == 4u);
+}
+";
+
 /// A stripe of keys, another for every head.
 const OWN_MASK: &str = "fn mask_mod(at: ScoreAt) -> bool {
     return (at.i + 2u * at.j + at.head + 3u * at.batch) % 5u != 1u && (at.q_index != 7 || at.k_pos != at.q_pos);
@@ -636,7 +652,7 @@ impl Draft {
             layout: Layout::Bshd,
             positions: Ids::Near,
             dense: [true; 4],
-            minus_infinity: false,
+            infinity: 0.0,
             mask: [true; 4],
             hidden: Hidden::Some,
             values: Values::Noise,
@@ -663,6 +679,13 @@ impl Draft {
         let unit = 2f64.powi(-24);
         let rounding = move |s: f64, _: f64, _: &ScoreAt| unit * (24.0 * s.abs().min(20.0) + 6.0 * (20.0 + 4.2 + 12.5));
         self.score_mod = Some(ScoreMod::new(0.0, function).with_rounding(rounding));
+    }
+    fn own_infinity(&mut self) {
+        self.spec.score_mod = Some(OWN_INFINITY.into());
+        self.user_data = vec![f32::INFINITY.to_bits()];
+        self.score_mod = Some(ScoreMod::new(0.0, |s, at| {
+            if (3 * at.i + at.head + at.batch) % 5 == 1 && at.j % 9 == 4 { f64::INFINITY } else { s }
+        }));
     }
     fn own_mask(&mut self) {
         self.spec.mask_mod = Some(OWN_MASK.into());
@@ -936,9 +959,11 @@ impl Draft {
         let shape = self.broadcast(self.dense);
         let keys = shape[3] as usize;
         let mut random = self.random(Stream::Dense);
-        let mut value = |i: usize| match self.minus_infinity {
+        let mut value = |i: usize| match self.infinity {
             // the first row of every head sees nothing
-            true if random.chance(0.3) || (i / keys).is_multiple_of(shape[2] as usize) => f32::NEG_INFINITY,
+            x if x < 0.0 && (random.chance(0.3) || (i / keys).is_multiple_of(shape[2] as usize)) => x,
+            // a key of every other row, which it may not see
+            x if x > 0.0 && i / keys % 2 == 1 && i % keys == i / keys * 7 % keys => x,
             _ => random.noise(),
         };
         let data = (0..shape.iter().product::<u32>() as usize).map(&mut value).collect();
@@ -1011,11 +1036,11 @@ impl Draft {
                     let start = offset + b * strides.batch + j * strides.token + h * strides.head;
                     for (e, x) in data[start as usize..(start + dim) as usize].iter_mut().enumerate() {
                         let noise = random.noise();
+                        let middle = [j, h, e as u32] == [len / 2, 0, dim / 2];
                         let value = match self.values {
                             Values::Scaled(by) if stream != Stream::V => by * noise,
-                            Values::NanQuery if stream == Stream::Q && [j, h, e as u32] == [len / 2, 0, dim / 2] => {
-                                f32::NAN
-                            }
+                            Values::Query(x) if stream == Stream::Q && middle => x,
+                            Values::Key(x) if stream == Stream::K && middle => x,
                             Values::Unit if stream != Stream::V => {
                                 pair.as_ref().is_some_and(|first| first.contains(&e)) as u32 as f32
                             }
