@@ -2,7 +2,7 @@
 
 use super::draw::{Case, Computed};
 use super::{Sized, attention, embed, linear, rotate, scaling};
-use ropewalk::reference;
+use ropewalk::{Inputs, Spec, reference};
 
 /// Two right computations may differ by this share of what was added up.
 const SHARE: f64 = 1e-12;
@@ -41,40 +41,47 @@ impl Differences {
 
 /// Everything that the reference says of a case, against the twin.
 pub fn case(case: &Case) -> ropewalk::Result<Differences> {
-    let mut found = Differences::default();
     match &case.computed {
         Computed::Attention { spec, inputs, scaling } => {
+            let mut found = computed(spec, inputs, spec)?;
             if let (Some((scaling, theta)), Some(rotary)) = (scaling, &spec.rotary) {
                 let (own, factor) = scaling::frequencies(scaling, *theta, rotary.rotary_dim);
                 let sized: Vec<Sized> = own.iter().map(|f| Sized::new(*f, f.abs())).collect();
                 found.all("inv_freq", &rotary.inv_freq(), &sized);
                 found.one("attention_factor", 0, rotary.attention_factor, Sized::new(factor, factor.abs()));
             }
-            if spec.linear.is_some() {
-                let (library, twin) = (reference::linear(spec, inputs)?, linear(spec, inputs));
-                found.all("out", &library.out, &twin.out);
-                found.all("state", &library.state, &twin.state);
-                found.all("normalizer", &library.normalizer, &twin.normalizer);
-            } else {
-                let (library, twin) = (reference::attention(spec, inputs)?, attention(spec, inputs));
-                found.all("lse", &library.lse, &twin.lse);
-                found.all("out", &library.out, &twin.out);
-                found.all("scores", &reference::scores(spec, inputs)?, &twin.scores);
-            }
-            if spec.rotary.is_some() || spec.norm.is_some() {
-                let (q, k) = reference::rotate(spec, inputs)?;
-                for (name, library, twin) in [("rotated q", q, 0), ("rotated k", k, 1)] {
-                    let twin = &rotate(spec, inputs)[twin];
-                    for (at, (library, twin)) in library.iter().zip(twin).enumerate() {
-                        if let Some(twin) = twin {
-                            found.one(name, at, *library, *twin);
-                        }
-                    }
-                }
-            }
+            Ok(found)
         }
         Computed::Embed { embed: spec, inputs } => {
+            let mut found = Differences::default();
             found.all("embedded", &reference::embed(spec, inputs)?, &embed(spec, inputs));
+            Ok(found)
+        }
+    }
+}
+
+/// The reference of a spec against the twin of the same spec or, to see that it is noticed, of another.
+pub fn computed(spec: &Spec, inputs: &Inputs, twin_spec: &Spec) -> ropewalk::Result<Differences> {
+    let mut found = Differences::default();
+    if spec.linear.is_some() {
+        let (library, twin) = (reference::linear(spec, inputs)?, linear(twin_spec, inputs));
+        found.all("out", &library.out, &twin.out);
+        found.all("state", &library.state, &twin.state);
+        found.all("normalizer", &library.normalizer, &twin.normalizer);
+    } else {
+        let (library, twin) = (reference::attention(spec, inputs)?, attention(twin_spec, inputs));
+        found.all("lse", &library.lse, &twin.lse);
+        found.all("out", &library.out, &twin.out);
+        found.all("scores", &reference::scores(spec, inputs)?, &twin.scores);
+    }
+    if spec.rotary.is_some() || spec.norm.is_some() {
+        let (library, twin) = (reference::rotate(spec, inputs)?, rotate(twin_spec, inputs));
+        for (name, library, twin) in [("rotated q", &library.0, &twin[0]), ("rotated k", &library.1, &twin[1])] {
+            for (at, (library, twin)) in library.iter().zip(twin).enumerate() {
+                if let Some(twin) = twin {
+                    found.one(name, at, *library, *twin);
+                }
+            }
         }
     }
     Ok(found)
