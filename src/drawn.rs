@@ -392,7 +392,7 @@ fn random_cases_reach_every_field_and_variant() {
             Drawn::Embed(embed) => seen.embed(&embed),
         }
     }
-    for seed in 0..1_500 {
+    for seed in 0..4_000 {
         let Case { computed, .. } = draw::case(seed * BLOCK);
         match computed {
             Computed::Attention { inputs, .. } => seen.inputs(&inputs),

@@ -499,7 +499,7 @@ fn inputs(draw: &mut Draw, spec: &Spec, layout: &Layout) -> Inputs {
             }
         }
     }
-    let poisoned = draw.chance(0.05);
+    let poisoned = draw.chance(0.08);
     if poisoned && draw.chance(0.7) {
         let side = draw.int(0..=2) as usize;
         let tokens = if side == 0 { q_len } else { kv_len };
