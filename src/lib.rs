@@ -124,6 +124,10 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+// what tests say of the crate from outside holds within it too
+#[cfg(test)]
+extern crate self as ropewalk;
+
 mod bias;
 pub mod case;
 pub mod check;
@@ -132,6 +136,8 @@ mod config;
 mod cost;
 #[cfg(feature = "wgpu")]
 mod device;
+#[cfg(test)]
+mod drawn;
 mod embed;
 mod error;
 mod family;

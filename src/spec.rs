@@ -277,7 +277,8 @@ pub enum Positions {
     /// n = j, m = i': the queries are the last tokens of the cache, or the first with [`Alignment::TopLeft`].
     #[default]
     Index,
-    /// The caller's `q_positions` and `k_positions` (i32), which may repeat or jump. They never decide visibility.
+    /// The caller's `q_positions` and `k_positions` (i32), which may repeat or jump. They never decide visibility. Distances n - m beyond
+    /// 2^31 - 1 in size are taken as that.
     Ids,
 }
 

@@ -1,6 +1,6 @@
 //! `cargo xtask demo` runs the main job, `cargo xtask test` every test, each on a machine that has only a Rust toolchain:
 //! both look for a GPU driver first, and install Mesa's software driver where Linux has none. `cargo xtask peers` sets our
-//! times against those of other systems on the same machine.
+//! times against those of other systems on the same machine. `cargo xtask fuzz` runs random cases.
 
 mod adapter;
 mod dawn;
@@ -15,11 +15,13 @@ use std::{env, fs, io};
 
 const USAGE: &str = "usage: cargo xtask demo [ARGUMENTS OF ropewalk demo]
        cargo xtask test
+       cargo xtask fuzz [OPTIONS]
        cargo xtask peers [OPTIONS]
 
 demo  builds the command line and runs `ropewalk demo` on the best adapter, or on the CPU reference where there is none
 test  runs every test of every feature set, the examples, and with node and npm the composed shaders through Tint, and the library as
       WebAssembly on Dawn
+fuzz  runs random cases for a minute, GPU against reference, reference against a second one, and more: `fuzz --help`
 peers runs the workloads of `ropewalk bench` in other systems, in alternation with ours, and prints ratios: `peers --help`
 
 On Linux without a working Vulkan driver all install Mesa's software driver with the system's package manager, as root
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
     match command.as_ref().and_then(|name| name.to_str()) {
         Some("demo") => demo(rest),
         Some("test") if rest.is_empty() => test(),
+        Some("fuzz") => fuzz(rest),
         Some("peers") => peers::peers(rest),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
@@ -136,6 +139,32 @@ fn test() -> ExitCode {
     let verdict = if failures == 0 { "passed" } else { "FAILED" };
     println!("cargo xtask test: {verdict} in {} s", start.elapsed().as_secs());
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Passes the exit code of the program `ropewalk-fuzz` on, and says which case it died in.
+fn fuzz(arguments: Vec<OsString>) -> ExitCode {
+    let package = ["--quiet", "--package", "ropewalk-fuzz"];
+    if let Err(problem) = run(&mut with_features("build", &package)) {
+        eprintln!("xtask: {problem}");
+        return ExitCode::FAILURE;
+    }
+    let help = arguments.iter().any(|argument| argument == "--help" || argument == "-h");
+    if !help && !adapter::prepare() {
+        println!("No adapter was found: what needs one is left out.");
+    }
+    let running = target().join("fuzz-running.txt");
+    let _ = fs::remove_file(&running);
+    let mut program = with_features("run", &package);
+    match program.arg("--").args(arguments).arg("--running").arg(&running).status() {
+        Ok(status) if status.code().is_some_and(|code| code < 100) => {
+            ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+        }
+        died => {
+            let case = fs::read_to_string(&running).unwrap_or_default();
+            eprintln!("xtask: ropewalk-fuzz died ({died:?}); again: cargo xtask fuzz {case}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The programs in `examples/`, and whether they open a `Gpu`.
