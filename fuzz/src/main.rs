@@ -1,0 +1,208 @@
+//! `cargo xtask fuzz`: random cases until the time is over. A case is its kind and its seed: `--kind KIND --seed SEED --cases 1` runs it
+//! again. A kind is a file here, an arm of [`Kind::run`] and its name.
+
+mod differential;
+mod step;
+#[path = "../../tests/twin/mod.rs"]
+mod twin;
+
+use clap::{Parser, ValueEnum};
+use ropewalk::{Gpu, GpuOptions};
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// What is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// The reference against a second computation of the equation, without a GPU
+    Twin,
+    /// A GPU against the reference, within derived bounds
+    Differential,
+    /// Garbage in the buffer `step` of a bound dispatch
+    Step,
+}
+
+/// What a case was about; `Err` is a failure.
+type Outcome = Result<Ran, String>;
+
+struct Ran {
+    /// What cases of the same spec share.
+    spec: u64,
+    /// Why there was nothing to try, in the words of a group.
+    left_out: Option<String>,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Twin => "twin",
+            Kind::Differential => "differential",
+            Kind::Step => "step",
+        }
+    }
+    fn needs_gpu(self) -> bool {
+        match self {
+            Kind::Twin => false,
+            Kind::Differential | Kind::Step => true,
+        }
+    }
+    fn run(self, seed: u64, gpus: &[Gpu]) -> Outcome {
+        match self {
+            Kind::Twin => compare(seed),
+            Kind::Differential => differential::run(seed, gpus),
+            Kind::Step => step::run(seed, gpus),
+        }
+    }
+}
+
+/// Random cases of every kind: specs, shapes, values, files, calls. A failure prints its seed
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask fuzz")]
+struct Arguments {
+    /// Stops after so many seconds, shared by the kinds
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// The seed of the first case of each kind
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// One kind alone
+    #[arg(long)]
+    kind: Option<Kind>,
+    /// So many cases of each kind, however long they take
+    #[arg(long)]
+    cases: Option<u64>,
+    /// Adapters of which a part of the name, driver or backend is this
+    #[arg(long)]
+    adapter: Option<String>,
+    /// A file that holds the running case, for the time after a crash
+    #[arg(long, hide = true)]
+    running: Option<PathBuf>,
+}
+
+/// Cases run on a device before it is opened anew: a device keeps what it compiled.
+const FRESH: u64 = 10 * twin::draw::BLOCK;
+
+/// A case that takes longer hangs.
+const HANG: Duration = Duration::from_secs(300);
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let kinds: Vec<Kind> = match arguments.kind {
+        Some(kind) => vec![kind],
+        None => Kind::value_variants().to_vec(),
+    };
+    catch_panics();
+    let running = watch();
+    let (mut all, mut specs, mut failed) = (0, 0, 0);
+    let start = Instant::now();
+    for (at, kind) in kinds.iter().enumerate() {
+        let name = kind.name();
+        // what the kinds before did not need is shared by the rest
+        let left = Duration::from_secs(arguments.seconds).saturating_sub(start.elapsed());
+        let end = Instant::now() + left / (kinds.len() - at) as u32;
+        let (mut seen, mut left_out) = (BTreeSet::new(), BTreeSet::new());
+        let (mut cases, mut tried, mut wrong) = (0u64, 0u64, 0u64);
+        let mut gpus = Vec::new();
+        while arguments.cases.map_or_else(|| Instant::now() < end, |most| cases < most) {
+            let seed = arguments.seed.wrapping_add(cases);
+            if kind.needs_gpu() && cases.is_multiple_of(FRESH) {
+                gpus = devices(&arguments);
+                if gpus.is_empty() {
+                    println!("{name}: no adapter");
+                    break;
+                }
+            }
+            cases += 1;
+            if let Some(file) = &arguments.running {
+                let _ = std::fs::write(file, format!("--kind {name} --seed {seed} --cases 1"));
+            }
+            *running.lock().unwrap_or_else(|e| e.into_inner()) = Some((Instant::now(), name, seed));
+            let outcome = catch_unwind(AssertUnwindSafe(|| kind.run(seed, &gpus)));
+            *running.lock().unwrap_or_else(|e| e.into_inner()) = None;
+            let problem = match outcome {
+                Ok(Ok(ran)) => {
+                    tried += u64::from(ran.left_out.is_none());
+                    if ran.left_out.is_none() {
+                        seen.insert(ran.spec);
+                    }
+                    left_out.extend(ran.left_out);
+                    continue;
+                }
+                Ok(Err(problem)) => problem,
+                Err(_) => PANIC.take().unwrap_or_else(|| "panicked".into()),
+            };
+            tried += 1;
+            wrong += 1;
+            println!("FAILED {name}, seed {seed}: {problem}");
+            println!("  again: cargo xtask fuzz --kind {name} --seed {seed} --cases 1");
+        }
+        println!("{name}: {tried} cases over {} specs from seed {}: {wrong} failed", seen.len(), arguments.seed);
+        if tried < cases {
+            println!("  left out: {} of {cases}: {}", cases - tried, Vec::from_iter(left_out).join("; "));
+        }
+        (all, specs, failed) = (all + tried, specs + seen.len(), failed + wrong);
+    }
+    println!("{all} cases over {specs} specs: {failed} failed");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Every adapter twice: with WebGPU's default limits, and with all it has.
+fn devices(arguments: &Arguments) -> Vec<Gpu> {
+    let mut all = vec![];
+    for default_limits in [true, false] {
+        let mut options = GpuOptions::default();
+        options.adapter.clone_from(&arguments.adapter);
+        options.default_limits = default_limits;
+        all.extend(Gpu::all(&options).into_iter().filter_map(Result::ok));
+    }
+    all
+}
+
+/// The reference against its twin.
+fn compare(seed: u64) -> Outcome {
+    let found = twin::compare::case(&twin::draw::case(seed)).map_err(|e| e.to_string())?;
+    match found.wrong.is_empty() {
+        true => Ok(Ran { spec: seed / twin::draw::BLOCK, left_out: None }),
+        false => Err(found.wrong.join("\n  ")),
+    }
+}
+
+thread_local! {
+    /// What the last panic said, and where.
+    static PANIC: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// Panics are kept for the report, those of other threads are printed.
+fn catch_panics() {
+    let main = std::thread::current().id();
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| match std::thread::current().id() == main {
+        true => PANIC.set(Some(info.to_string().replace('\n', " "))),
+        false => usual(info),
+    }));
+}
+
+/// The running case: since when, its kind and its seed.
+type Running = Mutex<Option<(Instant, &'static str, u64)>>;
+
+/// Ends the program when a case hangs.
+fn watch() -> &'static Running {
+    let running: &'static Running = Box::leak(Box::default());
+    std::thread::spawn(move || {
+        loop {
+            std::thread::sleep(Duration::from_secs(1));
+            let now = *running.lock().unwrap_or_else(|e| e.into_inner());
+            if let Some((_, kind, seed)) = now.filter(|(since, ..)| since.elapsed() > HANG) {
+                println!("FAILED {kind}, seed {seed}: still running after {} s", HANG.as_secs());
+                println!("  again: cargo xtask fuzz --kind {kind} --seed {seed} --cases 1");
+                std::process::exit(1);
+            }
+        }
+    });
+    running
+}
