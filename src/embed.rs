@@ -14,6 +14,7 @@ use crate::layout::{Params, Slot};
 use crate::phase::{self, ExactAngle};
 use crate::plan::{StepLayout, cut_grid};
 use crate::tuning::TILE_Q;
+use crate::window::check_tokens;
 use crate::{Dtype, Error, Kernel, Limits, Plan, Result, SCHEMA, Shape, Spec, Strides, Tensor};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
@@ -123,6 +124,7 @@ pub fn positions_from(batch: u32, len: u32, past: u32, offset: i32) -> Result<Ve
     if last > i32::MAX as i64 || offset as i64 + (past as i64) < i32::MIN as i64 {
         return Err(Error::input("positions", format!("end at {last}"), "give a past and an offset below 2^31"));
     }
+    check_tokens("positions", &[batch.into(), len.into()])?;
     let row = (0..len).map(|i| (past as i64 + i as i64 + offset as i64) as i32);
     Ok((0..batch).flat_map(|_| row.clone()).collect())
 }

@@ -9,6 +9,7 @@ use crate::layout::{Access, CHUNK_STRIDE, Params, Slot};
 use crate::{ChunkDispatch, Error, Kernel, Plan, Result, trusted};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use disk::Saved;
+pub use disk::{pipelines_file, saved_pipelines};
 pub use set::Pipelines;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

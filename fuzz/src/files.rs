@@ -1,7 +1,7 @@
 //! Mutated files: each kind of file that the library or the program reads goes as far as it gets.
 
 use crate::mutate::{self, Draw, Json};
-use crate::small;
+use crate::{Outcome, Ran, small};
 use ropewalk::case::{self, CaseId};
 use ropewalk::{
     Bucket, ConfigOptions, Dtype, Embed, Inputs, Kernel, Limits, Plan, Problem, RopeParameters, Shape, Spec, Stack, Tuning, TuningCache,
@@ -47,14 +47,37 @@ impl Format {
         Format::MaskMod,
         Format::Address,
     ];
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Spec => "spec.json",
+            Format::Linear => "spec.json of linear attention",
+            Format::Embed => "embed.json",
+            Format::Config => "config.json",
+            Format::Golden => "golden case",
+            Format::Tensors => "tensors of run",
+            Format::Winners => "tuning cache",
+            Format::Pipelines => "pipeline cache",
+            Format::Results => "lines of bench",
+            Format::ScoreMod => "score_mod",
+            Format::MaskMod => "mask_mod",
+            Format::Address => "address of validate",
+        }
+    }
     /// That of a case: they take turns.
     pub fn of(seed: u64) -> Self {
         Self::ALL[(seed % Self::ALL.len() as u64) as usize]
     }
 }
 
-/// One mutated file; whether it was taken for one.
-pub fn run(seed: u64) -> bool {
+/// One mutated file.
+pub fn run(seed: u64) -> Outcome {
+    let format = Format::of(seed);
+    taken(seed);
+    Ok(Ran { spec: format as u64, left_out: None })
+}
+
+/// Whether a mutated file was taken for one.
+fn taken(seed: u64) -> bool {
     let (format, draw) = (Format::of(seed), &mut Draw::new(seed));
     match format {
         Format::Spec => spec(draw, &SEEDS.specs),
@@ -474,7 +497,7 @@ mod tests {
     fn of_each_kind_of_file_some_are_taken_and_some_refused() {
         let mut seen: HashMap<Format, [usize; 2]> = HashMap::new();
         for seed in 0..200 * Format::ALL.len() as u64 {
-            seen.entry(Format::of(seed)).or_default()[run(seed) as usize] += 1;
+            seen.entry(Format::of(seed)).or_default()[taken(seed) as usize] += 1;
         }
         for format in Format::ALL {
             let [refused, taken] = seen[&format];

@@ -23,8 +23,25 @@ static PANIC: Mutex<Option<String>> = Mutex::new(None);
 struct Running {
     since: Instant,
     most: Duration,
-    kind: &'static str,
-    seed: u64,
+    case: Case,
+}
+
+/// A case of a kind, and what it is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    pub kind: &'static str,
+    pub seed: u64,
+    pub about: &'static str,
+}
+
+impl Case {
+    /// The lines of a failure, with how to see it again.
+    pub fn failed(self, problem: &str) -> String {
+        let Case { kind, seed, about } = self;
+        let about = if about.is_empty() { String::new() } else { format!(" ({about})") };
+        let again = format!("cargo xtask fuzz --kind {kind} --seed {seed} --cases 1");
+        format!("FAILED {kind}, seed {seed}{about}: {problem}\n  again: {again}")
+    }
 }
 
 /// What a case may take.
@@ -71,22 +88,16 @@ fn take(size: usize) {
         LIVE.fetch_sub(size, Relaxed);
         let running = *locked(&RUNNING);
         match running {
-            Some(running) => end(running, &format!("asks for {size} bytes at once")),
+            Some(running) => end(running.case, &format!("asks for {size} bytes at once")),
             None => std::process::exit(1),
         }
     }
 }
 
 /// Ends the program on behalf of the running case, from whatever thread.
-fn end(Running { kind, seed, .. }: Running, problem: &str) -> ! {
-    println!("{}", failure(kind, seed, problem));
+fn end(case: Case, problem: &str) -> ! {
+    println!("{}", case.failed(problem));
     std::process::exit(1)
-}
-
-/// The line of a failure, and how to see it again.
-pub fn failure(kind: &str, seed: u64, problem: &str) -> String {
-    let again = format!("cargo xtask fuzz --kind {kind} --seed {seed} --cases 1");
-    format!("FAILED {kind}, seed {seed}: {problem}\n  again: {again}")
 }
 
 /// Keeps what panics say for the report, and ends the program when a case hangs. Call it once.
@@ -100,21 +111,16 @@ pub fn start() {
             std::thread::sleep(Duration::from_millis(500));
             let now = *locked(&RUNNING);
             if let Some(running) = now.filter(|running| running.since.elapsed() > running.most) {
-                end(running, &format!("still running after {} s", running.most.as_secs()));
+                end(running.case, &format!("still running after {} s", running.most.as_secs()));
             }
         }
     });
 }
 
 /// Runs one case; what it did wrong. A hang, and memory that a machine may not have, end the program with the same report.
-pub fn case<T>(
-    kind: &'static str,
-    seed: u64,
-    most: Most,
-    run: impl FnOnce() -> Result<T, String>,
-) -> Result<T, String> {
+pub fn run<T>(case: Case, most: Most, run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     *locked(&PANIC) = None;
-    *locked(&RUNNING) = Some(Running { since: Instant::now(), most: most.time, kind, seed });
+    *locked(&RUNNING) = Some(Running { since: Instant::now(), most: most.time, case });
     let before = LIVE.load(Relaxed);
     PEAK.store(before, Relaxed);
     let outcome = catch_unwind(AssertUnwindSafe(run));
@@ -131,4 +137,110 @@ pub fn case<T>(
 
 fn locked<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
     what.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::hint::black_box;
+    use std::process::Command;
+
+    const CASE: Case = Case { kind: "injected", seed: 7, about: "a fault" };
+    const MOST: Most = Most { bytes: 16 << 20, time: Duration::from_secs(60) };
+
+    /// Runs one of the faults below in a process of its own: whether it lived to the end, and what it printed.
+    fn alone(fault: &str) -> (bool, String) {
+        let program = std::env::current_exe().expect("this program");
+        let test = format!("guard::tests::{fault}");
+        let output = Command::new(program).args(["--exact", &test, "--ignored", "--nocapture"]).output().expect("it runs");
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The fault is reported with its seed, and the next case runs.
+    fn reported(run: impl FnOnce() -> Result<(), String>) {
+        start();
+        let problem = super::run(CASE, MOST, run).expect_err("a fault");
+        println!("{}", CASE.failed(&problem));
+        super::run(CASE, MOST, || Ok(())).expect("nothing wrong");
+        println!("went on");
+    }
+
+    #[test]
+    #[ignore = "a fault"]
+    fn panics() {
+        reported(|| panic!("the {} panic", "injected"));
+    }
+    #[test]
+    #[ignore = "a fault"]
+    fn panics_in_another_thread() {
+        reported(|| {
+            let thread = std::thread::spawn(|| panic!("the injected panic"));
+            thread.join().map_err(|panic| std::panic::resume_unwind(panic))
+        });
+    }
+    #[test]
+    #[ignore = "a fault"]
+    fn fails() {
+        reported(|| Err("the injected failure".into()));
+    }
+    #[test]
+    #[ignore = "a fault"]
+    fn holds_too_much() {
+        reported(|| {
+            let mut held: Vec<Vec<u8>> = vec![];
+            (0..32).for_each(|_| held.push(black_box(vec![1; 1 << 20])));
+            Ok(())
+        });
+    }
+    #[test]
+    #[ignore = "a fault"]
+    fn grows_too_much() {
+        reported(|| {
+            let mut held: Vec<u8> = vec![];
+            (0..20 << 20).for_each(|i| held.push(black_box(i as u8)));
+            Ok(())
+        });
+    }
+    #[test]
+    #[ignore = "a fault"]
+    fn asks_for_what_no_machine_has() {
+        reported(|| {
+            black_box(vec![0u8; 1 << 40]);
+            Ok(())
+        });
+    }
+    #[test]
+    #[ignore = "a fault"]
+    fn hangs() {
+        start();
+        let most = Most { time: Duration::from_secs(1), ..MOST };
+        let _ = super::run(CASE, most, || -> Result<(), String> { loop { std::thread::park() } });
+        println!("went on");
+    }
+
+    #[test]
+    fn every_injected_fault_is_reported_with_its_seed() {
+        for (fault, report) in [
+            ("panics", "the injected panic"),
+            ("panics_in_another_thread", "the injected panic"),
+            ("fails", "the injected failure"),
+            ("holds_too_much", "bytes at once, 16777216 are the most"),
+            ("grows_too_much", "bytes at once, 16777216 are the most"),
+        ] {
+            let (lived, said) = alone(fault);
+            assert!(lived && said.contains("went on"), "{fault}: {said}");
+            assert!(said.contains("FAILED injected, seed 7 (a fault)") && said.contains(report), "{fault}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_go_on_ends_the_program_with_the_seed() {
+        for (fault, report) in
+            [("asks_for_what_no_machine_has", "asks for 1099511627776 bytes at once"), ("hangs", "still running after 1 s")]
+        {
+            let (lived, said) = alone(fault);
+            assert!(!lived && !said.contains("went on"), "{fault}: {said}");
+            assert!(said.contains("FAILED injected, seed 7 (a fault)") && said.contains(report), "{fault}: {said}");
+        }
+    }
 }

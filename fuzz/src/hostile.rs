@@ -5,6 +5,7 @@
 
 use crate::mutate::{self, Draw, Json};
 use crate::small::{self, KERNELS};
+use crate::{Outcome, Ran};
 use ropewalk::case::{self, CaseId};
 use ropewalk::{
     Absolute, AlibiForm, AngleTable, Bias, Bucket, Columns, Data, Dense, Denominator, Dtype, Embed, EmbedInputs, EmbedShape, IndexMap,
@@ -53,15 +54,20 @@ const CALLS: &[(&str, Call)] = &[
     ("terms", terms),
 ];
 
-/// One call; whether it gave a result.
-pub fn run(seed: u64) -> Result<bool, String> {
-    let (_, call) = CALLS[(seed % CALLS.len() as u64) as usize];
-    Ok(call(&mut Draw::new(seed)))
+/// One call.
+pub fn run(seed: u64) -> Outcome {
+    CALLS[turn(seed)].1(&mut Draw::new(seed));
+    Ok(Ran { spec: turn(seed) as u64, left_out: None })
 }
 
-/// The call of a seed.
+/// The call of a case.
 pub fn name(seed: u64) -> &'static str {
-    CALLS[(seed % CALLS.len() as u64) as usize].0
+    CALLS[turn(seed)].0
+}
+
+/// Calls take turns.
+fn turn(seed: u64) -> usize {
+    (seed % CALLS.len() as u64) as usize
 }
 
 /// Specs that use every term.
