@@ -335,7 +335,7 @@ impl FromStr for CaseId {
         let lengths = shape.strip_prefix('q').and_then(|s| s.split_once('k'));
         let lengths = lengths.and_then(|(q, k)| Some((number(q)?, number(k)?)));
         let (q_len, capacity) = lengths.ok_or_else(|| wrong("the shape cannot be read", form()))?;
-        if BATCHES * q_len as u64 * capacity as u64 > MAX_PLANE || q_len.max(capacity) > MAX_LEN {
+        if q_len.max(capacity) > MAX_LEN || BATCHES * q_len as u64 * capacity as u64 > MAX_PLANE {
             return Err(wrong("the shape is too large", format!("let q x k be at most {}", MAX_PLANE / BATCHES)));
         }
         let seed = seed.strip_prefix("seed").and_then(|s| s.parse().ok());

@@ -104,6 +104,9 @@ pub enum Target {
     Web,
 }
 
+/// The file that multiplies cooperative matrices.
+const MATRICES: &str = "kernel/coop.wgsl";
+
 /// A composed module and where its lines come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Composed {
@@ -130,13 +133,24 @@ impl Composed {
             }
         }
         // naga's own dialect, which no browser knows; on the preamble's first line, so that line numbers stay
-        if parts.iter().any(|(_, path)| *path == "kernel/coop.wgsl") {
+        if parts.iter().any(|(_, path)| *path == MATRICES) {
             source.insert_str(0, "enable f16; enable wgpu_cooperative_matrix; ");
         }
         // naga takes no such line, browsers demand it
         let subgroups = ["subgroup_invocation_id", "subgroupBroadcast"].iter().any(|word| source.contains(word));
         let web = subgroups.then(|| format!("enable subgroups; {source}"));
         Composed { source, web, parts }
+    }
+
+    /// Whether lanes exchange within subgroups of one size.
+    #[cfg(feature = "wgpu")]
+    pub(crate) fn takes_subgroups(&self) -> bool {
+        self.web.is_some()
+    }
+    /// Whether it multiplies cooperative matrices, in f16.
+    #[cfg(feature = "wgpu")]
+    pub(crate) fn takes_matrices(&self) -> bool {
+        self.parts.iter().any(|(_, path)| *path == MATRICES)
     }
 
     /// The files that it is made of, the user's texts by their names.

@@ -12,7 +12,7 @@ use crate::check::{Bounded, TINY, TRIG, U, stored};
 use crate::compose::Composed;
 use crate::layout::{Params, Slot};
 use crate::phase::{self, ExactAngle};
-use crate::plan::{StepLayout, cut_grid};
+use crate::plan::{StepLayout, binding_size, cut_grid};
 use crate::tuning::TILE_Q;
 use crate::window::check_tokens;
 use crate::{Dtype, Error, Kernel, Limits, Plan, Result, SCHEMA, Shape, Spec, Strides, Tensor};
@@ -420,27 +420,20 @@ impl Plan {
         let chunks = cut_grid(grid, 400.0 * TILE_Q as f64, limits)?;
 
         let rows = embed.rows().unwrap_or(1);
-        let element = embed.dtype.size() as u64;
-        let bytes = |s: Strides| s.extent(batch, len, 1, embed.dim) * element;
+        let tensor = |s: Strides, batch: u32, len: u32| (s.extent(batch, len, 1, embed.dim), embed.dtype.size() as u64);
         let size = |slot: Slot| match slot {
-            Slot::Q => bytes(shape.x),
-            Slot::Out => bytes(out),
-            Slot::K => ((rows as u64 - 1) * shape.table_row as u64 + embed.dim as u64) * element,
-            Slot::Dense => 8 * embed.waves().0 as u64,
-            Slot::Step => 4 * words as u64,
-            Slot::Params => size_of::<Params>() as u64,
-            _ => chunks.len() as u64 * crate::CHUNK_STRIDE,
+            Slot::Q => tensor(shape.x, batch, len),
+            Slot::Out => tensor(out, batch, len),
+            Slot::K => tensor(Strides { batch: 0, token: shape.table_row, head: 0 }, 1, rows),
+            Slot::Dense => (2 * embed.waves().0 as u128, 4),
+            Slot::Step => (words as u128, 4),
+            Slot::Params => (size_of::<Params>() as u128, 1),
+            _ => (chunks.len() as u128, crate::CHUNK_STRIDE),
         };
         let mut bindings = Vec::new();
         for slot in slots {
-            let size = size(slot);
-            if !matches!(slot, Slot::Params | Slot::Chunk) && size > limits.max_binding_size {
-                return Err(Error::limit(
-                    "max_storage_buffer_binding_size",
-                    format!("{} takes {size} bytes of a binding's {}", slot.name(), limits.max_binding_size),
-                    "request a larger limit, or call for fewer tokens at a time",
-                ));
-            }
+            let (elements, bytes) = size(slot);
+            let size = binding_size(slot, elements, bytes, limits)?;
             bindings.push(slot.binding(
                 match (slot, aligned) {
                     (Slot::Out, false) if narrow => "atomic<u32>",
@@ -478,6 +471,7 @@ impl Plan {
             source: crate::tuning::Source::Only,
             spec,
             shape: planned,
+            limits: *limits,
         })
     }
 }

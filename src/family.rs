@@ -12,7 +12,7 @@ use crate::plan::ChunkDispatch;
 use crate::products::Products;
 use crate::tuning::{Family, Tuning};
 use crate::user::Cost;
-use crate::{Error, Kernel, Limits, Result, Shape, Spec, plan, user};
+use crate::{Error, Kernel, Limits, Plan, Result, Shape, Spec, plan, user};
 
 /// Kinds of scratch in `work`: products of queries, products of keys, prepared queries, prepared keys, partial results.
 pub(crate) const SCRATCH: usize = 5;
@@ -31,7 +31,7 @@ pub(crate) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// Of a spec that is valid.
+    /// Of a spec that is valid, a shape whose products are in bounds, and limits that are WebGPU's defaults at least.
     pub(crate) fn new(kernel: Kernel, spec: &'a Spec, shape: &'a Shape, limits: &'a Limits) -> Result<Self> {
         spec.validate()?;
         spec.check_streams()?;
@@ -39,6 +39,8 @@ impl<'a> Call<'a> {
             return Err(Error::spec("kernel", "is embed", "plan it with Plan::embed, which takes an Embed"));
         }
         kernel.suits(spec)?;
+        shape.check(spec)?;
+        Plan::check_limits(limits)?;
         let (user, aligned) = (user::validate(spec)?, plan::is_aligned(kernel, spec, shape));
         Ok(Call { kernel, spec, shape, limits, aligned, user })
     }

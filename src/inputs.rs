@@ -17,11 +17,11 @@ impl<T: Copy> Dense<T> {
     /// Checks that there is one element for each index.
     pub fn new(shape: [u32; 4], data: Vec<T>) -> Result<Self> {
         let elements = shape.iter().try_fold(1u64, |n, d| n.checked_mul(*d as u64));
-        if elements != Some(data.len() as u64) || data.len() > u32::MAX as usize {
+        if elements != Some(data.len() as u64) || data.is_empty() || data.len() > u32::MAX as usize {
             return Err(Error::input(
                 "dense",
                 format!("{} elements for shape {shape:?}", data.len()),
-                "give exactly one element for each index, fewer than 2^32",
+                "give exactly one element for each index, at least one and fewer than 2^32",
             ));
         }
         Ok(Dense { shape, data })
@@ -207,7 +207,80 @@ impl Shape {
     pub fn packed(spec: &Spec, sequences: u32, total_q: u32, total_kv: u32) -> Self {
         Shape { sequences, ..Shape::new(spec, 1, total_q, total_kv) }
     }
+
+    /// What is multiplied anywhere with lengths, heads and sequences is bounded here, once; `spec` is valid. Afterwards
+    ///
+    /// - there is at least one token and sequence, lengths are at most 2^30, those of packed sequences at most those of all;
+    /// - every element of the query rows `[batch, q_len, num_heads, head_dim or v_head_dim]` has an index of 32 bits, so that pairs
+    ///   with keys, sizes of D and of masks are below 2^62;
+    /// - a grid of sequences, heads and tokens has at most 2^40 rows. A row takes fewer than 2^17 words of scratch: two of at most
+    ///   `MAX_HEAD_DIM`, and products, of which a tile of 32 rows or more takes at most `PRODUCT_BYTES`.
+    ///
+    /// So those fit u64. Strides are free: what goes by [`Strides::extent`] is u128.
+    pub(crate) fn check(&self, spec: &Spec) -> Result<()> {
+        let Shape { batch, q_len, kv_len, .. } = *self;
+        if batch == 0 || q_len == 0 || kv_len == 0 || q_len > MAX_LEN || kv_len > MAX_LEN {
+            return Err(Error::spec(
+                "shape",
+                format!("batch {batch}, q_len {q_len}, kv_len {kv_len}"),
+                "give each 1 or more, lengths at most 2^30",
+            ));
+        }
+        let mut grid = [batch, q_len, kv_len];
+        if spec.packed {
+            self.check_packed()?;
+            grid = [self.sequences, self.max_seqlen_q, self.max_seqlen_k];
+        }
+        for (name, d) in [("dense", self.dense), ("mask", self.mask)] {
+            let full = [batch, spec.num_heads, q_len, kv_len];
+            if d.iter().zip(full).any(|(d, f)| *d != 1 && *d != f) {
+                return Err(Error::spec(
+                    format!("shape.{name}"),
+                    format!("{d:?}"),
+                    format!("let every dimension be 1 or that of {full:?}"),
+                ));
+            }
+        }
+        let product = |n: [u32; 4]| n.into_iter().map(u128::from).product::<u128>();
+        let dim = spec.head_dim.max(spec.v_head_dim);
+        let [sequences, rows, keys] = grid;
+        for (what, n, most) in [
+            ("elements of query rows", product([batch, q_len, spec.num_heads, dim]), u32::MAX as u128),
+            ("rows of queries", product([sequences, rows, spec.num_heads, 1]), MAX_ROWS),
+            ("rows of keys", product([sequences, keys, spec.num_kv_heads, 1]), MAX_ROWS),
+            ("rows of keys", product([batch, kv_len, spec.num_kv_heads, 1]), MAX_ROWS),
+        ] {
+            if n > most {
+                let help = "call for fewer sequences, heads or tokens at a time";
+                return Err(Error::limit("shape", format!("{n} {what}, of at most {most}"), help));
+            }
+        }
+        Ok(())
+    }
+
+    /// The fields that packed sequences have.
+    fn check_packed(&self) -> Result<()> {
+        if self.batch != 1 {
+            let help = "packed sequences lie in one batch entry: make the shape with Shape::packed";
+            return Err(Error::spec("shape.batch", format!("is {}", self.batch), help));
+        }
+        for (field, n, most) in [
+            ("shape.sequences", self.sequences, 1 << 30),
+            ("shape.max_seqlen_q", self.max_seqlen_q, self.q_len),
+            ("shape.max_seqlen_k", self.max_seqlen_k, self.kv_len),
+        ] {
+            if n == 0 || n > most {
+                return Err(Error::spec(field, format!("is {n}"), format!("give 1 to {most}")));
+            }
+        }
+        Ok(())
+    }
 }
+
+/// The most tokens of q, and of k: the difference of two positions by index, and a sum of two such, is an i32.
+const MAX_LEN: u32 = 1 << 30;
+/// The most rows of a grid.
+const MAX_ROWS: u128 = 1 << 40;
 
 /// A spec and inputs that fit each other: the argument that GPU, reference and check share.
 #[derive(Debug, Clone)]
@@ -249,7 +322,7 @@ impl<'a> Problem<'a> {
         expect("k", &inputs.k, [batch, kv_capacity, spec.num_kv_heads, spec.head_dim])?;
         expect("v", &inputs.v, [batch, kv_capacity, spec.num_kv_heads, spec.v_head_dim])?;
         for (name, n) in [("q", q_len), ("k", kv_capacity)] {
-            if n > 1 << 30 {
+            if n > MAX_LEN {
                 return Err(Error::input(name, format!("{n} tokens"), "give at most 2^30"));
             }
         }
@@ -348,6 +421,7 @@ impl<'a> Problem<'a> {
             shape.sequences = packing.sequences();
             [shape.max_seqlen_q, shape.max_seqlen_k] = packing.longest();
         }
+        shape.check(spec)?;
         Ok(Problem { spec, inputs, shape, terms, packing })
     }
 
@@ -499,6 +573,15 @@ impl<'a> Problem<'a> {
         Ok(())
     }
 
+    /// Rows of the angle table; 0 without one.
+    pub(crate) fn angle_rows(&self) -> u32 {
+        match (&self.inputs.angle_table, &self.spec.rotary) {
+            (Some(table), Some(rotary)) => {
+                u32::try_from(table.cos.len() / (rotary.rotary_dim as usize / 2)).unwrap_or(u32::MAX)
+            }
+            _ => 0,
+        }
+    }
     /// The checked spec.
     pub fn spec(&self) -> &Spec {
         self.spec

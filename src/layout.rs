@@ -113,6 +113,11 @@ impl Slot {
         }
     }
 
+    /// Whether it is a storage buffer, the caller's; else a uniform of the plan.
+    pub(crate) fn is_storage(self) -> bool {
+        !matches!(self, Slot::Params | Slot::Chunk | Slot::Rotary | Slot::Heads)
+    }
+
     /// The entry of a binding table; `element` is the WGSL element type of q, k, v or out.
     pub(crate) fn binding(self, element: &str, size: u64) -> Binding {
         let (access, wgsl_type) = match self {

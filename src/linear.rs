@@ -10,6 +10,7 @@
 //! positive. Performer rotates before its feature map.
 
 use crate::check::{Bounded, HUGE, MAGNITUDE, SECOND_ORDER, TINY, TRIG, U, UNDERFLOW, g, least_normal, stored};
+use crate::plan::{MAX_DISPATCHES, too_many_dispatches};
 use crate::reference::Angles;
 use crate::{Angle, Error, Inputs, Kernel, Limits, Problem, Result, Rotary, Spec, Tensor};
 use rayon::prelude::*;
@@ -789,7 +790,7 @@ pub(crate) fn prepare_times(spec: &Spec, kv_len: u32) -> u64 {
 }
 
 /// The ranges of time of one workgroup's dispatches, in order, and the work of the longest.
-pub(crate) fn times(spec: &Spec, q_len: u32, kv_len: u32, tile: u32, limits: &Limits) -> (Vec<[u32; 2]>, f64) {
+pub(crate) fn times(spec: &Spec, q_len: u32, kv_len: u32, tile: u32, limits: &Limits) -> Result<(Vec<[u32; 2]>, f64)> {
     let chunks = spec.features().div_ceil(4);
     let head = spec.head_dim.div_ceil(4);
     let pairs = spec.rotary.as_ref().map_or(0, |r| r.rotary_dim / 2);
@@ -815,12 +816,15 @@ pub(crate) fn times(spec: &Spec, q_len: u32, kv_len: u32, tile: u32, limits: &Li
     let causal = spec.mask.causal;
     let tokens = if causal { q_len.max(kv_len) as u64 } else { q_len as u64 + kv_len as u64 };
     let prepare = prepare_times(spec, kv_len);
+    if (prepare + tokens) / by > MAX_DISPATCHES {
+        return Err(too_many_dispatches());
+    }
     let cut = |first: u64, end: u64| {
         (first..end).step_by(by as usize).map(move |t| [t as u32, (t + by).min(end) as u32]).collect::<Vec<_>>()
     };
     let mut ranges = cut(0, prepare);
     ranges.extend(cut(prepare, prepare + tokens));
-    (ranges, flop * by.min(tokens) as f64)
+    Ok((ranges, flop * by.min(tokens) as f64))
 }
 
 /// The state of every query head, as `work` holds it, from that of every kv head.

@@ -3,6 +3,7 @@
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) mod disk;
 mod set;
+mod takes;
 
 use crate::gpu::Clock;
 use crate::layout::{Access, CHUNK_STRIDE, Params, Slot};
@@ -150,6 +151,9 @@ pub(crate) async fn scoped<T>(device: &wgpu::Device, context: &str, calls: impl 
 
 impl Pipeline {
     /// Compiles a plan, waiting for the compiler.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] where the plan takes more than the device has, by the limit's name; else the device's.
     pub fn new(device: &wgpu::Device, plan: &Plan) -> Result<Self> {
         pollster::block_on(Self::new_async(device, plan))
     }
@@ -165,6 +169,7 @@ impl Pipeline {
         layouts: &Layouts,
         cache: Option<&wgpu::PipelineCache>,
     ) -> Result<Self> {
+        takes::check(device, plan)?;
         let clock = Clock::now();
         let context = format!("compiling {}", plan.label());
         let made = scoped(device, &context, || {
@@ -280,6 +285,7 @@ impl Pipeline {
 
     /// See [`Pipeline::bind`].
     pub async fn bind_async(&self, device: &wgpu::Device, buffers: &Buffers<'_>) -> Result<Dispatch> {
+        takes::check(device, &self.plan)?;
         let alignment = device.limits().min_storage_buffer_offset_alignment as u64;
         let mut params = self.plan.params;
         let mut bound = Vec::new();
@@ -396,6 +402,12 @@ impl Pipeline {
             ));
         }
         let elements = (rest / element) as u32;
+        let size = self.plan.binding(slot).map_or(0, |b| b.size);
+        if (size + rest).div_ceil(element) > u32::MAX as u64 {
+            let help = format!("start it at a multiple of {alignment} bytes, or call for less at a time");
+            let problem = format!("{} takes {size} bytes from byte {}", slot.name(), given.offset);
+            return Err(Error::limit("max_storage_buffer_binding_size", problem, help));
+        }
         match slot {
             Slot::Q => params.q_offset += elements,
             Slot::K => params.k_offset += elements,
@@ -423,7 +435,7 @@ impl Pipeline {
             }
             _ => {}
         }
-        let size = self.plan.binding(slot).map_or(0, |b| (b.size + rest).next_multiple_of(4));
+        let size = (size + rest).next_multiple_of(4);
         let size = size.min(given.buffer.size() - (given.offset - rest));
         Ok((given.buffer.clone(), given.offset - rest, size))
     }

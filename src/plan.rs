@@ -221,7 +221,8 @@ impl StepLayout {
         }
     }
 
-    /// Writes a step into `words` (at least `self.words` of them), without allocating.
+    /// Writes a step into `words` (at least `self.words` of them), without allocating. What the spec does not use is an error where it is
+    /// given.
     ///
     /// ```
     /// use ropewalk::{Kernel, Limits, Mask, Plan, Shape, Spec, Step};
@@ -251,6 +252,7 @@ impl StepLayout {
                 return Err(Error::input(name, format!("{n} of {capacity}"), "plan for a larger shape, or give less"));
             }
         }
+        self.check_unused(step)?;
         crate::Embed::check_positions(self.rows, step.q_positions)?;
         words[..8].copy_from_slice(&[step.q_len, step.kv_len, 0, 0, 0, 0, 0, 0]);
         if let Some(at) = &self.kv_lens {
@@ -290,6 +292,28 @@ impl StepLayout {
             self.write_mask(step, &mut words[at.start as usize..at.end as usize])?;
         }
         Ok(())
+    }
+
+    /// What a step gives, the layout must have.
+    fn check_unused(&self, step: &Step) -> Result<()> {
+        let unused = [
+            ("kv_lens", &self.kv_lens, step.kv_lens.len(), "spec.kv_lens"),
+            ("q_positions", &self.q_positions, step.q_positions.len(), "spec.positions ids"),
+            ("k_positions", &self.k_positions, step.k_positions.len(), "spec.positions ids"),
+            ("q_segments", &self.q_segments, step.q_segments.len(), "an index map over segments"),
+            ("k_segments", &self.k_segments, step.k_segments.len(), "an index map over segments"),
+            ("cu_seqlens_q", &self.cu_seqlens_q, step.cu_seqlens_q.len(), "spec.packed"),
+            ("cu_seqlens_k", &self.cu_seqlens_k, step.cu_seqlens_k.len(), "spec.packed"),
+            ("mask", &self.mask, step.mask.map_or(0, |mask| mask.data.len()), "spec.mask.dense"),
+        ];
+        match unused.into_iter().find(|(_, at, given, _)| at.is_none() && *given > 0) {
+            Some((name, _, given, field)) => Err(Error::input(
+                name,
+                format!("{given} values given"),
+                format!("the spec does not read them ({field}): set it, or leave them out"),
+            )),
+            None => Ok(()),
+        }
     }
 
     fn write_sequences(&self, step: &Step, words: &mut [u32]) -> Result<()> {
@@ -385,6 +409,7 @@ pub struct Plan {
     pub(crate) source: Source,
     pub(crate) spec: Spec,
     pub(crate) shape: Shape,
+    pub(crate) limits: Limits,
 }
 
 impl Plan {
@@ -413,7 +438,6 @@ impl Plan {
             _ => shape.q,
         };
         let target = if kernel.in_place() { source } else { shape.out };
-        Self::check_limits(limits)?;
         check_target(kernel, spec, shape, target)?;
         let (mut params, step) = place(kernel, spec, shape, source, target)?;
         let (mut tuning, source_of_tuning) = match tuning {
@@ -422,6 +446,13 @@ impl Plan {
         };
         let laid = tuning.family.lay_out(&call, &tuning)?;
         let chunks = laid.chunks;
+        if let Some(n) = chunks.iter().flat_map(|c| c.workgroups).find(|n| *n > limits.max_workgroups) {
+            return Err(Error::limit(
+                "max_compute_workgroups_per_dimension",
+                format!("a dispatch takes {n} workgroups of {}", limits.max_workgroups),
+                "call for fewer tokens at a time",
+            ));
+        }
         let files = Files::new(&call, &tuning, laid.carry, laid.products.gathered.clone());
         let element = match (kernel, aligned) {
             (_, true) => "Raw4",
@@ -434,21 +465,17 @@ impl Plan {
             _ => laid.scratch.iter().map(|words| words.next_multiple_of(4)).sum::<u64>() + 6,
         };
         for slot in &files.slots {
-            let size = binding_bytes(*slot, kernel, spec, shape, source, target, step.words, chunks.len(), laid.carry);
-            let size = if *slot == Slot::Work { size + 4 * scratch_words } else { size };
+            let (mut elements, bytes) =
+                binding_elements(*slot, kernel, spec, shape, source, target, step.words, chunks.len(), laid.carry);
+            if *slot == Slot::Work {
+                elements += scratch_words as u128;
+            }
+            let size = binding_size(*slot, elements, bytes, limits)?;
             let element = match (*slot, kernel, spec.dtype, aligned) {
                 (Slot::Out, Kernel::Scores, ..) => "u32",
                 (Slot::Out, _, Dtype::F16 | Dtype::Bf16, false) => "atomic<u32>",
                 _ => element,
             };
-            let storage = !matches!(slot, Slot::Params | Slot::Chunk | Slot::Rotary | Slot::Heads);
-            if storage && size > limits.max_binding_size {
-                return Err(Error::limit(
-                    "max_storage_buffer_binding_size",
-                    format!("{} takes {size} bytes of a binding's {}", slot.name(), limits.max_binding_size),
-                    "request a larger limit, or call for fewer sequences or kv heads at a time",
-                ));
-            }
             bindings.push(slot.binding(element, size));
         }
         tuning.checks |= !trusted::sizes_fit(&bindings);
@@ -489,6 +516,7 @@ impl Plan {
             source: source_of_tuning,
             spec: spec.clone(),
             shape: *shape,
+            limits: *limits,
         })
     }
 
@@ -514,10 +542,7 @@ impl Plan {
         let inputs = problem.inputs;
         shape.dense = inputs.attn_bias.as_ref().map_or([1; 4], |d| d.shape);
         shape.mask = inputs.mask.as_ref().map_or([1; 4], |d| d.shape);
-        shape.angle_rows = match (&inputs.angle_table, &problem.spec.rotary) {
-            (Some(t), Some(r)) => (t.cos.len() / (r.rotary_dim / 2) as usize) as u32,
-            _ => 0,
-        };
+        shape.angle_rows = problem.angle_rows();
         shape.aligned = [&inputs.q, &inputs.k, &inputs.v].iter().all(|t| t.offset().is_multiple_of(4));
         // rotated rows stand one after the other
         let spec = problem.spec;
@@ -614,6 +639,10 @@ impl Plan {
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
+    /// The limits that it respects; a device must have what it takes of them.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
     /// Whether tensors are read four elements at a time, and must therefore start at a multiple of four elements.
     pub fn aligned(&self) -> bool {
         self.aligned
@@ -684,29 +713,9 @@ fn aligned(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: 
     shape.aligned && dims && fours(&source) && rest
 }
 
-/// Every offset and stride: in `params`, and in the caller's `step`.
+/// Every offset and stride of a shape that [`Shape::check`] has seen: in `params`, and in the caller's `step`.
 fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: Strides) -> Result<(Params, StepLayout)> {
     let [batch, q_len, kv_len] = [shape.batch, shape.q_len, shape.kv_len];
-    if batch == 0 || q_len == 0 || kv_len == 0 || q_len > 1 << 30 || kv_len > 1 << 30 {
-        return Err(Error::spec(
-            "shape",
-            format!("batch {batch}, q_len {q_len}, kv_len {kv_len}"),
-            "give each 1 or more, lengths at most 2^30",
-        ));
-    }
-    if spec.packed {
-        check_packed(shape)?;
-    }
-    for (name, d) in [("dense", shape.dense), ("mask", shape.mask)] {
-        let full = [batch, spec.num_heads, q_len, kv_len];
-        if d.iter().zip(full).any(|(d, f)| *d != 1 && *d != f) {
-            return Err(Error::spec(
-                format!("shape.{name}"),
-                format!("{d:?}"),
-                format!("let every dimension be 1 or that of {full:?}"),
-            ));
-        }
-    }
     let mut next = 8u64;
     let mut take = |wanted: bool, words: u64| -> Result<Option<Range<u32>>> {
         if !wanted {
@@ -753,9 +762,15 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
     let gate_offset = u32::try_from(dense_words(spec, shape) + shape.user_words as u64)
         .map_err(|_| Error::limit("dense", "gates behind 2^32 words of bias", "broadcast the dense bias"))?;
     let cap = spec.logits_soft_cap.unwrap_or(1.0);
-    let state = StateLayout::new(spec, batch);
     let word = |words: u64| {
         u32::try_from(words).map_err(|_| Error::limit("work", "more than 2^32 words", "use fewer sequences"))
+    };
+    let [normalizer, maximum, state_offset] = match kernel {
+        Kernel::Linear => {
+            let state = StateLayout::new(spec, batch);
+            [state.normalizer, state.maximum, 0]
+        }
+        _ => [0, 0, lse_words(spec, shape)],
     };
     let params = Params {
         q_capacity: q_len,
@@ -793,7 +808,7 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         dense_offset: 0,
         angle_cos,
         angle_sin,
-        state_offset: if kernel == Kernel::Linear { 0 } else { lse_words(spec, shape) as u32 },
+        state_offset: word(state_offset)?,
         softmax_scale: if kernel.rotates_only() { 1.0 } else { spec.scale() as f32 },
         soft_cap: cap as f32,
         inv_soft_cap: (1.0 / cap) as f32,
@@ -820,8 +835,8 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         first_batch: shape.first_batch,
         first_head: shape.first_head,
         feature_chunks: spec.features().div_ceil(4),
-        normalizer: word(state.normalizer)?,
-        maximum: word(state.maximum)?,
+        normalizer: word(normalizer)?,
+        maximum: word(maximum)?,
         split_keys: 0,
     };
     let words = next as u32;
@@ -843,24 +858,6 @@ fn place(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: St
         rows: None,
     };
     Ok((params, layout))
-}
-
-/// The fields of a shape that packed sequences have.
-fn check_packed(shape: &Shape) -> Result<()> {
-    if shape.batch != 1 {
-        let help = "packed sequences lie in one batch entry: make the shape with Shape::packed";
-        return Err(Error::spec("shape.batch", format!("is {}", shape.batch), help));
-    }
-    for (field, n, most) in [
-        ("shape.sequences", shape.sequences, 1 << 30),
-        ("shape.max_seqlen_q", shape.max_seqlen_q, shape.q_len),
-        ("shape.max_seqlen_k", shape.max_seqlen_k, shape.kv_len),
-    ] {
-        if n == 0 || n > most {
-            return Err(Error::spec(field, format!("is {n}"), format!("give 1 to {most}")));
-        }
-    }
-    Ok(())
 }
 
 /// Words of D; the user's stand behind it.
@@ -903,8 +900,26 @@ fn check_target(kernel: Kernel, spec: &Spec, shape: &Shape, target: Strides) -> 
 /// What to do about it.
 pub(crate) const OVERLAP: &str = "rows that a kernel writes must be apart: copy the tensor, or compute into another";
 
+/// The bytes of a binding of so many elements. Shaders count elements (of what is no tensor, words) in 32 bits, and `bind` adds those before
+/// the caller's first.
+pub(crate) fn binding_size(slot: Slot, elements: u128, bytes: u64, limits: &Limits) -> Result<u64> {
+    let size = elements * bytes as u128;
+    let too_large = |problem: String| {
+        let help = "request a larger limit, or call for fewer sequences, heads or tokens at a time";
+        Err(Error::limit("max_storage_buffer_binding_size", problem, help))
+    };
+    if slot.is_storage() && size > limits.max_binding_size as u128 {
+        return too_large(format!("{} takes {size} bytes of a binding's {}", slot.name(), limits.max_binding_size));
+    }
+    match u64::try_from(size) {
+        Ok(size) if elements <= u32::MAX as u128 => Ok(size),
+        _ => too_large(format!("{} takes {elements} elements, of which shaders index 2^32 - 1", slot.name())),
+    }
+}
+
+/// Elements of a binding and the bytes of one; of `work` without scratch.
 #[allow(clippy::too_many_arguments)] // one match on the slot, over everything that decides a size
-fn binding_bytes(
+fn binding_elements(
     slot: Slot,
     kernel: Kernel,
     spec: &Spec,
@@ -914,44 +929,42 @@ fn binding_bytes(
     step_words: u32,
     chunks: usize,
     carry: bool,
-) -> u64 {
+) -> (u128, u64) {
     let [batch, q_len, kv_len] = [shape.batch, shape.q_len, shape.kv_len];
-    let element = spec.dtype.size() as u64;
-    let bytes = |s: Strides, len: u32, heads: u32, dim: u32| s.extent(batch, len, heads, dim) * element;
+    let tensor =
+        |s: Strides, len: u32, heads: u32, dim: u32| (s.extent(batch, len, heads, dim), spec.dtype.size() as u64);
+    let words = |words: u64| (words as u128, 4);
+    let uniform = |bytes: usize| (bytes as u128, 1);
     let (tokens, heads) = match kernel {
         Kernel::RotateK { .. } => (kv_len, spec.num_kv_heads),
         _ => (q_len, spec.num_heads),
     };
-    let matrix = |d: [u32; 4]| d.iter().map(|n| *n as u64).product::<u64>();
     match slot {
-        Slot::Q => bytes(source, tokens, heads, spec.head_dim),
-        Slot::K => bytes(shape.k, kv_len, spec.num_kv_heads, spec.head_dim),
-        Slot::V => bytes(shape.v, kv_len, spec.num_kv_heads, spec.v_head_dim),
+        Slot::Q => tensor(source, tokens, heads, spec.head_dim),
+        Slot::K => tensor(shape.k, kv_len, spec.num_kv_heads, spec.head_dim),
+        Slot::V => tensor(shape.v, kv_len, spec.num_kv_heads, spec.v_head_dim),
         Slot::Out => match kernel {
-            Kernel::Attention | Kernel::Linear => bytes(target, tokens, heads, spec.v_head_dim),
-            Kernel::Scores => 4 * matrix([batch, spec.num_heads, q_len, kv_len]),
+            Kernel::Attention | Kernel::Linear => tensor(target, tokens, heads, spec.v_head_dim),
+            Kernel::Scores => words(lse_words(spec, shape) * kv_len as u64),
             Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } => {
-                bytes(target, tokens, heads, spec.head_dim)
+                tensor(target, tokens, heads, spec.head_dim)
             }
         },
-        Slot::Work if kernel == Kernel::Linear => 4 * StateLayout::new(spec, batch).words,
+        Slot::Work if kernel == Kernel::Linear => words(StateLayout::new(spec, batch).words),
         Slot::Dense if kernel == Kernel::Linear => {
-            4 * batch as u64 * kv_len as u64 * spec.num_kv_heads as u64 * linear::decay_width(spec)
+            words(batch as u64 * kv_len as u64 * spec.num_kv_heads as u64 * linear::decay_width(spec))
         }
-        Slot::Work => 4 * base_words(kernel, spec, shape, carry),
-        Slot::Tables => {
-            let angles = 2 * angle_words(spec, shape);
-            4 * (TableLayout::new(spec).words + angles)
-        }
+        Slot::Work => words(base_words(kernel, spec, shape, carry)),
+        Slot::Tables => words(TableLayout::new(spec).words + 2 * angle_words(spec, shape)),
         Slot::Dense => {
             let gates = if spec.gated_bias { lse_words(spec, shape) } else { 0 };
-            4 * (dense_words(spec, shape) + shape.user_words as u64 + gates)
+            words(dense_words(spec, shape) + shape.user_words as u64 + gates)
         }
-        Slot::Step => 4 * step_words as u64,
-        Slot::Params => size_of::<Params>() as u64,
-        Slot::Chunk => chunks as u64 * CHUNK_STRIDE,
-        Slot::Rotary => 16 * ROTARY_ENTRIES as u64,
-        Slot::Heads => 16 * HEAD_ENTRIES as u64,
+        Slot::Step => words(step_words as u64),
+        Slot::Params => uniform(size_of::<Params>()),
+        Slot::Chunk => uniform(chunks * CHUNK_STRIDE as usize),
+        Slot::Rotary => uniform(16 * ROTARY_ENTRIES),
+        Slot::Heads => uniform(16 * HEAD_ENTRIES),
     }
 }
 
@@ -969,6 +982,11 @@ fn base_words(kernel: Kernel, spec: &Spec, shape: &Shape, carry: bool) -> u64 {
 /// The most dispatches of a plan: their uniforms take 256 bytes each.
 pub(crate) const MAX_DISPATCHES: u64 = 1 << 18;
 
+pub(crate) fn too_many_dispatches() -> Error {
+    let help = "call for fewer sequences, heads or tokens at a time";
+    Error::limit("dispatches", format!("more than {MAX_DISPATCHES} of them"), help)
+}
+
 /// Words of lse in `work`; the carried state of a row stands behind them.
 pub(crate) fn lse_words(spec: &Spec, shape: &Shape) -> u64 {
     shape.batch as u64 * spec.num_heads as u64 * shape.q_len as u64
@@ -983,11 +1001,7 @@ pub(crate) fn cut_grid(grid: [u64; 3], flop_per_workgroup: f64, limits: &Limits)
     let z = grid[2].min((budget / (x * y)).max(1)).min(cap);
     let by = [x, y, z];
     if grid.iter().zip(by).fold(1u64, |n, (whole, by)| n.saturating_mul(whole.div_ceil(by))) > MAX_DISPATCHES {
-        return Err(Error::limit(
-            "dispatches",
-            format!("more than {MAX_DISPATCHES} of them"),
-            "call for fewer sequences, heads or tokens at a time",
-        ));
+        return Err(too_many_dispatches());
     }
     let steps = |n: u64, by: u64| (0..n.div_ceil(by)).map(move |i| (i * by, by.min(n - i * by)));
     let mut chunks = Vec::new();
@@ -1011,15 +1025,11 @@ pub(crate) fn cut_grid(grid: [u64; 3], flop_per_workgroup: f64, limits: &Limits)
 
 /// The grid of linear attention, cut; the dispatches of a part follow each other in time.
 pub(crate) fn split_times(spec: &Spec, shape: &Shape, limits: &Limits, tile: u32) -> Result<Vec<ChunkDispatch>> {
-    let (ranges, flop) = linear::times(spec, shape.q_len, shape.kv_len, tile, limits);
+    let (ranges, flop) = linear::times(spec, shape.q_len, shape.kv_len, tile, limits)?;
     let grid = [linear::v_tiles(spec), spec.num_heads, shape.batch].map(|n| n as u64);
     let parts = cut_grid(grid, flop, limits)?;
     if parts.len() as u64 * ranges.len() as u64 > MAX_DISPATCHES {
-        return Err(Error::limit(
-            "dispatches",
-            format!("more than {MAX_DISPATCHES} of them"),
-            "call for fewer sequences, heads or tokens at a time",
-        ));
+        return Err(too_many_dispatches());
     }
     let of_part = |part: ChunkDispatch| ranges.iter().map(move |keys| ChunkDispatch { keys: *keys, ..part });
     Ok(parts.into_iter().flat_map(of_part).collect())

@@ -23,9 +23,7 @@ pub(crate) fn parts(kernel: Kernel, problem: &Problem, limits: &Limits) -> Resul
             (shape.sequences, shape.max_seqlen_q, shape.max_seqlen_k);
         sized.dense = problem.inputs.attn_bias.as_ref().map_or([1; 4], |d| small(d.shape));
         sized.mask = problem.inputs.mask.as_ref().map_or([1; 4], |d| small(d.shape));
-        let angle_words = problem.inputs.angle_table.as_ref().map_or(0, |t| t.cos.len());
-        let pairs = spec.rotary.as_ref().map_or(1, |r| r.rotary_dim as usize / 2);
-        sized.angle_rows = (angle_words / pairs) as u32;
+        sized.angle_rows = problem.angle_rows();
         sized.user_words = problem.shape.user_words;
         Plan::new(kernel, &spec, &sized, limits).map(|_| ())
     };
@@ -46,7 +44,7 @@ pub(crate) fn parts(kernel: Kernel, problem: &Problem, limits: &Limits) -> Resul
             },
         },
     };
-    let cuts = |n: u32, by: u32| (0..n).step_by(by as usize).map(move |i| i..(i + by).min(n));
+    let cuts = |n: u32, by: u32| (0..n).step_by(by as usize).map(move |i| i..i.saturating_add(by).min(n));
     Ok(cuts(batch, sequences)
         .flat_map(|b| cuts(heads, kv_heads).map(move |h| Part { batch: b.clone(), kv_heads: h }))
         .collect())
@@ -117,7 +115,7 @@ pub(crate) fn part(problem: &Problem, part: &Part) -> Result<(Spec, Inputs)> {
     out.angle_table = inputs.angle_table.clone();
     out.attn_bias = inputs.attn_bias.as_ref().map(|d| dense_part(d, &part.batch, &heads));
     out.gates = inputs.gates.as_ref().map(|g| {
-        let row = |b: u32| (b * spec.num_heads + heads.start) as usize * q_len as usize;
+        let row = |b: u32| (b as usize * spec.num_heads as usize + heads.start as usize) * q_len as usize;
         let len = heads.len() * q_len as usize;
         part.batch.clone().flat_map(|b| g[row(b)..row(b) + len].iter().copied()).collect()
     });
@@ -127,8 +125,8 @@ pub(crate) fn part(problem: &Problem, part: &Part) -> Result<(Spec, Inputs)> {
         let given = given.as_ref()?;
         let all = problem.shape.batch as usize * tokens as usize * spec.num_kv_heads as usize;
         let words = given.len() / all.max(1);
-        let tokens = part.batch.start * tokens..part.batch.end * tokens;
-        let row = |t: u32, g: u32| (t as usize * spec.num_kv_heads as usize + g as usize) * words;
+        let tokens = part.batch.start as usize * tokens as usize..part.batch.end as usize * tokens as usize;
+        let row = |t: usize, g: u32| (t * spec.num_kv_heads as usize + g as usize) * words;
         let rows = tokens.flat_map(|t| part.kv_heads.clone().map(move |g| row(t, g)));
         Some(rows.flat_map(|at| given[at..at + words].iter().copied()).collect())
     };

@@ -25,19 +25,19 @@ impl Strides {
         let head = len.saturating_mul(dim);
         Strides { batch: heads.saturating_mul(head), token: dim, head }
     }
-    /// The number of elements from the first to one past the last of `[batch, len, heads, dim]`; exact in u64.
-    pub fn extent(&self, batch: u32, len: u32, heads: u32, dim: u32) -> u64 {
-        let last = |n: u32, stride: u32| (n.max(1) as u64 - 1) * stride as u64;
-        last(batch, self.batch) + last(len, self.token) + last(heads, self.head) + dim as u64
+    /// The number of elements from the first to one past the last of `[batch, len, heads, dim]`: below 2^66, so exact whatever the numbers.
+    pub fn extent(&self, batch: u32, len: u32, heads: u32, dim: u32) -> u128 {
+        let last = |n: u32, stride: u32| (n.max(1) as u128 - 1) * stride as u128;
+        last(batch, self.batch) + last(len, self.token) + last(heads, self.head) + dim as u128
     }
     /// Whether no two rows of `[batch, len, heads, dim]` share an element: every stride steps over all that the smaller ones reach.
     pub(crate) fn disjoint(&self, batch: u32, len: u32, heads: u32, dim: u32) -> bool {
         let mut axes = [(self.batch, batch), (self.token, len), (self.head, heads)];
         axes.sort_unstable();
-        let mut reach = dim as u64;
+        let mut reach = dim as u128;
         axes.into_iter().filter(|(_, n)| *n > 1).all(|(stride, n)| {
-            let free = stride as u64 >= reach;
-            reach += (n as u64 - 1) * stride as u64;
+            let free = stride as u128 >= reach;
+            reach += (n as u128 - 1) * stride as u128;
             free
         })
     }
@@ -161,11 +161,11 @@ impl Tensor {
     pub fn strided(data: impl Into<Data>, shape: [u32; 4], strides: Strides, offset: u32) -> Result<Self> {
         let data = data.into();
         let [batch, len, heads, dim] = shape;
-        let end = offset as u64 + strides.extent(batch, len, heads, dim);
+        let end = offset as u128 + strides.extent(batch, len, heads, dim);
         if shape.contains(&0) {
             return Err(Error::input("tensor", format!("shape {shape:?} is empty"), "give at least one element"));
         }
-        if end > data.len() as u64 || end > u32::MAX as u64 {
+        if end > data.len() as u128 || end > u32::MAX as u128 {
             return Err(Error::input(
                 "tensor",
                 format!("shape {shape:?} with {strides:?} from {offset} ends at element {end} of {}", data.len()),

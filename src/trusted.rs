@@ -13,14 +13,18 @@
 //!   (`ChunkDispatch`), which covers the plan's grid exactly once (`tests/plan.rs`). `decode` takes splits below `params.splits` for
 //!   tiles.
 //! - **Rows**: i < `q_length` = min(step\[0\], `params.q_capacity`); a row of a tile beyond the last is cut to the last or returns.
-//!   Units of tokens (`turns`, `prepare/heads`) are numbers of lanes divided by UNITS, which the host keeps in 32 bits.
+//!   Units of tokens (`turns`, `prepare/heads`) are numbers of lanes divided by UNITS, which the host keeps in 32 bits: `turns` by a check
+//!   of its own, `tile` by what prepared rows, of a vector a unit at least, may take of `work`. Rows of all kinds are bounded by
+//!   `Shape::check`.
 //! - **Keys**: j < `kv_length` = min(step\[1\], `params.kv_capacity`), with kv_lens the least of both and the sequence's. Ranges of keys
 //!   come from the glue's `key_range`, which lies within 0..kv_length whatever the masks make of it; a tile's keys end at its end, and
 //!   so do those of a split, which ends at `params.split_keys` of its own too. `scores` goes over `chunk`'s keys, which end at the
 //!   capacity, and reads keys below that range's end alone.
 //! - **q, k, v, out**: offset + batch, token, head times strides + an element of the row. `params` holds what the plan was made for; the
-//!   plan's sizes of bindings are the extents of exactly these tensors, and `bind` refuses a buffer that is smaller. Sizes are below
-//!   2^32 bytes ([`sizes_fit`]), so no product wraps. Offsets of buffers are added on both sides.
+//!   plan's sizes of bindings are the extents of exactly these tensors, and `bind` refuses a buffer that is smaller. The host's own products
+//!   do not wrap: extents are counted in 128 bits (`Strides::extent`), what is multiplied elsewhere `Shape::check` bounds before, and a
+//!   size that has no index of 32 bits is an error (`plan::binding_size`). Sizes are below 2^32 bytes ([`sizes_fit`]), so no product of
+//!   the shader wraps. Offsets of buffers are added on both sides, and `Pipeline::place` refuses one with which an index would wrap.
 //! - **work**: lse and the state of a row at (batch, head, row) below capacities; sized by the same numbers (`plan::base_words`). Behind
 //!   them scratch: prepared rows and keys, products, parts of rows, lse of tiles, each at its sequence, kv head and tile (or key)
 //!   counted from `chunk`'s first, below the part's `chunk.tiles` and `chunk.kv_heads`, by which the family sized it; then a row of a
@@ -36,8 +40,8 @@
 //! - **rotary, heads**: arrays of constant size in uniforms; pairs and heads are limited by `Spec::validate` to them.
 //! - **Workgroup and private arrays**: a lane below TILE_K, a key of a tile, an element of a row below the padded row that the array
 //!   has; rotations touch ROTARY_OFFSET..ROTARY_OFFSET + 2 PAIRS, within HEAD_DIM by `Spec::validate`. `tile`'s arrays follow from one
-//!   `Division`, `decode`'s from one `Form`: a lane is below LANES (clamped where subgroups number it, whose size limits may state
-//!   wrongly), its rows and keys are that number divided. `tile_rows`, the one array whose words become indices, is written whole by
+//!   `Division`, `decode`'s from one `Form`: a lane is below LANES (clamped where subgroups number it, so that nothing hangs on their
+//!   size), its rows and keys are that number divided. `tile_rows`, the one array whose words become indices, is written whole by
 //!   local indices before a barrier. Rolled loops add `unseen_zero()` to these bounds, which is 0 for every word that `step` may hold.
 //! - **Loops** count up to one of these bounds in steps above 0; none waits for memory.
 //! - **Divisions** are by `params.group`, at least 1, `params.split_keys`, a tile of keys at least where there are splits, and by
@@ -191,7 +195,7 @@ const ARGUED: &[&str] = &[
 const KEPT: &[(&str, &str)] = &[
     ("kernel/coop.wgsl", "what matrices load and store is not argued"),
     ("kernel/decode_lanes.wgsl", "software adapters alone take it, and lose by it: not argued"),
-    ("kernel/lanes.wgsl", "the number of a lane in its subgroup, which limits may state wrongly, is an index"),
+    ("kernel/lanes.wgsl", "the number of a lane in its subgroup, which the device gives, is an index"),
     ("angle/table.wgsl", "a position, which the caller writes into `step`, is a row of a table"),
     ("index/lookup.wgsl", "a number in `tables`, which the caller writes, is a row"),
     ("length/packed.wgsl", "lengths are differences of cu_seqlens, which the caller writes into `step`"),
@@ -209,7 +213,8 @@ pub(crate) fn keeps_checks(files: &[&'static str]) -> Option<(&'static str, &'st
     Some((file, why.unwrap_or("nobody has argued its indices yet")))
 }
 
-/// Whether every binding ends below 2^32 bytes, so that no index in elements or words wraps.
+/// Whether every binding ends below 2^32 bytes, so that no index in elements or words wraps. The sizes themselves are exact: see
+/// `plan::binding_size`.
 pub(crate) fn sizes_fit(bindings: &[Binding]) -> bool {
     bindings.iter().all(|b| b.size <= u32::MAX as u64)
 }

@@ -119,6 +119,35 @@ fn the_step_buffer_holds_what_its_layout_says() {
     assert!(layout.write(&step, &mut [0; 3]).unwrap_err().to_string().contains("step"));
 }
 
+/// As the one-call form: what was given and not used is no silence.
+#[test]
+fn a_step_that_gives_what_the_spec_does_not_use_is_refused() {
+    let plan = Plan::new(Kernel::Attention, &spec(), &Shape::new(&spec(), 1, 2, 8), &Limits::default()).unwrap();
+    let mask = Dense::new([1, 1, 1, 8], vec![true; 8]).unwrap();
+    let given = Step { q_len: 2, kv_len: 8, ..Step::default() };
+    for (name, step) in [
+        ("kv_lens", Step { kv_lens: &[8], ..given }),
+        ("q_positions", Step { q_positions: &[0, 1], ..given }),
+        ("k_positions", Step { k_positions: &[0; 8], ..given }),
+        ("q_segments", Step { q_segments: &[0, 1], ..given }),
+        ("k_segments", Step { k_segments: &[0; 8], ..given }),
+        ("cu_seqlens_q", Step { cu_seqlens_q: &[0, 2], ..given }),
+        ("cu_seqlens_k", Step { cu_seqlens_k: &[0, 8], ..given }),
+        ("mask", Step { mask: Some(&mask), ..given }),
+    ] {
+        let mut words = vec![7; plan.step_layout().words as usize];
+        let error = plan.step_layout().write(&step, &mut words).expect_err(name);
+        assert!(matches!(&error, Error::Input { field, .. } if field == name), "{error}");
+        assert!(words.iter().all(|word| *word == 7), "{name}: nothing was written");
+        plan.step_layout().write(&given, &mut words).expect(name);
+    }
+    let embed = Embed::learned(4, 9);
+    let plan = Plan::embed(&embed, &EmbedShape::new(&embed, 1, 2), false, &Limits::default()).unwrap();
+    let step = Step { q_len: 2, q_positions: &[0, 1], kv_lens: &[1], ..Step::default() };
+    let error = plan.step_layout().write(&step, &mut [0; 10]).unwrap_err().to_string();
+    assert!(error.contains("kv_lens: 1 values given"), "{error}");
+}
+
 #[test]
 fn tables_are_expanded_over_distances() {
     let mut spec = Spec::new(2, 1, 8);
@@ -147,7 +176,7 @@ fn what_no_device_can_do_is_an_error_that_names_it() {
     assert!(error(&spec(), &shape, &small).contains("max_storage_buffer_binding_size: q takes 16384 bytes"));
     assert!(error(&spec(), &shape, &limits(|l| l.max_invocations = 32)).contains("default limits"));
     assert!(error(&spec(), &shape, &limits(|l| l.max_storage_buffers = 4)).contains("max_storage_buffers_per"));
-    let endless = Shape::new(&spec(), 1, 1 << 30, 1 << 30);
+    let endless = Shape::new(&spec(), 1, 1 << 22, 1 << 30);
     let refused = Plan::new(Kernel::Attention, &spec(), &endless, &limits(|l| l.max_binding_size = u64::MAX));
     let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("dispatches"), "{refused}");

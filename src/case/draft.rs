@@ -997,7 +997,7 @@ impl Draft {
             (Layout::Offset, _) => (Strides::bshd(len, heads, dim), 3),
             (Layout::Bshd, _) | (Layout::Cache, _) => (Strides::bshd(len, heads, dim), 0),
         };
-        let total = offset as u64 + strides.extent(self.batch, len, heads, dim) + 5;
+        let total = offset as u128 + strides.extent(self.batch, len, heads, dim) + 5;
         let unread = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
         let mut data: Vec<f32> = (0..total as usize).map(|i| unread[i % 3]).collect();
         let mut random = self.random(stream);

@@ -4,10 +4,10 @@
 use super::rows::flop_per_score;
 use super::turns;
 use super::{Call, LaidOut, SCRATCH};
-use crate::plan::{ChunkDispatch, MAX_DISPATCHES, lse_words};
+use crate::plan::{ChunkDispatch, MAX_DISPATCHES, lse_words, too_many_dispatches};
 use crate::products::Products;
 use crate::tuning::{Family, LANES_BYTES, LANES_FLOP_PER_DISPATCH, Tuning};
-use crate::{Bias, Error, Kernel, Positions, RelativeSide, Result, Shape, Spec, Strides};
+use crate::{Bias, Kernel, Positions, RelativeSide, Result, Shape, Spec, Strides};
 
 /// Tokens whose same units neighbouring lanes prepare.
 pub(super) const ACROSS: u32 = 8;
@@ -131,12 +131,13 @@ fn rounds(call: &Call, tile_q: u32) -> u64 {
 pub(super) fn candidates(call: &Call) -> Vec<Tuning> {
     let Call { kernel, spec, shape, limits, .. } = *call;
     let lanes = limits.subgroup_size;
+    if !limits.cpu || !(8..=64).contains(&lanes) {
+        return Vec::new();
+    }
     let products = Products::new(kernel, spec, shape, limits, 4 * lanes);
     let least = scratch_words(call, &products, 4 * lanes as u64, [1; 3]).iter().sum::<u64>();
     let gathered = |(r, gathered): (&crate::Relative, &bool)| r.side != RelativeSide::Value && *gathered;
     let suits = kernel == Kernel::Attention
-        && limits.cpu
-        && (8..=64).contains(&lanes)
         && limits.max_invocations >= UNIT_LANES.max(4 * lanes)
         && !spec.packed
         && !spec.rotates_values()
@@ -181,11 +182,7 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     let z = grid[2].min((budget / (x * y)).max(1)).min(cap).min((scratch / bytes([x, y, 1]).max(1)).max(1));
     let cuts = grid.iter().zip([x, y, z]).fold(1u64, |n, (whole, by)| n.saturating_mul(whole.div_ceil(by)));
     if cuts > MAX_DISPATCHES / 4 {
-        return Err(Error::limit(
-            "dispatches",
-            format!("more than {MAX_DISPATCHES} of them"),
-            "call for fewer sequences, heads or tokens at a time",
-        ));
+        return Err(too_many_dispatches());
     }
     let by_heads = prepared.by_heads(spec, call.aligned);
     let (quads, units) =

@@ -1,11 +1,11 @@
 //! One lane a row: every kernel, every spec, every device. What no other family takes.
 
 use super::{Call, LaidOut};
-use crate::plan::{ChunkDispatch, MAX_DISPATCHES, split_times};
+use crate::plan::{ChunkDispatch, MAX_DISPATCHES, split_times, too_many_dispatches};
 use crate::products::Products;
 use crate::tuning::{PRODUCT_BYTES, TILE_Q, tile_k};
 use crate::user::Cost;
-use crate::{Error, Kernel, Limits, Result, Shape, Spec, linear};
+use crate::{Kernel, Limits, Result, Shape, Spec, linear};
 
 pub(super) fn lay_out(call: &Call) -> Result<LaidOut> {
     let Call { kernel, spec, shape, limits, user, .. } = *call;
@@ -115,11 +115,7 @@ fn split(
     let whole = [grid[0], grid[1], grid[2], key_rows];
     let cuts = whole.iter().zip(by).fold(1u64, |n, (whole, by)| n.saturating_mul(whole.div_ceil(by)));
     if cuts > MAX_DISPATCHES {
-        return Err(Error::limit(
-            "dispatches",
-            format!("more than {MAX_DISPATCHES} of them"),
-            "call for fewer sequences, heads or tokens at a time",
-        ));
+        return Err(too_many_dispatches());
     }
     let mut chunks = Vec::new();
     for (z0, zn) in steps(grid[2], z) {

@@ -33,7 +33,7 @@
 
 use super::lanes::{ACROSS, Prepared, UNIT_LANES, workgroups_of_units};
 use super::{Call, LaidOut, SCRATCH, rows, turns};
-use crate::plan::{ChunkDispatch, MAX_DISPATCHES};
+use crate::plan::{ChunkDispatch, MAX_DISPATCHES, too_many_dispatches};
 use crate::products::Products;
 use crate::tuning::{Family, PREPARED_BYTES, PRODUCT_BYTES, TILE_FLOP, TILES, Tuning};
 use crate::{Error, Kernel, RelativeSide, Result, Spec};
@@ -229,8 +229,7 @@ pub(super) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     }
     let cuts = grid.iter().zip(part).fold(1u64, |n, (whole, by)| n.saturating_mul(whole.div_ceil(by)));
     if cuts > MAX_DISPATCHES / 5 {
-        let help = "call for fewer sequences, heads or tokens at a time";
-        return Err(Error::limit("dispatches", format!("more than {MAX_DISPATCHES} of them"), help));
+        return Err(too_many_dispatches());
     }
     let steps = |axis: usize| {
         let (whole, by) = (grid[axis], part[axis]);

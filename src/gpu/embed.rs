@@ -33,7 +33,7 @@ impl Gpu {
         }
         let (sequences, tokens) = part_size(embed, batch, len, table.map(|t| t.strides().token), &self.limits)?;
         let mut out = zeros([batch, len, 1, embed.dim])?;
-        let cuts = |n: u32, by: u32| (0..n).step_by(by as usize).map(move |i| i..(i + by).min(n));
+        let cuts = |n: u32, by: u32| (0..n).step_by(by as usize).map(move |i| i..i.saturating_add(by).min(n));
         for b in cuts(batch, sequences) {
             for i in cuts(len, tokens) {
                 let part = problem.part(b.clone(), i.clone())?;
