@@ -1,8 +1,8 @@
 //! C: relative biases. Whatever is discontinuous in position (T5's buckets) or too long for a shader (Swin v2's network) becomes a
 //! table here, on the host.
 
-use crate::terms::{IndexMap, Parameter};
-use crate::{AlibiForm, Bias, Error, KerpleKind, Result, Spec};
+use crate::terms::{IndexMap, MAX_SIDE, Parameter};
+use crate::{AlibiForm, Bias, Error, KerpleKind, MAX_HEADS, Result, Spec};
 use std::collections::BTreeMap;
 
 /// A bias term ready to be evaluated: tables over rows of an index map, slopes scaled.
@@ -40,11 +40,16 @@ pub(crate) struct Place {
 pub(crate) struct TermValue {
     pub(crate) value: f64,
     pub(crate) slack: f64,
+    /// The device has this very number: it loads it, and f32 holds it.
+    pub(crate) exact: bool,
 }
 
-impl From<f64> for TermValue {
-    fn from(value: f64) -> Self {
-        TermValue { value, slack: 0.0 }
+impl TermValue {
+    fn computed(value: f64) -> Self {
+        TermValue { value, slack: 0.0, exact: false }
+    }
+    fn loaded(value: f64) -> Self {
+        TermValue { value, slack: 0.0, exact: value as f32 as f64 == value }
     }
 }
 
@@ -59,11 +64,13 @@ impl TermData {
             TermData::Table { min, max, values } => {
                 let rows = (max - min + 1) as usize;
                 let row = distance.clamp(*min as i64, *max as i64) - *min as i64;
-                values[at.head as usize * rows + row as usize].into()
+                TermValue::loaded(values[at.head as usize * rows + row as usize])
             }
             TermData::Indexed { index, values } => {
                 let row = index.row(at.m, at.n, at.same_segment);
-                row.map_or(0.0, |row| values[at.head as usize * index.rows() as usize + row as usize]).into()
+                TermValue::loaded(
+                    row.map_or(0.0, |row| values[at.head as usize * index.rows() as usize + row as usize]),
+                )
             }
             TermData::Kerple { kind, p, a } => {
                 kerple(*kind, p[at.head as usize], a[at.head as usize], distance.abs() as f64)
@@ -75,7 +82,7 @@ impl TermData {
                     AlibiForm::KeyPosition => n as i64,
                     AlibiForm::KeyFromEnd => saturate(n as i64 - at.last),
                 };
-                (slopes[at.head as usize] * x as f64).into()
+                TermValue::computed(slopes[at.head as usize] * x as f64)
             }
         }
     }
@@ -92,6 +99,11 @@ impl TermData {
     }
 }
 
+/// A side of a parameter: 2^32 rows and more, which no valid spec has, are as many as a side may hold.
+pub(crate) fn words(rows: u64) -> u32 {
+    rows.try_into().unwrap_or(u32::MAX)
+}
+
 /// The parameters of the bias terms, in the spec's order; a name that comes again is numbered: `bias_table`, `bias_table_1`.
 pub(crate) fn parameters(spec: &Spec) -> Vec<Parameter> {
     let heads = spec.num_heads;
@@ -106,10 +118,10 @@ pub(crate) fn parameters(spec: &Spec) -> Vec<Parameter> {
     for bias in &spec.bias {
         match bias {
             Bias::Table { min, max } => {
-                add("bias_table", &[heads, (*max as i64 - *min as i64 + 1) as u32], Some(0));
+                add("bias_table", &[heads, words(IndexMap::distance(*min, *max).rows())], Some(0));
             }
             Bias::T5 { num_buckets, .. } => add("bias_table", &[*num_buckets, heads], Some(1)),
-            Bias::Indexed { index } => add("bias_table", &[index.rows() as u32, heads], Some(1)),
+            Bias::Indexed { index } => add("bias_table", &[words(index.rows()), heads], Some(1)),
             Bias::LogCpb { hidden, .. } => {
                 add("cpb_w1", &[*hidden, 2], None);
                 add("cpb_b1", &[*hidden], None);
@@ -205,7 +217,8 @@ pub(crate) fn slopes(bias: &Bias, num_heads: u32) -> Vec<f64> {
 /// T5's bucket of the distance `k_position - q_position` (Raffel et al. 2020, section 2.1): distances below half of
 /// one side's buckets have a bucket each, larger ones share logarithmically, all from `max_distance` on the last.
 ///
-/// Distances that fall on a bucket's edge belong to the upper bucket, as a correctly rounded logarithm says.
+/// Distances that fall on a bucket's edge belong to the upper bucket, as a correctly rounded logarithm says. Where a side has no
+/// bucket all distances have bucket 0.
 pub fn t5_bucket(distance: i32, num_buckets: u32, max_distance: u32, bidirectional: bool) -> u32 {
     let (n, base, rel) = if bidirectional {
         let n = num_buckets / 2;
@@ -213,20 +226,24 @@ pub fn t5_bucket(distance: i32, num_buckets: u32, max_distance: u32, bidirection
     } else {
         (num_buckets, 0, if distance < 0 { distance.unsigned_abs() } else { 0 })
     };
+    let Some(last) = n.checked_sub(1) else { return 0 };
     let max_exact = n / 2;
     if rel < max_exact {
         return base + rel;
     }
     let step = (rel as f64 / max_exact as f64).ln() / (max_distance as f64 / max_exact as f64).ln();
     // 1e-9 lifts a quotient that is an integer but for rounding; no other quotient comes that close.
-    let large = max_exact + (step * (n - max_exact) as f64 + 1e-9) as u32;
-    base + large.min(n - 1)
+    let large = max_exact.saturating_add((step * (n - max_exact) as f64 + 1e-9) as u32);
+    base + large.min(last)
 }
 
 /// Swin v2's log-spaced offsets (Liu et al. 2022, section 3.3) of a window, one for each row of [`IndexMap::Grid`]: of the row
 /// offset and of the column offset, sign(c) log2(1 + |c|) / log2(8) with c = 8 delta / (side - 1). `pretrained` gives the sides of
-/// the window that the model was trained with.
+/// the window that the model was trained with. None for a window that no index map takes: of sides above 2048.
 pub fn log_cpb_offsets(height: u32, width: u32, pretrained: Option<[u32; 2]>) -> Vec<[f64; 2]> {
+    if height.max(width) > MAX_SIDE {
+        return Vec::new();
+    }
     let [rows, columns] = pretrained.unwrap_or([height, width]);
     let axis = |size: u32, side: u32| {
         let most = size as i64 - 1;
@@ -261,19 +278,22 @@ fn kerple(kind: KerpleKind, p: f64, a: f64, d: f64) -> TermValue {
     match kind {
         KerpleKind::Log => {
             let value = -p * (a * d).ln_1p();
-            TermValue { value, slack: u * (4.0 * p + value.abs()) }
+            TermValue { slack: u * (4.0 * p + value.abs()), ..TermValue::computed(value) }
         }
         KerpleKind::Power => {
             let value = -a * d.powf(p);
-            TermValue { value, slack: 24.0 * u * value.abs() }
+            TermValue { slack: 24.0 * u * value.abs(), ..TermValue::computed(value) }
         }
     }
 }
 
 /// ALiBi's slopes (Press et al. 2022): `2^(-8k/n)` for n heads that are a power of two; else those of the lower power
-/// and then every other slope of the doubled one.
+/// and then every other slope of the doubled one. None for more heads than [`MAX_HEADS`](crate::MAX_HEADS).
 pub fn alibi_slopes(num_heads: u32) -> Vec<f64> {
-    let lower = 1 << num_heads.max(1).ilog2();
+    if !(1..=MAX_HEADS).contains(&num_heads) {
+        return Vec::new();
+    }
+    let lower = 1 << num_heads.ilog2();
     let slope = |n: u32, k: u32| 2f64.powf(-8.0 * k as f64 / n as f64);
     let mut slopes: Vec<f64> = (1..=lower).map(|k| slope(lower, k)).collect();
     slopes.extend((0..num_heads - lower).map(|k| slope(2 * lower, 2 * k + 1)));

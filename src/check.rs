@@ -26,22 +26,46 @@
 //! gate of C by two (its own to f32, the product). A and
 //! B, with S = scale sum (|q| + |v|)|e| or scale sum |k||e|: (3 u + g(d/4 + 3)) S, and what q and k lose by flushing.
 //!
+//! **A sum with one large number.** fl(a + b) lies no farther from a + b than b does from it, since b is itself a number of f32: the error
+//! is at most |a|. Of a score whose largest term b is a number that the device has exactly (D, a table's C), with r the sum of the sizes
+//! of all other terms and E_r their own errors and those of adding them up, all additions to b err by r + E_r at most, so the score errs by
+//! r + 2 E_r, where that is less than the above. And where r + E_r <= 2^-26 |b| every addition gives b back: the device's score is b,
+//! exactly, whatever the reference's f64 keeps of the rest. So beside a D of -1e15 the device's q.k is lost, and the check knows it.
+//!
+//! **The floor** is a contraction: s^ lies between the floored ends of its interval. Scores that stay below [`SCORE_FLOOR`], finfo.min among
+//! them, are the same number on both sides, without error. Nothing leaves f32 where the other terms are at most 1e30: half a unit of
+//! the last place of the largest f32 is 1e31.
+//!
 //! **The user's function** f, of which only the closure is known: |f^(s^) - f(s)| <= max |f(s + x) - f(s)| + its stated
 //! rounding r, over x in -E, -E/2, E/2, E for a score that errs by E. That is a bound where f is monotone within E of s, or
 //! smooth on that scale (E is some 1e-6 of s), or has one step there. A mask decides alike on both sides: its arguments are
 //! integers.
 //!
 //! **Weight.** exp2 errs by (3 + 2|x|) 2^-23 (WGSL), its argument by 3 u (m - s). After r later changes of the running
-//! maximum: p^ = p (1 + n_j), n_j = expm1(E_s + u (8.8 (m - s_j) + 6 + 7 r)).
+//! maximum: p^ = p (1 + n_j), n_j = expm1(F_j), F_j = E_s + u (8.8 (m - s_j) + 6 + 7 r). So log p^ lies in an interval around the device's
+//! score, and a sum of p^ between the sums of the intervals' ends: with L-, L+ the log of those, W = max(lse - L-, L+ - lse), which is
+//! about sum p_j F_j where F is small and at most the largest F.
 //!
 //! **Result.** With N = sum p_j n_j:
 //!
 //! ```text
-//! |lse^ - lse| <= N + g(l) + max(2^-21, 6 u |lse - m|) + 2 u |lse|                     (log: WGSL's bound)
-//! |o^ - o|     <= sum p_j n_j |v_j| + g(o) sum p |v| + |o| (N + g(l) + 6 u) + rounding to storage
+//! |lse^ - lse| <= W + g(l) + max(2^-21, 6 u |lse - m|) + 2 u |lse|                     (log: WGSL's bound)
+//! |o^ - o|     <= exp(lse - L-) (sum p_j n_j |v_j| + g(o) sum p |v| + |o| (N + g(l) + 6 u)) + rounding to storage
 //! ```
 //!
-//! where E_V counts as one more value of its key, and R_v adds sum p e h_v. Of packed sequences a row's keys, and the tiles that they fall into, are those of
+//! The second comes from sum p^_j (v_j - o) = sum p_j (e^x - 1) (v_j - o) with |x| <= F_j, divided by sum p^ >= exp(L-). It grows without end as
+//! scores lose their digits (the score of a row around -1e9 errs by 100 and more). Then there is another: weights w_j = p^_j / sum p^ add up to
+//! 1, and each lies between l_j and h_j, the quotients of the ends of its interval and L+ or L-, h_j at most 1. So
+//!
+//! ```text
+//! |o^ - o|     <= max over such w of | sum w_j (v_j - o) | + sum w_j (g(o) + g(l) + 6 u) |v_j|
+//! ```
+//!
+//! a linear program that filling up w from the largest v_j - o on solves. At worst, when nothing is known of the weights, it says that o^ is
+//! a mean of the values that may be seen: it is finite, and a sum of values in place of their mean breaks it. The smaller of the two is
+//! taken; the second is only computed where N is above 1/16. A sink is a value of 0.
+//!
+//! E_V counts as one more value of its key, and R_v adds sum p e h_v, here and there. Of packed sequences a row's keys, and the tiles that they fall into, are those of
 //! its own sequence.
 //!
 //! **f16 on matrix units** ([`Arithmetic::F16Matrix`], kernels of the family `coop`; F32 is all of the above and nothing else). Turned q and k
@@ -68,9 +92,11 @@
 
 pub use crate::embed::bounds as embed;
 pub use crate::linear::bounds as linear;
-use crate::reference::{Prepared, Rotated, log_sum_exp, rows_of};
+use crate::reference::{Prepared, Rotated, Softmax, rows_of};
 use crate::tuning::{TILE_Q, tile_k};
-use crate::{Angle, Dtype, Inputs, NormKind, Output, Problem, Relative, RelativeSide, Result, Spec, Tensor};
+use crate::{
+    Angle, Dtype, Inputs, NormKind, Output, Problem, Relative, RelativeSide, Result, SCORE_FLOOR, Spec, Tensor,
+};
 use rayon::prelude::*;
 use serde::Serialize;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -97,6 +123,11 @@ const F16_ROUNDING: f64 = 1.0 / (1 << 10) as f64;
 const F16_FLUSH: f64 = 1.0 / (1 << 14) as f64;
 /// Of an addition within a matrix unit, relative to the sum of sizes.
 const MATRIX_ADDITION: f64 = 1.0 / (1 << 22) as f64;
+
+/// A sum whose other terms together are this share of the largest, or less, is the largest.
+const ABSORBED: f64 = 1.0 / (1 << 26) as f64;
+/// N above which weights are bounded by what they add up to.
+const FIRST_ORDER: f64 = 1.0 / 16.0;
 
 /// Rounding errors of n additions, relative to the sum of sizes.
 pub(crate) fn g(n: f64) -> f64 {
@@ -359,7 +390,7 @@ pub fn scores(spec: &Spec, inputs: &Inputs) -> Result<Bounded> {
         // beyond the keys of the row's sequence there is nothing to compute
         let (keys, hidden) = (problem.keys(b, i), (f64::NEG_INFINITY, 0.0));
         let (before, after) = (keys.start as usize, (problem.shape.kv_len - keys.end) as usize);
-        let seen = bounds.scores(b, h, i);
+        let seen = bounds.scores(b, h, i).into_iter().map(|score| (score.s, score.total()));
         std::iter::repeat_n(hidden, before).chain(seen).chain(std::iter::repeat_n(hidden, after))
     };
     let all: Vec<(f64, f64)> = rows.into_par_iter().flat_map_iter(row).collect();
@@ -465,6 +496,27 @@ pub(crate) fn least_normal(dtype: Dtype) -> f64 {
     }
 }
 
+/// A score and where a device's is.
+#[derive(Debug, Clone, Copy)]
+struct Scored {
+    /// The reference's; -inf where no one sees it.
+    s: f64,
+    /// The middle of the device's.
+    centre: f64,
+    /// How far the device's may be from there.
+    error: f64,
+}
+
+impl Scored {
+    fn seen(&self) -> bool {
+        self.s != f64::NEG_INFINITY
+    }
+    /// How far the device's may be from the reference's.
+    fn total(&self) -> f64 {
+        if self.centre == self.s { self.error } else { (self.centre - self.s).abs() + self.error }
+    }
+}
+
 struct Bounds<'a> {
     arithmetic: Arithmetic,
     prepared: Prepared<'a>,
@@ -525,7 +577,7 @@ impl<'a> Bounds<'a> {
     }
 
     /// s(i, .) over the keys of the row's sequence, with bounds.
-    fn scores(&self, b: u32, h: u32, i: u32) -> Vec<(f64, f64)> {
+    fn scores(&self, b: u32, h: u32, i: u32) -> Vec<Scored> {
         let problem = self.prepared.problem;
         let (spec, shape) = (problem.spec, problem.shape);
         let g_head = self.prepared.kv_head(h);
@@ -553,8 +605,9 @@ impl<'a> Bounds<'a> {
         let terms = terms as f64 + if spec.gated_bias { 2.0 } else { 0.0 };
         let one = |j: u32| {
             let score = self.prepared.score(b, h, i, j);
+            let at = |centre: f64, error: f64| Scored { s: score.s, centre, error };
             if score.s == f64::NEG_INFINITY {
-                return (score.s, 0.0);
+                return at(score.s, 0.0);
             }
             let k_size = self.prepared.k_row(b, g_head, j).1;
             let products = dot_f32(q_size, k_size);
@@ -576,20 +629,33 @@ impl<'a> Bounds<'a> {
                 let flushed = self.q_flushed[q_at] + self.k_flushed[k_at];
                 error += 2.0 * self.relative_largest * (flushed + UNDERFLOW * spec.head_dim as f64);
             }
-            error += U * ((4.0 + terms) * (score.bias + score.relative) + terms * score.capped.abs()) + score.slack;
             // a NaN of an infinite loss times 0 says nothing either
-            let beyond = sizes + score.bias + score.relative > HUGE || score.s > HUGE || factor > HUGE;
+            let modify = problem.inputs.score_mod.as_ref();
+            let farthest = if modify.is_some() { score.plain.abs() } else { score.plain };
+            let beyond = sizes + score.bias + score.relative > HUGE || farthest.max(score.s) > HUGE || factor > HUGE;
             if beyond || (error.is_nan() && !score.s.is_nan()) {
-                return (score.s, f64::INFINITY);
+                return at(score.s, f64::INFINITY);
             }
-            let error = SECOND_ORDER * error + TINY;
-            match &problem.inputs.score_mod {
-                Some(modify) => {
-                    let at = problem.score_at(b, h, i, j);
-                    (score.s, SECOND_ORDER * modify.error(score.plain, error, &at) + TINY)
-                }
-                None => (score.s, error),
+            // r and E_r; the sum of all terms, rounded as any sum is
+            let largest = score.largest.abs();
+            let others = score.capped.abs() + score.relative + score.bias;
+            let of_others = error + U * (4.0 * score.bias + terms * others) + score.slack;
+            error += U * ((4.0 + terms) * (score.bias + largest + score.relative) + terms * score.capped.abs())
+                + score.slack;
+            let (centre, error) = match others + of_others <= ABSORBED * largest {
+                true => (score.largest, TINY),
+                false => (score.plain, SECOND_ORDER * error.min(others + 2.0 * of_others) + TINY),
+            };
+            if let Some(modify) = modify {
+                let error = (centre - score.plain).abs() + error;
+                let error = modify.error(score.plain, error, &problem.score_at(b, h, i, j));
+                return at(score.s, SECOND_ORDER * error + TINY);
             }
+            if centre - error < SCORE_FLOOR {
+                let [low, middle, high] = [centre - error, centre, centre + error].map(|x| x.max(SCORE_FLOOR));
+                return at(middle, (high - middle).max(middle - low));
+            }
+            at(centre, error)
         };
         problem.keys(b, i).map(one).collect()
     }
@@ -614,23 +680,23 @@ impl<'a> Bounds<'a> {
         let spec = self.prepared.problem.spec;
         let dim = spec.v_head_dim as usize;
         let scores = self.scores(b, h, i);
-        let values: Vec<f64> = scores.iter().map(|s| s.0).collect();
+        let values: Vec<f64> = scores.iter().map(|score| score.s).collect();
         let sink = self.prepared.sink(h);
-        let lse = log_sum_exp(&values, sink);
+        let softmax = Softmax::new(&values, sink);
+        let lse = softmax.lse();
         if lse == f64::NEG_INFINITY {
             return (vec![(0.0, 0.0); dim], (lse, 0.0));
         }
-        let seen = |s: &&(f64, f64)| s.0 != f64::NEG_INFINITY;
-        let max = values.iter().copied().chain(sink).fold(f64::NEG_INFINITY, f64::max);
-        let keys = (scores.iter().filter(seen).count() + sink.is_some() as usize) as f64;
+        let seen = || scores.iter().filter(|score| score.seen());
+        let keys = (seen().count() + sink.is_some() as usize) as f64;
         let tiles = scores.len().div_ceil(self.tile_k) as f64;
 
         // changes of the running maximum, tile by tile; near ties count as changes
         let mut rescales = 0.0;
         let mut running = sink.unwrap_or(f64::NEG_INFINITY);
         for tile in scores.chunks(self.tile_k) {
-            let top = tile.iter().map(|s| s.0).fold(f64::NEG_INFINITY, f64::max);
-            let slack = 2.0 * tile.iter().filter(seen).map(|s| s.1).fold(0.0, f64::max);
+            let top = tile.iter().map(|score| score.centre).fold(f64::NEG_INFINITY, f64::max);
+            let slack = 2.0 * tile.iter().filter(|s| s.seen()).map(|s| s.error).fold(0.0, f64::max);
             if running > f64::NEG_INFINITY && top > running - slack {
                 rescales += 1.0;
             }
@@ -641,80 +707,157 @@ impl<'a> Bounds<'a> {
             rescales = f64::max(rescales, longest_chain(&scores, self.tile_k) + 1.0);
         }
 
-        let g_head = self.prepared.kv_head(h);
-        let least = least_normal(spec.dtype);
-        let v_tensor = &self.prepared.problem.inputs.v;
-        let (turned, kv_len) = (spec.rotates_values(), self.prepared.problem.shape.kv_len);
+        // F of every weight, without the score's own error: that of exp and of what multiplies it later
+        let top = running;
+        let of_exp = |centre: f64| U * (8.8 * (top - centre) + 6.0 + 7.0 * rescales);
+        // p n, also where p is too small for f64 and n too large
+        let wrong = |s: f64, f: f64| match f < 1.0 {
+            true => softmax.weight(s) * f.exp_m1(),
+            false => (s - softmax.max + f).exp() / softmax.sum,
+        };
+        // the device's log p, less its maximum, and how far it may be off
+        let of_sink = sink.map(|s| (s - top, if s > HUGE { f64::INFINITY } else { of_exp(s) }));
+        let of_keys = seen().map(|score| (score.centre - top, score.error + of_exp(score.centre)));
+        let logs: Vec<(f64, f64)> = of_keys.chain(of_sink).collect();
+        let [least, most] = [-1.0, 1.0].map(|end| {
+            let ends: Vec<f64> = logs.iter().map(|(log, f)| log + end * f).collect();
+            Softmax::new(&ends, None)
+        });
+        let from_lse = (top - softmax.max) - softmax.sum.ln();
+        let [below, above] = [-(least.lse() + from_lse), most.lse() + from_lse];
+        let known = logs.iter().all(|(_, f)| f.is_finite());
+        let shift = if known { below.max(above).max(0.0) } else { f64::INFINITY };
+
         // N; the sink's share of it
-        let of_sink = |s: f64| (s - lse).exp() * (U * (8.8 * (max - s) + 6.0 + 7.0 * rescales)).exp_m1();
-        let mut weights = sink.map(of_sink).filter(|w| !w.is_nan()).unwrap_or(0.0);
-        if sink.is_some_and(|s| s > HUGE) {
-            weights = f64::INFINITY;
-        }
+        let mut weights = sink.zip(of_sink).map_or(0.0, |(s, (_, f))| wrong(s, f));
         // of the arithmetic on matrix units: relative to a weight, and whatever its size
-        let of_weight = F16_ROUNDING + MATRIX_ADDITION * (scores.len() as f64 + tiles);
-        let flushed_weight = F16_FLUSH.powi(2) * (max - lse).exp();
+        let matrix = self.arithmetic == Arithmetic::F16Matrix;
+        let of_weight = if matrix { F16_ROUNDING + MATRIX_ADDITION * (scores.len() as f64 + tiles) } else { 0.0 };
+        let flushed = if matrix { F16_FLUSH.powi(2) } else { 0.0 };
+        let flushed_weight = flushed / softmax.sum;
         let mut additions = keys + 1.0 + rescales;
         let (mut o, mut sizes, mut errors) = (vec![0.0; dim], vec![0.0; dim], vec![0.0; dim]);
-        let keys = self.prepared.problem.keys(b, i);
-        for (j, (s, error)) in keys.zip(&scores).filter(|(_, s)| s.0 != f64::NEG_INFINITY) {
-            let p = (s - lse).exp();
-            let relative = (error + U * (8.8 * (max - s) + 6.0 + 7.0 * rescales)).exp_m1();
-            // a weight of 0 stays 0 however far it is relatively off; a score that may be anything may be NaN
-            let wrong = if p == 0.0 && error.is_finite() { 0.0 } else { p.max(f64::MIN_POSITIVE) * relative };
-            weights += wrong;
-            let (v, v_size) = self.prepared.v_row(b, g_head, j);
-            let v_start = v_tensor.row_start(b, j, g_head);
-            let v_flushed = match turned {
-                true => 2.0 * self.v_flushed[((b * kv_len + j) * spec.num_kv_heads + g_head) as usize],
-                false => 0.0,
-            };
-            for c in 0..dim {
-                o[c] += p * v[c];
-                sizes[c] += p * v[c].abs();
-                errors[c] += wrong * v[c].abs();
-                if self.arithmetic == Arithmetic::F16Matrix {
-                    errors[c] += (p * of_weight + flushed_weight) * v[c].abs();
-                }
+        let numbered = || self.prepared.problem.keys(b, i).zip(&scores).filter(|(_, score)| score.seen());
+        let mut value = Vec::new();
+        for (j, score) in numbered() {
+            let p = softmax.weight(score.s);
+            let off = wrong(score.s, score.total() + of_exp(score.centre));
+            weights += off;
+            additions += self.value(&mut value, [b, h, i, j]);
+            for (c, Value { x, size, error }) in value.iter().enumerate() {
+                o[c] += p * x;
+                sizes[c] += p * size;
                 // weights and elements that flush to 0
-                errors[c] += UNDERFLOW * v[c].abs();
-                if v[c].abs() < least {
-                    errors[c] += p * v[c].abs();
-                }
-                errors[c] += p * v_tensor.residual(v_start + c).abs();
-                if turned {
-                    errors[c] += p * (self.rotation * v_size[c] as f64 + v_flushed);
-                }
-            }
-            for row in self.prepared.value_rows(b, h, i, j) {
-                additions += 1.0;
-                for (c, e) in row.iter().enumerate().take(dim) {
-                    let e = *e as f64;
-                    o[c] += p * e;
-                    sizes[c] += p * e.abs();
-                    errors[c] += (wrong + UNDERFLOW) * e.abs();
-                }
+                errors[c] += off * size + p * error + (p * of_weight + flushed_weight + UNDERFLOW) * size;
             }
         }
         let l_error = g(self.tile_k as f64 + tiles + rescales);
-        let out = (0..dim).map(|c| {
-            let bound = errors[c] + g(additions) * sizes[c] + o[c].abs() * (weights + l_error + 6.0 * U) + TINY;
-            let bound = if sizes[c] > HUGE || bound.is_nan() { f64::INFINITY } else { bound };
-            (o[c], if o[c].is_nan() { 0.0 } else { stored(spec.dtype, o[c], bound) })
-        });
-        let log = (2f64.powi(-21)).max(6.0 * U * (lse - max).abs());
-        let lse_bound = SECOND_ORDER * (weights + l_error + log + 2.0 * U * lse.abs());
-        (out.collect(), (lse, if lse_bound.is_nan() && !lse.is_nan() { f64::INFINITY } else { lse_bound }))
+        let shrunk = below.max(0.0).exp();
+        let mut bounds: Vec<f64> = (0..dim)
+            .map(|c| {
+                let of_o = o[c].abs() * (weights + l_error + 6.0 * U);
+                let bound = shrunk * (errors[c] + g(additions) * sizes[c] + of_o) + TINY;
+                if sizes[c] > HUGE || bound.is_nan() { f64::INFINITY } else { bound }
+            })
+            .collect();
+
+        if weights > FIRST_ORDER && known {
+            // each weight between its ends, the sink's last
+            let ends = |(log, f): &(f64, f64)| {
+                let low = (log - f - most.max).exp() / most.sum;
+                [low, ((log + f - least.max).exp() / least.sum).min(1.0)]
+            };
+            let ends: Vec<[f64; 2]> = logs.iter().map(ends).collect();
+            let rounding = g(additions) + l_error + 6.0 * U + of_weight;
+            let mut columns = vec![Vec::with_capacity(ends.len()); dim];
+            let mut rest = vec![0.0; dim];
+            let mut reached = vec![0.0; dim];
+            for ((j, _), [_, high]) in numbered().zip(&ends) {
+                self.value(&mut value, [b, h, i, j]);
+                for (c, Value { x, size, error }) in value.iter().enumerate() {
+                    columns[c].push((x - o[c], rounding * size + error));
+                    rest[c] += (flushed + UNDERFLOW) * size;
+                    reached[c] += high * size;
+                }
+            }
+            for (c, column) in columns.iter_mut().enumerate() {
+                column.extend(sink.map(|_| (-o[c], 0.0)));
+                let bound = farthest_mean(&ends, column) + rest[c] + TINY;
+                if reached[c] <= HUGE && !bound.is_nan() {
+                    bounds[c] = bounds[c].min(bound);
+                }
+            }
+        }
+        let out = (0..dim).map(|c| (o[c], if o[c].is_nan() { 0.0 } else { stored(spec.dtype, o[c], bounds[c]) }));
+        let log = (2f64.powi(-21)).max(6.0 * U * softmax.sum.ln().abs());
+        let lse_bound = SECOND_ORDER * (shift + l_error + log + 2.0 * U * lse.abs());
+        (out.collect(), (lse, if lse.is_nan() { 0.0 } else { lse_bound }))
     }
+
+    /// What a weight of key j multiplies, column by column, into `value`; the additions beyond one that it takes.
+    fn value(&self, value: &mut Vec<Value>, [b, h, i, j]: [u32; 4]) -> f64 {
+        let problem = self.prepared.problem;
+        let (spec, t, g_head) = (problem.spec, &problem.inputs.v, self.prepared.kv_head(h));
+        let least = least_normal(spec.dtype);
+        let (v, v_size) = self.prepared.v_row(b, g_head, j);
+        let start = t.row_start(b, j, g_head);
+        let turned = spec.rotates_values();
+        let row = (b * problem.shape.kv_len + j) * spec.num_kv_heads + g_head;
+        let flushed = if turned { 2.0 * self.v_flushed[row as usize] } else { 0.0 };
+        value.clear();
+        value.extend(v.iter().zip(v_size).enumerate().map(|(c, (x, length))| {
+            let subnormal = if x.abs() < least { x.abs() } else { 0.0 };
+            let of_turn = if turned { self.rotation * *length as f64 + flushed } else { 0.0 };
+            Value { x: *x, size: x.abs(), error: subnormal + t.residual(start + c).abs() + of_turn }
+        }));
+        let rows = self.prepared.value_rows(b, h, i, j);
+        for row in &rows {
+            for (value, e) in value.iter_mut().zip(*row) {
+                value.x += *e as f64;
+                value.size += e.abs() as f64;
+            }
+        }
+        rows.len() as f64
+    }
+}
+
+/// A column of a key's value, E_V included.
+#[derive(Debug, Clone, Copy)]
+struct Value {
+    x: f64,
+    /// The sum of the sizes of what was added up to it.
+    size: f64,
+    /// How far a device's may be off, roundings of sums aside.
+    error: f64,
+}
+
+/// The largest |sum w_j x_j| + sum w_j cost_j of weights that add up to 1, each between its ends: what is free goes to the largest first.
+fn farthest_mean(ends: &[[f64; 2]], column: &[(f64, f64)]) -> f64 {
+    let side = |sign: f64| {
+        let mut order: Vec<(f64, [f64; 2])> =
+            column.iter().map(|(x, cost)| sign * x + cost).zip(ends.iter().copied()).collect();
+        order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
+        let (mut sum, mut free) = (0.0, 1.0);
+        for (y, [low, _]) in &order {
+            sum += low * y;
+            free -= low;
+        }
+        for (y, [low, high]) in &order {
+            let more = (high - low).min(free).max(0.0);
+            sum += more * y;
+            free -= more;
+        }
+        sum
+    };
+    side(1.0).max(side(-1.0))
 }
 
 /// The most changes of a running maximum that starts at any tile; near ties count as changes. From the last tile to the first, with the
 /// tiles behind that are larger than all before them: the next change after a tile is the first of these above it.
-fn longest_chain(scores: &[(f64, f64)], tile_k: usize) -> f64 {
-    let top_of = |tile: &[(f64, f64)]| tile.iter().map(|s| s.0).fold(f64::NEG_INFINITY, f64::max);
+fn longest_chain(scores: &[Scored], tile_k: usize) -> f64 {
+    let top_of = |tile: &[Scored]| tile.iter().map(|score| score.centre).fold(f64::NEG_INFINITY, f64::max);
     let tops: Vec<f64> = scores.chunks(tile_k).map(top_of).collect();
-    let seen = scores.iter().filter(|s| s.0 != f64::NEG_INFINITY);
-    let slack = 2.0 * seen.map(|s| s.1).fold(0.0, f64::max);
+    let slack = 2.0 * scores.iter().filter(|s| s.seen()).map(|s| s.error).fold(0.0, f64::max);
     let mut larger: Vec<(f64, f64)> = Vec::new(); // ever larger towards the front; the changes from there on
     let mut longest = 0.0;
     for top in tops.into_iter().rev().filter(|top| *top > f64::NEG_INFINITY) {

@@ -125,8 +125,8 @@ pub fn positions_from(batch: u32, len: u32, past: u32, offset: i32) -> Result<Ve
         return Err(Error::input("positions", format!("end at {last}"), "give a past and an offset below 2^31"));
     }
     check_tokens("positions", &[batch.into(), len.into()])?;
-    let row = (0..len).map(|i| (past as i64 + i as i64 + offset as i64) as i32);
-    Ok((0..batch).flat_map(|_| row.clone()).collect())
+    let row: Vec<i32> = (0..len).map(|i| (past as i64 + i as i64 + offset as i64) as i32).collect();
+    Ok(row.repeat(batch as usize))
 }
 
 /// Positions that count real tokens (RoBERTa, M2M100): the n-th token that is not `padding` stands at
@@ -524,7 +524,7 @@ impl<'a> EmbedProblem<'a> {
             if t.shape() != want {
                 return Err(Error::input(name, format!("{:?}", t.shape()), format!("give {want:?}")));
             }
-            Ok(())
+            t.check_extent(name)
         };
         expect("x", &inputs.x, [batch, len, 1, embed.dim])?;
         match (&inputs.table, embed.rows()) {

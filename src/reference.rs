@@ -6,6 +6,8 @@
 //! lse_i  = log( exp(sink_h) + sum_j exp(s(i,j)) )
 //! o_i    = sum_j exp(s(i,j) - lse_i) ( R_v(n) v_j + E_V[r] )
 //! ```
+//!
+//! The weights are computed as exp(s - max) / sum, so that they add up to 1 however large the scores are.
 
 use crate::bias::Place;
 pub use crate::embed::reference as embed;
@@ -222,12 +224,14 @@ pub(crate) struct Score {
     pub(crate) t: f64,
     /// After the cap.
     pub(crate) capped: f64,
-    /// sum |C| + sum |D|.
+    /// sum |C| + sum |D|, without `largest`.
     pub(crate) bias: f64,
     /// The sizes of the products in A and B, sum |x| |table| times scale.
     pub(crate) relative: f64,
     /// What closed forms of C may be off by, beyond roundings of their value.
     pub(crate) slack: f64,
+    /// The largest of the numbers in C and D that the device has exactly; 0 if there is none.
+    pub(crate) largest: f64,
     /// Before the user's function and the floor.
     pub(crate) plain: f64,
 }
@@ -301,6 +305,7 @@ impl<'a> Prepared<'a> {
                 bias: 0.0,
                 relative: 0.0,
                 slack: 0.0,
+                largest: 0.0,
                 plain: 0.0,
             };
         }
@@ -310,7 +315,7 @@ impl<'a> Prepared<'a> {
             Some(c) => c * (t / c).tanh(),
             None => t,
         };
-        let (mut s, mut bias, mut slack, mut relative) = (capped, 0.0, 0.0, 0.0);
+        let (mut s, mut bias, mut slack, mut relative, mut largest) = (capped, 0.0, 0.0, 0.0, 0.0f64);
         if !(problem.terms.is_empty() && spec.relative.is_empty()) {
             let place = problem.place(b, h, i, j);
             for (value, size) in self.relative(&place, j) {
@@ -320,14 +325,20 @@ impl<'a> Prepared<'a> {
             for term in &problem.terms {
                 let c = term.value(&place);
                 s += place.gate * c.value;
-                bias += (place.gate * c.value).abs();
                 slack += place.gate.abs() * c.slack;
+                match c.exact && !spec.gated_bias && c.value.abs() > largest.abs() {
+                    true => bias += std::mem::replace(&mut largest, c.value).abs(),
+                    false => bias += (place.gate * c.value).abs(),
+                }
             }
         }
         if let Some(dense) = &problem.inputs.attn_bias {
             let d = dense.get([b, h, i, j]) as f64;
             s += d;
-            bias += d.abs();
+            match d.abs() > largest.abs() {
+                true => bias += std::mem::replace(&mut largest, d).abs(),
+                false => bias += d.abs(),
+            }
         }
         let plain = s;
         if let Some(modify) = problem.inputs.score_mod.as_ref().filter(|_| !s.is_nan()) {
@@ -336,7 +347,7 @@ impl<'a> Prepared<'a> {
         if s < SCORE_FLOOR {
             s = SCORE_FLOOR;
         }
-        Score { s, t, capped, bias, relative, slack, plain }
+        Score { s, t, capped, bias, relative, slack, largest, plain }
     }
 
     /// scale_h * tau_i.
@@ -419,24 +430,43 @@ impl<'a> Prepared<'a> {
     pub(crate) fn row(&self, b: u32, h: u32, i: u32) -> Row {
         let keys = self.problem.keys(b, i);
         let s: Vec<f64> = keys.clone().map(|j| self.score(b, h, i, j).s).collect();
-        let lse = log_sum_exp(&s, self.sink(h));
+        let softmax = Softmax::new(&s, self.sink(h));
         let mut out = vec![0.0; self.problem.spec.v_head_dim as usize];
         for (j, s) in keys.zip(&s).filter(|(_, s)| **s != f64::NEG_INFINITY) {
-            let p = (s - lse).exp();
+            let p = softmax.weight(*s);
             out.iter_mut().zip(self.v_row(b, self.kv_head(h), j).0).for_each(|(o, v)| *o += p * v);
             for row in self.value_rows(b, h, i, j) {
                 out.iter_mut().zip(row).for_each(|(o, e)| *o += p * *e as f64);
             }
         }
-        Row { out, lse }
+        Row { out, lse: softmax.lse() }
     }
 }
 
-/// log sum exp of scores and a sink; -inf of nothing, NaN if any score is.
-pub(crate) fn log_sum_exp(s: &[f64], sink: Option<f64>) -> f64 {
-    let all = || s.iter().copied().chain(sink);
-    let max = all().fold(f64::NEG_INFINITY, |m, x| if x > m || x.is_nan() { x } else { m });
-    if max == f64::NEG_INFINITY { max } else { max + all().map(|s| (s - max).exp()).sum::<f64>().ln() }
+/// The softmax of scores and a sink.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Softmax {
+    /// The largest score; -inf of nothing, NaN if any score is.
+    pub(crate) max: f64,
+    /// sum exp(s - max).
+    pub(crate) sum: f64,
+}
+
+impl Softmax {
+    pub(crate) fn new(s: &[f64], sink: Option<f64>) -> Self {
+        let all = || s.iter().copied().chain(sink);
+        let max = all().fold(f64::NEG_INFINITY, |m, x| if x > m || x.is_nan() { x } else { m });
+        let sum = if max == f64::NEG_INFINITY { 0.0 } else { all().map(|s| (s - max).exp()).sum::<f64>() };
+        Softmax { max, sum }
+    }
+    /// The weight of a score. Not exp(s - lse): beside a score of 1e15 the logarithm of the sum is lost.
+    pub(crate) fn weight(&self, s: f64) -> f64 {
+        (s - self.max).exp() / self.sum
+    }
+    /// log sum exp; -inf of nothing, NaN if any score is.
+    pub(crate) fn lse(&self) -> f64 {
+        if self.max == f64::NEG_INFINITY { self.max } else { self.max + self.sum.ln() }
+    }
 }
 
 /// Eight partial sums: fast, and closer to the exact sum than one.

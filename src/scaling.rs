@@ -7,7 +7,7 @@ use crate::{Error, Pairing, Result, Rotary};
 use std::f64::consts::TAU;
 
 /// The largest `rotary_dim` for which frequencies are computed.
-const MAX_ROTARY_DIM: u32 = 1 << 16;
+pub(crate) const MAX_ROTARY_DIM: u32 = 1 << 16;
 
 /// A length extension. The variants carry the names of the `rope_type` of Hugging Face configurations, their fields the
 /// names of its keys.

@@ -1,6 +1,7 @@
 //! What is computed: the terms of the equation that a model uses. No shapes of a call, no device.
 
 use crate::linear::Linear;
+use crate::scaling::MAX_ROTARY_DIM;
 use crate::terms::{IndexMap, Norm, NormKind, Relative, RelativeSide, Sink, Temperature, XPos};
 use crate::{Error, Result, bias};
 use serde::{Deserialize, Serialize};
@@ -178,12 +179,12 @@ impl Rotary {
     pub fn stream(&self, pair: usize) -> usize {
         self.streams.get(pair).map_or(0, |s| *s as usize)
     }
-    /// The frequencies, one for each pair, in radians per position.
+    /// The frequencies, one for each pair, in radians per position; of the first 2^15 pairs, more than a head may have.
     pub fn inv_freq(&self) -> Vec<f64> {
         match &self.frequencies {
-            Frequencies::Theta(theta) => {
-                (0..self.rotary_dim / 2).map(|p| theta.powf(-2.0 * p as f64 / self.rotary_dim as f64)).collect()
-            }
+            Frequencies::Theta(theta) => (0..self.rotary_dim.min(MAX_ROTARY_DIM) / 2)
+                .map(|p| theta.powf(-2.0 * p as f64 / self.rotary_dim as f64))
+                .collect(),
             Frequencies::InvFreq(inv_freq) => inv_freq.clone(),
         }
     }
@@ -702,6 +703,9 @@ impl Spec {
 
     fn validate_bias(&self, i: usize, bias: &Bias) -> Result<()> {
         let field = |name: &str| format!("bias[{i}].{name}");
+        if let Some(index) = bias.index() {
+            index.validate(&field("index"))?;
+        }
         match bias {
             Bias::Table { min, max } => {
                 if min > max || (*max as i64 - *min as i64) >= 1 << 24 {
@@ -763,8 +767,7 @@ impl Spec {
                 }
             }
             Bias::LogCpb { height, width, pretrained, hidden } => {
-                let rows = 4 * *height as u64 * *width as u64;
-                if *hidden == 0 || rows.saturating_mul(*hidden as u64) > 1 << 32 {
+                if *hidden == 0 || 4 * *height as u64 * *width as u64 * *hidden as u64 > 1 << 32 {
                     let help = "give 1 or more (512 in the paper), fewer than 2^32 / (4 height width)";
                     return Err(Error::spec(field("log_cpb.hidden"), format!("is {hidden}"), help));
                 }

@@ -38,6 +38,9 @@ impl Rotary {
         if a + b + c != pairs as u64 {
             return wrong(format!("let their sum be rotary_dim / 2 = {pairs}"));
         }
+        if self.rotary_dim > crate::MAX_HEAD_DIM {
+            return wrong(format!("rotary_dim is {}: give at most {}", self.rotary_dim, crate::MAX_HEAD_DIM));
+        }
         let (pairs, a, b, c) = (pairs as usize, a as usize, b as usize, c as usize);
         let stream = |p: usize| match order {
             Sections::Contiguous if p < a => 0,
@@ -70,8 +73,8 @@ impl Rotary {
     /// [`Error::Spec`], like those of the other pictures': a head_dim that is no multiple of 4, a theta that is not above 0.
     pub fn pixtral(head_dim: u32, theta: f64) -> Result<Self> {
         let f = |j: u32| theta.powf(-2.0 * j as f64 / head_dim as f64);
-        let (rows, columns) = ((0..head_dim / 4).map(|i| f(2 * i)), (0..head_dim / 4).map(|i| f(2 * i + 1)));
-        picture(Pairing::Half, head_dim, theta, rows.collect(), columns.collect(), [0, 1])
+        let half = |first: u32| pairs(head_dim).map(|i| f(2 * i + first)).collect();
+        picture(Pairing::Half, head_dim, theta, half(0), half(1), [0, 1])
     }
 
     /// Qwen2-VL's vision tower: the first half of the pairs turns by the row (stream 0), the second by the column (stream 1), both with
@@ -141,9 +144,14 @@ fn fractions(reference: Option<[u32; 2]>) -> Result<[f64; 2]> {
     Ok(reference.map(|n| 2f64.powi(30 - n.ilog2() as i32)))
 }
 
+/// The pairs of half a head, of no more than [`picture`] takes.
+fn pairs(head_dim: u32) -> std::ops::Range<u32> {
+    0..head_dim.min(crate::MAX_HEAD_DIM) / 4
+}
+
 /// `theta^(-4i / head_dim)` times a unit, a quarter of the head of them.
 fn quarter(head_dim: u32, theta: f64, unit: f64) -> Vec<f64> {
-    (0..head_dim / 4).map(|i| unit * theta.powf(-4.0 * i as f64 / head_dim as f64)).collect()
+    pairs(head_dim).map(|i| unit * theta.powf(-4.0 * i as f64 / head_dim as f64)).collect()
 }
 
 /// Rotation of a whole head, half of its pairs by each of two streams.

@@ -1,7 +1,7 @@
 //! What stands where in the `tables` buffer: the parameters of the spec's terms, and what the host makes of them.
 
 use crate::bias::{self, TermData};
-use crate::{AngleTable, IndexMap, Result, Spec, log_bucket};
+use crate::{AngleTable, IndexMap, Result, Spec};
 use std::collections::BTreeMap;
 
 /// The entries of `tables`, in words; cos and sin of an angle table stand behind them.
@@ -23,7 +23,7 @@ impl TableLayout {
             layout.push(p.name.clone(), p.len());
         }
         for map in lookups(spec) {
-            layout.push(lookup_name(&map), lookup(&map).len() as u64);
+            layout.push(lookup_name(&map), map.lookup().map_or(0, |lookup| lookup.len()));
         }
         layout
     }
@@ -58,7 +58,7 @@ impl TableLayout {
             let map = lookups(spec).find(|map| *name == lookup_name(map));
             let values = match (term, map) {
                 (Some(i), _) => terms.get(i).map(TermData::packed).unwrap_or_default(),
-                (None, Some(map)) => lookup(&map),
+                (None, Some(map)) => map.lookup().map(|lookup| lookup.rows()).unwrap_or_default(),
                 (None, None) => {
                     let given = parameters.get(name).cloned().unwrap_or_default();
                     match name == "head_scale" {
@@ -91,7 +91,7 @@ pub(crate) fn bias_name(i: usize) -> String {
 
 /// The index maps that read their row from a table.
 fn lookups(spec: &Spec) -> impl Iterator<Item = IndexMap> {
-    let mut maps: Vec<IndexMap> = spec.index_maps().filter(|m| matches!(m, IndexMap::LogBucket { .. })).collect();
+    let mut maps: Vec<IndexMap> = spec.index_maps().filter(|m| m.lookup().is_some()).collect();
     maps.dedup();
     maps.into_iter()
 }
@@ -104,15 +104,65 @@ pub(crate) fn lookup_name(map: &IndexMap) -> String {
     }
 }
 
-/// The row of every distance m - n from -max_position to max_position, beyond which rows stay the same. Numbers below
-/// 2^24, so f32 holds them exactly.
-fn lookup(map: &IndexMap) -> Vec<f32> {
-    match *map {
-        IndexMap::LogBucket { buckets, max_position } => {
-            let most = max_position as i64;
-            let row = |d: i64| (log_bucket(d, buckets, max_position) + buckets as i64).clamp(0, 2 * buckets as i64 - 1);
-            (-most..=most).map(|d| row(d) as f32).collect()
+/// What a device reads is what the map says: see [`crate::terms::Lookup`].
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bias::distances;
+    use crate::{Bias, t5_bucket};
+
+    /// Distances to try: all near 0, around some, and the ends of what a shader may have.
+    fn around(near: i64, others: &[i64]) -> impl Iterator<Item = i64> {
+        let ends = others.iter().copied().chain([i32::MAX as i64]).flat_map(|d| d - 3..=d + 3);
+        let all = (0..near).chain(ends.filter(|d| (0..=i32::MAX as i64).contains(d)).collect::<Vec<_>>());
+        all.flat_map(|d| [d, -d])
+    }
+
+    #[test]
+    fn a_lookup_gives_the_row_of_its_map_at_every_distance() {
+        let mut odd = 0;
+        let few = (2..=41).flat_map(|b| [0, 1, 2, 3, 10, 37, 100, 500].map(|more| (b, b / 2 + 2 + more)));
+        let many = [255, 256, 257, 1023, 4097, 65_535, 65_536].map(|b| (b, 2 * b));
+        let far =
+            [(5, 1 << 20), (5, 92_000), (7, 1 << 20), (21, 1 << 20), (3, 1 << 20), (65_535, 1 << 20), (65_536, 32_770)];
+        for (buckets, max_position) in few.chain(many).chain(far) {
+            let map = IndexMap::LogBucket { buckets, max_position };
+            map.validate("index").expect("a map");
+            let lookup = map.lookup().expect("of the host");
+            let rows = lookup.rows();
+            assert_eq!(rows.len() as u64, lookup.len());
+            let device = |d: i32| {
+                let row = rows[(d.clamp(-lookup.most, lookup.most) + lookup.most) as usize] as i32;
+                row - (d <= lookup.far) as i32
+            };
+            let others = [lookup.most as i64, -(lookup.far as i64)];
+            for d in around(4 * max_position.min(1000) as i64, &others) {
+                // m - n = d, as far as 32 bits go
+                let row = map.row([d.max(0) as i32, 0, 0], [-d.min(0) as i32, 0, 0], true);
+                assert_eq!(Some(device(d as i32) as u32), row, "{buckets} buckets, {max_position}: distance {d}");
+            }
+            odd += (lookup.far > i32::MIN) as u32;
         }
-        _ => Vec::new(),
+        assert!(odd > 50, "{odd} maps change beyond their table");
+    }
+
+    #[test]
+    fn a_table_of_buckets_ends_where_they_stay_the_same() {
+        for (num_buckets, max_distance) in [(2, 2), (4, 3), (8, 40), (32, 128), (33, 100), (5, 1 << 20), (64, 33)] {
+            for bidirectional in [false, true] {
+                if bidirectional && (num_buckets % 2 == 1 || num_buckets < 4) {
+                    continue;
+                }
+                let (min, max) = distances(&Bias::T5 { num_buckets, max_distance, bidirectional });
+                for d in around(4 * max_distance.min(1000) as i64, &[max_distance as i64]) {
+                    let bucket = |d: i32| t5_bucket(d, num_buckets, max_distance, bidirectional);
+                    assert_eq!(
+                        bucket((d as i32).clamp(min, max)),
+                        bucket(d as i32),
+                        "{num_buckets}, {max_distance}: {d}"
+                    );
+                }
+            }
+        }
     }
 }

@@ -101,6 +101,9 @@ pub enum Sink {
     Learned,
 }
 
+/// The longest side of a window of [`IndexMap::Grid`].
+pub(crate) const MAX_SIDE: u32 = 1 << 11;
+
 /// What a distance outside the table gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -138,7 +141,8 @@ pub enum IndexMap {
     LogBucket {
         /// Rows of one side (`position_buckets`).
         buckets: u32,
-        /// The distance from which on buckets stay the same (`max_relative_positions`).
+        /// The distance that the last bucket of even `buckets` begins at (`max_relative_positions`); of odd ones one more begins
+        /// farther away.
         max_position: u32,
     },
     /// Two-dimensional windows (Swin, BEiT): dy = m_0 - n_0, dx = m_1 - n_1 of the position streams 0 (row) and 1 (column):
@@ -173,7 +177,7 @@ impl IndexMap {
             IndexMap::LogBucket { buckets, .. } => 2 * buckets as u64,
             IndexMap::Grid { height, width, class } => {
                 let span = |n: u32| (2 * n as u64).saturating_sub(1);
-                span(height) * span(width) + if class { 3 } else { 0 }
+                span(height).saturating_mul(span(width)).saturating_add(if class { 3 } else { 0 })
             }
             IndexMap::Segment => 2,
         }
@@ -202,10 +206,7 @@ impl IndexMap {
                 let inside = outside == Outside::Clip || (min..=max).contains(&d);
                 inside.then(|| (d.clamp(min, max) - min) as u32)
             }
-            IndexMap::LogBucket { buckets, max_position } => {
-                let bucket = log_bucket(-distance(0), buckets, max_position);
-                Some((bucket + buckets as i64).clamp(0, 2 * buckets as i64 - 1) as u32)
-            }
+            IndexMap::LogBucket { buckets, max_position } => Some(bucket_row(-distance(0), buckets, max_position)),
             IndexMap::Grid { height, width, class } => {
                 let plane = (2 * height - 1) * (2 * width - 1);
                 match (class && m[0] < 0, class && n[0] < 0) {
@@ -224,7 +225,24 @@ impl IndexMap {
         }
     }
 
-    fn validate(&self, field: &str) -> Result<()> {
+    /// How a device finds the row; none where it computes it.
+    pub(crate) fn lookup(&self) -> Option<Lookup> {
+        let IndexMap::LogBucket { buckets, max_position } = *self else { return None };
+        let most = max_position as i64;
+        let last = bucket_row(-most, buckets, max_position);
+        // the nearest distance beyond the table with another row, 2^31 if there is none
+        let (mut near, mut far) = (most, 1 << 31);
+        while far - near > 1 {
+            let middle = (near + far) / 2;
+            match bucket_row(-middle, buckets, max_position) < last {
+                true => far = middle,
+                false => near = middle,
+            }
+        }
+        Some(Lookup { map: *self, most: most as i32, far: -far as i32 })
+    }
+
+    pub(crate) fn validate(&self, field: &str) -> Result<()> {
         let wrong = |problem: String, help: &str| Err(Error::spec(field, problem, help));
         match *self {
             IndexMap::Distance { min, max, stream, .. } => {
@@ -250,7 +268,7 @@ impl IndexMap {
                 }
             }
             IndexMap::Grid { height, width, .. } => {
-                if !(1..=1 << 11).contains(&height) || !(1..=1 << 11).contains(&width) {
+                if !(1..=MAX_SIDE).contains(&height) || !(1..=MAX_SIDE).contains(&width) {
                     return wrong(format!("a window of {height} x {width}"), "give sides from 1 to 2048");
                 }
             }
@@ -270,17 +288,48 @@ impl IndexMap {
     }
 }
 
+/// The row of [`IndexMap::LogBucket`] of a distance m - n.
+fn bucket_row(distance: i64, buckets: u32, max_position: u32) -> u32 {
+    let n = buckets as i64;
+    (log_bucket(distance, buckets, max_position).clamp(-n, n - 1) + n) as u32
+}
+
+/// How a device finds the row of a distance m - n that only the host can compute: from a table of the distances from -`most` to `most`,
+/// beyond which it takes the nearer end; from `far` down the row is one less.
+///
+/// No more changes beyond the table: with mid = buckets / 2, above 1, the bucket of `max_position` is 2 mid or more, so the row is the last,
+/// on the other side 1 (odd numbers of buckets) or 0. With mid = 1 buckets stay 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lookup {
+    map: IndexMap,
+    pub(crate) most: i32,
+    pub(crate) far: i32,
+}
+
+impl Lookup {
+    /// Entries of the table.
+    pub(crate) fn len(&self) -> u64 {
+        2 * self.most as u64 + 1
+    }
+    /// The table. Rows are below 2^24, so f32 holds them exactly.
+    pub(crate) fn rows(&self) -> Vec<f32> {
+        let IndexMap::LogBucket { buckets, max_position } = self.map else { return Vec::new() };
+        let most = self.most as i64;
+        (-most..=most).map(|d| bucket_row(d, buckets, max_position) as f32).collect()
+    }
+}
+
 /// DeBERTa v2's bucket of a distance (He et al. 2021): itself up to half of the buckets, beyond that
 /// sign(d) * (mid + ceil(ln(|d| / mid) / ln((max_position - 1) / mid) * (mid - 1))).
 pub fn log_bucket(distance: i64, buckets: u32, max_position: u32) -> i64 {
     let mid = (buckets / 2) as i64;
-    let size = distance.abs();
-    if size <= mid || mid == 0 {
+    let size = distance.unsigned_abs();
+    if size <= mid as u64 || mid == 0 {
         return distance;
     }
     let step = (size as f64 / mid as f64).ln() / ((max_position as f64 - 1.0) / mid as f64).ln();
     // 1e-9 lowers a quotient that is an integer but for rounding; no other quotient comes that close.
-    let bucket = mid + (step * (mid as f64 - 1.0) - 1e-9).ceil() as i64;
+    let bucket = mid.saturating_add((step * (mid as f64 - 1.0) - 1e-9).ceil() as i64);
     distance.signum() * bucket
 }
 
@@ -390,9 +439,9 @@ impl Parameter {
     pub(crate) fn new(name: impl Into<String>, shape: impl Into<Vec<u32>>, heads: Option<usize>) -> Self {
         Parameter { name: name.into(), shape: shape.into(), heads }
     }
-    /// Elements.
+    /// Elements, at most 2^64 - 1 of them.
     pub fn len(&self) -> u64 {
-        self.shape.iter().map(|n| *n as u64).product()
+        self.shape.iter().fold(1, |elements: u64, n| elements.saturating_mul(*n as u64))
     }
     /// Whether it has no element.
     pub fn is_empty(&self) -> bool {
@@ -432,7 +481,7 @@ impl Spec {
         }
         for (i, relative) in self.relative.iter().enumerate() {
             let dim = if relative.side == RelativeSide::Value { v_dim } else { dim };
-            let rows = relative.index.rows() as u32;
+            let rows = crate::bias::words(relative.index.rows());
             let (n, axis) = if relative.per_head { (heads, Some(1)) } else { (1, None) };
             all.push(Parameter::new(format!("relative_{i}"), [rows, n, dim], axis));
             if relative.query_bias {
@@ -528,12 +577,7 @@ impl Spec {
                 ));
             }
         }
-        for (i, bias) in self.bias.iter().enumerate() {
-            if let Some(index) = bias.index() {
-                index.validate(&format!("bias[{i}].index"))?;
-            }
-        }
-        let words: u64 = self.parameters().iter().map(|p| p.len()).sum();
+        let words = self.parameters().iter().fold(0, |words: u64, p| words.saturating_add(p.len()));
         if words > u32::MAX as u64 || self.num_heads > MAX_HEADS {
             return Err(Error::spec("relative", format!("{words} words of parameters"), "use smaller tables"));
         }

@@ -125,6 +125,9 @@ impl Tuning {
     /// Every tuning that a plan may take, the best guess of each family first: what `ropewalk tune` measures and `validate` exercises.
     /// On GPUs each comes with and, where the host bounds every index, without run-time checks; on software adapters only with them,
     /// since dropping them makes some of those slower ([`Tuning::without_checks`] still gives such a one).
+    ///
+    /// # Errors
+    /// Those of [`Plan::new`](crate::Plan::new) for the spec, the shape and the limits.
     pub fn candidates(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits) -> Result<Vec<Self>> {
         let call = Call::new(kernel, spec, shape, limits)?;
         let all = of_families(&call);

@@ -153,10 +153,10 @@ impl ScoreMod {
                 return f64::INFINITY;
             }
             worst = worst.max((floored(moved) - floored(value)).abs());
-            // what stays below the floor whatever its roundings is the floor, rounded to f32
+            // what stays below the floor whatever its roundings is the floor
             let own = if moved > f64::NEG_INFINITY { (self.rounding)(near, moved, at) } else { 0.0 };
             let below = moved == f64::NEG_INFINITY || moved + own <= SCORE_FLOOR;
-            rounding = rounding.max(if below { -SCORE_FLOOR * 2f64.powi(-24) } else { own });
+            rounding = rounding.max(if below { 0.0 } else { own });
         }
         worst + rounding
     }

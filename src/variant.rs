@@ -495,11 +495,12 @@ impl<'a> Files<'a> {
                 };
                 format!("{of}({sign}{distance}, {}, {})", wgsl_i32(min), wgsl_i32(max))
             }
-            IndexMap::LogBucket { max_position, .. } => {
+            IndexMap::LogBucket { .. } => {
+                let Some(lookup) = map.lookup() else { return String::new() };
                 self.add("index/lookup.wgsl", &[Slot::Tables]);
                 self.add("term/distance.wgsl", &[]);
                 let first = self.tables.start(&lookup_name(map));
-                format!("index_lookup(-distance(at), {first}u, {max_position})")
+                format!("index_lookup(-distance(at), {first}u, {}, {})", lookup.most, wgsl_i32(lookup.far))
             }
             IndexMap::Grid { height, width, class } => {
                 self.add("index/grid.wgsl", &[]);

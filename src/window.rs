@@ -30,7 +30,8 @@ pub fn grid_positions(height: u32, width: u32, class: bool, batch: u32) -> Resul
     let cells = height as u64 * width as u64;
     check_tokens("grid", &[cells.saturating_add(class.into()), batch.into()])?;
     let class = if class { 1 } else { 0 };
-    let cells = || (0..height as i32).flat_map(|y| (0..width as i32).map(move |x| [y, x]));
+    // by cell: a side of 2^32 - 1 beside a side of 0 has none
+    let cells = || (0..cells as u32).map(|cell| [cell / width, cell % width].map(|n| n as i32));
     let stream = |s: usize| {
         let tokens: Vec<i32> = std::iter::repeat_n(-1, class).chain(cells().map(|cell| cell[s])).collect();
         tokens.repeat(batch as usize)
@@ -89,6 +90,9 @@ mod tests {
         }
         positions_from(u32::MAX, u32::MAX, 0, 0).expect_err("too many tokens");
         positions_from(2, 1 << 30, 0, 0).expect_err("too many tokens");
+        // and what has no token is made at once
+        assert!(grid_positions(i32::MAX as u32, 0, false, u32::MAX).expect("none").is_empty());
+        assert!(positions_from(u32::MAX, 0, 0, 0).expect("none").is_empty());
         let mut workload = workload::named("p1").expect("p1");
         (workload.q_len, workload.kv_len) = (u32::MAX, 1);
         assert!(workload.inputs(1).expect_err("too long").to_string().contains("4294967295 queries"));

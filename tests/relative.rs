@@ -249,3 +249,55 @@ fn no_term_stores_a_matrix() {
         }
     }
 }
+
+/// Rows of every kind of map as devices read them: the bias is the number of the row, and there is no other score.
+#[test]
+fn devices_read_the_row_of_the_map_at_every_distance() {
+    let distance = |min, max, outside, reversed| IndexMap::Distance { min, max, outside, stream: 0, reversed };
+    let log = |buckets, max_position| IndexMap::LogBucket { buckets, max_position };
+    let maps = [
+        distance(-3, 5, Outside::Clip, false),
+        distance(-3, 5, Outside::Zero, true),
+        distance(i32::MIN, i32::MIN + 9, Outside::Zero, false),
+        distance(i32::MAX - 9, i32::MAX, Outside::Clip, true),
+        log(8, 7),
+        log(3, 4),
+        log(5, 10),
+        log(7, 40),
+        log(21, 36),
+        log(255, 512),
+        log(256, 512),
+        log(5, 1 << 20),
+        IndexMap::Grid { height: 3, width: 4, class: true },
+        IndexMap::Grid { height: 2, width: 1, class: false },
+    ];
+    // of both sides distances near 0, near the ends of tables, and as far as positions go
+    let near = |d: i32| [d - 1, d, d + 1];
+    let ends = [6, 10, 36, 40, 140, 511, 513, 517, 9000, 1 << 20, i32::MAX - 9, i32::MAX - 1];
+    let keys: Vec<i32> = (0..60).chain(ends.into_iter().flat_map(near)).flat_map(|d| [d, -d]).collect();
+    let queries = [0, 1, -7, i32::MAX, i32::MIN];
+    for gpu in gpus() {
+        for index in maps {
+            let mut spec = Spec::new(1, 1, 4);
+            (spec.bias, spec.positions) = (vec![Bias::Indexed { index }], Positions::Ids);
+            let streams = spec.position_streams() as usize;
+            let zeros = |n: usize| Tensor::bshd(vec![0f32; 4 * n], [1, n as u32, 1, 4]).unwrap();
+            let mut inputs = Inputs::new(zeros(queries.len()), zeros(keys.len()), zeros(keys.len()));
+            // other streams hold the same distances in another order
+            let of = |ids: &[i32]| {
+                (0..streams)
+                    .flat_map(|s| ids.iter().cycle().skip(s).take(ids.len()).copied().collect::<Vec<_>>())
+                    .collect()
+            };
+            (inputs.q_positions, inputs.k_positions) = (Some(of(&queries)), Some(of(&keys)));
+            let rows = (0..index.rows()).map(|row| row as f32 + 1.0).collect();
+            inputs.parameters.insert("bias_table".into(), rows);
+            let want = reference::scores(&spec, &inputs).unwrap();
+            let got = gpu.scores(&spec, &inputs).unwrap();
+            for (at, (got, want)) in got.iter().zip(&want).enumerate() {
+                let (m, n) = (queries[at / keys.len()], keys[at % keys.len()]);
+                assert_eq!(*got as f64, *want, "{}: {index:?}, query at {m}, key at {n}", gpu.describe());
+            }
+        }
+    }
+}

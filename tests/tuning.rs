@@ -522,3 +522,67 @@ mod on_disk {
         }
     }
 }
+
+#[test]
+fn candidates_of_an_impossible_call_are_the_error_of_its_plan() {
+    let plain = spec();
+    let mut packed = plain.clone();
+    packed.packed = true;
+    type Change<T> = fn(&mut T, u32);
+    let shapes: [Change<Shape>; 3] = [|s, n| s.batch = n, |s, n| s.q_len = n, |s, n| s.kv_len = n];
+    let sequences: [Change<Shape>; 3] = [|s, n| s.sequences = n, |s, n| s.max_seqlen_q = n, |s, n| s.max_seqlen_k = n];
+    let fields: [Change<Limits>; 4] = [
+        |l, n| l.max_workgroups = n,
+        |l, n| l.max_workgroup_storage = n,
+        |l, n| l.max_invocations = n,
+        |l, n| l.max_storage_buffers = n,
+    ];
+    let kernels =
+        [Kernel::Attention, Kernel::Scores, Kernel::RotateQ { in_place: false }, Kernel::RotateK { in_place: true }];
+    let mut refused = 0;
+    for (kernel, limits) in kernels.into_iter().flat_map(|k| devices().map(|l| (k, l))) {
+        let mut expect = |spec: &Spec, shape: &Shape, limits: &Limits| {
+            let error = Tuning::candidates(kernel, spec, shape, limits).expect_err("impossible");
+            let of_plan = Plan::new(kernel, spec, shape, limits).expect_err("impossible");
+            assert_eq!(error.to_string(), of_plan.to_string());
+            refused += 1;
+        };
+        for change in shapes {
+            for n in [0, u32::MAX] {
+                let mut shape = Shape::new(&plain, 2, 70, 70);
+                change(&mut shape, n);
+                // so many sequences are a question of their tensors' sizes, not of a division
+                if shape.batch != u32::MAX {
+                    expect(&plain, &shape, &limits);
+                }
+            }
+        }
+        for change in sequences {
+            for n in [0, u32::MAX] {
+                let mut shape = Shape::packed(&packed, 3, 70, 70);
+                change(&mut shape, n);
+                expect(&packed, &shape, &limits);
+            }
+        }
+        for change in fields {
+            let mut limits = limits;
+            change(&mut limits, 0);
+            expect(&plain, &Shape::new(&plain, 2, 70, 70), &limits);
+        }
+        // numbers that no device has, and that no candidate needs
+        let odd: [fn(&mut Limits); 6] = [
+            |l| l.max_binding_size = 0,
+            |l| l.max_loop_rounds = 0,
+            |l| l.max_flop_per_dispatch = f64::NAN,
+            |l| l.subgroup_size = u32::MAX,
+            |l| l.cooperative_matrix = u32::MAX,
+            |l| l.max_invocations = u32::MAX,
+        ];
+        for change in odd {
+            let mut limits = limits;
+            change(&mut limits);
+            Tuning::candidates(kernel, &plain, &Shape::new(&plain, 2, 70, 70), &limits).expect("a possible call");
+        }
+    }
+    assert_eq!(refused, 4 * 3 * (5 + 6 + 4));
+}

@@ -131,14 +131,13 @@ fn rounds(call: &Call, tile_q: u32) -> u64 {
 pub(super) fn candidates(call: &Call) -> Vec<Tuning> {
     let Call { kernel, spec, shape, limits, .. } = *call;
     let lanes = limits.subgroup_size;
-    if !limits.cpu || !(8..=64).contains(&lanes) {
+    if kernel != Kernel::Attention || !limits.cpu || !(8..=64).contains(&lanes) {
         return Vec::new();
     }
     let products = Products::new(kernel, spec, shape, limits, 4 * lanes);
     let least = scratch_words(call, &products, 4 * lanes as u64, [1; 3]).iter().sum::<u64>();
     let gathered = |(r, gathered): (&crate::Relative, &bool)| r.side != RelativeSide::Value && *gathered;
-    let suits = kernel == Kernel::Attention
-        && limits.max_invocations >= UNIT_LANES.max(4 * lanes)
+    let suits = limits.max_invocations >= UNIT_LANES.max(4 * lanes)
         && !spec.packed
         && !spec.rotates_values()
         && spec.relative.iter().zip(&products.gathered).all(gathered)

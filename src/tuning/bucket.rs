@@ -63,7 +63,7 @@ impl Bucket {
     /// The class of a call.
     ///
     /// # Errors
-    /// Those of the spec.
+    /// Those of the spec and of the shape.
     pub fn new(kernel: Kernel, spec: &Spec, shape: &Shape) -> Result<Self> {
         Ok(Self::of(&Call::new(kernel, spec, shape, &Limits::default())?))
     }
