@@ -41,7 +41,7 @@ impl<'a> Call<'a> {
         kernel.suits(spec)?;
         shape.check(spec)?;
         Plan::check_limits(limits)?;
-        let (user, aligned) = (user::validate(spec)?, crate::plan::is_aligned(kernel, spec, shape));
+        let (user, aligned) = (user::validate(spec)?, plan::is_aligned(kernel, spec, shape));
         Ok(Call { kernel, spec, shape, limits, aligned, user })
     }
 }

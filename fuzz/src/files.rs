@@ -126,14 +126,25 @@ fn changed_json(draw: &mut Draw, seeds: &[Vec<u8>]) -> Vec<u8> {
     if draw.once_in(16) {
         return changed(draw, seeds);
     }
-    let parse = |bytes: &[u8]| Json::parse(bytes).expect("seeds are JSON");
+    let parse = |bytes: &Vec<u8>| Json::parse(bytes).expect("seeds are JSON");
     let (mut value, other) = (parse(draw.pick(seeds)), parse(draw.pick(seeds)));
     mutate::json(draw, &mut value, &other);
     let mut bytes = value.bytes();
     if draw.once_in(24) {
-        mutate::bytes(draw, &mut bytes, draw.pick(seeds));
+        let other = draw.pick(seeds);
+        mutate::bytes(draw, &mut bytes, other);
     }
     bytes
+}
+
+fn changed_text(draw: &mut Draw, seeds: &[String], words: &[&str]) -> String {
+    let (text, other) = (draw.pick(seeds), draw.pick(seeds));
+    if draw.once_in(8) {
+        let mut bytes = text.clone().into_bytes();
+        mutate::bytes(draw, &mut bytes, other.as_bytes());
+        return String::from_utf8_lossy(&bytes).into_owned();
+    }
+    mutate::words(draw, text, other, words)
 }
 
 fn spec(draw: &mut Draw, seeds: &[Vec<u8>]) -> bool {
@@ -183,9 +194,10 @@ fn golden(draw: &mut Draw) -> bool {
 }
 
 fn changed_tensors(draw: &mut Draw, bytes: &mut Vec<u8>, seeds: &[Vec<u8>]) {
+    let other = draw.pick(seeds);
     match draw.once_in(8) {
-        true => mutate::bytes(draw, bytes, draw.pick(seeds)),
-        false => mutate::tensors(draw, bytes, draw.pick(seeds)),
+        true => mutate::bytes(draw, bytes, other),
+        false => mutate::tensors(draw, bytes, other),
     }
 }
 
@@ -245,14 +257,7 @@ fn calls_of_winners(decode: bool) -> (Spec, Shape) {
 }
 
 fn user(draw: &mut Draw, seeds: &[String], set: fn(&mut Spec, String)) -> bool {
-    let text = match draw.once_in(8) {
-        true => {
-            let mut bytes = draw.pick(seeds).clone().into_bytes();
-            mutate::bytes(draw, &mut bytes, draw.pick(seeds).as_bytes());
-            String::from_utf8_lossy(&bytes).into_owned()
-        }
-        false => mutate::words(draw, draw.pick(seeds), draw.pick(seeds), WGSL),
-    };
+    let text = changed_text(draw, seeds, WGSL);
     let mut spec = Spec::new(2, 1, 8);
     set(&mut spec, text);
     let mut shape = Shape::new(&spec, 1, 3, 5);
@@ -262,14 +267,7 @@ fn user(draw: &mut Draw, seeds: &[String], set: fn(&mut Spec, String)) -> bool {
 }
 
 fn address(draw: &mut Draw) -> bool {
-    let text = match draw.once_in(8) {
-        true => {
-            let mut bytes = draw.pick(&SEEDS.addresses).clone().into_bytes();
-            mutate::bytes(draw, &mut bytes, draw.pick(&SEEDS.addresses).as_bytes());
-            String::from_utf8_lossy(&bytes).into_owned()
-        }
-        false => mutate::words(draw, draw.pick(&SEEDS.addresses), draw.pick(&SEEDS.addresses), WORDS),
-    };
+    let text = changed_text(draw, &SEEDS.addresses, WORDS);
     if draw.once_in(1024) {
         black_box(case::matching(&text).count());
     }

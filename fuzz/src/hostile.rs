@@ -10,7 +10,7 @@ use ropewalk::case::{self, CaseId};
 use ropewalk::{
     Absolute, AlibiForm, AngleTable, Bias, Bucket, Columns, Data, Dense, Denominator, Dtype, Embed, EmbedInputs, EmbedShape, IndexMap,
     Inputs, Kernel, Limits, LongRope, Norm, NormKind, Pairing, PatchPositions, Plan, Problem, RopeScaling, Rotary, Sections, Shape,
-    Slot, Spec, Step, Strides, Temperature, Tensor, Tuning, Tunings, XPos, Yarn, alibi_slopes, check, grid_positions, log_bucket,
+    Spec, Step, Strides, Temperature, Tensor, Tuning, Tunings, XPos, Yarn, alibi_slopes, check, grid_positions, log_bucket,
     log_cpb_offsets, phase, positions_from, positions_of_ids, positions_of_mask, reference, swin_segments, systems, t5_bucket, workload,
 };
 use std::hint::black_box;
@@ -442,12 +442,13 @@ fn pack_tables(draw: &mut Draw) -> bool {
 
 fn step(draw: &mut Draw) -> bool {
     let spec = draw.pick(&SPECS).clone();
-    let shape = match spec.packed {
+    let mut shape = match spec.packed {
         true => Shape::packed(&spec, 2, 3, 5),
         false => Shape::new(&spec, 2, 3, 5),
     };
+    shape.user_words = 3;
     let kernel = kernel(draw, &spec);
-    let Ok(plan) = Plan::new(kernel, &spec, &Shape { user_words: 3, ..shape }, &Limits::default()) else { return false };
+    let Ok(plan) = Plan::new(kernel, &spec, &shape, &Limits::default()) else { return false };
     let n = draw.below(40);
     let ids: Vec<i32> = (0..n).map(|_| draw.u32() as i32).collect();
     let counts: Vec<u32> = (0..draw.below(5)).map(|i| if draw.once_in(2) { i as u32 } else { draw.u32() }).collect();
@@ -625,7 +626,8 @@ fn windows(draw: &mut Draw) -> bool {
         return grid_positions(height, width, draw.once_in(2), batch).is_ok();
     }
     let grid = sides(draw);
-    let window = *draw.pick(&[grid, [1, 1], [draw.u32(), draw.u32()]]);
+    let other = [draw.u32(), draw.u32()];
+    let window = *draw.pick(&[grid, [1, 1], other]);
     let shift = if draw.once_in(2) { [0, 0] } else { [draw.u32(), draw.u32()] };
     swin_segments(grid, window, shift).is_ok()
 }
