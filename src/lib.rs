@@ -201,9 +201,9 @@ pub const SCORE_FLOOR: f64 = -1e30f32 as f64;
 #[cfg(feature = "wgpu")]
 pub use gpu::{Gpu, GpuOptions, Stats, adapters, describe};
 #[cfg(feature = "wgpu")]
+pub use pipeline::{Buffers, Dispatch, Pipeline, Pipelines};
+#[cfg(feature = "wgpu")]
 #[doc(hidden)]
 pub use pipeline::{pipelines_file, saved_pipelines};
-#[cfg(feature = "wgpu")]
-pub use pipeline::{Buffers, Dispatch, Pipeline, Pipelines};
 #[cfg(feature = "wgpu")]
 pub use wgpu;

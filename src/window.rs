@@ -5,9 +5,9 @@ use crate::{Error, Result};
 /// The most tokens that one call gives positions of.
 pub(crate) const MAX_TOKENS: u64 = 1 << 30;
 
-/// Refuses more tokens than [`MAX_TOKENS`], the product of `sizes`.
+/// Refuses more tokens than [`MAX_TOKENS`], the product of `sizes`; beside a size of 0 the others are no less.
 pub(crate) fn check_tokens(field: &str, sizes: &[u64]) -> Result<()> {
-    match sizes.iter().try_fold(1u64, |n, size| n.checked_mul(*size)) {
+    match sizes.iter().try_fold(1u64, |n, size| n.checked_mul((*size).max(1))) {
         Some(n) if n <= MAX_TOKENS => Ok(()),
         _ => {
             let product = sizes.iter().map(u64::to_string).collect::<Vec<_>>().join(" x ");
@@ -90,9 +90,10 @@ mod tests {
         }
         positions_from(u32::MAX, u32::MAX, 0, 0).expect_err("too many tokens");
         positions_from(2, 1 << 30, 0, 0).expect_err("too many tokens");
-        // and what has no token is made at once
-        assert!(grid_positions(i32::MAX as u32, 0, false, u32::MAX).expect("none").is_empty());
-        assert!(positions_from(u32::MAX, 0, 0, 0).expect("none").is_empty());
+        // of no sequence too
+        grid_positions(1 << 16, 1 << 16, false, 0).expect_err("too many tokens");
+        positions_from(0, 1 << 31, 0, -1).expect_err("too many tokens");
+        assert!(grid_positions(2, 0, false, 2).expect("none").is_empty());
         let mut workload = workload::named("p1").expect("p1");
         (workload.q_len, workload.kv_len) = (u32::MAX, 1);
         assert!(workload.inputs(1).expect_err("too long").to_string().contains("4294967295 queries"));

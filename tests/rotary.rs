@@ -23,7 +23,8 @@ fn picture(rotary: Result<Rotary>, positions: Result<PatchPositions>) -> (Spec, 
     let mut spec = Spec::new(2, 2, 64);
     (spec.rotary, spec.positions) = (Some(rotary), Positions::Ids);
     let mut inputs = inputs(&spec, 2, positions.rows.len() as u32, positions.rows.len() as u32, 4);
-    (inputs.q_positions, inputs.k_positions) = (Some(positions.for_batch(2).unwrap()), Some(positions.for_batch(2).unwrap()));
+    (inputs.q_positions, inputs.k_positions) =
+        (Some(positions.for_batch(2).unwrap()), Some(positions.for_batch(2).unwrap()));
     (spec, inputs)
 }
 

@@ -56,7 +56,15 @@ fn about(computed: &Computed) -> String {
         Computed::Attention { spec, inputs, .. } => {
             let [batch, q_len, ..] = inputs.q.shape();
             let size = format!("batch {batch}, {q_len} queries, {} keys", inputs.k.shape()[1]);
-            format!("{} {}/{} heads of {}/{} {}; {size}", spec.dtype.name(), spec.num_heads, spec.num_kv_heads, spec.head_dim, spec.v_head_dim, spec.terms().join(" "))
+            format!(
+                "{} {}/{} heads of {}/{} {}; {size}",
+                spec.dtype.name(),
+                spec.num_heads,
+                spec.num_kv_heads,
+                spec.head_dim,
+                spec.v_head_dim,
+                spec.terms().join(" ")
+            )
         }
         Computed::Embed { embed, inputs } => format!("{:?} of {:?}", embed, inputs.x.shape()),
     }

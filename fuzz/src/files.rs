@@ -4,8 +4,8 @@ use crate::mutate::{self, Draw, Json};
 use crate::{Outcome, Ran, small};
 use ropewalk::case::{self, CaseId};
 use ropewalk::{
-    Bucket, ConfigOptions, Dtype, Embed, Inputs, Kernel, Limits, Plan, Problem, RopeParameters, Shape, Spec, Stack, Tuning, TuningCache,
-    Winner, systems, wgpu, workload,
+    Bucket, ConfigOptions, Dtype, Embed, Inputs, Kernel, Limits, Plan, Problem, RopeParameters, Shape, Spec, Stack,
+    Tuning, TuningCache, Winner, systems, wgpu, workload,
 };
 use ropewalk_cli::readers;
 use safetensors::Dtype as Stored;
@@ -238,7 +238,10 @@ fn winners(draw: &mut Draw) -> bool {
     std::fs::write(file.path(), &bytes).expect("written");
     let (cache, warnings) = TuningCache::load_from(file.path(), &adapter());
     let read = !cache.winners().is_empty();
-    assert!(read || !warnings.is_empty() || bytes.windows(13).any(|w| w == b"\"winners\": {}"), "ignored without a warning");
+    assert!(
+        read || !warnings.is_empty() || bytes.windows(13).any(|w| w == b"\"winners\": {}"),
+        "ignored without a warning"
+    );
     // sets of winners are kept for the rest of the process
     if read && draw.once_in(64) {
         let mut limits = Limits::default();
@@ -337,8 +340,16 @@ static SEEDS: LazyLock<Seeds> = LazyLock::new(|| {
         winners: vec![winners_file()],
         pipelines: vec![pipelines_file()],
         results: results_files(),
-        scores: SCORES.iter().map(|text| text.to_string()).chain(cases.iter().filter_map(|c| c.spec.score_mod.clone())).collect(),
-        masks: MASKS.iter().map(|text| text.to_string()).chain(cases.iter().filter_map(|c| c.spec.mask_mod.clone())).collect(),
+        scores: SCORES
+            .iter()
+            .map(|text| text.to_string())
+            .chain(cases.iter().filter_map(|c| c.spec.score_mod.clone()))
+            .collect(),
+        masks: MASKS
+            .iter()
+            .map(|text| text.to_string())
+            .chain(cases.iter().filter_map(|c| c.spec.mask_mod.clone()))
+            .collect(),
         addresses: case::all().map(|id| id.to_string()).collect(),
         specs,
     }
@@ -346,7 +357,8 @@ static SEEDS: LazyLock<Seeds> = LazyLock::new(|| {
 
 /// The files of a folder and below it, but for large ones.
 fn files(folder: &Path, extension: &str) -> Vec<Vec<u8>> {
-    let mut paths: Vec<_> = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+    let mut paths: Vec<_> =
+        std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
     paths.sort();
     let mut found = vec![];
     for path in paths {
@@ -385,7 +397,8 @@ fn stored(spec: &Spec, inputs: &Inputs) -> Vec<u8> {
         let sides = if sides.len() == 3 && streams == 1 { &sides[1..] } else { &sides[..] };
         all.extend(values.as_ref().map(|v| (name.into(), Stored::I32, shape(sides), integers(v))));
     }
-    let counts = [("kv_lens", &inputs.kv_lens), ("cu_seqlens_q", &inputs.cu_seqlens_q), ("cu_seqlens_k", &inputs.cu_seqlens_k)];
+    let counts =
+        [("kv_lens", &inputs.kv_lens), ("cu_seqlens_q", &inputs.cu_seqlens_q), ("cu_seqlens_k", &inputs.cu_seqlens_k)];
     for (name, values) in counts {
         let bytes = |v: &Vec<u32>| v.iter().flat_map(|x| x.to_le_bytes()).collect();
         all.extend(values.as_ref().map(|v| (name.into(), Stored::I32, vec![v.len()], bytes(v))));
@@ -400,7 +413,9 @@ fn stored(spec: &Spec, inputs: &Inputs) -> Vec<u8> {
         let values: Vec<f32> = gates.iter().map(|x| *x as f32).collect();
         all.push(("gates".into(), Stored::F32, shape(&[batch, spec.num_heads, q_len]), floats(&values)));
     }
-    all.extend(inputs.attn_bias.as_ref().map(|d| ("attn_bias".into(), Stored::F32, shape(&d.shape()), floats(d.data()))));
+    all.extend(
+        inputs.attn_bias.as_ref().map(|d| ("attn_bias".into(), Stored::F32, shape(&d.shape()), floats(d.data()))),
+    );
     let bools = |d: &[bool]| d.iter().map(|b| *b as u8).collect();
     all.extend(inputs.mask.as_ref().map(|d| ("mask".into(), Stored::BOOL, shape(&d.shape()), bools(d.data()))));
     if let (Some(table), Some(rotary)) = (&inputs.angle_table, &spec.rotary) {
@@ -442,24 +457,200 @@ fn results_files() -> Vec<Vec<u8>> {
 
 /// Words of WGSL and of the user's functions.
 const WGSL: &[&str] = &[
-    "fn", "let", "var", "const", "if", "else", "for", "while", "loop", "continuing", "break", "continue", "return", "switch", "case",
-    "default", "struct", "alias", "override", "discard", "true", "false", "i32", "u32", "f32", "f16", "bool", "vec2<f32>", "vec3<u32>",
-    "vec4<i32>", "mat2x2<f32>", "mat4x4<f32>", "array<f32, 4>", "array<array<f32, 65535>, 65535>", "atomic<u32>", "ptr<function, f32>",
-    "sampler", "texture_2d<f32>", "var<workgroup>", "var<private>", "var<storage>", "@group(0)", "@binding(0)", "@compute", "@must_use",
-    "enable f16;", "requires x;", "diagnostic(off, a);", "const_assert", "(", ")", "[", "]", "{", "}", "<", ">", ",", ";", ":", ".", "->",
-    "=", "==", "!=", "<=", "&&", "||", "+", "-", "*", "/", "%", "&", "|", "^", "~", "<<", ">>", "!", "++", "--", "+=", "_", "@", "//", "/*",
-    "*/", "0", "1", "-1", "2147483648", "4294967295u", "4294967296u", "-2147483648", "1e38", "1e39f", "0x1p-149f", "0xffffffff", "1u", "2i",
-    "3.0h", "score_mod", "mask_mod", "ScoreAt", "at", "s", "distance", "tanh_f32", "user_u32", "user_f32", "user_words", "max", "min", "abs",
-    "clamp", "select", "exp2", "log2", "pow", "sqrt", "sin", "dot", "cross", "normalize", "bitcast<f32>", "bitcast<u32>", "pack2x16float",
-    "extractBits", "insertBits", "countOneBits", "firstLeadingBit", "ldexp", "frexp", "modf", "arrayLength", "workgroupBarrier", "dpdx",
-    "textureLoad", "atomicAdd", "subgroupAdd", "batch", "head", "i", "j", "q_index", "q_pos", "k_pos", "é", "\u{0}", "\u{1f980}", "\n",
+    "fn",
+    "let",
+    "var",
+    "const",
+    "if",
+    "else",
+    "for",
+    "while",
+    "loop",
+    "continuing",
+    "break",
+    "continue",
+    "return",
+    "switch",
+    "case",
+    "default",
+    "struct",
+    "alias",
+    "override",
+    "discard",
+    "true",
+    "false",
+    "i32",
+    "u32",
+    "f32",
+    "f16",
+    "bool",
+    "vec2<f32>",
+    "vec3<u32>",
+    "vec4<i32>",
+    "mat2x2<f32>",
+    "mat4x4<f32>",
+    "array<f32, 4>",
+    "array<array<f32, 65535>, 65535>",
+    "atomic<u32>",
+    "ptr<function, f32>",
+    "sampler",
+    "texture_2d<f32>",
+    "var<workgroup>",
+    "var<private>",
+    "var<storage>",
+    "@group(0)",
+    "@binding(0)",
+    "@compute",
+    "@must_use",
+    "enable f16;",
+    "requires x;",
+    "diagnostic(off, a);",
+    "const_assert",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    "<",
+    ">",
+    ",",
+    ";",
+    ":",
+    ".",
+    "->",
+    "=",
+    "==",
+    "!=",
+    "<=",
+    "&&",
+    "||",
+    "+",
+    "-",
+    "*",
+    "/",
+    "%",
+    "&",
+    "|",
+    "^",
+    "~",
+    "<<",
+    ">>",
+    "!",
+    "++",
+    "--",
+    "+=",
+    "_",
+    "@",
+    "//",
+    "/*",
+    "*/",
+    "0",
+    "1",
+    "-1",
+    "2147483648",
+    "4294967295u",
+    "4294967296u",
+    "-2147483648",
+    "1e38",
+    "1e39f",
+    "0x1p-149f",
+    "0xffffffff",
+    "1u",
+    "2i",
+    "3.0h",
+    "score_mod",
+    "mask_mod",
+    "ScoreAt",
+    "at",
+    "s",
+    "distance",
+    "tanh_f32",
+    "user_u32",
+    "user_f32",
+    "user_words",
+    "max",
+    "min",
+    "abs",
+    "clamp",
+    "select",
+    "exp2",
+    "log2",
+    "pow",
+    "sqrt",
+    "sin",
+    "dot",
+    "cross",
+    "normalize",
+    "bitcast<f32>",
+    "bitcast<u32>",
+    "pack2x16float",
+    "extractBits",
+    "insertBits",
+    "countOneBits",
+    "firstLeadingBit",
+    "ldexp",
+    "frexp",
+    "modf",
+    "arrayLength",
+    "workgroupBarrier",
+    "dpdx",
+    "textureLoad",
+    "atomicAdd",
+    "subgroupAdd",
+    "batch",
+    "head",
+    "i",
+    "j",
+    "q_index",
+    "q_pos",
+    "k_pos",
+    "é",
+    "\u{0}",
+    "\u{1f980}",
+    "\n",
 ];
 
 /// Words of addresses.
 const WORDS: &[&str] = &[
-    "/", "+", "-", "attention", "scores", "rotate", "rotate-in-place", "linear", "embed", "control", "q", "k", "f32", "f16", "bf16", "f64",
-    "seed", "families", "tunings", "rows", "tile", "tile-q64k32", "decode", "lanes", "coop", "turns", "unchecked", "s", "q37k75", "q0k0",
-    "q4294967295k4294967295", "q131072k42", "seed18446744073709551615", "seed18446744073709551616", "", " ", "é", "\u{0}",
+    "/",
+    "+",
+    "-",
+    "attention",
+    "scores",
+    "rotate",
+    "rotate-in-place",
+    "linear",
+    "embed",
+    "control",
+    "q",
+    "k",
+    "f32",
+    "f16",
+    "bf16",
+    "f64",
+    "seed",
+    "families",
+    "tunings",
+    "rows",
+    "tile",
+    "tile-q64k32",
+    "decode",
+    "lanes",
+    "coop",
+    "turns",
+    "unchecked",
+    "s",
+    "q37k75",
+    "q0k0",
+    "q4294967295k4294967295",
+    "q131072k42",
+    "seed18446744073709551615",
+    "seed18446744073709551616",
+    "",
+    " ",
+    "é",
+    "\u{0}",
 ];
 
 const SCORES: &[&str] = &[

@@ -152,7 +152,8 @@ mod tests {
     fn alone(fault: &str) -> (bool, String) {
         let program = std::env::current_exe().expect("this program");
         let test = format!("guard::tests::{fault}");
-        let output = Command::new(program).args(["--exact", &test, "--ignored", "--nocapture"]).output().expect("it runs");
+        let output =
+            Command::new(program).args(["--exact", &test, "--ignored", "--nocapture"]).output().expect("it runs");
         (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
@@ -214,7 +215,11 @@ mod tests {
     fn hangs() {
         start();
         let most = Most { time: Duration::from_secs(1), ..MOST };
-        let _ = super::run(CASE, most, || -> Result<(), String> { loop { std::thread::park() } });
+        let _ = super::run(CASE, most, || -> Result<(), String> {
+            loop {
+                std::thread::park()
+            }
+        });
         println!("went on");
     }
 
@@ -235,9 +240,10 @@ mod tests {
 
     #[test]
     fn what_cannot_go_on_ends_the_program_with_the_seed() {
-        for (fault, report) in
-            [("asks_for_what_no_machine_has", "asks for 1099511627776 bytes at once"), ("hangs", "still running after 1 s")]
-        {
+        for (fault, report) in [
+            ("asks_for_what_no_machine_has", "asks for 1099511627776 bytes at once"),
+            ("hangs", "still running after 1 s"),
+        ] {
             let (lived, said) = alone(fault);
             assert!(!lived && !said.contains("went on"), "{fault}: {said}");
             assert!(said.contains("FAILED injected, seed 7 (a fault)") && said.contains(report), "{fault}: {said}");

@@ -12,8 +12,8 @@ mod step;
 mod twin;
 
 use clap::{Parser, ValueEnum};
-use ropewalk::{Gpu, GpuOptions};
 use guard::{Case, Most};
+use ropewalk::{Gpu, GpuOptions};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;

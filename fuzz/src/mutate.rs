@@ -84,7 +84,9 @@ pub fn bytes(draw: &mut Draw, bytes: &mut Vec<u8>, other: &[u8]) {
         };
         match draw.below(7) {
             0 | 1 if at < bytes.len() => bytes[at] ^= 1 << draw.below(8),
-            2 if at < bytes.len() => bytes[at] = *draw.pick(&[0, 0xff, 0x80, b'"', b'{', b'}', b'[', b']', b'0', b'-', b'\n']),
+            2 if at < bytes.len() => {
+                bytes[at] = *draw.pick(&[0, 0xff, 0x80, b'"', b'{', b'}', b'[', b']', b'0', b'-', b'\n'])
+            }
             3 => bytes.truncate(at),
             4 => {
                 let piece = piece(draw, other);
@@ -113,7 +115,11 @@ impl Json {
         serde_json::from_slice::<Value>(bytes).ok().map(|value| Self::from(&value))
     }
     pub fn write(&self, to: &mut Vec<u8>) {
-        let list = |to: &mut Vec<u8>, n: usize| if n > 0 { to.push(b',') };
+        let list = |to: &mut Vec<u8>, n: usize| {
+            if n > 0 {
+                to.push(b',')
+            }
+        };
         match self {
             Json::Raw(text) => to.extend(text),
             Json::Array(items) => {
@@ -191,9 +197,36 @@ impl From<&Value> for Json {
 /// What may stand where JSON has a value, and often may not.
 fn leaf(draw: &mut Draw) -> Json {
     const LEAVES: [&str; 30] = [
-        "null", "true", "false", "0", "-0", "-1", "1", "2", "0.5", "1.0", "1e0", "-2147483648", "2147483648", "4294967295", "4294967296",
-        "18446744073709551615", "18446744073709551616", "-9223372036854775809", "1e308", "1e309", "-1e309", "1e-400", "NaN", "Infinity",
-        "\"\"", "\"\\u0000\"", "\"\\ud800\"", "[]", "{}", "",
+        "null",
+        "true",
+        "false",
+        "0",
+        "-0",
+        "-1",
+        "1",
+        "2",
+        "0.5",
+        "1.0",
+        "1e0",
+        "-2147483648",
+        "2147483648",
+        "4294967295",
+        "4294967296",
+        "18446744073709551615",
+        "18446744073709551616",
+        "-9223372036854775809",
+        "1e308",
+        "1e309",
+        "-1e309",
+        "1e-400",
+        "NaN",
+        "Infinity",
+        "\"\"",
+        "\"\\u0000\"",
+        "\"\\ud800\"",
+        "[]",
+        "{}",
+        "",
     ];
     match draw.below(8) {
         0 => Json::Raw(draw.u32().to_string().into_bytes()),
@@ -272,7 +305,9 @@ pub fn tensors(draw: &mut Draw, file: &mut Vec<u8>, other: &[u8]) {
         let len = u64::from_le_bytes(*file.first_chunk()?) as usize;
         Some((8 + len, Json::parse(file.get(8..8usize.checked_add(len)?)?)?))
     };
-    let (Some((end, mut own)), Some((_, mut lent))) = (header(file), header(other)) else { return bytes(draw, file, other) };
+    let (Some((end, mut own)), Some((_, mut lent))) = (header(file), header(other)) else {
+        return bytes(draw, file, other);
+    };
     match draw.below(8) {
         0 => {
             let len = match draw.below(3) {

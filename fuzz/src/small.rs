@@ -2,8 +2,8 @@
 
 use crate::mutate::Draw;
 use ropewalk::{
-    Angle, AngleTable, Data, Decay, Dense, Embed, EmbedInputs, EmbedShape, Inputs, Kernel, Limits, MaskMod, Plan, Positions, Problem,
-    Result, ScoreMod, Shape, Slot, Spec, Step, Target, Tensor, Tuning, check, reference,
+    Angle, AngleTable, Data, Decay, Dense, Embed, EmbedInputs, EmbedShape, Inputs, Kernel, Limits, MaskMod, Plan,
+    Positions, Problem, Result, ScoreMod, Shape, Slot, Spec, Step, Target, Tensor, Tuning, check, reference,
 };
 use std::hint::black_box;
 
@@ -124,7 +124,8 @@ pub fn inputs(draw: &mut Draw, spec: &Spec, batch: u32, q_len: u32, kv_len: u32)
         let rows = (batch * spec.num_kv_heads) as u64 * features;
         let values = rows as usize * spec.v_head_dim as usize;
         inputs.initial_state = linear.initial_state.then(|| vec![0.5; values]);
-        inputs.initial_normalizer = (linear.initial_state && linear.normalizer.is_some()).then(|| vec![0.5; rows as usize]);
+        inputs.initial_normalizer =
+            (linear.initial_state && linear.normalizer.is_some()).then(|| vec![0.5; rows as usize]);
         let each = match linear.decay {
             Some(Decay::Token) => Some(1),
             Some(Decay::Feature) => Some(features as usize),
@@ -163,7 +164,8 @@ pub fn compute(draw: &mut Draw, spec: &Spec, inputs: &Inputs) -> Result<()> {
         4 => {
             let result = reference::attention(spec, inputs)?;
             let narrow = |v: &[f64]| v.iter().map(|x| *x as f32).collect();
-            let result = reference::Output { out_shape: result.out_shape, out: narrow(&result.out), lse: narrow(&result.lse) };
+            let result =
+                reference::Output { out_shape: result.out_shape, out: narrow(&result.out), lse: narrow(&result.lse) };
             black_box(check::verify(spec, inputs, &result, &check::Options::default(), &|_| ())?);
         }
         _ => drop(black_box(check::attention(spec, inputs)?)),

@@ -22,7 +22,9 @@ pub fn run(seed: u64, gpus: &[Gpu]) -> Outcome {
     let shape = Problem::new(&spec, &inputs).map_err(|e| e.to_string())?.shape();
     let kernel = match &spec.linear {
         Some(_) => Kernel::Linear,
-        None => shared.pick(&[Kernel::Attention, Kernel::Attention, Kernel::Scores, Kernel::RotateK { in_place: false }]),
+        None => {
+            shared.pick(&[Kernel::Attention, Kernel::Attention, Kernel::Scores, Kernel::RotateK { in_place: false }])
+        }
     };
     let plan = plan(kernel, &spec, &shape, gpu, unchecked).map_err(|e| e.to_string())?;
     let label = plan.label().to_string();

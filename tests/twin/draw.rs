@@ -6,8 +6,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ropewalk::{
     Absolute, AlibiForm, Alignment, Angle, AngleTable, Bias, Columns, Data, Decay, Denominator, Dense, Dtype, Embed,
-    EmbedInputs, FeatureMap, IndexMap, Inputs, KerpleKind, Linear, LongRope, Norm, NormKind, Normalizer,
-    Outside, Pairing, Positions, Relative, RelativeSide, RopeScaling, Rotary, Sections, Sink, Spec, Strides, Temperature,
+    EmbedInputs, FeatureMap, IndexMap, Inputs, KerpleKind, Linear, LongRope, Norm, NormKind, Normalizer, Outside,
+    Pairing, Positions, Relative, RelativeSide, RopeScaling, Rotary, Sections, Sink, Spec, Strides, Temperature,
     Tensor, XPos, Yarn,
 };
 use std::ops::RangeInclusive;
@@ -152,7 +152,8 @@ fn rotary(draw: &mut Draw, head_dim: u32, v_head_dim: u32) -> Option<(Rotary, Op
     let mut from = None;
     let mut rotary = match draw.int(0..=3) {
         0 => {
-            let list = (0..pairs).map(|_| draw.pick(&[0.0, 1.0, -0.3, 1e-4, 2.5, 6.283185307179586, 65536.0])).collect();
+            let list =
+                (0..pairs).map(|_| draw.pick(&[0.0, 1.0, -0.3, 1e-4, 2.5, 6.283185307179586, 65536.0])).collect();
             Rotary::with_inv_freq(pairing, list)
         }
         1 => {
@@ -234,10 +235,9 @@ fn bias(draw: &mut Draw, heads: u32, alibi: bool) -> Bias {
             pretrained: draw.maybe(0.4, |d| [d.int(2..=16), d.int(2..=16)]),
             hidden: draw.int(1..=12),
         },
-        _ => Bias::Kerple {
-            kind: draw.pick(&[KerpleKind::Log, KerpleKind::Power]),
-            eps: draw.pick(&[0.01, 1e-6, 0.5]),
-        },
+        _ => {
+            Bias::Kerple { kind: draw.pick(&[KerpleKind::Log, KerpleKind::Power]), eps: draw.pick(&[0.01, 1e-6, 0.5]) }
+        }
     }
 }
 
@@ -395,7 +395,14 @@ pub fn case(seed: u64) -> Case {
 }
 
 /// Random elements, but for some that are given: (sequence, token, head, element) and value.
-fn tensor(draw: &mut Draw, layout: &Layout, dtype: Dtype, shape: [u32; 4], size: f32, given: &[([u32; 4], f32)]) -> Tensor {
+fn tensor(
+    draw: &mut Draw,
+    layout: &Layout,
+    dtype: Dtype,
+    shape: [u32; 4],
+    size: f32,
+    given: &[([u32; 4], f32)],
+) -> Tensor {
     let [batch, len, heads, dim] = shape;
     let (strides, offset) = match layout.kind {
         0 => (Strides::bshd(len, heads, dim), 0),
@@ -439,7 +446,13 @@ fn inputs(draw: &mut Draw, spec: &Spec, layout: &Layout) -> Inputs {
     let behind = table && spec.positions == Positions::Index;
     let wide = spec.head_dim > 64 || spec.num_heads > 12;
     let heavy = matches!(spec.linear.as_ref().map(|l| &l.decay), Some(Some(_)));
-    let most = if heavy { 24 } else if wide { 40 } else { 130 };
+    let most = if heavy {
+        24
+    } else if wide {
+        40
+    } else {
+        130
+    };
     let mut batch = draw.pick(&[1, 1, 2, 3]);
     let mut kv_len = length(draw, most);
     let mut q_len = if draw.chance(0.6) { draw.int(1..=8) } else { length(draw, most.min(70)) };
@@ -490,7 +503,12 @@ fn inputs(draw: &mut Draw, spec: &Spec, layout: &Layout) -> Inputs {
     if poisoned && draw.chance(0.7) {
         let side = draw.int(0..=2) as usize;
         let tokens = if side == 0 { q_len } else { kv_len };
-        let at = [draw.int(0..=batch - 1), draw.int(0..=tokens - 1), draw.int(0..=heads[side] - 1), draw.int(0..=dims[side] - 1)];
+        let at = [
+            draw.int(0..=batch - 1),
+            draw.int(0..=tokens - 1),
+            draw.int(0..=heads[side] - 1),
+            draw.int(0..=dims[side] - 1),
+        ];
         odd[side].push((at, draw.pick(&ODD)));
     }
     let size = draw.pick(&[1.0, 1.0, 1.0, 0.1, 4.0, 0.0]);
@@ -620,13 +638,21 @@ fn class(spec: &Spec) -> bool {
     grids(spec).iter().all(|(.., class)| *class)
 }
 
-fn positions(draw: &mut Draw, limits: &Limited, streams: u32, batch: u32, q_len: u32, capacity: u32) -> (Vec<i32>, Vec<i32>) {
+fn positions(
+    draw: &mut Draw,
+    limits: &Limited,
+    streams: u32,
+    batch: u32,
+    q_len: u32,
+    capacity: u32,
+) -> (Vec<i32>, Vec<i32>) {
     let rows = limits.rows.map_or(i32::MAX, |rows| rows as i32);
     let (mut q, mut k) = (vec![], vec![]);
     let kind = draw.int(0..=4);
     let far = draw.pick(&[0, 1 << 20, i32::MAX - 200, i32::MIN + 200, -70]);
     for stream in 0..streams {
-        let side = limits.window.map(|window| window.get(stream as usize).map_or(rows, |side| (*side as i32).min(rows)));
+        let side =
+            limits.window.map(|window| window.get(stream as usize).map_or(rows, |side| (*side as i32).min(rows)));
         let mut one = |i: u32, len: u32| match side {
             Some(side) => draw.signed(0..=side - 1),
             None if limits.rows.is_some() => draw.signed(0..=rows - 1),

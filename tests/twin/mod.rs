@@ -15,8 +15,8 @@ pub mod user;
 use angle::{Rotation, Side};
 pub use linear::linear;
 use ropewalk::{
-    Absolute, AlibiForm, Alignment, Bias, Columns, Denominator, Embed, EmbedInputs, Inputs, KerpleKind, NormKind, Relative,
-    RelativeSide, Sink, Spec, Tensor,
+    Absolute, AlibiForm, Alignment, Bias, Columns, Denominator, Embed, EmbedInputs, Inputs, KerpleKind, NormKind,
+    Relative, RelativeSide, Sink, Spec, Tensor,
 };
 use std::ops::Range;
 use user::Place;
@@ -175,9 +175,8 @@ impl<'a> Twin<'a> {
         if divisor == 0.0 {
             return row;
         }
-        let weighted = |(d, x): (usize, &f64)| {
-            x / divisor * if norm.weights { self.parameter(weights)[d] as f64 } else { 1.0 }
-        };
+        let weighted =
+            |(d, x): (usize, &f64)| x / divisor * if norm.weights { self.parameter(weights)[d] as f64 } else { 1.0 };
         row.iter().enumerate().map(weighted).collect()
     }
 
@@ -257,7 +256,15 @@ impl<'a> Twin<'a> {
     }
 
     /// The row of a relative table at a place.
-    fn relative_row(&self, number: usize, relative: &Relative, s: &Sequence, head: usize, i: usize, j: usize) -> Option<Vec<f64>> {
+    fn relative_row(
+        &self,
+        number: usize,
+        relative: &Relative,
+        s: &Sequence,
+        head: usize,
+        i: usize,
+        j: usize,
+    ) -> Option<Vec<f64>> {
         let r = index::row(&relative.index, self.m(s, i), self.n(s, j), self.same_segment(s, i, j))?;
         let dim = match relative.side {
             RelativeSide::Value => self.spec.v_head_dim,
@@ -323,7 +330,8 @@ impl<'a> Twin<'a> {
                         let offset = [index::log_offset(dy, sides[0]), index::log_offset(dx, sides[1])];
                         let mut sum = 0.0;
                         for unit in 0..*hidden as usize {
-                            let x = w1[2 * unit] as f64 * offset[0] + w1[2 * unit + 1] as f64 * offset[1] + b1[unit] as f64;
+                            let x =
+                                w1[2 * unit] as f64 * offset[0] + w1[2 * unit + 1] as f64 * offset[1] + b1[unit] as f64;
                             // NaN stays
                             sum += w2[head * *hidden as usize + unit] as f64 * if x < 0.0 { 0.0 } else { x };
                         }
@@ -488,7 +496,9 @@ pub fn attention(spec: &Spec, inputs: &Inputs) -> Attention {
                     for (o, v) in out.iter_mut().zip(v) {
                         o.add(p * v, p * v.abs().max(long) * size);
                     }
-                    for (number, relative) in spec.relative.iter().enumerate().filter(|(_, r)| r.side == RelativeSide::Value) {
+                    for (number, relative) in
+                        spec.relative.iter().enumerate().filter(|(_, r)| r.side == RelativeSide::Value)
+                    {
                         let table = twin.relative_row(number, relative, &s, head, i, j).unwrap_or_default();
                         for (o, e) in out.iter_mut().zip(table) {
                             o.add(p * e, p * e.abs() * size);

@@ -31,11 +31,9 @@ pub const SCORES: [Score; 7] = [
         8.0,
         |s, at, _| s + 0.25 * at.head as f64 - 0.125 * (at.j % 5) as f64 + 0.5 * at.batch as f64,
     ),
-    (
-        "fn score_mod(s: f32, at: ScoreAt) -> f32 { return 20.0 * tanh_f32(s / 20.0); }",
-        24.0,
-        |s, _, _| 20.0 * (s / 20.0).tanh(),
-    ),
+    ("fn score_mod(s: f32, at: ScoreAt) -> f32 { return 20.0 * tanh_f32(s / 20.0); }", 24.0, |s, _, _| {
+        20.0 * (s / 20.0).tanh()
+    }),
     (
         "fn score_mod(s: f32, at: ScoreAt) -> f32 { return s + 0.0625 * f32(clamp(distance(at), -64, 64)); }",
         4.0,
@@ -69,15 +67,13 @@ fn score_mod(s: f32, at: ScoreAt) -> f32 { return select(s, my_low, my_third(at.
 ];
 
 pub const MASKS: [Mask; 4] = [
-    (
-        "fn mask_mod(at: ScoreAt) -> bool { return (at.i + 3u * at.j + at.head + at.batch) % 4u != 0u; }",
-        |at, _| (at.i + 3 * at.j + at.head + at.batch) % 4 != 0,
-    ),
+    ("fn mask_mod(at: ScoreAt) -> bool { return (at.i + 3u * at.j + at.head + at.batch) % 4u != 0u; }", |at, _| {
+        (at.i + 3 * at.j + at.head + at.batch) % 4 != 0
+    }),
     ("fn mask_mod(at: ScoreAt) -> bool { return at.q_pos >= at.k_pos; }", |at, _| at.q_pos >= at.k_pos),
-    (
-        "fn mask_mod(at: ScoreAt) -> bool { return at.q_index - i32(at.j) != 1 && distance(at) != 2; }",
-        |at, _| at.q_index as i64 - at.j as i64 != 1 && at.k_pos as i64 - at.q_pos as i64 != 2,
-    ),
+    ("fn mask_mod(at: ScoreAt) -> bool { return at.q_index - i32(at.j) != 1 && distance(at) != 2; }", |at, _| {
+        at.q_index as i64 - at.j as i64 != 1 && at.k_pos as i64 - at.q_pos as i64 != 2
+    }),
     (
         "fn mask_mod(at: ScoreAt) -> bool { return (user_u32(at.j % user_words()) >> (at.i % 32u)) % 2u == 0u; }",
         |at, words| (words[at.j as usize % words.len()] >> (at.i % 32)) % 2 == 0,
