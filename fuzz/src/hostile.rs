@@ -604,11 +604,11 @@ const MOST: u64 = 1 << 20;
 /// More are refused.
 const REFUSED: u64 = 1 << 30;
 
-/// Sizes whose product is small or refused.
+/// Sizes whose product is small or refused, whatever stands beside a size of 0.
 fn sides<const N: usize>(draw: &mut Draw) -> [u32; N] {
     loop {
         let sides: [u32; N] = std::array::from_fn(|_| draw.u32());
-        let product = sides.iter().fold(1u64, |n, side| n.saturating_mul(*side as u64));
+        let product = sides.iter().fold(1u64, |n, side| n.saturating_mul((*side).max(1) as u64));
         if !(MOST..=REFUSED).contains(&product) {
             return sides;
         }
@@ -630,7 +630,7 @@ fn patches(draw: &mut Draw) -> bool {
     match draw.once_in(2) {
         true if (MOST..=REFUSED).contains(&(tokens + more as u64)) => true,
         true => positions.with_prefix(more).is_ok(),
-        false if (MOST..=REFUSED).contains(&(2 * tokens * more as u64)) => true,
+        false if (MOST..=REFUSED).contains(&(tokens * more as u64)) => true,
         false => positions.for_batch(more).is_ok(),
     }
 }
