@@ -14,6 +14,7 @@ use crate::layout::{Params, Slot};
 use crate::phase::{self, ExactAngle};
 use crate::plan::{StepLayout, binding_size, cut_grid};
 use crate::tuning::TILE_Q;
+use crate::window::check_tokens;
 use crate::{Dtype, Error, Kernel, Limits, Plan, Result, SCHEMA, Shape, Spec, Strides, Tensor};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
@@ -123,12 +124,9 @@ pub fn positions_from(batch: u32, len: u32, past: u32, offset: i32) -> Result<Ve
     if last > i32::MAX as i64 || offset as i64 + (past as i64) < i32::MIN as i64 {
         return Err(Error::input("positions", format!("end at {last}"), "give a past and an offset below 2^31"));
     }
-    if batch as u64 * len as u64 > u32::MAX as u64 {
-        let problem = format!("{len} of each of {batch} sequences");
-        return Err(Error::input("positions", problem, "give fewer than 2^32 of them: what a `step` buffer holds"));
-    }
-    let row = (0..len).map(|i| (past as i64 + i as i64 + offset as i64) as i32);
-    Ok((0..batch).flat_map(|_| row.clone()).collect())
+    check_tokens("positions", &[batch.into(), len.into()])?;
+    let row: Vec<i32> = (0..len).map(|i| (past as i64 + i as i64 + offset as i64) as i32).collect();
+    Ok(row.repeat(batch as usize))
 }
 
 /// Positions that count real tokens (RoBERTa, M2M100): the n-th token that is not `padding` stands at
@@ -526,7 +524,7 @@ impl<'a> EmbedProblem<'a> {
             if t.shape() != want {
                 return Err(Error::input(name, format!("{:?}", t.shape()), format!("give {want:?}")));
             }
-            Ok(())
+            t.check_extent(name)
         };
         expect("x", &inputs.x, [batch, len, 1, embed.dim])?;
         match (&inputs.table, embed.rows()) {

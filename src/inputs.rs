@@ -315,7 +315,7 @@ impl<'a> Problem<'a> {
                     format!("the spec and the other tensors ask for {want:?}"),
                 ));
             }
-            Ok(())
+            t.check_extent(name)
         };
         let _ = (heads, head_dim);
         expect("q", &inputs.q, [batch, q_len, spec.num_heads, spec.head_dim])?;

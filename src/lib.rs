@@ -216,4 +216,7 @@ pub use gpu::{Gpu, GpuOptions, Progress, Stats, adapters, describe};
 #[cfg(feature = "wgpu")]
 pub use pipeline::{Buffers, Dispatch, Pipeline, Pipelines};
 #[cfg(feature = "wgpu")]
+#[doc(hidden)]
+pub use pipeline::{pipelines_file, saved_pipelines};
+#[cfg(feature = "wgpu")]
 pub use wgpu;

@@ -1,11 +1,9 @@
 //! Rotation by several positions: m-RoPE's sections for text with pictures, rows and columns of a picture's patches. Each
 //! system is a choice of stream, frequency and pairing, so that its users need no formula.
 
+use crate::window::{MAX_TOKENS, check_tokens};
 use crate::{Error, Frequencies, Pairing, Result, Rotary};
 use std::f64::consts::TAU;
-
-/// The most patches of a picture, and of all pictures of a call.
-const MAX_PATCHES: u64 = 1 << 30;
 
 /// How m-RoPE deals a head's pairs to the position streams 0 (time), 1 (height) and 2 (width).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -182,8 +180,8 @@ fn picture(
 fn patches([rows, columns]: [u32; 2]) -> Result<u64> {
     match rows as u64 * columns as u64 {
         0 => Err(Error::spec("grid", format!("is {rows} x {columns}"), "give at least one row and one column")),
-        n if n > MAX_PATCHES => {
-            Err(Error::spec("grid", format!("holds {n} patches"), format!("give at most {MAX_PATCHES}")))
+        n if n > MAX_TOKENS => {
+            Err(Error::spec("grid", format!("holds {n} patches"), format!("give at most {MAX_TOKENS}")))
         }
         n => Ok(n),
     }
@@ -193,10 +191,10 @@ fn patches([rows, columns]: [u32; 2]) -> Result<u64> {
 ///
 /// ```
 /// use ropewalk::PatchPositions;
-/// let positions = PatchPositions::grid([2, 3])?.with_prefix(1); // a class token in front, unrotated
+/// let positions = PatchPositions::grid([2, 3])?.with_prefix(1)?; // a class token in front, unrotated
 /// assert_eq!(positions.rows, [0, 0, 0, 0, 1, 1, 1]);
 /// assert_eq!(positions.columns, [0, 0, 1, 2, 0, 1, 2]);
-/// assert_eq!(positions.for_batch(2).len(), 2 * 2 * 7); // what `Inputs::q_positions` takes
+/// assert_eq!(positions.for_batch(2)?.len(), 2 * 2 * 7); // what `Inputs::q_positions` takes
 /// # Ok::<(), ropewalk::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -274,20 +272,26 @@ impl PatchPositions {
         }
         Ok(positions)
     }
-    /// With so many tokens in front that do not rotate: their position is 0 in both streams, an angle of 0. Of more than 2^30 tokens
-    /// together, which no call takes, none is left.
-    pub fn with_prefix(self, tokens: u32) -> Self {
-        let fits = self.rows.len() as u64 + tokens as u64 <= MAX_PATCHES;
-        let before = |stream: Vec<i32>| if fits { [vec![0; tokens as usize], stream].concat() } else { Vec::new() };
-        PatchPositions { rows: before(self.rows), columns: before(self.columns) }
+    /// With so many tokens in front that do not rotate: their position is 0 in both streams, an angle of 0.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for more than 2^30 tokens in all.
+    pub fn with_prefix(self, tokens: u32) -> Result<Self> {
+        check_tokens("prefix", &[self.tokens() + tokens as u64])?;
+        let before = |stream: Vec<i32>| [vec![0; tokens as usize], stream].concat();
+        Ok(PatchPositions { rows: before(self.rows), columns: before(self.columns) })
     }
     /// `[2, batch, tokens]`: the same picture's positions for every sequence, as `Inputs::q_positions` and `k_positions` take
-    /// them. Empty for more than 2^30 tokens of all sequences.
-    pub fn for_batch(&self, batch: u32) -> Vec<i32> {
-        if self.rows.len() as u64 * batch as u64 > MAX_PATCHES {
-            return Vec::new();
-        }
-        [self.rows.repeat(batch as usize), self.columns.repeat(batch as usize)].concat()
+    /// them.
+    ///
+    /// # Errors
+    /// As [`PatchPositions::with_prefix`].
+    pub fn for_batch(&self, batch: u32) -> Result<Vec<i32>> {
+        check_tokens("batch", &[self.tokens(), batch.into()])?;
+        Ok([self.rows.repeat(batch as usize), self.columns.repeat(batch as usize)].concat())
+    }
+    fn tokens(&self) -> u64 {
+        self.rows.len().max(self.columns.len()) as u64
     }
 }
 
@@ -345,10 +349,10 @@ mod tests {
 
     #[test]
     fn positions() {
-        let dino = PatchPositions::dinov3([2, 3]).unwrap().with_prefix(1);
+        let dino = PatchPositions::dinov3([2, 3]).unwrap().with_prefix(1).unwrap();
         assert_eq!((dino.rows, dino.columns), (vec![0, -1, -1, -1, 1, 1, 1], vec![0, -2, 0, 2, -2, 0, 2]));
         let llama = PatchPositions::llama4([1, 2]).unwrap();
-        assert_eq!(llama.for_batch(2), [1, 1, 0, 1, 1, 0, 1, 2, 0, 1, 2, 0]);
+        assert_eq!(llama.for_batch(2).unwrap(), [1, 1, 0, 1, 1, 0, 1, 2, 0, 1, 2, 0]);
         let eva = PatchPositions::eva02([4, 5], Some([16, 31])).unwrap();
         assert_eq!(eva.rows[15], 12 << 26);
         assert_eq!(eva.columns[1], (1f32 / 5.0 * 31.0 * 2f32.powi(26)) as i32);
@@ -361,5 +365,7 @@ mod tests {
             wrong.expect_err("refused");
         }
         PatchPositions::grid([u32::MAX, u32::MAX]).expect_err("too many");
+        llama.for_batch(u32::MAX).expect_err("too many");
+        llama.with_prefix(u32::MAX).expect_err("too many");
     }
 }

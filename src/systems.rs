@@ -1,6 +1,7 @@
 //! One table that maps a positional system to the terms of the equation, its source, the case that holds it and its traps.
 //! `ropewalk systems`, the README's table and the page [`guide`](crate::guide) print from it.
 
+use crate::scaling::MAX_ROTARY_DIM;
 use crate::{
     AlibiForm, Bias, Columns, Decay, Denominator, Embed, FeatureMap, IndexMap, KerpleKind, Linear, LongRope, Mask,
     Norm, NormKind, Normalizer, Outside, Pairing, Positions, Relative, RelativeSide, RopeScaling, Rotary, Sink, Spec,
@@ -1033,7 +1034,8 @@ fn dynamic(s: Stretch) -> RopeScaling {
 /// Published lists are the result of a search; these, for demonstrations, leave the first eighth of the pairs and divide
 /// the second half by the factor, with a geometric series between.
 fn longrope(s: Stretch) -> RopeScaling {
-    let pairs = (s.rotary_dim / 2) as usize;
+    // of more the scaling itself says that they are too many
+    let pairs = (s.rotary_dim.min(MAX_ROTARY_DIM) / 2) as usize;
     let long = (0..pairs).map(|p| s.factor.powf(((p as f64 / pairs as f64 - 0.125) / 0.375).clamp(0.0, 1.0)));
     let mut scaling = LongRope::new(vec![1.0; pairs], long.collect(), s.trained);
     scaling.factor = Some(s.factor);

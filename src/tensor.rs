@@ -159,20 +159,26 @@ pub struct Tensor {
 impl Tensor {
     /// Any strides and a first element; every element of the shape must lie in `data`.
     pub fn strided(data: impl Into<Data>, shape: [u32; 4], strides: Strides, offset: u32) -> Result<Self> {
-        let data = data.into();
-        let [batch, len, heads, dim] = shape;
-        let end = offset as u128 + strides.extent(batch, len, heads, dim);
+        let tensor = Tensor { data: data.into(), shape, strides, offset, residual: Vec::new() };
+        tensor.check_extent("tensor")?;
+        Ok(tensor)
+    }
+    /// Every element lies in the data: [`Tensor::data_mut`] may have made them fewer.
+    pub(crate) fn check_extent(&self, name: &str) -> Result<()> {
+        let Tensor { data, shape, strides, offset, .. } = self;
+        let [batch, len, heads, dim] = *shape;
+        let end = *offset as u128 + strides.extent(batch, len, heads, dim);
         if shape.contains(&0) {
-            return Err(Error::input("tensor", format!("shape {shape:?} is empty"), "give at least one element"));
+            return Err(Error::input(name, format!("shape {shape:?} is empty"), "give at least one element"));
         }
         if end > data.len() as u128 || end > u32::MAX as u128 {
             return Err(Error::input(
-                "tensor",
+                name,
                 format!("shape {shape:?} with {strides:?} from {offset} ends at element {end} of {}", data.len()),
                 "give data for every element (fewer than 2^32)",
             ));
         }
-        Ok(Tensor { data, shape, strides, offset, residual: Vec::new() })
+        Ok(())
     }
     /// Contiguous `[batch, len, heads, dim]`.
     pub fn bshd(data: impl Into<Data>, shape: [u32; 4]) -> Result<Self> {
@@ -216,7 +222,7 @@ impl Tensor {
     pub fn data(&self) -> &Data {
         &self.data
     }
-    /// The elements, to change in place.
+    /// The elements, to change in place. Calls refuse a tensor that was left with fewer of them than its shape takes.
     pub fn data_mut(&mut self) -> &mut Data {
         &mut self.data
     }
@@ -269,5 +275,27 @@ fn exact(data: Data, shape: [u32; 4]) -> Result<Data> {
             format!("{} elements for shape {shape:?}", data.len()),
             "give exactly one element for each index, fewer than 2^32",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Embed, EmbedInputs, Inputs, Problem, Spec, check, reference};
+
+    #[test]
+    fn a_tensor_that_lost_elements_is_refused_by_name() {
+        let tensor = || Tensor::bshd(vec![0.5f32; 8], [1, 2, 1, 4]).expect("a tensor");
+        let spec = Spec::new(1, 1, 4);
+        let mut inputs = Inputs::new(tensor(), tensor(), tensor());
+        *inputs.k.data_mut() = Data::F32(vec![0.5; 7]);
+        let error = Problem::new(&spec, &inputs).expect_err("refused").to_string();
+        assert!(error.contains("input k") && error.contains("element 8 of 7"), "{error}");
+        reference::attention(&spec, &inputs).expect_err("refused");
+        let mut inputs = EmbedInputs::new(Tensor::bshd(vec![0.5f32; 8], [1, 2, 1, 4]).expect("a tensor"), vec![0, 1]);
+        *inputs.x.data_mut() = Data::F32(vec![]);
+        inputs.table = Some(tensor());
+        let error = check::embed(&Embed::learned(4, 2), &inputs).expect_err("refused").to_string();
+        assert!(error.contains("input x"), "{error}");
     }
 }

@@ -166,7 +166,7 @@ impl Tuning {
             return Ok(self);
         }
         let checked = Tuning { checks: true, ..self };
-        let (problem, help) = match self.keeps_checks(call).filter(|_| checked.suits(call)) {
+        let (problem, help) = match checked.suits(call).then(|| self.keeps_checks(call)).flatten() {
             Some((file, why)) => (
                 format!("{self:?} drops run-time checks that the shader keeps: {file}: {why}"),
                 "take it with checks: true",

@@ -29,7 +29,7 @@ pub use loaded::Loaded;
 
 use crate::{
     Bias, Data, Dtype, Error, IndexMap, Inputs, Kernel, Limits, Mask, Pairing, Plan, Relative, RelativeSide, Result,
-    Rotary, Shape, Spec, Tensor,
+    Rotary, Shape, Spec, Strides, Tensor,
 };
 use rayon::prelude::*;
 
@@ -137,6 +137,12 @@ impl Workload {
     /// [`Error::Input`] where tensors would be too large for an index of 32 bits; none of the named is.
     pub fn inputs(&self, seed: u64) -> Result<Inputs> {
         let spec = &self.spec;
+        spec.validate()?;
+        let largest = Strides::bshd(self.q_len.max(self.kv_len), spec.num_heads, spec.head_dim.max(spec.v_head_dim));
+        if largest.batch == u32::MAX {
+            let problem = format!("{} queries and {} keys of {} heads", self.q_len, self.kv_len, spec.num_heads);
+            return Err(Error::input("workload", problem, "let each tensor have fewer than 2^32 - 1 elements"));
+        }
         let tensor = |len: u32, heads: u32, dim: u32, stream: u64| {
             let values = noise(len as usize * heads as usize * dim as usize, seed, stream);
             Tensor::bshd(Data::from_f32(spec.dtype, &values), [1, len, heads, dim])

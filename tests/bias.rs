@@ -15,7 +15,7 @@ fn window(bias: &[Bias], class: bool, batch: u32) -> (Spec, Inputs) {
     (spec.bias, spec.positions) = (bias.to_vec(), Positions::Ids);
     let tokens = WINDOW[0] * WINDOW[1] + class as u32;
     let mut inputs = inputs(&spec, batch, tokens, tokens, 3);
-    let positions = grid_positions(WINDOW[0], WINDOW[1], class, batch);
+    let positions = grid_positions(WINDOW[0], WINDOW[1], class, batch).unwrap();
     (inputs.q_positions, inputs.k_positions) = (Some(positions.clone()), Some(positions));
     for (i, p) in spec.parameters().into_iter().enumerate() {
         inputs.parameters.insert(p.name.clone(), noise(p.len() as usize, 50 + i as u64));

@@ -23,7 +23,8 @@ fn picture(rotary: Result<Rotary>, positions: Result<PatchPositions>) -> (Spec, 
     let mut spec = Spec::new(2, 2, 64);
     (spec.rotary, spec.positions) = (Some(rotary), Positions::Ids);
     let mut inputs = inputs(&spec, 2, positions.rows.len() as u32, positions.rows.len() as u32, 4);
-    (inputs.q_positions, inputs.k_positions) = (Some(positions.for_batch(2)), Some(positions.for_batch(2)));
+    (inputs.q_positions, inputs.k_positions) =
+        (Some(positions.for_batch(2).unwrap()), Some(positions.for_batch(2).unwrap()));
     (spec, inputs)
 }
 
@@ -116,7 +117,7 @@ fn systems() -> Vec<(&'static str, (Spec, Inputs), Vec<Mutation>)> {
         ),
         (
             "dinov3",
-            picture(Rotary::dinov3(64, 100.0, [4, 7]), PatchPositions::dinov3([4, 7]).map(|p| p.with_prefix(5))),
+            picture(Rotary::dinov3(64, 100.0, [4, 7]), PatchPositions::dinov3([4, 7]).and_then(|p| p.with_prefix(5))),
             picture_mutations.clone(),
         ),
         (

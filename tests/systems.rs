@@ -129,3 +129,11 @@ fn readme_and_page_are_up_to_date() {
         assert!(found == wanted, "{file} is out of date: run `ropewalk systems --markdown {part} --into {file}`");
     }
 }
+
+#[test]
+fn a_stretch_of_more_than_a_head_is_refused_by_its_scaling() {
+    for system in systems() {
+        let scaling = system.scaling(Stretch { rotary_dim: u32::MAX - 1, trained: 256, factor: 4.0 });
+        assert!(scaling.is_none_or(|scaling| scaling.inv_freq(1e4, u32::MAX - 1).is_err()), "{}", system.name);
+    }
+}

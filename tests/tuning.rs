@@ -642,3 +642,20 @@ fn candidates_of_an_impossible_call_are_the_error_of_its_plan() {
     }
     assert_eq!(refused, 4 * 3 * (5 + 6 + 4));
 }
+
+/// Numbers that no candidate has reach no arithmetic: they are refused, in debug builds too.
+#[test]
+fn a_tuning_of_impossible_numbers_is_refused() {
+    let spec = Spec::new(4, 2, 64);
+    let shape = Shape::new(&spec, 1, 64, 64);
+    for family in ["rows", "tile", "decode", "lanes", "turns"] {
+        for n in [1, 3, 1 << 31, u32::MAX] {
+            for checks in [true, false] {
+                let mut tuning: Tuning = family.parse().unwrap();
+                (tuning.tile_q, tuning.tile_k, tuning.splits, tuning.checks) = (n, n, n, checks);
+                let limits = Limits::default();
+                Plan::with_tuning(Kernel::Attention, &spec, &shape, &limits, Some(tuning)).expect_err("refused");
+            }
+        }
+    }
+}

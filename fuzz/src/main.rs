@@ -2,18 +2,21 @@
 //! again. A kind is a file here, an arm of [`Kind::run`] and its name.
 
 mod differential;
+mod files;
+mod guard;
+mod hostile;
+mod mutate;
+mod small;
 mod step;
 #[path = "../../tests/twin/mod.rs"]
 mod twin;
 
 use clap::{Parser, ValueEnum};
+use guard::{Case, Most};
 use ropewalk::{Gpu, GpuOptions};
-use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// What is tried.
@@ -25,13 +28,17 @@ enum Kind {
     Differential,
     /// Garbage in the buffer `step` of a bound dispatch
     Step,
+    /// Mutated files of every kind, as far as they are read
+    Files,
+    /// Public calls with hostile values
+    Hostile,
 }
 
 /// What a case was about; `Err` is a failure.
 type Outcome = Result<Ran, String>;
 
 struct Ran {
-    /// What cases of the same spec share.
+    /// What cases of the same spec share, or of the same kind of file or call.
     spec: u64,
     /// Why there was nothing to try, in the words of a group.
     left_out: Option<String>,
@@ -43,11 +50,13 @@ impl Kind {
             Kind::Twin => "twin",
             Kind::Differential => "differential",
             Kind::Step => "step",
+            Kind::Files => "files",
+            Kind::Hostile => "hostile",
         }
     }
     fn needs_gpu(self) -> bool {
         match self {
-            Kind::Twin => false,
+            Kind::Twin | Kind::Files | Kind::Hostile => false,
             Kind::Differential | Kind::Step => true,
         }
     }
@@ -56,6 +65,31 @@ impl Kind {
             Kind::Twin => compare(seed),
             Kind::Differential => differential::run(seed, gpus),
             Kind::Step => step::run(seed, gpus),
+            Kind::Files => files::run(seed),
+            Kind::Hostile => hostile::run(seed),
+        }
+    }
+    /// What a case is about, in a word or two.
+    fn about(self, seed: u64) -> &'static str {
+        match self {
+            Kind::Twin | Kind::Differential | Kind::Step => "",
+            Kind::Files => files::Format::of(seed).name(),
+            Kind::Hostile => hostile::name(seed),
+        }
+    }
+    /// What cases share that are counted together.
+    fn groups(self) -> &'static str {
+        match self {
+            Kind::Twin | Kind::Differential | Kind::Step => "specs",
+            Kind::Files => "kinds of file",
+            Kind::Hostile => "calls",
+        }
+    }
+    /// What a case may take. A mutated file is small, and so is what it gives; a device compiles for minutes.
+    fn most(self) -> Most {
+        match self {
+            Kind::Twin | Kind::Differential | Kind::Step => Most { bytes: usize::MAX, time: Duration::from_secs(300) },
+            Kind::Files | Kind::Hostile => Most { bytes: 256 << 20, time: Duration::from_secs(30) },
         }
     }
 }
@@ -87,18 +121,14 @@ struct Arguments {
 /// Cases run on a device before it is opened anew: a device keeps what it compiled.
 const FRESH: u64 = 10 * twin::draw::BLOCK;
 
-/// A case that takes longer hangs.
-const HANG: Duration = Duration::from_secs(300);
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let kinds: Vec<Kind> = match arguments.kind {
         Some(kind) => vec![kind],
         None => Kind::value_variants().to_vec(),
     };
-    catch_panics();
-    let running = watch();
-    let (mut all, mut specs, mut failed) = (0, 0, 0);
+    guard::start();
+    let (mut all, mut failed) = (0, 0);
     let start = Instant::now();
     for (at, kind) in kinds.iter().enumerate() {
         let name = kind.name();
@@ -118,14 +148,12 @@ fn main() -> ExitCode {
                 }
             }
             cases += 1;
+            let case = Case { kind: name, seed, about: kind.about(seed) };
             if let Some(file) = &arguments.running {
                 let _ = std::fs::write(file, format!("--kind {name} --seed {seed} --cases 1"));
             }
-            *running.lock().unwrap_or_else(|e| e.into_inner()) = Some((Instant::now(), name, seed));
-            let outcome = catch_unwind(AssertUnwindSafe(|| kind.run(seed, &gpus)));
-            *running.lock().unwrap_or_else(|e| e.into_inner()) = None;
-            let problem = match outcome {
-                Ok(Ok(ran)) => {
+            let problem = match guard::run(case, kind.most(), || kind.run(seed, &gpus)) {
+                Ok(ran) => {
                     tried += u64::from(ran.left_out.is_none());
                     if ran.left_out.is_none() {
                         seen.insert(ran.spec);
@@ -133,21 +161,20 @@ fn main() -> ExitCode {
                     left_out.extend(ran.left_out);
                     continue;
                 }
-                Ok(Err(problem)) => problem,
-                Err(_) => PANIC.take().unwrap_or_else(|| "panicked".into()),
+                Err(problem) => problem,
             };
             tried += 1;
             wrong += 1;
-            println!("FAILED {name}, seed {seed}: {problem}");
-            println!("  again: cargo xtask fuzz --kind {name} --seed {seed} --cases 1");
+            println!("{}", case.failed(&problem));
         }
-        println!("{name}: {tried} cases over {} specs from seed {}: {wrong} failed", seen.len(), arguments.seed);
+        let (groups, first) = (kind.groups(), arguments.seed);
+        println!("{name}: {tried} cases over {} {groups} from seed {first}: {wrong} failed", seen.len());
         if tried < cases {
             println!("  left out: {} of {cases}: {}", cases - tried, Vec::from_iter(left_out).join("; "));
         }
-        (all, specs, failed) = (all + tried, specs + seen.len(), failed + wrong);
+        (all, failed) = (all + tried, failed + wrong);
     }
-    println!("{all} cases over {specs} specs: {failed} failed");
+    println!("{all} cases: {failed} failed");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -170,39 +197,4 @@ fn compare(seed: u64) -> Outcome {
         true => Ok(Ran { spec: seed / twin::draw::BLOCK, left_out: None }),
         false => Err(found.wrong.join("\n  ")),
     }
-}
-
-thread_local! {
-    /// What the last panic said, and where.
-    static PANIC: Cell<Option<String>> = const { Cell::new(None) };
-}
-
-/// Panics are kept for the report, those of other threads are printed.
-fn catch_panics() {
-    let main = std::thread::current().id();
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| match std::thread::current().id() == main {
-        true => PANIC.set(Some(info.to_string().replace('\n', " "))),
-        false => usual(info),
-    }));
-}
-
-/// The running case: since when, its kind and its seed.
-type Running = Mutex<Option<(Instant, &'static str, u64)>>;
-
-/// Ends the program when a case hangs.
-fn watch() -> &'static Running {
-    let running: &'static Running = Box::leak(Box::default());
-    std::thread::spawn(move || {
-        loop {
-            std::thread::sleep(Duration::from_secs(1));
-            let now = *running.lock().unwrap_or_else(|e| e.into_inner());
-            if let Some((_, kind, seed)) = now.filter(|(since, ..)| since.elapsed() > HANG) {
-                println!("FAILED {kind}, seed {seed}: still running after {} s", HANG.as_secs());
-                println!("  again: cargo xtask fuzz --kind {kind} --seed {seed} --cases 1");
-                std::process::exit(1);
-            }
-        }
-    });
-    running
 }

@@ -63,6 +63,24 @@ pub(crate) fn load(path: &Path, info: &wgpu::AdapterInfo) -> (Option<Saved>, Opt
     }
 }
 
+/// The data of a file's bytes, or why they are not to be trusted: for the fuzzer, which has no device.
+#[doc(hidden)]
+pub fn saved_pipelines(bytes: Vec<u8>, info: &wgpu::AdapterInfo) -> std::result::Result<Vec<u8>, String> {
+    let key = wgpu::util::pipeline_cache_key(info).ok_or("has no such files")?;
+    checked(bytes, &key, info).map(|saved| saved.0)
+}
+
+/// The bytes of a file of these data, likewise; none where the backend has no such cache.
+#[doc(hidden)]
+pub fn pipelines_file(data: &[u8], info: &wgpu::AdapterInfo) -> Option<Vec<u8>> {
+    let key = wgpu::util::pipeline_cache_key(info)?;
+    file(&Head::new(&key, info, data), data).ok()
+}
+
+fn file(head: &Head, data: &[u8]) -> serde_json::Result<Vec<u8>> {
+    Ok([&serde_json::to_vec(head)?[..], b"\n", data].concat())
+}
+
 fn checked(bytes: Vec<u8>, key: &str, info: &wgpu::AdapterInfo) -> std::result::Result<Saved, String> {
     let end = bytes.iter().take(4096).position(|b| *b == b'\n').ok_or("has no first line")?;
     let (line, rest) = bytes.split_at(end);
@@ -80,9 +98,8 @@ fn checked(bytes: Vec<u8>, key: &str, info: &wgpu::AdapterInfo) -> std::result::
 /// Writes the cache's data, whole or not at all; nothing where the driver gives none.
 pub(crate) fn save(path: &Path, info: &wgpu::AdapterInfo, cache: &wgpu::PipelineCache) -> Result<()> {
     let (Some(data), Some(key)) = (cache.get_data(), wgpu::util::pipeline_cache_key(info)) else { return Ok(()) };
-    let head = serde_json::to_string(&Head::new(&key, info, &data))
-        .map_err(|e| crate::Error::device("saving pipelines", e))?;
-    folder::write(path, &[head.as_bytes(), b"\n", &data].concat())
+    let bytes = file(&Head::new(&key, info, &data), &data).map_err(|e| crate::Error::device("saving pipelines", e))?;
+    folder::write(path, &bytes)
 }
 
 #[cfg(test)]
@@ -101,11 +118,10 @@ mod tests {
         let path = folder.path().join("pipelines.bin");
         let key = wgpu::util::pipeline_cache_key(&info()).expect("Vulkan has keys");
         let data: Vec<u8> = (0..1000u32).map(|i| (i * 7) as u8).collect();
-        let file = |head: Head, data: &[u8]| [&serde_json::to_vec(&head).expect("JSON")[..], b"\n", data].concat();
         let of = |change: &dyn Fn(&mut Head)| {
             let mut head = Head::new(&key, &info(), &data);
             change(&mut head);
-            file(head, &data)
+            file(&head, &data).expect("JSON")
         };
         let good = of(&|_| ());
         let load = |bytes: &[u8]| {

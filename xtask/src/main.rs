@@ -144,7 +144,7 @@ fn test() -> ExitCode {
 /// Passes the exit code of the program `ropewalk-fuzz` on, and says which case it died in.
 fn fuzz(arguments: Vec<OsString>) -> ExitCode {
     let package = ["--quiet", "--package", "ropewalk-fuzz"];
-    if let Err(problem) = run(&mut with_features("build", &package)) {
+    if let Err(problem) = run(cargo("build").args(package)) {
         eprintln!("xtask: {problem}");
         return ExitCode::FAILURE;
     }
@@ -154,7 +154,8 @@ fn fuzz(arguments: Vec<OsString>) -> ExitCode {
     }
     let running = target().join("fuzz-running.txt");
     let _ = fs::remove_file(&running);
-    let mut program = with_features("run", &package);
+    let mut program = cargo("run");
+    program.args(package);
     match program.arg("--").args(arguments).arg("--running").arg(&running).status() {
         Ok(status) if status.code().is_some_and(|code| code < 100) => {
             ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))

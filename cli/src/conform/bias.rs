@@ -69,19 +69,19 @@ pub fn window(
         spec.bias.push(Bias::Indexed { index });
         inputs.parameters.insert("bias_table".into(), table.f32s("bias_table")?);
     }
-    place(spec, inputs, window, class);
+    place(spec, inputs, window, class)?;
     if let Some(listed) = t.take("relative_position_index") {
         let rows = (0..index.rows()).map(|row| row as f32).collect();
         let (mut spec, mut inputs) = alone(1, 1, sizes)?;
         spec.bias = vec![Bias::Indexed { index }];
         inputs.parameters.insert("bias_table".into(), rows);
-        place(&mut spec, &mut inputs, window, class);
+        place(&mut spec, &mut inputs, window, class)?;
         probes.push(scores("index", "relative_position_index", spec, inputs, &listed, &[sizes.q_len, sizes.kv_len])?);
     }
     if let Some(listed) = t.take("expected_bias") {
         let (mut bare, mut its) = alone(1, sizes.heads, sizes)?;
         (bare.bias, its.parameters) = (spec.bias.clone(), inputs.parameters.clone());
-        place(&mut bare, &mut its, window, class);
+        place(&mut bare, &mut its, window, class)?;
         let shape = [sizes.heads, sizes.q_len, sizes.kv_len];
         probes.push(scores("bias", "expected_bias", bare, its, &listed, &shape)?);
     }
@@ -266,10 +266,11 @@ fn sides(p: &Parameters, name: &str) -> Build<Option<[u32; 2]>> {
 }
 
 /// Queries and keys at the tokens of a window.
-fn place(spec: &mut Spec, inputs: &mut Inputs, [height, width]: [u32; 2], class: bool) {
-    let positions = grid_positions(height, width, class, inputs.q.shape()[0]);
+fn place(spec: &mut Spec, inputs: &mut Inputs, [height, width]: [u32; 2], class: bool) -> Build<()> {
+    let positions = grid_positions(height, width, class, inputs.q.shape()[0])?;
     spec.positions = Positions::Ids;
     (inputs.q_positions, inputs.k_positions) = (Some(positions.clone()), Some(positions));
+    Ok(())
 }
 
 /// A call whose q, k and v are 0: its scores are its bias.

@@ -289,7 +289,7 @@ fn patches(p: &Parameters, t: &mut Tensors, sizes: Sizes) -> Build<[Vec<i32>; 2]
         true => PatchPositions::eva02(grid, numbers(p, "ref_grid")?)?,
         false => PatchPositions::dinov3(grid)?,
     };
-    let positions = positions.with_prefix(front as u32);
+    let positions = positions.with_prefix(front as u32)?;
     Ok([positions.rows, positions.columns])
 }
 
