@@ -3,7 +3,7 @@
 use ropewalk::{AngleTable, Rotary};
 
 /// 2 pi to 159 bits.
-const TURN: [f64; 3] = [6.283185307179586, 2.4492935982947064e-16, -5.989539619436679e-33];
+const TURN: [f64; 3] = [std::f64::consts::TAU, 2.4492935982947064e-16, -5.989539619436679e-33];
 
 /// a b as a sum of two numbers, without error.
 fn product(a: f64, b: f64) -> (f64, f64) {

@@ -21,11 +21,11 @@ impl Differences {
         let same = found == twin.value || found.is_nan() && twin.value.is_nan();
         let allowed = SHARE * twin.size;
         let error = (found - twin.value).abs();
-        if !same {
-            let ratio = if error.is_nan() { f64::INFINITY } else { error / allowed };
-            self.worst = self.worst.max(ratio);
+        if same {
+            return;
         }
-        if !same && !(error <= allowed) && self.wrong.len() < 5 {
+        self.worst = self.worst.max(if error.is_nan() { f64::INFINITY } else { error / allowed });
+        if (error.is_nan() || allowed.is_nan() || error > allowed) && self.wrong.len() < 5 {
             self.wrong.push(format!("{name}[{at}]: reference {found:e}, twin {:e} +- {allowed:e}", twin.value));
         }
     }

@@ -153,7 +153,7 @@ fn rotary(draw: &mut Draw, head_dim: u32, v_head_dim: u32) -> Option<(Rotary, Op
     let mut rotary = match draw.int(0..=3) {
         0 => {
             let list =
-                (0..pairs).map(|_| draw.pick(&[0.0, 1.0, -0.3, 1e-4, 2.5, 6.283185307179586, 65536.0])).collect();
+                (0..pairs).map(|_| draw.pick(&[0.0, 1.0, -0.3, 1e-4, 2.5, std::f64::consts::TAU, 65536.0])).collect();
             Rotary::with_inv_freq(pairing, list)
         }
         1 => {

@@ -181,8 +181,8 @@ pub fn linear(spec: &Spec, inputs: &Inputs) -> LinearTwin {
                     });
                     for e in 0..dim {
                         let mut o = Sized::default();
-                        for (f, q) in phi.above.iter().enumerate() {
-                            let x = columns[f][e];
+                        for (q, row) in phi.above.iter().zip(&columns) {
+                            let x = row[e];
                             o.add(scale * q.value * x.value, (scale * q.size * x.size).abs());
                         }
                         if let Some(n) = divisor {
