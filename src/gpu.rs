@@ -475,7 +475,7 @@ impl Gpu {
                     let len = (n * q_len) as usize;
                     for (to, lse) in output.lse[to..to + len].iter_mut().zip(&run.lse[from..from + len]) {
                         // the device's sentinel of a row that saw no key
-                        *to = if *lse < -1e38 { f32::NEG_INFINITY } else { *lse };
+                        *to = if *lse < -2e38 { f32::NEG_INFINITY } else { *lse };
                     }
                 }
             })

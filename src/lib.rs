@@ -205,9 +205,9 @@ pub use user::{MaskMod, ScoreAt, ScoreMod};
 
 pub use window::{grid_positions, swin_segments};
 
-/// Scores below this, -1e30 as f32 has it, are taken as this, so that no exponent overflows: a key with such a score has weight 0 beside
+/// Scores below this, -1e38 as f32 has it, are taken as this, so that no exponent overflows: a key with such a score has weight 0 beside
 /// any key above it. (`-inf` in a dense bias is a mask.)
-pub const SCORE_FLOOR: f64 = -1e30f32 as f64;
+pub const SCORE_FLOOR: f64 = -1e38f32 as f64;
 
 #[cfg(feature = "wgpu")]
 pub use device::{Turn, turn};

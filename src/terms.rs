@@ -90,7 +90,7 @@ impl Temperature {
     }
 }
 
-/// One more logit of every head, in the softmax's denominator only. Logits below -1e30 are taken as -1e30, as scores are.
+/// One more logit of every head, in the softmax's denominator only. Logits below -1e38 are taken as -1e38, as scores are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

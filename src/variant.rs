@@ -894,7 +894,7 @@ pub(crate) fn preamble(
     if let Some(linear) = &spec.linear {
         linear_constants(&mut text, spec, linear, tile_k);
     }
-    text.push_str("const SCORE_FLOOR: f32 = -1e30; // scores below this are taken as this\n");
+    text.push_str("const SCORE_FLOOR: f32 = -1e38; // scores below this are taken as this\n");
     text.push_str("const LSE_EMPTY: f32 = -3e38;   // lse of a row that sees no key; -inf on the host\n");
     text.push_str("const LOG2_E: f32 = 1.44269504;\n\n");
     for binding in bindings {

@@ -73,16 +73,14 @@ fn turns_serves_pairs_in_whole_fours() {
             assert_eq!(served(kernel, [64, 32, 0], Pairing::Half, change), [false; 2]);
         }
     }
-    // lanes are numbered in u32
-    let long = |_: &mut Spec, shape: &mut Shape| {
-        (shape.q_len, shape.q) = (1 << 28, Strides { batch: 0, token: 0, head: 4 });
-        shape.out = shape.q;
-    };
-    let spec = &mut spec([1, 1], [256, 256, 0], Pairing::Half);
-    let shape = &mut Shape::new(spec, 1, 8, 8);
-    assert_eq!(families(Q, spec, shape, &Limits::default()), both);
-    long(spec, shape);
-    assert_eq!(families(Q, spec, shape, &Limits::default()), [Family::Rows]);
+    // lanes are numbered in u32: a call of more elements is refused
+    let spec = &spec([1, 1], [256, 256, 0], Pairing::Half);
+    for (tokens, taken) in [(1 << 23, true), (1 << 24, false)] {
+        let mut shape = Shape::new(spec, 1, tokens, 8);
+        (shape.q, shape.out) = (Strides { batch: 0, token: 0, head: 4 }, Strides { batch: 0, token: 0, head: 4 });
+        let all = Tuning::candidates(Q, spec, &shape, &Limits::default());
+        assert_eq!(all.is_ok_and(|all| all[0].family == Family::Turns), taken, "{tokens}");
+    }
 }
 
 fn kernel_in_place(kernel: Kernel) -> bool {

@@ -1,6 +1,6 @@
 // Parts of a row: what one split of the keys makes of it, o, m, l in f32 in `work`, for `combine`.
 const PART_WORDS: u32 = 4u * V_CHUNKS + 4u;
-const UNSEEN: f32 = -1e35;                                                  // marks a score that no one may see; below every other
+const UNSEEN: f32 = -2e38;                                                  // marks a score that no one may see; below every other
 
 // The keys of a split that some row sees; none: .x >= .y.
 fn split_keys(batch: u32, rows: u32, split: u32) -> vec2<u32> {

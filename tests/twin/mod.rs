@@ -21,8 +21,8 @@ use ropewalk::{
 use std::ops::Range;
 use user::Place;
 
-/// Scores and logits below it are taken as it: the f32 of -1e30.
-const FLOOR: f64 = -1e30f32 as f64;
+/// Scores and logits below it are taken as it: the f32 of -1e38.
+const FLOOR: f64 = -1e38f32 as f64;
 
 /// A value and the size of what was added up for it.
 #[derive(Debug, Clone, Copy, Default)]
