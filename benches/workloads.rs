@@ -14,7 +14,7 @@ fn step(loaded: &Loaded, set: usize) {
         loaded.encode_chunk(set, chunk, &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
         gpu.queue().submit([encoder.finish()]);
     }
-    gpu.finish().expect("the device works");
+    gpu.wait(None).expect("the device works");
 }
 
 fn workloads(criterion: &mut Criterion) {

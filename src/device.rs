@@ -1,8 +1,8 @@
 //! What every use of a wgpu device shares: its turn, and how its loss is told.
 //!
-//! **Turns.** wgpu's GL backend has one context for all devices of an adapter. It panics where a thread does not get it within a second,
-//! be it for a submission, a wait or the end of a buffer; a dispatch of llvmpipe on a busy machine takes longer. So whatever this crate
-//! does with GL devices is done in [`turn`], letting go of their objects ([`Held`]) and waiting ([`crate::submission::wait`]) included. A turn
+//! **Turns.** wgpu's GL backend has one context for all devices of an adapter. It panics where a thread does not get it within six
+//! seconds (EGL) or one (WGL), be it for a submission, a wait or the end of a buffer; a dispatch of llvmpipe on a busy machine may take
+//! longer. So whatever this crate does with GL devices is done in [`turn`], letting go of their objects ([`Held`]) and waiting ([`crate::submission::wait`]) included. A turn
 //! never lasts over an `.await`, and no other lock is taken that a thread without the turn may hold while it waits for it.
 //!
 //! **Loss.** wgpu tells no error scope that a device is lost, and the callback for it is the device owner's. What everybody can see is
@@ -21,15 +21,18 @@ pub struct Turn {
 
 /// Waits for this thread's turn on a device. A thread that has it may take it again.
 ///
-/// Only for devices of wgpu's GL backend, whose threads panic where others keep them waiting for a second: all work of this crate on such
+/// Only for devices of wgpu's GL backend, whose threads panic where others keep them waiting, for six seconds on EGL and one on WGL: all work of this crate on such
 /// devices is done in turn, and an engine that uses one from several threads takes a turn for calls of its own, letting go of buffers
 /// included. Nothing is waited for on other backends.
+///
+/// Opening a device takes a turn too: see [`turn_on`].
 pub fn turn(device: &wgpu::Device) -> Turn {
     turn_on(device.adapter_info().backend)
 }
 
-/// As [`turn`].
-pub(crate) fn turn_on(backend: wgpu::Backend) -> Turn {
+/// As [`turn`], where there is no device yet: for [`request_device`](wgpu::Adapter::request_device) on an adapter of this backend. It does
+/// its work when it is called, so that the turn need not last until it is awaited.
+pub fn turn_on(backend: wgpu::Backend) -> Turn {
     Turn { _lock: (backend == wgpu::Backend::Gl).then(|| GL.lock()) }
 }
 

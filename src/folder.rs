@@ -54,7 +54,7 @@ fn unwritten(path: &Path, e: &dyn std::fmt::Display) -> Error {
 }
 
 /// Does the work on a file while no other thread or process does work on it, so that what one reads, changes and writes is not lost to
-/// another. Others wait at a file beside it, which is gone afterwards. A file system without locks is taken as it is.
+/// another. Others wait at a file beside it, which stays: whoever waits at it waits at the same one. A file system without locks is taken as it is.
 pub(crate) fn alone<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
     #[cfg(not(target_arch = "wasm32"))]
     {
@@ -62,21 +62,10 @@ pub(crate) fn alone<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<
         std::fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
-        let _held = loop {
-            let file = std::fs::File::options().create(true).write(true).truncate(false).open(&name).map_err(failed)?;
-            match file.lock() {
-                Err(e) if e.kind() != std::io::ErrorKind::Unsupported => return Err(failed(e)),
-                _ => {}
-            }
-            // whoever held it before has removed it: then this is not the file at which others wait
-            let handle = same_file::Handle::from_file(file).map_err(failed)?;
-            if same_file::Handle::from_path(&name).is_ok_and(|there| there == handle) {
-                break handle;
-            }
-        };
-        let done = work();
-        std::fs::remove_file(&name).ok();
-        done
+        let file = std::fs::File::options().create(true).write(true).truncate(false).open(&name).map_err(failed)?;
+        // an open file that cannot be locked is on a file system without locks, whose errors differ: ENOLCK of NFS, ENOSYS, EOPNOTSUPP
+        while file.lock().is_err_and(|e| e.kind() == std::io::ErrorKind::Interrupted) {}
+        work() // the lock ends with `file`
     }
     #[cfg(target_arch = "wasm32")]
     {

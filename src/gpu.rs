@@ -269,7 +269,7 @@ impl Gpu {
                 request(adapter, &plain).await.map_err(|e| Error::device(format!("opening {}", describe(&info)), e))?
             }
         };
-        let mut gpu = Self::from_device(info, device, queue);
+        let mut gpu = Self::around(info, device, queue);
         gpu.hear_of_loss();
         gpu.take_matrix(matrix.map(|wanted| wanted.size), &matrix::untouched).await;
         if options.tuned {
@@ -285,6 +285,14 @@ impl Gpu {
     /// Around a device that the caller made, with at least WebGPU's default limits. Takes over its handler of uncaptured
     /// errors. Its lost callback stays the caller's: [`Error::DeviceLost`] is told, but not why.
     pub fn from_device(info: wgpu::AdapterInfo, device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        let gpu = Self::around(info, device, queue);
+        if cfg!(target_arch = "wasm32") {
+            gpu.hear_of_loss(); // any number of callbacks may be set there
+        }
+        gpu
+    }
+
+    fn around(info: wgpu::AdapterInfo, device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let errors = Arc::new(Mutex::new(None));
         let sink = errors.clone();
         device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
@@ -296,7 +304,7 @@ impl Gpu {
         let timestamps = device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
         let pipelines = Arc::new(Pipelines::new(device.clone()));
         pipelines.set_capacity(Self::MAX_PIPELINES);
-        let gpu = Gpu {
+        Gpu {
             info,
             queue: Held::new(&device, queue),
             device: Held::new(&device, device.clone()),
@@ -308,11 +316,7 @@ impl Gpu {
             pipelines,
             warnings: Vec::new(),
             matrix: Err(matrix::NOT_ASKED.into()),
-        };
-        if cfg!(target_arch = "wasm32") {
-            gpu.hear_of_loss(); // any number of callbacks may be set there
         }
-        gpu
     }
 
     fn hear_of_loss(&self) {
@@ -398,7 +402,7 @@ impl Gpu {
         &self.pipelines
     }
     /// How long a call, or [`Gpu::finish`], waits for a submission before it is [`Error::Timeout`]; `None`, as it is at first: for as long as it
-    /// takes. What was submitted goes on.
+    /// takes. What was submitted goes on. Does nothing on the web, whose promises know no timeout.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
         self.timeout = timeout;
     }
@@ -412,16 +416,26 @@ impl Gpu {
     /// # Errors
     /// Those of the device that no scope caught, its loss among them.
     pub fn finish(&self) -> Result<()> {
-        let done = self.wait(None);
-        pollster::block_on(self.check_alive("waiting for the device"))?;
-        done
+        self.wait_alive(None)
     }
     /// Waits until a submission is done.
     ///
     /// # Errors
     /// As [`Gpu::finish`].
     pub fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
-        pollster::block_on(async { self.told(self.wait(Some(submission))).await })
+        self.wait_alive(Some(submission))
+    }
+    /// wgpu calls what was submitted to a lost device done.
+    fn wait_alive(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let done = self.wait(submission);
+        pollster::block_on(self.check_alive("waiting for the device"))?;
+        done
+    }
+    /// As [`Gpu::finish`] or [`Gpu::wait_for`], but a loss may go unnoticed: asking for it takes time, which is not a clock's.
+    #[doc(hidden)]
+    pub fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        wait(&self.device, submission, self.timeout)?;
+        self.check()
     }
     /// The bytes of a buffer with `MAP_READ`, once everything that was submitted is done.
     ///
@@ -788,11 +802,6 @@ impl Gpu {
         Ok(read)
     }
 
-    fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        wait(&self.device, submission, self.timeout)?;
-        self.check()
-    }
-
     /// Errors that no scope caught.
     fn check(&self) -> Result<()> {
         match self.errors.lock().ok().and_then(|mut e| e.take()) {
@@ -826,9 +835,13 @@ impl Gpu {
 
     async fn read(&self, buffer: &wgpu::Buffer) -> Result<Vec<u8>> {
         let context = "mapping a result";
-        let unfit = |problem: &str| Error::input("buffer", problem, "read a buffer of this device that can be mapped");
+        // which a buffer of a lost device is too
+        let unfit = async |problem: &str| match self.check_alive(context).await {
+            Ok(()) => Error::input("buffer", problem, "read a buffer of this device that can be mapped"),
+            Err(lost) => lost,
+        };
         if !buffer.usage().contains(wgpu::BufferUsages::MAP_READ) {
-            return Err(unfit("lacks BufferUsages::MAP_READ"));
+            return Err(unfit("lacks BufferUsages::MAP_READ").await);
         }
         let (signal, mut mapped) = oneshot::channel();
         let called = scoped(&self.device, context, || {
@@ -836,7 +849,10 @@ impl Gpu {
         });
         called.await?;
         yield_now().await;
-        self.wait(None)?;
+        if let Err(e) = self.wait(None) {
+            let _ = scoped(&self.device, context, || buffer.unmap()).await; // so that it can be read later
+            return Err(e);
+        }
         // On the web mapping takes its time. Elsewhere whoever polled has mapped it by now, or nobody will: a buffer of another
         // device. The callback may still be on its way in another thread.
         #[cfg(target_arch = "wasm32")]
@@ -844,13 +860,13 @@ impl Gpu {
         #[cfg(not(target_arch = "wasm32"))]
         let result = mapped.try_recv().map_err(|e| Error::device(context, e))?;
         if let Some(Err(e)) = result {
-            return Err(unfit(&format!("cannot be mapped: {e}")));
+            return Err(unfit(&format!("cannot be mapped: {e}")).await);
         }
         let bytes = buffer.get_mapped_range(..).map(|view| view.to_vec());
         let unmapped = scoped(&self.device, context, || buffer.unmap()).await;
         match bytes {
             Ok(bytes) => unmapped.map(|()| bytes),
-            Err(_) if result.is_none() => Err(unfit("is not mapped: is it of another device?")),
+            Err(_) if result.is_none() => Err(unfit("is not mapped: is it of another device?").await),
             Err(e) => Err(Error::device("reading a result", e)),
         }
     }

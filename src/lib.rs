@@ -210,7 +210,7 @@ pub use window::{grid_positions, swin_segments};
 pub const SCORE_FLOOR: f64 = -1e38f32 as f64;
 
 #[cfg(feature = "wgpu")]
-pub use device::{Turn, turn};
+pub use device::{Turn, turn, turn_on};
 #[cfg(feature = "wgpu")]
 pub use gpu::{Gpu, GpuOptions, Progress, Stats, adapters, describe};
 #[cfg(feature = "wgpu")]

@@ -24,11 +24,12 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub struct Pipeline {
     plan: Plan,
-    device: Held<wgpu::Device>,
     /// One for each entry point that the plan dispatches.
     pipelines: Held<Vec<(&'static str, wgpu::ComputePipeline)>>,
     layout: wgpu::BindGroupLayout,
     compile_time: Duration,
+    /// Let go last: `layout` has the device too, which is to end in its turn.
+    device: Held<wgpu::Device>,
 }
 
 /// Layouts made so far: those of plans with the same bindings are one.
@@ -192,6 +193,7 @@ impl Pipeline {
         cache: Option<&wgpu::PipelineCache>,
     ) -> Result<Self> {
         takes::check(device, plan)?;
+        takes::check_module(device, plan)?;
         let clock = Clock::now();
         let context = format!("compiling {}", plan.label());
         let made = scoped(device, &context, || {
@@ -216,7 +218,7 @@ impl Pipeline {
         let (pipelines, layout) = made.await?;
         layouts.keep(&layout);
         let (device, pipelines) = (Held::new(device, device.clone()), Held::new(device, pipelines));
-        Ok(Pipeline { plan: plan.clone(), device, pipelines, layout: layout.group, compile_time: clock.elapsed() })
+        Ok(Pipeline { plan: plan.clone(), pipelines, layout: layout.group, compile_time: clock.elapsed(), device })
     }
 
     /// How long the device took to make it. Some drivers compile only when it first runs: see [`Pipeline::warm`].
@@ -277,8 +279,12 @@ impl Pipeline {
             }
             Submission::new(queue, encoder.finish())
         });
-        submitted.await?.done(device, None).await?;
-        Ok(clock.elapsed())
+        let done = submitted.await?.done(device, None).await;
+        let time = clock.elapsed();
+        match is_lost(device).await {
+            true => Err(Error::device_lost(context, None)),
+            false => done.map(|()| time),
+        }
     }
 
     /// The same compiled shader for a plan of another shape; an error if its text or its run-time checks differ.

@@ -39,7 +39,8 @@ fn tune_measures_stores_shows_and_clears() {
 
     let (code, _, err) = ropewalk(folder.path(), &["tune", "r1", "--seconds", "0.01"]);
     assert_eq!(code, 0, "{err}");
-    let file = fs::read_dir(folder.path().join("tuning")).unwrap().next().unwrap().unwrap().path();
+    let mut files = fs::read_dir(folder.path().join("tuning")).unwrap().map(|entry| entry.unwrap().path());
+    let file = files.find(|file| file.extension().is_some_and(|e| e == "json")).unwrap();
     assert!(err.contains(&file.display().to_string()), "{err}");
 
     // a winner of somebody's hand: shown, taken by bench, said so; and what a damaged file does

@@ -27,11 +27,12 @@ use std::time::Duration;
 /// ```
 #[derive(Debug)]
 pub struct Pipelines {
-    device: Held<wgpu::Device>,
     cache: Option<wgpu::PipelineCache>,
     layouts: Layouts,
     /// What is forgotten is dropped without this lock, since that takes a turn on the device.
     made: Mutex<Made>,
+    /// Let go last: `cache` and `layouts` have the device too, which is to end in its turn.
+    device: Held<wgpu::Device>,
 }
 
 #[derive(Debug)]
@@ -45,7 +46,7 @@ impl Pipelines {
     /// None yet.
     pub fn new(device: wgpu::Device) -> Self {
         let made = Mutex::new(Made { kept: LruCache::unbounded(), compiled: 0 });
-        Pipelines { device: Held::new(&device, device.clone()), cache: None, layouts: Layouts::default(), made }
+        Pipelines { cache: None, layouts: Layouts::default(), made, device: Held::new(&device, device.clone()) }
     }
     /// Compiles through wgpu's pipeline cache, which the caller reads and saves.
     pub fn with_cache(mut self, cache: wgpu::PipelineCache) -> Self {

@@ -2,15 +2,14 @@
 
 use crate::{Access, Error, Plan, Result};
 
+/// Buffers, workgroups and features.
+///
 /// # Errors
 /// [`Error::Limit`] with the limit's name in WebGPU, what the plan takes and what the device has.
 pub(super) fn check(device: &wgpu::Device, plan: &Plan) -> Result<()> {
     let (has, features) = (device.limits(), device.features());
     let limits = plan.limits();
-    let within = |field: &str, what: &str, takes: u64, has: u64| match takes > has {
-        true => Err(missing(field, format!("{} takes {takes}{what}, the device has {has}", plan.label()))),
-        false => Ok(()),
-    };
+    let within = |field: &str, what: &str, takes: u64, has: u64| within(plan, field, what, takes, has);
     let mut storage = 0;
     for binding in plan.bindings() {
         let name = format!(" bytes of `{}`", binding.name);
@@ -31,15 +30,6 @@ pub(super) fn check(device: &wgpu::Device, plan: &Plan) -> Result<()> {
     let most = has.max_compute_workgroups_per_dimension as u64;
     within("max_compute_workgroups_per_dimension", " workgroups", workgroups, most)?;
 
-    // what the module itself takes; asked only where the plan was promised more than there is
-    let promised = limits.max_workgroup_storage > has.max_compute_workgroup_storage_size
-        || limits.max_invocations > has.max_compute_invocations_per_workgroup;
-    if let Some([bytes, lanes]) = promised.then(|| of_module(plan)).flatten() {
-        let (most, most_lanes) = (has.max_compute_workgroup_storage_size, has.max_compute_invocations_per_workgroup);
-        within("max_compute_workgroup_storage_size", " bytes of workgroup memory", bytes, most as u64)?;
-        within("max_compute_invocations_per_workgroup", " invocations", lanes, most_lanes as u64)?;
-    }
-
     let feature = |wanted: bool, feature: wgpu::Features, name: &str| match wanted && !features.contains(feature) {
         true => Err(missing(name, format!("{} takes it, the device was opened without", plan.label()))),
         false => Ok(()),
@@ -57,6 +47,29 @@ pub(super) fn check(device: &wgpu::Device, plan: &Plan) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What the text itself takes: plans of the same text need it asked once. It is parsed only where the plan was promised more than there is.
+///
+/// # Errors
+/// As [`check`].
+pub(super) fn check_module(device: &wgpu::Device, plan: &Plan) -> Result<()> {
+    let (has, limits) = (device.limits(), plan.limits());
+    let (most, most_lanes) = (has.max_compute_workgroup_storage_size, has.max_compute_invocations_per_workgroup);
+    let promised = limits.max_workgroup_storage > most || limits.max_invocations > most_lanes;
+    if let Some([bytes, lanes]) = promised.then(|| of_module(plan)).flatten() {
+        let memory = " bytes of workgroup memory";
+        within(plan, "max_compute_workgroup_storage_size", memory, bytes, most as u64)?;
+        within(plan, "max_compute_invocations_per_workgroup", " invocations", lanes, most_lanes as u64)?;
+    }
+    Ok(())
+}
+
+fn within(plan: &Plan, field: &str, what: &str, takes: u64, has: u64) -> Result<()> {
+    match takes > has {
+        true => Err(missing(field, format!("{} takes {takes}{what}, the device has {has}", plan.label()))),
+        false => Ok(()),
+    }
 }
 
 fn missing(field: &str, problem: String) -> Error {

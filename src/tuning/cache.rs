@@ -60,8 +60,7 @@ pub struct TuningCache {
 /// The same winners of the same adapter and driver, whether they are saved or not.
 impl PartialEq for TuningCache {
     fn eq(&self, other: &Self) -> bool {
-        let of = |cache: &Self| (cache.adapter.clone(), cache.driver.clone(), cache.winners.clone());
-        of(self) == of(other)
+        self.adapter == other.adapter && self.driver == other.driver && self.winners == other.winners
     }
 }
 

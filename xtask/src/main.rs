@@ -1,6 +1,6 @@
-//! `cargo xtask demo` runs the main job, `cargo xtask test` every test, each on a machine that has only a Rust toolchain:
-//! both look for a GPU driver first, and install Mesa's software driver where Linux has none. `cargo xtask peers` sets our
-//! times against those of other systems on the same machine. `cargo xtask fuzz` runs random cases.
+//! `cargo xtask demo` runs the main job, `cargo xtask test` every test, `cargo xtask fuzz` random cases, each on a machine that has only a
+//! Rust toolchain: all look for a GPU driver first, and install Mesa's software driver where Linux has none. `cargo xtask peers` sets our
+//! times against those of other systems on the same machine.
 
 mod adapter;
 mod dawn;

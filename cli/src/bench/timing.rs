@@ -133,8 +133,10 @@ impl<'a> Stopwatch<'a> {
         self.gpu.finish()?;
         let clock = Instant::now();
         self.submit(work, 0, 0, false)?;
-        self.gpu.finish()?;
-        Ok(clock.elapsed().as_secs_f64())
+        self.gpu.wait(None)?;
+        let seconds = clock.elapsed().as_secs_f64();
+        self.gpu.finish()?; // a lost device, beside the clock
+        Ok(seconds)
     }
 
     /// One more run of the first set, in the form that was timed.
@@ -231,8 +233,9 @@ impl<'a> Stopwatch<'a> {
         for run in 0..runs {
             self.submit(work, first + run, run, whole)?;
         }
-        self.gpu.finish()?;
+        self.gpu.wait(None)?;
         let seconds = clock.elapsed().as_secs_f64() / runs as f64;
+        self.gpu.finish()?; // a lost device, beside the clock
         Ok((seconds, self.ticks(runs)?))
     }
 
@@ -281,7 +284,7 @@ impl<'a> Stopwatch<'a> {
             }
             let index = queue.submit([encoder.finish()]);
             if let Some(previous) = before.replace(index).filter(|_| !whole) {
-                self.gpu.wait_for(previous)?;
+                self.gpu.wait(Some(previous))?;
             }
         }
         Ok(())

@@ -40,6 +40,9 @@ pub fn norm(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Input
 
 /// tau, on the layers that do not rotate (Llama 4).
 pub fn temperature(p: &Parameters, spec: &mut Spec) -> Build<()> {
+    if !p.given("attn_temperature_tuning") {
+        return Ok(()); // without it the numbers may mean something else
+    }
     // read on the layers that rotate too, which have the numbers without a temperature
     let (tuned, rotates) = (p.set("attn_temperature_tuning"), p.set("use_rope") || spec.rotary.is_some());
     let number = |name: &str| p.f64(name).ok_or_else(|| Error::input(name, "is missing from `parameters`", "give it"));

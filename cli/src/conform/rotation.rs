@@ -65,14 +65,14 @@ pub fn rotary(
     sizes: Sizes,
     tables: &mut Vec<Table>,
 ) -> Build<Option<Rotary>> {
+    let Some(pairing) = p.str("pairing") else { return Ok(None) };
     let interleaved = p.bool("interleaved");
-    let pairing = match p.str("pairing") {
-        None => return Ok(None),
-        Some(_) if p.u32("rotary_dim") == Some(0) => return Ok(None),
-        Some("half") => Pairing::Half,
-        Some("interleaved") => Pairing::Interleaved,
-        Some("interleaved_in_half_out") => Pairing::InterleavedInHalfOut,
-        Some(other) => return needs(format!("pairing `{other}`")),
+    let pairing = match pairing {
+        _ if p.u32("rotary_dim") == Some(0) => return Ok(None),
+        "half" => Pairing::Half,
+        "interleaved" => Pairing::Interleaved,
+        "interleaved_in_half_out" => Pairing::InterleavedInHalfOut,
+        other => return needs(format!("pairing `{other}`")),
     };
     if interleaved == Some(pairing == Pairing::Half) {
         return Err(Error::input("interleaved", "contradicts pairing", "let the two agree").into());

@@ -83,6 +83,15 @@ pub async fn an_error_of_one_call_stays_out_of_the_other() {
 }
 
 #[wasm_bindgen]
+pub async fn a_call_on_a_lost_device_says_that_it_is_lost() {
+    let (gpu, spec) = (open().await, spec());
+    gpu.device().destroy();
+    let lost = gpu.attention_async(&spec, &inputs(&spec, 3, 5), &|_| ()).await;
+    let error = lost.expect_err("no device computes it");
+    assert!(matches!(error, Error::DeviceLost { .. }), "{error}");
+}
+
+#[wasm_bindgen]
 pub async fn pipelines_are_compiled_and_bound_at_the_same_time() {
     let (gpu, spec) = (open().await, spec());
     let device = gpu.device();
