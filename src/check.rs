@@ -49,7 +49,8 @@
 //! **Weight.** exp2 errs by (3 + 2|x|) 2^-23 (WGSL), its argument by 3 u (m - s). After r later changes of the running
 //! maximum: p^ = p (1 + n_j), n_j = expm1(F_j), F_j = E_s + u (8.8 (m - s_j) + 6 + 7 r). So log p^ lies in an interval around the device's
 //! score, and a sum of p^ between the sums of the intervals' ends: with L-, L+ the log of those, W = max(lse - L-, L+ - lse), which is
-//! about sum p_j F_j where F is small and at most the largest F.
+//! about sum p_j F_j where F is small and at most the largest F. A tile may change the running maximum where the end of an interval in it
+//! lies above the starts of all before it.
 //!
 //! **Result.** With N = sum p_j n_j:
 //!
@@ -635,13 +636,12 @@ impl<'a> Bounds<'a> {
                 let flushed = self.q_flushed[q_at] + self.k_flushed[k_at];
                 error += 2.0 * self.relative_largest * (flushed + UNDERFLOW * spec.head_dim as f64);
             }
-            // a NaN of an infinite loss times 0 says nothing either
             let modify = problem.inputs.score_mod.as_ref();
             // r and E_r
             let largest = score.largest.abs();
             let others = score.capped.abs() + score.relative + score.bias;
             let of_others = error + U * (4.0 * score.bias + terms * others) + score.slack;
-            let absorbed = others + of_others <= ABSORBED * largest;
+            let absorbed = others + of_others <= (ABSORBED * largest).min(HUGE) && sizes <= HUGE;
             let infinite = score.plain.is_infinite();
             let same = absorbed || (score.plain == score.t && self.same_infinity([b, h, i, j], scale));
             if infinite && modify.is_none() && factor.max(score.bias + score.relative) <= HUGE && same {
@@ -651,6 +651,7 @@ impl<'a> Bounds<'a> {
             let farthest = if modify.is_some() { score.plain.abs() } else { score.plain };
             let beyond = infinite || score.s > HUGE || (farthest > HUGE && !absorbed);
             let beyond = beyond || sizes + score.bias + score.relative > HUGE || factor > HUGE;
+            // a NaN of an infinite loss times 0 says nothing either
             if beyond || (error.is_nan() && !score.s.is_nan()) {
                 return at(score.s, f64::INFINITY);
             }

@@ -41,7 +41,7 @@ fn all_numbers_of_a_shape_are_tried() {
 #[test]
 fn keys_that_strides_repeat_without_end_are_refused() {
     let strides = Strides { batch: 0, token: 0, head: 0 };
-    let long = |len: u32| Tensor::strided(vec![0f32; 4], [1, len, 1, 4], strides).unwrap();
+    let long = |len: u32| Tensor::strided(vec![0f32; 4], [1, len, 1, 4], strides, 0).unwrap();
     let spec = Spec::new(1, 1, 4);
     let mut linear = spec.clone();
     linear.linear = Some(Linear::new(FeatureMap::Elu));
