@@ -31,6 +31,11 @@
 //! of all other terms and E_r their own errors and those of adding them up, all additions to b err by r + E_r at most, so the score errs by
 //! r + 2 E_r, where that is less than the above. And where r + E_r <= 2^-26 |b| every addition gives b back: the device's score is b,
 //! exactly, whatever the reference's f64 keeps of the rest. So beside a D of -1e15 the device's q.k is lost, and the check knows it.
+//! This assumes that additions of f32 round to nearest: WGSL leaves open to which of the two neighbours, every device known rounds so,
+//! and with a whole unit of the last place for each addition a bound would say nothing of such rows.
+//!
+//! **Infinity.** A score of -inf or +inf from one infinite number of C, or from infinite elements of q and k that are not turned, normed or
+//! capped, is the same on the device: it has no error. -inf is floored, +inf makes its row NaN.
 //!
 //! **The floor** is a contraction: s^ lies between the floored ends of its interval. Scores that stay below [`SCORE_FLOOR`], finfo.min among
 //! them, are the same number on both sides, without error. Nothing leaves f32 where the other terms are at most 1e30: half a unit of
@@ -44,16 +49,18 @@
 //! **Weight.** exp2 errs by (3 + 2|x|) 2^-23 (WGSL), its argument by 3 u (m - s). After r later changes of the running
 //! maximum: p^ = p (1 + n_j), n_j = expm1(F_j), F_j = E_s + u (8.8 (m - s_j) + 6 + 7 r). So log p^ lies in an interval around the device's
 //! score, and a sum of p^ between the sums of the intervals' ends: with L-, L+ the log of those, W = max(lse - L-, L+ - lse), which is
-//! about sum p_j F_j where F is small and at most the largest F.
+//! about sum p_j F_j where F is small and at most the largest F. A tile may change the running maximum where the end of an interval in it
+//! lies above the starts of all before it.
 //!
 //! **Result.** With N = sum p_j n_j:
 //!
 //! ```text
 //! |lse^ - lse| <= W + g(l) + max(2^-21, 6 u |lse - m|) + 2 u |lse|                     (log: WGSL's bound)
-//! |o^ - o|     <= exp(lse - L-) (sum p_j n_j |v_j| + g(o) sum p |v| + |o| (N + g(l) + 6 u)) + rounding to storage
+//! |o^ - o|     <= exp(lse - L-) (sum p_j n_j |v_j| + sum p_j (1 + n_j) (e_j + g(o) |v_j|) + |o| (N + g(l) + 6 u)) + rounding to storage
 //! ```
 //!
-//! The second comes from sum p^_j (v_j - o) = sum p_j (e^x - 1) (v_j - o) with |x| <= F_j, divided by sum p^ >= exp(L-). It grows without end as
+//! The second comes from sum p^_j (v_j - o) = sum p_j (e^x - 1) (v_j - o) with |x| <= F_j, divided by sum p^ >= exp(L-); e_j is what the value
+//! of key j is off by, and p^_j at most p_j (1 + n_j) what makes it and the sum's roundings count. It grows without end as
 //! scores lose their digits (the score of a row around -1e9 errs by 100 and more). Then there is another: weights w_j = p^_j / sum p^ add up to
 //! 1, and each lies between l_j and h_j, the quotients of the ends of its interval and L+ or L-, h_j at most 1. So
 //!
@@ -612,7 +619,7 @@ impl<'a> Bounds<'a> {
             let k_size = self.prepared.k_row(b, g_head, j).1;
             let products = dot_f32(q_size, k_size);
             let sizes = scale * products;
-            let k_at = ((b * shape.kv_len + j) * spec.num_kv_heads + g_head) as usize;
+            let k_at = (b as usize * shape.kv_len as usize + j as usize) * spec.num_kv_heads as usize + g_head as usize;
             let [k_lost, k_off] = self.k_lost[k_at];
             let mut error = sizes * (relative + q_off + k_off) + 2.0 * scale * (k_lost * q_largest);
             error += (tau_error + scale_underflow) * products;
@@ -629,20 +636,29 @@ impl<'a> Bounds<'a> {
                 let flushed = self.q_flushed[q_at] + self.k_flushed[k_at];
                 error += 2.0 * self.relative_largest * (flushed + UNDERFLOW * spec.head_dim as f64);
             }
-            // a NaN of an infinite loss times 0 says nothing either
             let modify = problem.inputs.score_mod.as_ref();
-            let farthest = if modify.is_some() { score.plain.abs() } else { score.plain };
-            let beyond = sizes + score.bias + score.relative > HUGE || farthest.max(score.s) > HUGE || factor > HUGE;
-            if beyond || (error.is_nan() && !score.s.is_nan()) {
-                return at(score.s, f64::INFINITY);
-            }
-            // r and E_r; the sum of all terms, rounded as any sum is
+            // r and E_r
             let largest = score.largest.abs();
             let others = score.capped.abs() + score.relative + score.bias;
             let of_others = error + U * (4.0 * score.bias + terms * others) + score.slack;
+            let absorbed = others + of_others <= (ABSORBED * largest).min(HUGE) && sizes <= HUGE;
+            let infinite = score.plain.is_infinite();
+            let same = absorbed || (score.plain == score.t && self.same_infinity([b, h, i, j], scale));
+            if infinite && modify.is_none() && factor.max(score.bias + score.relative) <= HUGE && same {
+                return at(score.s, 0.0);
+            }
+            // what the function receives or, without one, what the floor does not cut
+            let farthest = if modify.is_some() { score.plain.abs() } else { score.plain };
+            let beyond = infinite || score.s > HUGE || (farthest > HUGE && !absorbed);
+            let beyond = beyond || sizes + score.bias + score.relative > HUGE || factor > HUGE;
+            // a NaN of an infinite loss times 0 says nothing either
+            if beyond || (error.is_nan() && !score.s.is_nan()) {
+                return at(score.s, f64::INFINITY);
+            }
+            // the sum of all terms, rounded as any sum is
             error += U * ((4.0 + terms) * (score.bias + largest + score.relative) + terms * score.capped.abs())
                 + score.slack;
-            let (centre, error) = match others + of_others <= ABSORBED * largest {
+            let (centre, error) = match absorbed {
                 true => (score.largest, TINY),
                 false => (score.plain, SECOND_ORDER * error.min(others + 2.0 * of_others) + TINY),
             };
@@ -658,6 +674,32 @@ impl<'a> Bounds<'a> {
             at(centre, error)
         };
         problem.keys(b, i).map(one).collect()
+    }
+
+    /// Whether a product of infinite elements is the same infinity on the device: none of them meets a number that a device may
+    /// flush to 0, and none of the finite products leaves f32. A rotation, a norm, a cap and f16 may make something else of it.
+    fn same_infinity(&self, [b, h, i, j]: [u32; 4], scale: f64) -> bool {
+        let spec = self.prepared.problem.spec;
+        if spec.rotary.is_some()
+            || spec.norm.is_some()
+            || spec.logits_soft_cap.is_some()
+            || self.arithmetic != Arithmetic::F32
+        {
+            return false;
+        }
+        let (q, k) = (self.prepared.q_row(b, h, i).0, self.prepared.k_row(b, self.prepared.kv_head(h), j).0);
+        let least = f64::max(2.0 * least_normal(spec.dtype), 1.0 / HUGE);
+        let mut finite = 0.0;
+        let mut one = |(q, k): (&f64, &f64)| {
+            let (scaled, q, k) = (scale * q.abs(), q.abs(), k.abs());
+            let within = q.is_infinite() || q.max(scaled) <= HUGE;
+            if q.is_finite() && k.is_finite() {
+                finite += q.max(scaled) * k;
+                return within;
+            }
+            within && q.min(k).min(scaled) >= least
+        };
+        q.iter().zip(k).all(&mut one) && finite <= HUGE
     }
 
     /// What rounding to f16, and sums within matrix units, add to a product before its scale.
@@ -691,24 +733,14 @@ impl<'a> Bounds<'a> {
         let keys = (seen().count() + sink.is_some() as usize) as f64;
         let tiles = scores.len().div_ceil(self.tile_k) as f64;
 
-        // changes of the running maximum, tile by tile; near ties count as changes
-        let mut rescales = 0.0;
-        let mut running = sink.unwrap_or(f64::NEG_INFINITY);
-        for tile in scores.chunks(self.tile_k) {
-            let top = tile.iter().map(|score| score.centre).fold(f64::NEG_INFINITY, f64::max);
-            let slack = 2.0 * tile.iter().filter(|s| s.seen()).map(|s| s.error).fold(0.0, f64::max);
-            if running > f64::NEG_INFINITY && top > running - slack {
-                rescales += 1.0;
-            }
-            running = running.max(top);
-        }
-
+        let tops = tops(&scores, self.tile_k);
+        let mut rescales = changes(sink, &tops);
         if crate::family::decode::may_split(spec, &self.prepared.problem.shape) {
-            rescales = f64::max(rescales, longest_chain(&scores, self.tile_k) + 1.0);
+            rescales = f64::max(rescales, longest_chain(&tops) + 1.0);
         }
 
         // F of every weight, without the score's own error: that of exp and of what multiplies it later
-        let top = running;
+        let top = scores.iter().map(|score| score.centre).chain(sink).fold(f64::NEG_INFINITY, f64::max);
         let of_exp = |centre: f64| U * (8.8 * (top - centre) + 6.0 + 7.0 * rescales);
         // p n, also where p is too small for f64 and n too large
         let wrong = |s: f64, f: f64| match f < 1.0 {
@@ -736,6 +768,7 @@ impl<'a> Bounds<'a> {
         let flushed = if matrix { F16_FLUSH.powi(2) } else { 0.0 };
         let flushed_weight = flushed / softmax.sum;
         let mut additions = keys + 1.0 + rescales;
+        // the largest that a weight may be makes what its value is off by, and what its sum rounds
         let (mut o, mut sizes, mut errors) = (vec![0.0; dim], vec![0.0; dim], vec![0.0; dim]);
         let numbered = || self.prepared.problem.keys(b, i).zip(&scores).filter(|(_, score)| score.seen());
         let mut value = Vec::new();
@@ -746,9 +779,10 @@ impl<'a> Bounds<'a> {
             additions += self.value(&mut value, [b, h, i, j]);
             for (c, Value { x, size, error }) in value.iter().enumerate() {
                 o[c] += p * x;
-                sizes[c] += p * size;
+                sizes[c] += (p + off) * size;
                 // weights and elements that flush to 0
-                errors[c] += off * size + p * error + (p * of_weight + flushed_weight + UNDERFLOW) * size;
+                errors[c] += off * size + (p + off) * (error + of_weight * size);
+                errors[c] += (flushed_weight + UNDERFLOW) * size;
             }
         }
         let l_error = g(self.tile_k as f64 + tiles + rescales);
@@ -802,8 +836,9 @@ impl<'a> Bounds<'a> {
         let (v, v_size) = self.prepared.v_row(b, g_head, j);
         let start = t.row_start(b, j, g_head);
         let turned = spec.rotates_values();
-        let row = (b * problem.shape.kv_len + j) * spec.num_kv_heads + g_head;
-        let flushed = if turned { 2.0 * self.v_flushed[row as usize] } else { 0.0 };
+        let token = b as usize * problem.shape.kv_len as usize + j as usize;
+        let row = token * spec.num_kv_heads as usize + g_head as usize;
+        let flushed = if turned { 2.0 * self.v_flushed[row] } else { 0.0 };
         value.clear();
         value.extend(v.iter().zip(v_size).enumerate().map(|(c, (x, length))| {
             let subnormal = if x.abs() < least { x.abs() } else { 0.0 };
@@ -852,20 +887,56 @@ fn farthest_mean(ends: &[[f64; 2]], column: &[(f64, f64)]) -> f64 {
     side(1.0).max(side(-1.0))
 }
 
-/// The most changes of a running maximum that starts at any tile; near ties count as changes. From the last tile to the first, with the
-/// tiles behind that are larger than all before them: the next change after a tile is the first of these above it.
-fn longest_chain(scores: &[Scored], tile_k: usize) -> f64 {
-    let top_of = |tile: &[Scored]| tile.iter().map(|score| score.centre).fold(f64::NEG_INFINITY, f64::max);
-    let tops: Vec<f64> = scores.chunks(tile_k).map(top_of).collect();
-    let slack = 2.0 * scores.iter().filter(|s| s.seen()).map(|s| s.error).fold(0.0, f64::max);
-    let mut larger: Vec<(f64, f64)> = Vec::new(); // ever larger towards the front; the changes from there on
+/// The least and the most that the largest score of a tile is on the device.
+#[derive(Debug, Clone, Copy)]
+struct Top {
+    low: f64,
+    high: f64,
+}
+
+impl Top {
+    /// Whether the running maximum may change at a tile after this one.
+    fn may_grow_to(self, later: Top) -> bool {
+        later.high > self.low
+    }
+}
+
+/// The tiles of a row that see a key.
+fn tops(scores: &[Scored], tile_k: usize) -> Vec<Top> {
+    let of_tile = |tile: &[Scored]| {
+        let none = Top { low: f64::NEG_INFINITY, high: f64::NEG_INFINITY };
+        tile.iter().filter(|score| score.seen()).fold(none, |top, score| Top {
+            low: top.low.max(score.centre - score.error),
+            high: top.high.max(score.centre + score.error),
+        })
+    };
+    scores.chunks(tile_k).map(of_tile).filter(|top| top.high > f64::NEG_INFINITY).collect()
+}
+
+/// The most changes of the running maximum from the sink, or else the first tile, on.
+fn changes(sink: Option<f64>, tops: &[Top]) -> f64 {
+    let mut all = sink.map(|s| Top { low: s, high: s }).into_iter().chain(tops.iter().copied());
+    let Some(mut running) = all.next() else { return 0.0 };
+    let mut changes = 0.0;
+    for top in all {
+        changes += f64::from(running.may_grow_to(top));
+        running.low = running.low.max(top.low);
+    }
+    changes
+}
+
+/// The most changes of a running maximum that starts at any tile: from each to the next that it may grow to. From the last tile to the
+/// first, with the tiles behind that may be larger than all before them. A tile that is stepped over cannot be a change, and one that is
+/// stepped on and is none lies below the running maximum, so that no change is missed.
+fn longest_chain(tops: &[Top]) -> f64 {
+    let mut larger: Vec<(Top, f64)> = Vec::new(); // ever larger towards the front; the changes from there on
     let mut longest = 0.0;
-    for top in tops.into_iter().rev().filter(|top| *top > f64::NEG_INFINITY) {
-        let above = larger.partition_point(|(other, _)| *other > top - slack);
+    for top in tops.iter().rev() {
+        let above = larger.partition_point(|(other, _)| top.may_grow_to(*other));
         let changes = above.checked_sub(1).and_then(|next| larger.get(next)).map_or(0.0, |(_, n)| n + 1.0);
         longest = f64::max(longest, changes);
-        larger.truncate(larger.partition_point(|(other, _)| *other > top));
-        larger.push((top, changes));
+        larger.truncate(larger.partition_point(|(other, _)| other.high > top.high));
+        larger.push((*top, changes));
     }
     longest
 }

@@ -241,19 +241,15 @@ impl Shape {
                 ));
             }
         }
-        let product = |n: [u32; 4]| n.into_iter().map(u128::from).product::<u128>();
         let dim = spec.head_dim.max(spec.v_head_dim);
         let [sequences, rows, keys] = grid;
         for (what, n, most) in [
-            ("elements of query rows", product([batch, q_len, spec.num_heads, dim]), u32::MAX as u128),
-            ("rows of queries", product([sequences, rows, spec.num_heads, 1]), MAX_ROWS),
-            ("rows of keys", product([sequences, keys, spec.num_kv_heads, 1]), MAX_ROWS),
-            ("rows of keys", product([batch, kv_len, spec.num_kv_heads, 1]), MAX_ROWS),
+            ("elements of query rows", [batch, q_len, spec.num_heads, dim], MAX_ELEMENTS),
+            ("rows of queries", [sequences, rows, spec.num_heads, 1], MAX_ROWS),
+            ("rows of keys", [sequences, keys, spec.num_kv_heads, 1], MAX_ROWS),
+            ("rows of keys", [batch, kv_len, spec.num_kv_heads, 1], MAX_ROWS),
         ] {
-            if n > most {
-                let help = "call for fewer sequences, heads or tokens at a time";
-                return Err(Error::limit("shape", format!("{n} {what}, of at most {most}"), help));
-            }
+            at_most(what, n, most)?;
         }
         Ok(())
     }
@@ -281,6 +277,19 @@ impl Shape {
 const MAX_LEN: u32 = 1 << 30;
 /// The most rows of a grid.
 const MAX_ROWS: u128 = 1 << 40;
+/// The most elements of q, and of the k and the v that reference and one call take.
+const MAX_ELEMENTS: u128 = u32::MAX as u128;
+
+/// Sizes whose product is within a limit.
+fn at_most(what: &str, sizes: [u32; 4], most: u128) -> Result<()> {
+    match sizes.into_iter().map(u128::from).product::<u128>() {
+        n if n > most => {
+            let help = "call for fewer sequences, heads or tokens at a time";
+            Err(Error::limit("shape", format!("{n} {what}, of at most {most}"), help))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// A spec and inputs that fit each other: the argument that GPU, reference and check share.
 #[derive(Debug, Clone)]
@@ -422,6 +431,9 @@ impl<'a> Problem<'a> {
             [shape.max_seqlen_q, shape.max_seqlen_k] = packing.longest();
         }
         shape.check(spec)?;
+        // unlike an engine's plan, a problem is turned whole, however little memory its strides repeat
+        let keys = [batch, kv_capacity, spec.num_kv_heads, spec.head_dim.max(spec.v_head_dim)];
+        at_most("elements of key rows", keys, MAX_ELEMENTS)?;
         Ok(Problem { spec, inputs, shape, terms, packing })
     }
 

@@ -456,7 +456,7 @@ impl<'a> Maker<'a> {
             let row = self.input(&self.problem.inputs.k, [b, j, kv_head], (self.problem.k_positions(b, j), -1.0));
             largest(&self.projected(&row, count))
         });
-        Some(each.fold((f64::NEG_INFINITY, 0.0), |m, x| (m.0.max(x.0), m.1.max(x.1))))
+        Some(each.fold((STABILISER_FLOOR, 0.0), |m, x| (m.0.max(x.0), m.1.max(x.1))))
     }
 
     /// Gamma of a key, feature by feature, and the relative error of one multiplication with it.
@@ -474,8 +474,11 @@ impl<'a> Maker<'a> {
     }
 }
 
+/// The least that features are stabilised by; NaN counts for nothing.
+const STABILISER_FLOOR: f64 = -3e38;
+
 fn largest(row: &Row) -> (f64, f64) {
-    let most = row.x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let most = row.x.iter().copied().fold(STABILISER_FLOOR, f64::max);
     (most, row.error.iter().copied().fold(0.0, f64::max))
 }
 
@@ -583,7 +586,7 @@ fn head(maker: &Maker, b: u32, h: u32) -> HeadResult {
             if scale.abs() * size > HUGE || bound.is_nan() {
                 bound = f64::INFINITY;
             }
-            let stored = if value.is_nan() { f64::INFINITY } else { stored(spec.dtype, value, bound + TINY) };
+            let stored = if value.is_nan() { 0.0 } else { stored(spec.dtype, value, bound + TINY) };
             result.out[i as usize * v_dim + c] = (value, stored);
         }
     };
@@ -619,7 +622,10 @@ fn head(maker: &Maker, b: u32, h: u32) -> HeadResult {
     }
     let bounded = |s: &Sum| {
         let bound = SECOND_ORDER * s.bound(added) + TINY;
-        (s.value, if s.size > HUGE || bound.is_nan() { f64::INFINITY } else { bound })
+        match s.value.is_nan() {
+            true => (s.value, 0.0),
+            false => (s.value, if s.size > HUGE || bound.is_nan() { f64::INFINITY } else { bound }),
+        }
     };
     result.state = state.iter().map(bounded).collect();
     if linear.normalizer.is_some() {
@@ -665,7 +671,7 @@ pub fn reference(spec: &Spec, inputs: &Inputs) -> Result<LinearOutput<f64>> {
 
 /// Every element of [`reference::linear`](crate::reference::linear) and how far a GPU's may be from it: features err as rows of
 /// `rotate` do, and by the exponential's error where there is one; the state sums n keys (g(n) of the sum of sizes, each
-/// decay's relative error for every step that a key has stood in it); q S sums features; the division errs by its parts.
+/// decay's relative error for every step that a key has stood in it); q S sums features; the division errs by its parts. NaN must be NaN.
 pub fn bounds(spec: &Spec, inputs: &Inputs) -> Result<LinearBounds> {
     solve(spec, inputs)
 }

@@ -272,6 +272,7 @@ impl<'a> Files<'a> {
     fn linear(&mut self, aligned: bool, rolled_loops: bool) {
         let Some(linear) = &self.spec.linear else { return };
         self.add("kernel/linear.wgsl", &[Slot::Work]);
+        self.add("common/nan.wgsl", &[]);
         self.add(if aligned { "tensor/q_aligned.wgsl" } else { "tensor/q_unaligned.wgsl" }, &[Slot::Q]);
         self.add(if aligned { "tensor/k_aligned.wgsl" } else { "tensor/k_unaligned.wgsl" }, &[Slot::K]);
         self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);

@@ -99,10 +99,8 @@ fn rotations_of_any_width_are_refused_at_once() {
             assert!(sections.is_err() || dim <= MAX_HEAD_DIM, "{dim}");
             plain.clone().with_sections(order, [dim, u32::MAX, u32::MAX]).expect_err("too many");
         }
-        assert!(
-            RopeScaling::Default.inv_freq(1e4, dim).is_ok() == (2..=1 << 16).contains(&dim) && dim % 2 == 0
-                || dim % 2 == 1
-        );
+        let whole = (2..=1 << 16).contains(&dim) && dim.is_multiple_of(2);
+        assert_eq!(RopeScaling::Default.inv_freq(1e4, dim).is_ok(), whole, "{dim}");
         let mut spec = Spec::new(1, 1, 64);
         spec.rotary = Some(plain);
         spec.rotary.iter_mut().for_each(|r| r.offset = dim | 64);

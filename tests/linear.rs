@@ -463,6 +463,49 @@ mod gpu {
         }
     }
 
+    /// What is not finite makes NaN of what the reference says, and of nothing else.
+    #[test]
+    fn poison_is_nan_where_the_reference_has_it() {
+        let gpu = gpu();
+        for (name, spec) in specs() {
+            let good = inputs(&spec, 2, 9, 11);
+            let clean = reference::linear(&spec, &good).unwrap();
+            assert!(clean.out.iter().all(|o| o.is_finite()), "{name}");
+            for x in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                for place in 0..6 {
+                    let mut given = good.clone();
+                    let all = match place {
+                        0..3 => {
+                            let tensor = [&mut given.q, &mut given.k, &mut given.v].into_iter().nth(place).unwrap();
+                            let Data::F32(all) = tensor.data_mut() else { panic!("of f32") };
+                            Some(all)
+                        }
+                        3 => given.decay.as_mut(),
+                        4 => given.initial_state.as_mut(),
+                        _ => given.initial_normalizer.as_mut(),
+                    };
+                    let Some(all) = all else { continue };
+                    let at = all.len() / 3;
+                    all[at] = x;
+                    let found = gpu.linear(&spec, &given).unwrap();
+                    let bounds = check::linear(&spec, &given).unwrap();
+                    let mut nan = 0;
+                    for (part, bounds, found) in [
+                        ("out", &bounds.out, &found.out),
+                        ("state", &bounds.state, &found.state),
+                        ("normalizer", &bounds.normalizer, &found.normalizer),
+                    ] {
+                        let w = bounds.worst(found);
+                        assert_eq!(w.failures, 0, "{name}, {x} in {place}: {part} {w:?}");
+                        assert!(bounds.value.iter().zip(&bounds.bound).all(|(x, b)| !x.is_nan() || *b == 0.0));
+                        nan += bounds.value.iter().filter(|x| x.is_nan()).count();
+                    }
+                    assert!(nan > 0 || x.is_infinite(), "{name}, {x} in {place}");
+                }
+            }
+        }
+    }
+
     /// NaN of one head or one later token stays there.
     #[test]
     fn nan_stays_in_its_head_and_future() {

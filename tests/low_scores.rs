@@ -21,13 +21,17 @@ fn noise(n: usize, seed: u32) -> Vec<f32> {
 
 /// Three queries with a dense bias; values from 1 to 2, so that a sum of them is no mean.
 fn problem(size: f32, bias: impl Fn(usize) -> f32) -> (Spec, Inputs) {
+    problem_of(3, size, bias)
+}
+
+fn problem_of(queries: usize, size: f32, bias: impl Fn(usize) -> f32) -> (Spec, Inputs) {
     let mut spec = Spec::new(1, 1, DIM as u32);
     spec.dense_bias = true;
     let rows = |n: usize, seed: u32, of: &dyn Fn(f32) -> f32| {
         let values: Vec<f32> = noise(n * DIM, seed).into_iter().map(of).collect();
         Tensor::bshd(values, [1, n as u32, 1, DIM as u32]).unwrap()
     };
-    let (q, k) = (rows(3, 1, &|x| size * x), rows(KEYS, 2, &|x| 3.0 * x));
+    let (q, k) = (rows(queries, 1, &|x| size * x), rows(KEYS, 2, &|x| 3.0 * x));
     let mut inputs = Inputs::new(q, k, rows(KEYS, 3, &|x| 1.5 + 0.5 * x));
     let bias = (0..KEYS).map(bias).collect();
     inputs.attn_bias = Some(Dense::new([1, 1, 1, KEYS as u32], bias).unwrap());
@@ -61,11 +65,15 @@ fn verify(spec: &Spec, inputs: &Inputs, got: &Output<f32>) -> check::Report {
 
 /// All keys on a level, or every other one.
 fn problems() -> impl Iterator<Item = (String, Spec, Inputs)> {
+    problems_of(3)
+}
+
+fn problems_of(queries: usize) -> impl Iterator<Item = (String, Spec, Inputs)> {
     let levels = LEVELS.into_iter().flat_map(|level| [0.0, 0.01, 1.0].map(|size| (level, size)));
-    levels.flat_map(|(level, size)| {
-        let all = (format!("all at {level:e}, queries of {size}"), problem(size, |_| level));
-        let some =
-            (format!("some at {level:e}, queries of {size}"), problem(size, |j| if j % 2 == 0 { level } else { 0.0 }));
+    levels.flat_map(move |(level, size)| {
+        let all = (format!("all at {level:e}, queries of {size}"), problem_of(queries, size, |_| level));
+        let every_other = |j: usize| if j.is_multiple_of(2) { level } else { 0.0 };
+        let some = (format!("some at {level:e}, queries of {size}"), problem_of(queries, size, every_other));
         [all, some].map(|(name, (spec, inputs))| (name, spec, inputs))
     })
 }
@@ -149,14 +157,75 @@ fn a_weight_that_cancellation_hides_is_not_taken_for_zero() {
     assert!((0.9..1.1).contains(&out.bound[0]) && (1e8..1e10).contains(&lse.bound[0]), "{out:?} {lse:?}");
 }
 
+/// A function of one's own receives what f32 makes of a score, and is checked with it.
+#[test]
+fn rows_of_huge_scores_are_checked_behind_a_score_mod() {
+    for (name, mut spec, mut inputs) in problems() {
+        spec.score_mod = Some("fn score_mod(s: f32, at: ScoreAt) -> f32 { return s; }".into());
+        inputs.score_mod = Some(ScoreMod::new(0.0, |s, _| s));
+        let report = verify(&spec, &inputs, &in_f32(&spec, &inputs, |p, sum| p / sum));
+        assert!(report.passed() && report.out.unbounded + report.lse.unbounded == 0, "{name}: {report}");
+        let halved = in_f32(&spec, &inputs, |p, sum| 0.5 * p / sum);
+        assert!(name.contains(" 1e") || !verify(&spec, &inputs, &halved).passed(), "{name}");
+    }
+}
+
+/// -inf is the floor and +inf makes its row NaN, whatever they come from.
+#[test]
+fn rows_of_infinite_scores_are_checked() {
+    for infinity in [f32::INFINITY, f32::NEG_INFINITY] {
+        for place in 0..3 {
+            let (spec, mut inputs) = problem(1.0, |j| if place == 2 && j == 4 { infinity } else { 0.5 });
+            let tensor = if place == 0 { &mut inputs.q } else { &mut inputs.k };
+            if let (Data::F32(x), 0..2) = (tensor.data_mut(), place) {
+                x[DIM + 3] = infinity;
+            }
+            let (out, lse) = check::attention(&spec, &inputs).unwrap();
+            assert!(out.bound.iter().chain(&lse.bound).all(|b| *b < 1e-3), "{infinity} at {place}: {out:?} {lse:?}");
+            let right = in_f32(&spec, &inputs, |p, sum| p / sum);
+            let report = verify(&spec, &inputs, &right);
+            assert!(report.passed() && report.out.unbounded == 0, "{infinity} at {place}: {report}");
+            let nan = Output { out: vec![f32::NAN; right.out.len()], lse: right.lse.clone(), ..right };
+            let all = out.value.iter().all(|o| o.is_nan());
+            assert!(all || !verify(&spec, &inputs, &nan).passed(), "{infinity} at {place}");
+        }
+    }
+    // a device may read what is subnormal as 0, and make NaN of it
+    let (spec, mut inputs) = problem(0.0, |_| 0.0);
+    for (tensor, x) in [(&mut inputs.q, -1e-39), (&mut inputs.k, f32::INFINITY)] {
+        if let Data::F32(all) = tensor.data_mut() {
+            all[3] = x;
+        }
+    }
+    assert_eq!(check::attention(&spec, &inputs).unwrap().0.bound[0], f64::INFINITY);
+}
+
 #[cfg(feature = "wgpu")]
 #[test]
 fn every_kernel_gets_rows_of_huge_scores_right() {
-    for gpu in common::gpus() {
-        for (name, spec, inputs) in problems() {
-            let got = gpu.attention(&spec, &inputs).unwrap();
-            let report = verify(&spec, &inputs, &got);
-            assert!(report.passed() && report.out.unbounded == 0, "{} {name}: {report}", gpu.describe());
+    let gpus: Vec<Gpu> = common::gpus().into_iter().chain(common::equipped(|_| true)).collect();
+    let mut families = std::collections::BTreeSet::new();
+    for gpu in &gpus {
+        for queries in [3, 70] {
+            let (spec, inputs) = problem_of(queries, 0.0, |_| 0.0);
+            let shape = Problem::new(&spec, &inputs).unwrap().shape();
+            let mut all = Tuning::candidates(Kernel::Attention, &spec, &shape, gpu.limits()).unwrap();
+            // one tuning of each family
+            all.sort_by_key(|tuning| tuning.family.name());
+            all.dedup_by_key(|tuning| tuning.family.name());
+            for tuning in all {
+                families.insert(tuning.family.name());
+                let mut limits = *gpu.limits();
+                limits.tuning = Some(tuning);
+                let gpu = gpu.with_limits(limits);
+                for (name, spec, inputs) in problems_of(queries) {
+                    let got = gpu.attention(&spec, &inputs).unwrap();
+                    let report = verify(&spec, &inputs, &got);
+                    let right = report.passed() && report.out.unbounded + report.lse.unbounded == 0;
+                    assert!(right, "{tuning} on {}, {queries} queries, {name}: {report}", gpu.describe());
+                }
+            }
         }
     }
+    assert!(gpus.is_empty() || families.len() >= 3, "{families:?}");
 }

@@ -27,6 +27,35 @@ fn fields(shape: &mut Shape) -> Vec<&mut u32> {
     fields
 }
 
+#[test]
+fn all_numbers_of_a_shape_are_tried() {
+    let mut shape = Shape::new(&Spec::new(1, 1, 4), 1, 2, 3);
+    let mut all = shape;
+    fields(&mut all).into_iter().for_each(|field| *field = 987_654_321);
+    let numbers = format!("{all:?}").split(|c: char| !c.is_ascii_digit()).filter(|n| !n.is_empty()).count();
+    assert_eq!(numbers, fields(&mut shape).len());
+    assert_eq!(format!("{all:?}").matches("987654321").count(), numbers, "{all:?}");
+}
+
+/// An engine's cache may be as long as its strides allow; reference and one call turn keys whole, and refuse such a one at once.
+#[test]
+fn keys_that_strides_repeat_without_end_are_refused() {
+    let strides = Strides { batch: 0, token: 0, head: 0 };
+    let long = |len: u32| Tensor::strided(vec![0f32; 4], [1, len, 1, 4], strides, 0).unwrap();
+    let spec = Spec::new(1, 1, 4);
+    let mut linear = spec.clone();
+    linear.linear = Some(Linear::new(FeatureMap::Elu));
+    let inputs = Inputs::new(long(1), long(1 << 30), long(1 << 30));
+    let refused = |error: Error| assert!(error.to_string().contains("elements of key rows"), "{error}");
+    refused(Problem::new(&spec, &inputs).unwrap_err());
+    refused(reference::attention(&spec, &inputs).unwrap_err());
+    refused(check::attention(&spec, &inputs).unwrap_err());
+    refused(check::rotate(&spec, &inputs).unwrap_err());
+    refused(reference::linear(&linear, &inputs).unwrap_err());
+    let shape = Shape::new(&spec, 1, 1, 1 << 30);
+    assert!(Plan::new(Kernel::Attention, &spec, &shape, &Limits::default()).is_ok());
+}
+
 /// Every kind of size in some spec, and the kernels that take it.
 fn specs() -> Vec<(&'static str, Spec, Vec<Kernel>)> {
     let turns = [false, true].map(|in_place| [Kernel::RotateQ { in_place }, Kernel::RotateK { in_place }]).concat();

@@ -335,7 +335,7 @@ mod on_disk {
     fn what_is_saved_is_loaded() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new").join("winners.json");
-        let (bucket, saved) = cache();
+        let (bucket, mut saved) = cache();
         saved.save_to(&path).unwrap();
         let (loaded, warnings) = TuningCache::load_from(&path, &info("a card"));
         assert_eq!((&loaded, warnings.len()), (&saved, 0));
@@ -379,6 +379,16 @@ mod on_disk {
         other.save_to(&path).unwrap();
         let kept = TuningCache::load_from(&path, &info("a card")).0;
         assert_eq!(kept.winners().keys().collect::<Vec<_>>(), [&b.to_string(), &c.to_string()]);
+        // a change is written once: saved again, it does not undo what others made of it since
+        let mut newer = kept;
+        newer.remove(&b);
+        newer.insert(&a, winner());
+        newer.save_to(&path).unwrap();
+        one.insert(&bucket(128, 1, 1), winner());
+        one.save_to(&path).unwrap();
+        let kept = TuningCache::load_from(&path, &info("a card")).0;
+        let names = [&a, &c, &bucket(128, 1, 1)].map(|bucket| bucket.to_string());
+        assert_eq!(kept.winners().keys().cloned().collect::<std::collections::BTreeSet<_>>(), names.into());
     }
 
     /// This test is the program too, which it starts twice.

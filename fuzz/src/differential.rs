@@ -53,7 +53,7 @@ pub fn run(seed: u64, gpus: &[Gpu]) -> Outcome {
             found.map_err(|e| e.to_string()).and_then(|found| within("embedded", &bounds, &found))
         }
     };
-    result.map(|()| Ran { spec, left_out: None }).map_err(|problem| format!("{problem}\n  {}", about(&computed)))
+    result.map(|judged| judged.ran(spec)).map_err(|problem| format!("{problem}\n  {}", about(&computed)))
 }
 
 /// The case in words.
@@ -95,55 +95,79 @@ fn forced(gpu: &Gpu, kernel: Kernel, spec: &Spec, inputs: &Inputs, salt: Option<
     Ok((gpu.with_limits(limits), name))
 }
 
-fn judged(name: &str, worst: &Worst) -> Result<(), String> {
+/// Elements within their bounds, and how many of them had none.
+#[derive(Default)]
+struct Judged {
+    elements: u64,
+    unbounded: u64,
+}
+
+impl Judged {
+    fn and(self, other: Self) -> Self {
+        Judged { elements: self.elements + other.elements, unbounded: self.unbounded + other.unbounded }
+    }
+    fn ran(self, spec: u64) -> Ran {
+        let Judged { elements, unbounded } = self;
+        let left_out = (elements > 0 && elements == unbounded).then(|| "no element had a bound".into());
+        Ran { left_out, elements, unbounded, ..Ran::of(spec) }
+    }
+}
+
+fn judged(name: &str, worst: &Worst) -> Result<Judged, String> {
     match worst.failures {
-        0 => Ok(()),
+        0 => Ok(Judged { elements: worst.elements, unbounded: worst.unbounded }),
         n => Err(format!(
             "{name}: {n} of {} beyond their bounds, the worst at {}: {:e} of {:e}",
             worst.elements, worst.index, worst.error, worst.bound
         )),
     }
 }
-fn within(name: &str, bounds: &Bounded, found: &[f32]) -> Result<(), String> {
+fn within(name: &str, bounds: &Bounded, found: &[f32]) -> Result<Judged, String> {
     match bounds.value.len() == found.len() {
         true => judged(name, &bounds.worst(found)),
         false => Err(format!("{name}: {} elements in place of {}", found.len(), bounds.value.len())),
     }
 }
 
-fn attention(gpu: &Gpu, spec: &Spec, inputs: &Inputs) -> Result<(), String> {
+fn attention(gpu: &Gpu, spec: &Spec, inputs: &Inputs) -> Result<Judged, String> {
     let found = gpu.attention(spec, inputs).map_err(|e| e.to_string())?;
     let mut options = Options::default();
     options.max_flop = f64::INFINITY;
     let report = check::verify(spec, inputs, &found, &options, &|_| ()).map_err(|e| e.to_string())?;
-    judged("out", &report.out).and(judged("lse", &report.lse))
+    Ok(judged("out", &report.out)?.and(judged("lse", &report.lse)?))
 }
 
-fn scores(gpu: &Gpu, spec: &Spec, inputs: &Inputs) -> Result<(), String> {
+fn scores(gpu: &Gpu, spec: &Spec, inputs: &Inputs) -> Result<Judged, String> {
     let found = gpu.scores(spec, inputs).map_err(|e| e.to_string())?;
     within("scores", &check::scores(spec, inputs).map_err(|e| e.to_string())?, &found)
 }
 
-fn rotate(gpu: &Gpu, spec: &Spec, inputs: &Inputs) -> Result<(), String> {
+fn rotate(gpu: &Gpu, spec: &Spec, inputs: &Inputs) -> Result<Judged, String> {
     let (q, k) = gpu.rotate(spec, inputs).map_err(|e| e.to_string())?;
     let bounds = check::rotate(spec, inputs).map_err(|e| e.to_string())?;
-    within("rotated q", &bounds.0, &q).and(within("rotated k", &bounds.1, &k))
+    Ok(within("rotated q", &bounds.0, &q)?.and(within("rotated k", &bounds.1, &k)?))
 }
 
-fn rotate_in_place(gpu: &Gpu, spec: &Spec, inputs: &Inputs) -> Result<(), String> {
+fn rotate_in_place(gpu: &Gpu, spec: &Spec, inputs: &Inputs) -> Result<Judged, String> {
     let mut turned = inputs.clone();
     gpu.rotate_in_place(spec, &mut turned).map_err(|e| e.to_string())?;
     let bounds = check::rotate(spec, inputs).map_err(|e| e.to_string())?;
-    within("q in place", &bounds.0, &elements(&turned.q)).and(within("k in place", &bounds.1, &elements(&turned.k)))
+    let q = within("q in place", &bounds.0, &elements(&turned.q))?;
+    Ok(q.and(within("k in place", &bounds.1, &elements(&turned.k))?))
 }
 
-fn linear(gpu: &Gpu, spec: &Spec, inputs: &Inputs) -> Result<(), String> {
+fn linear(gpu: &Gpu, spec: &Spec, inputs: &Inputs) -> Result<Judged, String> {
     let found = gpu.linear(spec, inputs).map_err(|e| format!("{}: {e}", gpu.describe()))?;
     let bounds = check::linear(spec, inputs).map_err(|e| e.to_string())?;
-    within("out", &bounds.out, &found.out)
-        .and(within("state", &bounds.state, &found.state))
-        .and(within("normalizer", &bounds.normalizer, &found.normalizer))
-        .map_err(|problem| format!("{}: {problem}", gpu.describe()))
+    let parts = [
+        ("out", &bounds.out, &found.out),
+        ("state", &bounds.state, &found.state),
+        ("normalizer", &bounds.normalizer, &found.normalizer),
+    ];
+    let judged = |(name, bounds, found): (&str, &Bounded, &Vec<f32>)| within(name, bounds, found);
+    parts.into_iter().map(judged).try_fold(Judged::default(), |sum, part| {
+        part.map(|part| sum.and(part)).map_err(|problem| format!("{}: {problem}", gpu.describe()))
+    })
 }
 
 /// The elements that a device has, in the order of the shape.

@@ -73,7 +73,7 @@ impl Format {
 pub fn run(seed: u64) -> Outcome {
     let format = Format::of(seed);
     taken(seed);
-    Ok(Ran { spec: format as u64, left_out: None })
+    Ok(Ran::of(format as u64))
 }
 
 /// Whether a mutated file was taken for one.

@@ -42,6 +42,15 @@ struct Ran {
     spec: u64,
     /// Why there was nothing to try, in the words of a group.
     left_out: Option<String>,
+    /// Elements compared with a bound, and those that had none.
+    elements: u64,
+    unbounded: u64,
+}
+
+impl Ran {
+    fn of(spec: u64) -> Self {
+        Ran { spec, left_out: None, elements: 0, unbounded: 0 }
+    }
 }
 
 impl Kind {
@@ -137,6 +146,7 @@ fn main() -> ExitCode {
         let end = Instant::now() + left / (kinds.len() - at) as u32;
         let (mut seen, mut left_out) = (BTreeSet::new(), BTreeSet::new());
         let (mut cases, mut tried, mut wrong) = (0u64, 0u64, 0u64);
+        let (mut elements, mut unbounded) = (0, 0);
         let mut gpus = Vec::new();
         while arguments.cases.map_or_else(|| Instant::now() < end, |most| cases < most) {
             let seed = arguments.seed.wrapping_add(cases);
@@ -160,6 +170,7 @@ fn main() -> ExitCode {
                         seen.insert(ran.spec);
                     }
                     left_out.extend(ran.left_out);
+                    (elements, unbounded) = (elements + ran.elements, unbounded + ran.unbounded);
                     continue;
                 }
                 Err(problem) => problem,
@@ -172,6 +183,10 @@ fn main() -> ExitCode {
         println!("{name}: {tried} cases over {} {groups} from seed {first}: {wrong} failed", seen.len());
         if tried < cases {
             println!("  left out: {} of {cases}: {}", cases - tried, Vec::from_iter(left_out).join("; "));
+        }
+        if elements > 0 {
+            let share = 100.0 * unbounded as f64 / elements as f64;
+            println!("  {unbounded} of {elements} elements ({share:.1} %) had no bound");
         }
         (all, failed) = (all + tried, failed + wrong);
     }
@@ -207,7 +222,7 @@ fn devices(arguments: &Arguments, say: bool) -> Vec<Gpu> {
 fn compare(seed: u64) -> Outcome {
     let found = twin::compare::case(&twin::draw::case(seed)).map_err(|e| e.to_string())?;
     match found.wrong.is_empty() {
-        true => Ok(Ran { spec: seed / twin::draw::BLOCK, left_out: None }),
+        true => Ok(Ran::of(seed / twin::draw::BLOCK)),
         false => Err(found.wrong.join("\n  ")),
     }
 }

@@ -17,7 +17,7 @@ pub fn run(seed: u64, gpus: &[Gpu]) -> Outcome {
     let gpu = shared.pick(&Vec::from_iter(gpus));
     let unchecked = shared.chance(0.5);
     let Computed::Attention { spec, inputs, .. } = draw::case(block * BLOCK).computed else {
-        return Ok(Ran { spec: block, left_out: Some("embed reads positions alone".into()) });
+        return Ok(Ran { left_out: Some("embed reads positions alone".into()), ..Ran::of(block) });
     };
     let draw = &mut Draw::new(seed ^ 0x57e9 << 40);
     let shape = Problem::new(&spec, &inputs).map_err(|e| e.to_string())?.shape();
@@ -30,7 +30,7 @@ pub fn run(seed: u64, gpus: &[Gpu]) -> Outcome {
     let plan = plan(kernel, &spec, &shape, gpu, unchecked).map_err(|e| e.to_string())?;
     let label = plan.label().to_string();
     garbage(gpu, block, &plan, draw).map_err(|problem| format!("{label} on {}: {problem}", gpu.describe()))?;
-    Ok(Ran { spec: block, left_out: None })
+    Ok(Ran::of(block))
 }
 
 fn plan(kernel: Kernel, spec: &Spec, shape: &Shape, gpu: &Gpu, unchecked: bool) -> ropewalk::Result<Plan> {

@@ -24,7 +24,7 @@ fn prepare(place: Times, unit: u32, lane: u32) {
             let t = n / FEATURE_CHUNKS;
             if (key_at(at, t) >= 0) {
                 let p = projected(t, n % FEATURE_CHUNKS);
-                most = max(max(max(p.x, p.y), max(p.z, p.w)), most);
+                most = max(largest(p), most);
             }
         }
     }
@@ -79,6 +79,12 @@ fn projected(t: u32, c: u32) -> vec4<f32> {
     return p;
 }
 
+// The largest of four that is no NaN, at least -3e38: NaN counts for nothing, whatever max makes of it.
+fn largest(p: vec4<f32>) -> f32 {
+    let x = select(p, vec4<f32>(-3e38), is_nan4(p));
+    return max(max(max(x.x, x.y), max(x.z, x.w)), -3e38);
+}
+
 fn phi(p: vec4<f32>, t: u32, c: u32) -> vec4<f32> {
     let x = p - row_offset[t];
     let phi = FEATURE_RATIO * (exp2(max(x * 1.44269504, vec4<f32>(-200.0))) + FEATURE_EPS);
@@ -107,9 +113,9 @@ fn stage_features(at: Times, unit: u32, lane: u32) {
     }
     workgroupBarrier();
     if (lane < TILE_T) {
-        var most = vec4<f32>(-3e38);
-        for (var c = 0u; c < feature_chunks(); c++) { most = max(most, q_tile[lane * FEATURE_CHUNKS + c]); }
-        row_offset[lane] += max(max(most.x, most.y), max(most.z, most.w));
+        var most = -3e38;
+        for (var c = 0u; c < feature_chunks(); c++) { most = max(most, largest(q_tile[lane * FEATURE_CHUNKS + c])); }
+        row_offset[lane] += most;
     }
     workgroupBarrier();
     for (var n = lane; n < TILE_T * FEATURE_CHUNKS; n += TILE_Q) {

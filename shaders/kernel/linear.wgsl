@@ -131,5 +131,5 @@ fn q_row(batch: u32, i: u32, head: u32) -> u32 {
     return params.q_offset + tensor_batch(batch) * params.q_batch + q_token(batch, i) * params.q_token + head * params.q_head;
 }
 
-// exp(x), x <= 88, in base 2. Below e^-138 it is 0 in f32.
-fn exp_of(x: f32) -> f32 { return exp2(max(x * LOG2_E, -200.0)); }
+// exp(x), x <= 88, in base 2. Below e^-138 it is 0 in f32. A NaN stays one: max may drop it.
+fn exp_of(x: f32) -> f32 { return select(exp2(max(x * LOG2_E, -200.0)), x, is_nan(x)); }

@@ -53,7 +53,7 @@ pub struct TuningCache {
     adapter: String,
     driver: String,
     winners: BTreeMap<String, Winner>,
-    /// What was inserted and removed here, which is what is saved.
+    /// What was inserted and removed here since it was last saved, which is what is saved.
     changes: BTreeMap<String, Option<Winner>>,
 }
 
@@ -176,11 +176,11 @@ impl TuningCache {
     }
 
     /// Writes what was inserted and removed here into the file of an adapter, whole or not at all; says where it is. What other programs
-    /// have written there since it was loaded stays.
+    /// have written there since it was loaded stays, and a change is written once: a second save does not undo theirs.
     ///
     /// # Errors
     /// [`Error::Input`] where the folder cannot be written or there is none.
-    pub fn save(&self, info: &wgpu::AdapterInfo) -> Result<PathBuf> {
+    pub fn save(&mut self, info: &wgpu::AdapterInfo) -> Result<PathBuf> {
         let path = Self::path(info).ok_or_else(no_folder)?;
         self.save_to(&path)?;
         Ok(path)
@@ -190,8 +190,10 @@ impl TuningCache {
     ///
     /// # Errors
     /// As [`TuningCache::save`].
-    pub fn save_to(&self, path: &Path) -> Result<()> {
-        folder::alone(path, || self.merge_into(path))
+    pub fn save_to(&mut self, path: &Path) -> Result<()> {
+        folder::alone(path, || self.merge_into(path))?;
+        self.changes.clear();
+        Ok(())
     }
 
     fn merge_into(&self, path: &Path) -> Result<()> {

@@ -1,11 +1,8 @@
 //! The reference against the twin.
 
 use super::draw::{Case, Computed};
-use super::{Sized, attention, embed, linear, rotate, scaling};
+use super::{SHARE, Sized, attention, embed, linear, rotate, scaling};
 use ropewalk::{Inputs, Spec, reference};
-
-/// Two right computations may differ by this share of what was added up.
-const SHARE: f64 = 1e-12;
 
 /// How many numbers were compared, the worst of them relative to what is allowed, and what was wrong.
 #[derive(Debug, Default)]

@@ -437,6 +437,9 @@ fn length(draw: &mut Draw, most: u32) -> u32 {
     }
 }
 
+/// What models put into D for keys that no one should see.
+const LOW: [f32; 4] = [f32::MIN, -1e9, -1e15, -1e30];
+
 /// What a visible or an invisible element may be.
 const ODD: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
 
@@ -562,8 +565,14 @@ fn inputs(draw: &mut Draw, spec: &Spec, layout: &Layout) -> Inputs {
         let mut values = draw.noise(n, 1.0);
         match draw.int(0..=5) {
             0 => values.iter_mut().for_each(|x| *x = if *x > 0.5 { f32::NEG_INFINITY } else { *x }),
-            1 => values.iter_mut().for_each(|x| *x = if *x > 0.0 { f32::MIN } else { *x }),
-            2 => values.fill(draw.pick(&[f32::MIN, f32::NEG_INFINITY])),
+            1 => {
+                let low = draw.pick(&LOW);
+                values.iter_mut().for_each(|x| *x = if *x > 0.0 { low } else { *x });
+            }
+            2 => {
+                let low = draw.pick(&LOW);
+                values.fill(draw.pick(&[low, low, f32::NEG_INFINITY]));
+            }
             _ => {}
         }
         if poisoned {

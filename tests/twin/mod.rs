@@ -24,6 +24,9 @@ use user::Place;
 /// Scores and logits below it are taken as it: the f32 of -1e38.
 const FLOOR: f64 = -1e38f32 as f64;
 
+/// Two right computations may differ by this share of what was added up.
+pub const SHARE: f64 = 1e-12;
+
 /// A value and the size of what was added up for it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sized {
@@ -398,15 +401,19 @@ impl<'a> Twin<'a> {
             score.add(d, d.abs());
         }
         if self.inputs.score_mod.is_some() && !score.value.is_nan() {
-            score.value = user::score(spec, self.inputs, score.value, &self.at(s, head, i, j));
-            score.size += score.value.abs() + 100.0;
+            // what the function makes of two right scores that differ
+            let at = self.at(s, head, i, j);
+            let of = |x: f64| user::score(spec, self.inputs, x, &at);
+            let (value, off) = (of(score.value), SHARE * score.size);
+            let moved = [-off, off].map(|off| (of(score.value + off) - value).abs()).into_iter().fold(0.0, f64::max);
+            score = Sized::new(value, moved / SHARE + value.abs() + 100.0);
             if score.value == f64::INFINITY {
                 score.value = f64::NAN;
             }
         }
         if score.value < FLOOR {
             // what is far below the floor is the floor, without an error
-            let sure = score.value == f64::NEG_INFINITY || score.value + 1e-12 * score.size < FLOOR;
+            let sure = score.value == f64::NEG_INFINITY || score.value + SHARE * score.size < FLOOR;
             score = Sized::new(FLOOR, if sure { 0.0 } else { score.size });
         }
         score
@@ -484,11 +491,12 @@ pub fn attention(spec: &Spec, inputs: &Inputs) -> Attention {
                 }
                 let mut below: f64 = sink.map_or(0.0, |sink| (sink - most).exp());
                 below += seen.iter().map(|(_, s)| (s.value - most).exp()).sum::<f64>();
-                // scores err relative to their sizes, and weights by as much
-                let size = 1.0 + seen.iter().map(|(_, s)| s.size).fold(0.0, f64::max);
-                all.lse[row] = Sized::new(most + below.ln(), size + most.abs());
+                // scores err relative to their sizes, and weights by as much and by what their sum errs
+                let weight = |score: &Sized| (score.value - most).exp() / below;
+                let mean = 1.0 + seen.iter().map(|(_, s)| weight(s) * s.size).sum::<f64>();
+                all.lse[row] = Sized::new(most + below.ln(), mean + most.abs());
                 for (j, score) in seen {
-                    let p = (score.value - most).exp() / below;
+                    let (p, size) = (weight(&score), mean + score.size);
                     let v = &values[j - s.keys.start];
                     let rotates = spec.rotary.as_ref().is_some_and(|r| r.values);
                     let long = if rotates { length(v) } else { 0.0 };
