@@ -215,7 +215,7 @@ pub use device::{Turn, turn, turn_on};
 pub use gpu::{Gpu, GpuOptions, Progress, Stats, adapters, describe};
 #[cfg(feature = "wgpu")]
 pub use pipeline::{Buffers, Dispatch, Pipeline, Pipelines};
-#[cfg(feature = "wgpu")]
+#[cfg(all(feature = "wgpu", not(target_arch = "wasm32")))]
 #[doc(hidden)]
 pub use pipeline::{pipelines_file, saved_pipelines};
 #[cfg(feature = "wgpu")]

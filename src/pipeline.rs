@@ -12,6 +12,7 @@ use crate::submission::Submission;
 use crate::{ChunkDispatch, Error, Kernel, Plan, Result, trusted};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use disk::Saved;
+#[cfg(not(target_arch = "wasm32"))]
 pub use disk::{pipelines_file, saved_pipelines};
 pub use set::Pipelines;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -329,6 +329,21 @@ fn what_nobody_reads_is_named_and_skips_its_case() {
             let what = format!("{}-{}", place.replace('/', "_"), value.to_string().replace(['"', '[', ']'], "_"));
             write(&what, &changed, "new_term".into());
         }
+        // what means something beside another parameter alone
+        for (term, beside, value) in [
+            ("attn_scale", "attn_temperature_tuning", serde_json::json!(0.1)),
+            ("interleaved", "pairing", true.into()),
+            ("interleaved", "pairing", false.into()),
+        ] {
+            let mut parameters = case.parameters();
+            if [term, beside].iter().any(|name| parameters.get(name).is_some()) {
+                continue;
+            }
+            parameters[term] = value.clone();
+            let mut changed = case.clone();
+            changed.metadata.insert("parameters".into(), parameters.to_string());
+            write(&format!("{term}-{value}"), &changed, term.into());
+        }
         let mut more = case.clone();
         more.tensors.insert("new_tensor".into(), (Dtype::F32, vec![1], vec![0; 4]));
         write("tensor", &more, "the tensor `new_tensor`".into());
