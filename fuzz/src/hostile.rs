@@ -754,7 +754,7 @@ mod tests {
         for seed in 0..300 * CALLS.len() as u64 {
             let at = turn(seed);
             // enough is seen of it
-            if seen[at].iter().any(|n| *n == 0) {
+            if seen[at].contains(&0) {
                 seen[at][CALLS[at].1(&mut Draw::new(seed)) as usize] += 1;
             }
         }
