@@ -1,5 +1,6 @@
 //! Sizes of tensors and plans, whatever numbers they are made of: errors, or what exact arithmetic gives.
 
+#[cfg(feature = "wgpu")]
 mod common;
 
 use ropewalk::*;
