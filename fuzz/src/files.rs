@@ -242,8 +242,10 @@ fn winners(draw: &mut Draw) -> bool {
     std::fs::write(file.path(), &bytes).expect("written");
     let (cache, warnings) = TuningCache::load_from(file.path(), &adapter());
     let read = !cache.winners().is_empty();
+    // a file may hold no winner, and serde reads the fields of a struct from an array too
+    let none = |file: serde_json::Value| file["winners"].as_object().is_some_and(|w| w.is_empty()) || file.is_array();
     assert!(
-        read || !warnings.is_empty() || bytes.windows(13).any(|w| w == b"\"winners\": {}"),
+        read || !warnings.is_empty() || serde_json::from_slice(&bytes).is_ok_and(none),
         "ignored without a warning"
     );
     // sets of winners are kept for the rest of the process
