@@ -770,6 +770,7 @@ impl<'a> Bounds<'a> {
         let mut additions = keys + 1.0 + rescales;
         // the largest that a weight may be makes what its value is off by, and what its sum rounds
         let (mut o, mut sizes, mut errors) = (vec![0.0; dim], vec![0.0; dim], vec![0.0; dim]);
+        let mut lost = vec![false; dim];
         let numbered = || self.prepared.problem.keys(b, i).zip(&scores).filter(|(_, score)| score.seen());
         let mut value = Vec::new();
         for (j, score) in numbered() {
@@ -779,6 +780,7 @@ impl<'a> Bounds<'a> {
             additions += self.value(&mut value, [b, h, i, j]);
             for (c, Value { x, size, error }) in value.iter().enumerate() {
                 o[c] += p * x;
+                lost[c] |= x.is_infinite() && p < UNDERFLOW;
                 sizes[c] += (p + off) * size;
                 // weights and elements that flush to 0
                 errors[c] += off * size + (p + off) * (error + of_weight * size);
@@ -822,7 +824,11 @@ impl<'a> Bounds<'a> {
                 }
             }
         }
-        let out = (0..dim).map(|c| (o[c], if o[c].is_nan() { 0.0 } else { stored(spec.dtype, o[c], bounds[c]) }));
+        // whether a weight that may flush to 0 makes NaN or infinity of an infinite value, nothing says
+        let out = (0..dim).map(|c| match o[c].is_nan() {
+            true => (o[c], if lost[c] { f64::INFINITY } else { 0.0 }),
+            false => (o[c], stored(spec.dtype, o[c], bounds[c])),
+        });
         let log = (2f64.powi(-21)).max(6.0 * U * softmax.sum.ln().abs());
         let lse_bound = SECOND_ORDER * (shift + l_error + log + 2.0 * U * lse.abs());
         (out.collect(), (lse, if lse.is_nan() { 0.0 } else { lse_bound }))
