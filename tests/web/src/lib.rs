@@ -2,8 +2,8 @@
 
 use futures_util::future::{join, join_all, join3};
 use ropewalk::{
-    Access, Buffers, Gpu, GpuOptions, Inputs, Kernel, Mask, Output, Pairing, Pipeline, Plan, Rotary, Shape, Spec,
-    Tensor, check, wgpu,
+    Access, Buffers, Error, Gpu, GpuOptions, Inputs, Kernel, Mask, Output, Pairing, Pipeline, Plan, Rotary, Shape,
+    Spec, Tensor, check, wgpu,
 };
 use std::cell::RefCell;
 use wasm_bindgen::prelude::*;
