@@ -657,50 +657,11 @@ fn solve(spec: &Spec, inputs: &Inputs) -> Result<LinearBounds> {
     Ok(bounds)
 }
 
-/// Linear attention in f64: the twin of `Gpu::linear`.
-pub fn reference(spec: &Spec, inputs: &Inputs) -> Result<LinearOutput<f64>> {
-    let solved = solve(spec, inputs)?;
-    let [batch, q_len, ..] = inputs.q.shape();
-    Ok(LinearOutput {
-        out_shape: [batch, q_len, spec.num_heads, spec.v_head_dim],
-        out: solved.out.value,
-        state: solved.state.value,
-        normalizer: solved.normalizer.value,
-    })
-}
-
 /// Every element of [`reference::linear`](crate::reference::linear) and how far a GPU's may be from it: features err as rows of
 /// `rotate` do, and by the exponential's error where there is one; the state sums n keys (g(n) of the sum of sizes, each
 /// decay's relative error for every step that a key has stood in it); q S sums features; the division errs by its parts. NaN must be NaN.
 pub fn bounds(spec: &Spec, inputs: &Inputs) -> Result<LinearBounds> {
     solve(spec, inputs)
-}
-
-/// phi of q (`[batch, q_len, num_heads, features]`) and of k (`[batch, capacity, num_kv_heads, features]`; rows from kv_len on
-/// are 0), before a rotation behind phi.
-pub fn features(spec: &Spec, inputs: &Inputs) -> Result<(Vec<f64>, Vec<f64>)> {
-    let problem = Problem::new(spec, inputs)?;
-    let maker = Maker::new(&problem)?;
-    let (batch, q_len, kv_len) = (problem.shape.batch, problem.shape.q_len, problem.shape.kv_len);
-    let mut q = Vec::new();
-    for b in 0..batch {
-        for i in 0..q_len {
-            (0..spec.num_heads).for_each(|h| q.extend(maker.query(b, h, i).plain.x));
-        }
-    }
-    let mut k = Vec::new();
-    for b in 0..batch {
-        let most: Vec<_> = (0..spec.num_kv_heads).map(|g| maker.most(b, g)).collect();
-        for j in 0..kv_len {
-            for (g, most) in most.iter().enumerate() {
-                match j < problem.kv_len(b) {
-                    true => k.extend(maker.key(b, g as u32, j, *most).plain.x),
-                    false => k.extend(std::iter::repeat_n(0.0, spec.features() as usize)),
-                }
-            }
-        }
-    }
-    Ok((q, k))
 }
 
 /// What `rotate` gives for a spec of linear attention: R phi(x) or R x, with bounds; q, then k.

@@ -9,11 +9,13 @@
 //!
 //! The weights are computed as exp(s - max) / sum, so that they add up to 1 however large the scores are.
 
+mod linear;
+
 use crate::bias::Place;
 pub use crate::embed::reference as embed;
-pub use crate::linear::{features, reference as linear};
 use crate::phase::ExactAngle;
 use crate::{Angle, Inputs, Norm, Pairing, Problem, RelativeSide, Result, Rotary, SCORE_FLOOR, Sink, Spec, Tensor};
+pub use linear::{features, reference as linear};
 use rayon::prelude::*;
 
 /// The result of attention. `T` is f32 from a GPU (values of the storage type, widened) and f64 from the reference.
@@ -66,7 +68,7 @@ pub fn scores(spec: &Spec, inputs: &Inputs) -> Result<Vec<f64>> {
 pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Vec<f64>, Vec<f64>)> {
     let problem = Problem::new(spec, inputs)?;
     if spec.linear.is_some() {
-        return crate::linear::rotated(&problem).map(|[q, k]| (q.value, k.value));
+        return linear::rotated(&problem);
     }
     let prepared = Prepared::without_content_bias(&problem);
     Ok((prepared.q.rows, prepared.k.rows))

@@ -187,6 +187,41 @@ fn the_recurrence_is_a_sum_over_keys() {
     }
 }
 
+/// The reference and the values that bounds stand around are computed apart: they agree to f64's rounding, and what is changed in one
+/// alone is seen by the other.
+#[test]
+fn the_reference_and_the_bounds_check_each_other() {
+    let apart = |a: &[f64], b: &[f64]| {
+        assert_eq!(a.len(), b.len());
+        let far = |(a, b): (&f64, &f64)| (a - b).abs() > 1e-11 * a.abs().max(1.0);
+        a.iter().zip(b).any(far)
+    };
+    for (name, spec) in specs() {
+        let given = inputs(&spec, 2, 9, 9);
+        let (right, bounds) = (reference::linear(&spec, &given).unwrap(), check::linear(&spec, &given).unwrap());
+        let differ = |out: &ropewalk::LinearOutput<f64>| {
+            apart(&out.out, &bounds.out.value)
+                || apart(&out.state, &bounds.state.value)
+                || apart(&out.normalizer, &bounds.normalizer.value)
+        };
+        assert!(!differ(&right), "{name}");
+        let (q, k) = reference::rotate(&spec, &given).unwrap();
+        let (bq, bk) = check::rotate(&spec, &given).unwrap();
+        assert!(!apart(&q, &bq.value) && !apart(&k, &bk.value), "{name}: rotate");
+        for tensor in [|g: &mut Inputs| &mut g.q, |g: &mut Inputs| &mut g.k, |g: &mut Inputs| &mut g.v] {
+            let mut changed = given.clone();
+            let t = tensor(&mut changed);
+            let mut values: Vec<f32> = (0..2 * 9)
+                .flat_map(|row| (0..t.shape()[2]).map(move |h| [row, h]))
+                .flat_map(|[row, h]| t.row(row / 9, row % 9, h).map(|x| x as f32).collect::<Vec<_>>())
+                .collect();
+            values.iter_mut().for_each(|x| *x *= 1.0 + 1e-6);
+            *t = Tensor::bshd(values, t.shape()).unwrap();
+            assert!(differ(&reference::linear(&spec, &changed).unwrap()), "{name}");
+        }
+    }
+}
+
 /// A call in two halves, the state handed on, is one call.
 #[test]
 fn a_state_goes_on() {
