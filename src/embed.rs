@@ -391,7 +391,7 @@ impl Plan {
                     Columns::Halves => "embed/halves.wgsl",
                     Columns::Interleaved => "embed/interleaved.wgsl",
                 });
-                files.push("angle/sincos.wgsl");
+                files.push("equation/angle_sincos.wgsl");
                 slots.push(Slot::Dense);
             }
         }

@@ -42,12 +42,12 @@ impl Dtype {
             Dtype::Bf16 => 2f64.powi(-8),
         }
     }
-    /// The file of `shaders/storage/`.
+    /// The file of `shaders/tensor/storage_*`.
     pub(crate) fn storage_file(self) -> &'static str {
         match self {
-            Dtype::F32 => "storage/f32.wgsl",
-            Dtype::F16 => "storage/f16.wgsl",
-            Dtype::Bf16 => "storage/bf16.wgsl",
+            Dtype::F32 => "tensor/storage_f32.wgsl",
+            Dtype::F16 => "tensor/storage_f16.wgsl",
+            Dtype::Bf16 => "tensor/storage_bf16.wgsl",
         }
     }
     /// The name used in spec files, labels and shader file names.

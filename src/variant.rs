@@ -53,9 +53,9 @@ impl<'a> Files<'a> {
         files.choose(call);
         if kernel == Kernel::Attention && tuning.family == Family::Rows {
             files.add("common/online_softmax.wgsl", &[]);
-            files.add(if carry { "carry/work.wgsl" } else { "carry/none.wgsl" }, &[]);
+            files.add(if carry { "families/carry_work.wgsl" } else { "families/carry_none.wgsl" }, &[]);
         }
-        files.add(if rolled_loops { "loops/rolled.wgsl" } else { "loops/constant.wgsl" }, &[]);
+        files.add(if rolled_loops { "families/loops_rolled.wgsl" } else { "families/loops_constant.wgsl" }, &[]);
         files.slots.sort();
         files.slots.dedup();
         files
@@ -91,7 +91,7 @@ impl<'a> Files<'a> {
                 self.scores(aligned);
             }
             Kernel::RotateQ { in_place } => {
-                self.add("token/query.wgsl", &[]);
+                self.add("tensor/token_query.wgsl", &[]);
                 self.sequence();
                 self.q_position();
                 self.rotate_source(aligned, in_place);
@@ -99,7 +99,7 @@ impl<'a> Files<'a> {
             // has a list of its own: see `Plan::embed`
             Kernel::Embed { .. } => return,
             Kernel::RotateK { in_place } => {
-                self.add("token/key.wgsl", &[]);
+                self.add("tensor/token_key.wgsl", &[]);
                 self.sequence();
                 self.k_position();
                 self.kv_length();
@@ -132,15 +132,15 @@ impl<'a> Files<'a> {
         let turns = decode::turns(self.spec, aligned, by_lanes);
         match (by_lanes, turns) {
             (true, true) => {
-                self.add("lane_scores/turned.wgsl", &[]);
+                self.add("families/lane_scores_turned.wgsl", &[]);
                 self.quads();
             }
-            (true, false) => self.add("lane_scores/direct.wgsl", &[]),
+            (true, false) => self.add("families/lane_scores_direct.wgsl", &[]),
             (false, _) => {}
         }
         if !turns {
             let prepared = lanes::prepares_keys(self.spec);
-            self.add(if prepared { "lane_keys/prepared.wgsl" } else { "lane_keys/direct.wgsl" }, &[]);
+            self.add(if prepared { "families/lane_keys_prepared.wgsl" } else { "families/lane_keys_direct.wgsl" }, &[]);
         }
         self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
         self.sink();
@@ -158,16 +158,22 @@ impl<'a> Files<'a> {
         if by_heads {
             self.quads();
         }
-        self.add("spread/subgroup.wgsl", &[]);
+        self.add("families/broadcast_subgroup.wgsl", &[]);
         self.add("common/online_softmax.wgsl", &[]);
         self.of_scores(aligned);
-        self.add(if prepared.keys { "lane_keys/prepared.wgsl" } else { "lane_keys/direct.wgsl" }, &[]);
-        self.add(if prepared.values { "lane_values/prepared.wgsl" } else { "lane_values/direct.wgsl" }, &[]);
+        self.add(
+            if prepared.keys { "families/lane_keys_prepared.wgsl" } else { "families/lane_keys_direct.wgsl" },
+            &[],
+        );
+        self.add(
+            if prepared.values { "families/lane_values_prepared.wgsl" } else { "families/lane_values_direct.wgsl" },
+            &[],
+        );
         if prepared.values {
             self.add("prepare/values.wgsl", &[]);
         }
         self.add(lanes::finish(self.spec), &[]);
-        if matches!(lanes::finish(self.spec), "finish/cap.wgsl" | "finish/distance.wgsl") {
+        if matches!(lanes::finish(self.spec), "families/epilogue_cap.wgsl" | "families/epilogue_distance.wgsl") {
             self.add("common/cap4.wgsl", &[]);
         }
         self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
@@ -189,9 +195,9 @@ impl<'a> Files<'a> {
         self.add("common/online_softmax.wgsl", &[]);
         self.of_scores(aligned);
         let (prepared, complete) = (tile::prepares_keys(self.spec), tile::completes_scores(self.spec));
-        self.add(if prepared { "tile_keys/prepared.wgsl" } else { "tile_keys/direct.wgsl" }, &[]);
-        self.add(if complete { "tile_scores/terms.wgsl" } else { "tile_scores/plain.wgsl" }, &[]);
-        self.add(if self.subgroups { "reduce/subgroup.wgsl" } else { "reduce/workgroup.wgsl" }, &[]);
+        self.add(if prepared { "families/tile_keys_prepared.wgsl" } else { "families/tile_keys_direct.wgsl" }, &[]);
+        self.add(if complete { "families/tile_scores_terms.wgsl" } else { "families/tile_scores_plain.wgsl" }, &[]);
+        self.add(if self.subgroups { "families/reduce_subgroup.wgsl" } else { "families/reduce_workgroup.wgsl" }, &[]);
         self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
         self.sink();
         self.out(aligned);
@@ -229,12 +235,15 @@ impl<'a> Files<'a> {
         self.add("common/nan.wgsl", &[]);
         self.add("common/query.wgsl", &[]);
         self.add("common/score_at.wgsl", &[]);
-        self.add("cache/contiguous.wgsl", &[]);
+        self.add("tensor/cache_contiguous.wgsl", &[]);
         self.add(if aligned { "tensor/q_aligned.wgsl" } else { "tensor/q_unaligned.wgsl" }, &[Slot::Q]);
         self.add(if aligned { "tensor/k_aligned.wgsl" } else { "tensor/k_unaligned.wgsl" }, &[Slot::K]);
         self.sequence();
         self.norm();
-        self.add(if self.spec.keys_rotated() { "keys/rotated.wgsl" } else { "keys/unrotated.wgsl" }, &[]);
+        self.add(
+            if self.spec.keys_rotated() { "equation/keys_rotated.wgsl" } else { "equation/keys_unrotated.wgsl" },
+            &[],
+        );
         self.content_bias();
         self.scale();
         self.rotation();
@@ -242,12 +251,18 @@ impl<'a> Files<'a> {
         self.k_position();
         self.kv_length();
         self.relative();
-        self.add(if self.spec.logits_soft_cap.is_some() { "cap/tanh.wgsl" } else { "cap/none.wgsl" }, &[]);
+        self.add(
+            if self.spec.logits_soft_cap.is_some() { "equation/cap_tanh.wgsl" } else { "equation/cap_none.wgsl" },
+            &[],
+        );
         if self.spec.logits_soft_cap.is_some() {
             self.add("common/tanh.wgsl", &[]);
         }
         self.terms();
-        self.add(if self.spec.score_mod.is_some() { "score_mod/user.wgsl" } else { "score_mod/none.wgsl" }, &[]);
+        self.add(
+            if self.spec.score_mod.is_some() { "equation/score_mod_user.wgsl" } else { "equation/score_mod_none.wgsl" },
+            &[],
+        );
         self.user();
         self.mask();
     }
@@ -257,15 +272,15 @@ impl<'a> Files<'a> {
         if user::texts(self.spec).is_empty() {
             return;
         }
-        self.add("user/at.wgsl", &[]);
+        self.add("equation/user_at.wgsl", &[]);
         if user::mentions(self.spec, "distance") {
-            self.add("term/distance.wgsl", &[]);
+            self.add("equation/term_distance.wgsl", &[]);
         }
         if user::mentions(self.spec, "tanh_f32") {
             self.add("common/tanh.wgsl", &[]);
         }
         if user::reads_data(self.spec) {
-            self.add("user/data.wgsl", &[Slot::Dense]);
+            self.add("equation/user_data.wgsl", &[Slot::Dense]);
         }
     }
 
@@ -277,7 +292,7 @@ impl<'a> Files<'a> {
         self.add(if aligned { "tensor/k_aligned.wgsl" } else { "tensor/k_unaligned.wgsl" }, &[Slot::K]);
         self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
         self.out(aligned);
-        self.add("cache/contiguous.wgsl", &[]);
+        self.add("tensor/cache_contiguous.wgsl", &[]);
         self.sequence();
         self.rotation();
         self.q_position();
@@ -286,28 +301,35 @@ impl<'a> Files<'a> {
         match self.spec.mask.causal {
             true => {
                 self.alignment();
-                self.add("time/causal.wgsl", &[]);
+                self.add("linear/time_causal.wgsl", &[]);
             }
-            false => self.add("time/bidirectional.wgsl", &[]),
+            false => self.add("linear/time_bidirectional.wgsl", &[]),
         }
         self.feature_map(linear.features);
         match linear.features {
             // rotates by itself, before its features
-            FeatureMap::Softmax { .. } => self.add("turn/before.wgsl", &[]),
+            FeatureMap::Softmax { .. } => self.add("linear/turn_before.wgsl", &[]),
             FeatureMap::Identity | FeatureMap::Elu => {
-                self.add("feature/rows.wgsl", &[]);
-                self.add(if linear.rotate_features { "turn/after.wgsl" } else { "turn/before.wgsl" }, &[]);
+                self.add("linear/feature_rows.wgsl", &[]);
+                self.add(
+                    if linear.rotate_features { "linear/turn_after.wgsl" } else { "linear/turn_before.wgsl" },
+                    &[],
+                );
             }
         }
-        self.add(if linear.normalizer.is_some() { "normalizer/sum.wgsl" } else { "normalizer/none.wgsl" }, &[]);
+        self.add(
+            if linear.normalizer.is_some() { "linear/normalizer_sum.wgsl" } else { "linear/normalizer_none.wgsl" },
+            &[],
+        );
         match linear.decay {
-            None => self.add("decay/none.wgsl", &[]),
-            Some(Decay::Retention | Decay::Heads(_)) => self.add("decay/head.wgsl", &[Slot::Heads]),
-            Some(Decay::Token) => self.add("decay/token.wgsl", &[Slot::Dense]),
-            Some(Decay::Feature) => self.add("decay/feature.wgsl", &[Slot::Dense]),
+            None => self.add("linear/decay_none.wgsl", &[]),
+            Some(Decay::Retention | Decay::Heads(_)) => self.add("linear/decay_head.wgsl", &[Slot::Heads]),
+            Some(Decay::Token) => self.add("linear/decay_token.wgsl", &[Slot::Dense]),
+            Some(Decay::Feature) => self.add("linear/decay_feature.wgsl", &[Slot::Dense]),
         }
-        self.add(if linear.initial_state { "state/given.wgsl" } else { "state/empty.wgsl" }, &[]);
-        let loops = if rolled_loops { "loops/features_rolled.wgsl" } else { "loops/features_constant.wgsl" };
+        self.add(if linear.initial_state { "linear/state_given.wgsl" } else { "linear/state_empty.wgsl" }, &[]);
+        let loops =
+            if rolled_loops { "families/loops_features_rolled.wgsl" } else { "families/loops_features_constant.wgsl" };
         self.add(loops, &[]);
     }
 
@@ -316,10 +338,10 @@ impl<'a> Files<'a> {
             self.add("common/nan.wgsl", &[]);
         }
         match features {
-            FeatureMap::Identity => self.add("feature/identity.wgsl", &[]),
-            FeatureMap::Elu => self.add("feature/elu.wgsl", &[]),
+            FeatureMap::Identity => self.add("linear/feature_identity.wgsl", &[]),
+            FeatureMap::Elu => self.add("linear/feature_elu.wgsl", &[]),
             FeatureMap::Softmax { .. } => {
-                self.add("feature/softmax.wgsl", &[]);
+                self.add("linear/feature_softmax.wgsl", &[]);
                 self.table4();
             }
         }
@@ -349,10 +371,10 @@ impl<'a> Files<'a> {
     fn quads(&mut self) {
         let Some(rotary) = &self.spec.rotary else { return };
         let file = match rotary.pairing {
-            Pairing::Half => "quad/half.wgsl",
-            Pairing::HalfOfHalves => "quad/half_of_halves.wgsl",
-            Pairing::Interleaved => "quad/interleaved.wgsl",
-            Pairing::InterleavedInHalfOut => "quad/interleaved_in_half_out.wgsl",
+            Pairing::Half => "prepare/quad_half.wgsl",
+            Pairing::HalfOfHalves => "prepare/quad_half_of_halves.wgsl",
+            Pairing::Interleaved => "prepare/quad_interleaved.wgsl",
+            Pairing::InterleavedInHalfOut => "prepare/quad_interleaved_in_half_out.wgsl",
         };
         self.add(file, &[]);
         self.angles(rotary);
@@ -369,9 +391,9 @@ impl<'a> Files<'a> {
 
     fn storage(&mut self) {
         let file = match self.spec.dtype {
-            Dtype::F32 => "storage/f32.wgsl",
-            Dtype::F16 => "storage/f16.wgsl",
-            Dtype::Bf16 => "storage/bf16.wgsl",
+            Dtype::F32 => "tensor/storage_f32.wgsl",
+            Dtype::F16 => "tensor/storage_f16.wgsl",
+            Dtype::Bf16 => "tensor/storage_bf16.wgsl",
         };
         self.add(file, &[]);
     }
@@ -379,34 +401,34 @@ impl<'a> Files<'a> {
     fn rotation(&mut self) {
         self.add("common/row.wgsl", &[]);
         let Some(rotary) = &self.spec.rotary else {
-            self.add("stream/one.wgsl", &[]);
-            return self.add("rotary/none.wgsl", &[]);
+            self.add("tensor/stream_one.wgsl", &[]);
+            return self.add("equation/rotary_none.wgsl", &[]);
         };
         match rotary.pairing {
-            Pairing::HalfOfHalves => self.add("rotary/half_of_halves.wgsl", &[]),
-            Pairing::Half => self.add("rotary/half.wgsl", &[]),
-            Pairing::Interleaved => self.add("rotary/interleaved.wgsl", &[]),
-            Pairing::InterleavedInHalfOut => self.add("rotary/interleaved_in_half_out.wgsl", &[]),
+            Pairing::HalfOfHalves => self.add("equation/rotary_half_of_halves.wgsl", &[]),
+            Pairing::Half => self.add("equation/rotary_half.wgsl", &[]),
+            Pairing::Interleaved => self.add("equation/rotary_interleaved.wgsl", &[]),
+            Pairing::InterleavedInHalfOut => self.add("equation/rotary_interleaved_in_half_out.wgsl", &[]),
         }
         self.angles(rotary);
     }
 
     /// What turns a pair: its position, angle and magnitude.
     fn angles(&mut self, rotary: &Rotary) {
-        self.add(if self.several_streams() { "stream/several.wgsl" } else { "stream/one.wgsl" }, &[]);
+        self.add(if self.several_streams() { "tensor/stream_several.wgsl" } else { "tensor/stream_one.wgsl" }, &[]);
         match rotary.xpos {
-            Some(_) => self.add("magnitude/xpos.wgsl", &[]),
-            None => self.add("magnitude/none.wgsl", &[]),
+            Some(_) => self.add("equation/magnitude_xpos.wgsl", &[]),
+            None => self.add("equation/magnitude_none.wgsl", &[]),
         }
         if rotary.xpos.is_some() {
-            self.add("angle/sincos.wgsl", &[]); // its `mul_high`
+            self.add("equation/angle_sincos.wgsl", &[]); // its `mul_high`
         }
         match rotary.angle {
-            Angle::Exact => self.add("angle/exact.wgsl", &[Slot::Rotary]),
-            Angle::Float32 => self.add("angle/float32.wgsl", &[Slot::Rotary]),
-            Angle::Table => return self.add("angle/table.wgsl", &[Slot::Rotary, Slot::Tables]),
+            Angle::Exact => self.add("equation/angle_exact.wgsl", &[Slot::Rotary]),
+            Angle::Float32 => self.add("equation/angle_float32.wgsl", &[Slot::Rotary]),
+            Angle::Table => return self.add("equation/angle_table.wgsl", &[Slot::Rotary, Slot::Tables]),
         }
-        self.add("angle/sincos.wgsl", &[]);
+        self.add("equation/angle_sincos.wgsl", &[]);
     }
 
     /// Whether pairs turn by different positions.
@@ -414,63 +436,66 @@ impl<'a> Files<'a> {
         self.spec.rotary.as_ref().is_some_and(|r| r.streams.iter().any(|s| *s > 0))
     }
     fn sequence(&mut self) {
-        let file = if self.spec.packed { "sequence/packed.wgsl" } else { "sequence/batched.wgsl" };
+        let file = if self.spec.packed { "tensor/sequence_packed.wgsl" } else { "tensor/sequence_batched.wgsl" };
         self.add(file, &[Slot::Step]);
     }
     fn norm(&mut self) {
         if let Some(features) = self.spec.rotates_features() {
             self.feature_map(features);
-            return self.add("norm/features.wgsl", &[]);
+            return self.add("equation/norm_features.wgsl", &[]);
         }
-        let Some(norm) = self.spec.norm else { return self.add("norm/none.wgsl", &[]) };
-        self.add(if norm.after_rotation { "norm/after.wgsl" } else { "norm/before.wgsl" }, &[]);
+        let Some(norm) = self.spec.norm else { return self.add("equation/norm_none.wgsl", &[]) };
+        self.add(if norm.after_rotation { "equation/norm_after.wgsl" } else { "equation/norm_before.wgsl" }, &[]);
         self.add("common/norm.wgsl", &[]);
         match norm.kind {
-            NormKind::Rms => self.add("norm/rms.wgsl", &[]),
-            NormKind::L2 => self.add("norm/l2.wgsl", &[]),
+            NormKind::Rms => self.add("equation/norm_rms.wgsl", &[]),
+            NormKind::L2 => self.add("equation/norm_l2.wgsl", &[]),
         }
         match norm.weights {
             true => {
-                self.add("norm/weighted.wgsl", &[Slot::Tables]);
+                self.add("equation/norm_weighted.wgsl", &[Slot::Tables]);
                 self.table4();
             }
-            false => self.add("norm/unweighted.wgsl", &[]),
+            false => self.add("equation/norm_unweighted.wgsl", &[]),
         }
     }
     fn content_bias(&mut self) {
         match self.spec.content_bias {
             true => {
-                self.add("content/bias.wgsl", &[Slot::Tables]);
+                self.add("equation/content_bias.wgsl", &[Slot::Tables]);
                 self.table4();
             }
-            false => self.add("content/none.wgsl", &[]),
+            false => self.add("equation/content_none.wgsl", &[]),
         }
     }
     fn scale(&mut self) {
         let mut factors = Vec::new();
         if self.spec.temperature.is_some() {
-            self.add("scale/temperature.wgsl", &[]);
+            self.add("equation/scale_temperature.wgsl", &[]);
             self.add("common/ln.wgsl", &[]);
             factors.push("temperature(position)");
         }
         if self.spec.head_scale {
-            self.add("scale/head.wgsl", &[Slot::Tables]);
+            self.add("equation/scale_head.wgsl", &[Slot::Tables]);
             factors.push("scale_of_head(head)");
         }
         if factors.is_empty() {
-            return self.add("scale/none.wgsl", &[]);
+            return self.add("equation/scale_none.wgsl", &[]);
         }
         let product = factors.join(" * ");
         let _ = writeln!(self.glue, "fn query_scale(head: u32, position: i32) -> f32 {{ return {product}; }}");
     }
     fn values(&mut self) {
-        self.add(if self.spec.rotates_values() { "value/rotated.wgsl" } else { "value/direct.wgsl" }, &[]);
+        self.add(
+            if self.spec.rotates_values() { "equation/value_rotated.wgsl" } else { "equation/value_direct.wgsl" },
+            &[],
+        );
     }
     fn sink(&mut self) {
         match self.spec.sink {
-            None => self.add("sink/none.wgsl", &[]),
-            Some(Sink::Zero) => self.add("sink/zero.wgsl", &[]),
-            Some(Sink::Learned) => self.add("sink/head.wgsl", &[Slot::Tables]),
+            None => self.add("equation/sink_none.wgsl", &[]),
+            Some(Sink::Zero) => self.add("equation/sink_zero.wgsl", &[]),
+            Some(Sink::Learned) => self.add("equation/sink_head.wgsl", &[Slot::Tables]),
         }
     }
     /// Rows of `tables`, four elements at a time.
@@ -483,13 +508,13 @@ impl<'a> Files<'a> {
     fn index(&mut self, map: &IndexMap) -> String {
         match *map {
             IndexMap::Distance { min, max, outside, stream, reversed } => {
-                self.add("index/distance.wgsl", &[]);
-                self.add("term/distance.wgsl", &[]);
+                self.add("equation/index_distance.wgsl", &[]);
+                self.add("equation/term_distance.wgsl", &[]);
                 let sign = if reversed { "-" } else { "" };
                 let distance = match stream {
                     0 => "distance(at)".to_string(),
                     stream => {
-                        self.add("index/streams.wgsl", &[Slot::Step]);
+                        self.add("equation/index_streams.wgsl", &[Slot::Step]);
                         format!("stream_distance(at, {stream}u)")
                     }
                 };
@@ -501,20 +526,20 @@ impl<'a> Files<'a> {
             }
             IndexMap::LogBucket { .. } => {
                 let Some(lookup) = map.lookup() else { return String::new() };
-                self.add("index/lookup.wgsl", &[Slot::Tables]);
-                self.add("term/distance.wgsl", &[]);
+                self.add("equation/index_lookup.wgsl", &[Slot::Tables]);
+                self.add("equation/term_distance.wgsl", &[]);
                 let first = self.tables.start(&lookup_name(map));
                 format!("index_lookup(-distance(at), {first}u, {}, {})", lookup.most, wgsl_i32(lookup.far))
             }
             IndexMap::Grid { height, width, class } => {
-                self.add("index/grid.wgsl", &[]);
-                self.add("index/streams.wgsl", &[Slot::Step]);
-                self.add("term/distance.wgsl", &[]);
+                self.add("equation/index_grid.wgsl", &[]);
+                self.add("equation/index_streams.wgsl", &[Slot::Step]);
+                self.add("equation/term_distance.wgsl", &[]);
                 let of = if class { "index_grid_class" } else { "index_grid" };
                 format!("{of}(at, {height}, {width})")
             }
             IndexMap::Segment => {
-                self.add("index/segment.wgsl", &[Slot::Step]);
+                self.add("equation/index_segment.wgsl", &[Slot::Step]);
                 "index_segment(at)".to_string()
             }
         }
@@ -624,12 +649,12 @@ impl<'a> Files<'a> {
         };
         if query_products + key_products > 0 {
             let by_vectors = matches!(self.tuning.family, Family::Lanes | Family::Tile);
-            self.add(if by_vectors { "product/vector.wgsl" } else { "product/word.wgsl" }, &[]);
+            self.add(if by_vectors { "equation/product_vector.wgsl" } else { "equation/product_word.wgsl" }, &[]);
         }
         if terms.is_empty() {
-            self.add("relative/none.wgsl", &[]);
+            self.add("equation/relative_none.wgsl", &[]);
         } else {
-            self.add("relative/rows.wgsl", &[Slot::Tables]);
+            self.add("equation/relative_rows.wgsl", &[Slot::Tables]);
             self.table4();
             let _ = write!(
                 self.glue,
@@ -642,7 +667,7 @@ impl<'a> Files<'a> {
             );
         }
         if query_products + key_products > 0 && self.tuning.family == Family::Lanes && lanes::multiplies(self.spec) {
-            self.add("relative/gathered_lanes.wgsl", &[Slot::Work]);
+            self.add("equation/relative_gathered_lanes.wgsl", &[Slot::Work]);
             let _ = write!(
                 self.glue,
                 "const QUERY_PRODUCTS: u32 = {query_products}u;\nconst KEY_PRODUCTS: u32 = {key_products}u;\n\
@@ -650,7 +675,7 @@ impl<'a> Files<'a> {
                  fn multiply_keys(m: Multiplied, kv_head: u32) {{\n{key_multiplied}}}\n"
             );
         } else if query_products + key_products > 0 {
-            self.add("relative/gathered.wgsl", &[Slot::Work]);
+            self.add("equation/relative_gathered.wgsl", &[Slot::Work]);
             let _ = write!(
                 self.glue,
                 "const QUERY_PRODUCTS: u32 = {query_products}u;\nconst KEY_PRODUCTS: u32 = {key_products}u;\n\
@@ -661,9 +686,9 @@ impl<'a> Files<'a> {
         }
         if self.kernel == Kernel::Attention && self.tuning.family == Family::Rows {
             if values.is_empty() {
-                self.add("value_term/none.wgsl", &[]);
+                self.add("equation/value_term_none.wgsl", &[]);
             } else {
-                self.add("value_term/rows.wgsl", &[Slot::Tables]);
+                self.add("equation/value_term_rows.wgsl", &[Slot::Tables]);
                 self.table4();
                 let _ = write!(
                     self.glue,
@@ -676,9 +701,9 @@ impl<'a> Files<'a> {
 
     fn kv_length(&mut self) {
         let file = match (self.spec.packed, self.spec.kv_lens) {
-            (true, _) => "length/packed.wgsl",
-            (false, true) => "length/per_sequence.wgsl",
-            (false, false) => "length/shared.wgsl",
+            (true, _) => "tensor/length_packed.wgsl",
+            (false, true) => "tensor/length_per_sequence.wgsl",
+            (false, false) => "tensor/length_shared.wgsl",
         };
         self.add(file, &[]);
     }
@@ -686,26 +711,26 @@ impl<'a> Files<'a> {
         match self.spec.positions {
             Positions::Index => {
                 self.alignment();
-                self.add("position/index_q.wgsl", &[]);
+                self.add("tensor/position_index_q.wgsl", &[]);
             }
-            Positions::Ids if self.several_streams() => self.add("position/ids_q_several.wgsl", &[]),
-            Positions::Ids => self.add("position/ids_q.wgsl", &[]),
+            Positions::Ids if self.several_streams() => self.add("tensor/position_ids_q_several.wgsl", &[]),
+            Positions::Ids => self.add("tensor/position_ids_q.wgsl", &[]),
         }
     }
     fn alignment(&mut self) {
         match self.spec.mask.alignment {
             Alignment::BottomRight => {
                 self.kv_length();
-                self.add("align/bottom_right.wgsl", &[]);
+                self.add("tensor/align_bottom_right.wgsl", &[]);
             }
-            Alignment::TopLeft => self.add("align/top_left.wgsl", &[]),
+            Alignment::TopLeft => self.add("tensor/align_top_left.wgsl", &[]),
         }
     }
     fn k_position(&mut self) {
         match self.spec.positions {
-            Positions::Index => self.add("position/index_k.wgsl", &[]),
-            Positions::Ids if self.several_streams() => self.add("position/ids_k_several.wgsl", &[]),
-            Positions::Ids => self.add("position/ids_k.wgsl", &[]),
+            Positions::Index => self.add("tensor/position_index_k.wgsl", &[]),
+            Positions::Ids if self.several_streams() => self.add("tensor/position_ids_k_several.wgsl", &[]),
+            Positions::Ids => self.add("tensor/position_ids_k.wgsl", &[]),
         }
     }
 
@@ -718,51 +743,55 @@ impl<'a> Files<'a> {
             match bias {
                 Bias::Table { .. } | Bias::T5 { .. } => {
                     let (min, max) = bias::distances(bias);
-                    self.add("term/table.wgsl", &[Slot::Tables]);
-                    self.add("term/distance.wgsl", &[]);
+                    self.add("equation/term_table.wgsl", &[Slot::Tables]);
+                    self.add("equation/term_distance.wgsl", &[]);
                     calls.push(format!("term_table(at, {first}u, {}, {})", wgsl_i32(min), wgsl_i32(max)));
                 }
                 Bias::Indexed { .. } | Bias::LogCpb { .. } => {
                     let Some(index) = bias.index() else { continue };
                     let row = self.index(&index);
-                    self.add("term/indexed.wgsl", &[Slot::Tables]);
+                    self.add("equation/term_indexed.wgsl", &[Slot::Tables]);
                     calls.push(format!("term_indexed(at, {first}u, {rows}u, {row})"));
                 }
                 Bias::Kerple { kind, .. } => {
                     let (file, name) = match kind {
-                        KerpleKind::Log => ("term/kerple_log.wgsl", "kerple_log"),
-                        KerpleKind::Power => ("term/kerple_power.wgsl", "kerple_power"),
+                        KerpleKind::Log => ("equation/term_kerple_log.wgsl", "kerple_log"),
+                        KerpleKind::Power => ("equation/term_kerple_power.wgsl", "kerple_power"),
                     };
                     self.add(file, &[Slot::Tables]);
-                    self.add("term/distance.wgsl", &[]);
+                    self.add("equation/term_distance.wgsl", &[]);
                     self.add("common/ln.wgsl", &[]);
                     calls.push(format!("term_{name}(at, {first}u)"));
                 }
                 Bias::Alibi { form, .. } => {
                     let (file, call) = match form {
-                        AlibiForm::Relative => ("term/alibi_relative.wgsl", "term_alibi_relative(at)"),
-                        AlibiForm::Symmetric => ("term/alibi_symmetric.wgsl", "term_alibi_symmetric(at)"),
-                        AlibiForm::KeyPosition => ("term/alibi_key_position.wgsl", "term_alibi_key_position(at)"),
-                        AlibiForm::KeyFromEnd => ("term/alibi_key_from_end.wgsl", "term_alibi_key_from_end(at)"),
+                        AlibiForm::Relative => ("equation/term_alibi_relative.wgsl", "term_alibi_relative(at)"),
+                        AlibiForm::Symmetric => ("equation/term_alibi_symmetric.wgsl", "term_alibi_symmetric(at)"),
+                        AlibiForm::KeyPosition => {
+                            ("equation/term_alibi_key_position.wgsl", "term_alibi_key_position(at)")
+                        }
+                        AlibiForm::KeyFromEnd => {
+                            ("equation/term_alibi_key_from_end.wgsl", "term_alibi_key_from_end(at)")
+                        }
                     };
                     self.add(file, &[Slot::Heads]);
                     if matches!(form, AlibiForm::Relative | AlibiForm::Symmetric) {
-                        self.add("term/distance.wgsl", &[]);
+                        self.add("equation/term_distance.wgsl", &[]);
                     }
                     calls.push(call.to_string());
                 }
             }
         }
         if self.spec.gated_bias {
-            self.add("term/gate.wgsl", &[Slot::Dense]);
+            self.add("equation/term_gate.wgsl", &[Slot::Dense]);
             calls = vec![format!("gate(at) * ({})", calls.join(" + "))];
         }
         if self.spec.dense_bias {
-            self.add("term/dense.wgsl", &[Slot::Dense]);
+            self.add("equation/term_dense.wgsl", &[Slot::Dense]);
             calls.push("term_dense(at)".into());
         }
         if calls.is_empty() {
-            self.add("term/none.wgsl", &[]);
+            self.add("equation/term_none.wgsl", &[]);
         } else {
             let _ = writeln!(self.glue, "fn score_terms(at: ScoreAt) -> f32 {{ return {}; }}", calls.join(" + "));
         }
@@ -774,25 +803,25 @@ impl<'a> Files<'a> {
         let mut seen = Vec::new();
         let (mut ranges, mut full) = (String::new(), String::new());
         if mask.right().is_some() {
-            self.add("mask/right.wgsl", &[]);
+            self.add("equation/mask_right.wgsl", &[]);
             seen.push("right_visible(at)");
             ranges += "    range = right_keys(range, q_index(batch, first), q_index(batch, last));\n";
             full += "    range = right_full(range, q_index(batch, first), q_index(batch, last));\n";
         }
         if mask.window_left.is_some() {
-            self.add("mask/left.wgsl", &[]);
+            self.add("equation/mask_left.wgsl", &[]);
             seen.push("left_visible(at)");
             ranges += "    range = left_keys(range, q_index(batch, first), q_index(batch, last));\n";
             full += "    range = left_full(range, q_index(batch, first), q_index(batch, last));\n";
         }
         if mask.chunk.is_some() {
-            self.add("mask/chunk.wgsl", &[]);
+            self.add("equation/mask_chunk.wgsl", &[]);
             seen.push("chunk_visible(at)");
             ranges += "    range = chunk_of_keys(range, q_index(batch, first), q_index(batch, last));\n";
             full += "    range = chunk_full(range, q_index(batch, first), q_index(batch, last));\n";
         }
         if mask.dense {
-            self.add("mask/bits.wgsl", &[]);
+            self.add("equation/mask_bits.wgsl", &[]);
             seen.push("bits_visible(at)");
             full = "    range.y = 0;                                                 // who knows\n".into();
         }
@@ -801,7 +830,7 @@ impl<'a> Files<'a> {
             full = "    range.y = 0;                                                 // who knows\n".into();
         }
         if self.spec.mask_mod.is_some() {
-            self.add("mask/user.wgsl", &[]);
+            self.add("equation/mask_user.wgsl", &[]);
             seen.push("user_visible(at)");
             full = "    range.y = 0;                                                 // who knows\n".into();
         }
@@ -824,7 +853,7 @@ impl<'a> Files<'a> {
     }
 }
 
-/// The rows of a relative table as `relative/gathered_lanes.wgsl` takes them.
+/// The rows of a relative table as `equation/relative_gathered_lanes.wgsl` takes them.
 fn multiplier(relative: &crate::Relative, table: &str, head: &str, rows: u64, scale: &str, offset: &str) -> String {
     let (start, stride) = match relative.per_head {
         true => (format!("{table} + ({head}) * HEAD_DIM"), "params.num_heads * HEAD_DIM"),

@@ -114,7 +114,7 @@ fn random_positions(seed: u64, n: usize) -> Vec<i32> {
     (0..n).map(|i| if i % 2 == 0 { rng.random() } else { rng.random::<i32>() >> rng.random_range(0..31) }).collect()
 }
 
-/// What the shaders compute, in u32 and f32: `shaders/angle/sincos.wgsl` in Rust.
+/// What the shaders compute, in u32 and f32: `shaders/equation/angle_sincos.wgsl` in Rust.
 mod twin {
     /// Multiply-add: separate, or contracted into one rounding, as WGSL permits.
     type MulAdd = fn(f32, f32, f32) -> f32;
@@ -319,7 +319,7 @@ mod gpu {
         GPUS.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `shaders/angle/float32.wgsl`: the phase of a float32 angle, in one 128-bit product.
+    /// `shaders/equation/angle_float32.wgsl`: the phase of a float32 angle, in one 128-bit product.
     fn phase_of_radians(radians: f32) -> u32 {
         let bits = radians.to_bits();
         let exponent = (bits >> 23 & 0xff) as i32 - 150;

@@ -231,13 +231,15 @@ fn checks_stay_where_the_host_does_not_bound_every_index() {
         ("relative rows", |s| s.relative = vec![Relative::new(RelativeSide::Key, IndexMap::distance(-3, 3))]),
     ];
     let kept: [(&str, Change); 5] = [
-        ("sequence/packed.wgsl", |s| s.packed = true),
-        ("angle/table.wgsl", |s| s.rotary.as_mut().unwrap().angle = Angle::Table),
-        ("score_mod/user.wgsl", |s| {
+        ("tensor/sequence_packed.wgsl", |s| s.packed = true),
+        ("equation/angle_table.wgsl", |s| s.rotary.as_mut().unwrap().angle = Angle::Table),
+        ("equation/score_mod_user.wgsl", |s| {
             s.score_mod = Some("fn score_mod(s: f32, at: ScoreAt) -> f32 { return 2.0 * s; }".into())
         }),
-        ("user/at.wgsl", |s| s.mask_mod = Some("fn mask_mod(at: ScoreAt) -> bool { return at.j != 3u; }".into())),
-        ("index/lookup.wgsl", |s| {
+        ("equation/user_at.wgsl", |s| {
+            s.mask_mod = Some("fn mask_mod(at: ScoreAt) -> bool { return at.j != 3u; }".into())
+        }),
+        ("equation/index_lookup.wgsl", |s| {
             let index = IndexMap::LogBucket { buckets: 8, max_position: 32 };
             s.relative = vec![Relative::new(RelativeSide::Key, index)];
         }),

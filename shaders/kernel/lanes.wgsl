@@ -3,12 +3,12 @@
 //   S = K Q^T as 4 x 4 matrices in registers: 4 rows of a lane, 32 keys     O += P V likewise
 //
 // Such a device pays for every load of a lane by itself, and little for arithmetic. So each lane owns four rows, one vec4; it loads
-// every eighth key's elements, and the others take them out of its register (`spread/`): one load for 8 keys x 4 rows.
+// every eighth key's elements, and the others take them out of its register (`families/broadcast_*`): one load for 8 keys x 4 rows.
 //
 // grid       tiles of TILE_Q = 4 LANES rows  x  kv heads  x  batch, offset by `chunk`
 // workgroup  LANES lanes, one subgroup; no barrier, since no lane touches what another wrote
 // before     prepare_q, prepare_k, prepare_v: see `prepare/`          after     store_lse
-// shared     o, 64 bytes x V_CHUNKS a lane; what `finish/` takes
+// shared     o, 64 bytes x V_CHUNKS a lane; what `families/epilogue_*` takes
 // registers  S and then P: 32 vec4
 //
 //   o, l, m <- the sink, or nothing

@@ -1,6 +1,6 @@
 // rotate, where cos and sin are made once for all heads: R(m) x for q or k, in place or into another tensor.
 //
-// A unit is four pairs of a token, which stand in two vec4 (`quad/`); or, where the result goes into another tensor, one vec4
+// A unit is four pairs of a token, which stand in two vec4 (`prepare/quad_*`); or, where the result goes into another tensor, one vec4
 // outside the rotary window, which is copied. A lane takes one unit of one token and walks over HEADS heads of it.
 //
 // grid       units of tokens / TILE_Q  x  heads / HEADS  x  batch, offset by `chunk`

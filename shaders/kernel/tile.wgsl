@@ -15,7 +15,7 @@
 //       for each slice of the rows                                                             barriers A, B
 //           S += Q K^T: sums of 4 FOLD products, which are added up: HEAD_CHUNKS + 3 roundings deep at most
 //       p_tile <- S, complete: cap, terms, what poisons by bits; unseen where the tile has such keys     (own entries)
-//       m' <- max(m, S) over the lanes of a row                                                barriers of `reduce/`
+//       m' <- max(m, S) over the lanes of a row                                                barriers of `families/reduce_*`
 //       p_tile <- P = exp(S - m');  l <- l exp(m - m') + sum P;  o <- o exp(m - m')             (own entries)
 //       for each slice of V                                                                    barriers C, D
 //           o += P V
@@ -24,7 +24,7 @@
 //
 // Barriers: A: the slices before (V's of the last tile, or Q's and K's) have been read by all, and so has p_tile of the last tile,
 // whose last reads stand between D and the next A or E. B: the slices are written. Own entries of p_tile are written by the one lane
-// that reads them until C. `reduce/` puts one before it writes to `slices` and one behind, where it writes there. C: P is written, slices
+// that reads them until C. `families/reduce_*` puts one before it writes to `slices` and one behind, where it writes there. C: P is written, slices
 // are read. D: V is written. E: p_tile has been read. F: l is written. They all stand in control flow that only uniform values decide: lengths in `step`,
 // `chunk`, `params`, the workgroup's place.
 //

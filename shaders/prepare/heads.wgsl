@@ -1,4 +1,4 @@
-// As prepare/rows.wgsl, with cos and sin of a token made once for all heads: a unit is four pairs in two vec4 (`quad/`), or one vec4
+// As prepare/rows.wgsl, with cos and sin of a token made once for all heads: a unit is four pairs in two vec4 (`prepare/quad_*`), or one vec4
 // outside the rotary window. A lane takes one unit of one token and walks over the heads of the part.
 //
 // grid       units of tokens / UNIT_LANES  x  1  x  batch

@@ -52,7 +52,7 @@ pub(crate) fn key_quads(spec: &Spec, aligned: bool) -> Option<[u32; 2]> {
     suits.then_some([rotary.rotary_dim / 8, outside])
 }
 
-/// Whether keys turn on the way: `lane_scores/turned.wgsl`.
+/// Whether keys turn on the way: `families/lane_scores_turned.wgsl`.
 pub(crate) fn turns(spec: &Spec, aligned: bool, by_lanes: bool) -> bool {
     by_lanes && key_quads(spec, aligned).is_some()
 }

@@ -80,7 +80,7 @@ pub(crate) fn multiplies(spec: &Spec) -> bool {
     spec.relative.iter().all(|r| r.side != RelativeSide::Key || !(r.per_head || r.query_bias) || spec.group() == 1)
 }
 
-/// What turns products into scores, a file of `finish/`.
+/// What turns products into scores, a file of `families/epilogue_*`.
 pub(crate) fn finish(spec: &Spec) -> &'static str {
     let relative = spec.relative.iter().any(|r| r.side != RelativeSide::Value);
     let by_distance = |bias: &Bias| match bias {
@@ -91,13 +91,13 @@ pub(crate) fn finish(spec: &Spec) -> &'static str {
     };
     let terms = relative || spec.dense_bias || !spec.bias.is_empty() || spec.score_mod.is_some();
     match (terms, spec.logits_soft_cap.is_some()) {
-        (false, false) => "finish/none.wgsl",
-        (false, true) => "finish/cap.wgsl",
+        (false, false) => "families/epilogue_none.wgsl",
+        (false, true) => "families/epilogue_cap.wgsl",
         (true, _) => {
             let in_line = spec.group() == 1 && spec.positions == Positions::Index;
             let plain = !relative && !spec.dense_bias && !spec.gated_bias && spec.score_mod.is_none();
             let distances = plain && spec.bias.iter().all(by_distance);
-            if in_line && distances { "finish/distance.wgsl" } else { "finish/scores.wgsl" }
+            if in_line && distances { "families/epilogue_distance.wgsl" } else { "families/epilogue_scores.wgsl" }
         }
     }
 }
@@ -105,7 +105,7 @@ pub(crate) fn finish(spec: &Spec) -> &'static str {
 /// Bytes of workgroup memory: o, and the terms of a tile.
 fn shared_bytes(spec: &Spec, lanes: u32) -> u32 {
     let terms = match finish(spec) {
-        "finish/distance.wgsl" => TILE_K + 3,
+        "families/epilogue_distance.wgsl" => TILE_K + 3,
         _ => 0,
     };
     4 * lanes * (16 * spec.v_head_dim.div_ceil(4) + terms)
@@ -117,8 +117,8 @@ fn rounds(call: &Call, tile_q: u32) -> u64 {
     let (q, v) = (spec.head_dim.div_ceil(4) as u64, spec.v_head_dim.div_ceil(4) as u64);
     let tiles = shape.kv_len.div_ceil(TILE_K) as u64 + 1;
     let terms = match finish(spec) {
-        "finish/scores.wgsl" => TILE_K as u64 + 8,
-        "finish/distance.wgsl" => TILE_K as u64 + 3,
+        "families/epilogue_scores.wgsl" => TILE_K as u64 + 8,
+        "families/epilogue_distance.wgsl" => TILE_K as u64 + 3,
         _ => 0,
     };
     let user = user.rounds as u64 * 4 * TILE_K as u64;

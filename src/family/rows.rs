@@ -125,7 +125,7 @@ fn split(
                     let mut add = |entry: &'static str, tiles: u64| {
                         let first = [x0 as u32, y0 as u32, z0 as u32];
                         let workgroups = [tiles as u32, yn as u32, zn as u32];
-                        // the last dispatch of a row tile ends at the capacity, which `carry/` knows it by
+                        // the last dispatch of a row tile ends at the capacity, which `families/carry_*` knows it by
                         let end = if k0 + kn == key_rows { shape.kv_len } else { (k0 + kn) as u32 };
                         chunks.push(ChunkDispatch {
                             first,

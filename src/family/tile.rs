@@ -13,8 +13,8 @@
 //! | 32 x 128 | 128 | 16 384 | 544 | 12 288, 22 528 | 29 216, 39 456 | 16, 32, 64 |
 //! | 128 x 64 | 256 | 32 768 | 2 080 | 13 312, - | 48 160, - | 32, 64, 128 |
 //!
-//! Row maxima go through workgroup memory (`reduce/workgroup.wgsl`: two barriers and 2 tile_k / 4 loads a tile, 2 % of its instructions at
-//! head_dim 128), or through subgroups where the device has but one size of them (`reduce/subgroup.wgsl`).
+//! Row maxima go through workgroup memory (`families/reduce_workgroup.wgsl`: two barriers and 2 tile_k / 4 loads a tile, 2 % of its instructions at
+//! head_dim 128), or through subgroups where the device has but one size of them (`families/reduce_subgroup.wgsl`).
 //!
 //! Everything staged is f32, for 16-bit storage too: weights and rotated keys rounded to f16 err by 2^-11, thousands of times what the
 //! bounds allow, and values as stored would be exact but take two conversions for 16 multiply-adds.

@@ -5,6 +5,7 @@
 mod adapter;
 mod dawn;
 mod peers;
+mod texts;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -17,12 +18,14 @@ const USAGE: &str = "usage: cargo xtask demo [ARGUMENTS OF ropewalk demo]
        cargo xtask test
        cargo xtask fuzz [OPTIONS]
        cargo xtask peers [OPTIONS]
+       cargo xtask texts BEFORE AFTER [RENAMED]
 
 demo  builds the command line and runs `ropewalk demo` on the best adapter, or on the CPU reference where there is none
 test  runs every test of every feature set, the examples, and with node and npm the composed shaders through Tint, and the library as
       WebAssembly on Dawn
 fuzz  runs random cases for a minute, GPU against reference, reference against a second one, and more: `fuzz --help`
 peers runs the workloads of `ropewalk bench` in other systems, in alternation with ours, and prints ratios: `peers --help`
+texts compares two folders of `ropewalk wgsl --variants FOLDER`, of two states of the shaders: the same but for words that RENAMED lists
 
 On Linux without a working Vulkan driver all install Mesa's software driver with the system's package manager, as root
 or with passwordless sudo; otherwise they print the command.";
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Some("test") if rest.is_empty() => test(),
         Some("fuzz") => fuzz(rest),
         Some("peers") => peers::peers(rest),
+        Some("texts") => texts::texts(rest),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
             ExitCode::SUCCESS

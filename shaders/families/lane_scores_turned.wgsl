@@ -1,4 +1,4 @@
-// Products of four rows of queries with a tile of keys that turn on the way: R(n) k, four pairs of a key at a time (`quad/`), four keys of
+// Products of four rows of queries with a tile of keys that turn on the way: R(n) k, four pairs of a key at a time (`prepare/quad_*`), four keys of
 // a lane, which share the queries. A key is read once, so its angles are made here; rows of `work`, rotated beforehand, would cost more
 // than them.
 fn lane_scores(q_start: u32, batch: u32, kv_head: u32, first: u32, end: u32, lane: u32) -> mat4x4<f32> {

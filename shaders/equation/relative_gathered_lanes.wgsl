@@ -1,4 +1,4 @@
-// As relative/gathered.wgsl, for the family `lanes`: products with the rows of a table are made like those with keys, four rows of
+// As equation/relative_gathered.wgsl, for the family `lanes`: products with the rows of a table are made like those with keys, four rows of
 // queries (or keys) a lane, 32 rows of the table at a time, out of the neighbours' registers.
 // grid       relative_queries: that of `main`;  relative_keys: tiles of TILE_Q keys  x  kv heads  x  batch
 // workgroup  LANES lanes, one subgroup, four rows or keys each

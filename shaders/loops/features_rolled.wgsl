@@ -1,2 +1,0 @@
-// As loops/rolled.wgsl, over the features of linear attention.
-fn feature_chunks() -> u32 { return FEATURE_CHUNKS + unseen_zero(); }
