@@ -2,7 +2,7 @@
 #![cfg(feature = "wgpu")]
 
 mod common;
-use common::{gpus, inputs, noise};
+use common::{gpus, inputs, noise, opened};
 use ropewalk::*;
 use std::sync::OnceLock;
 
@@ -12,7 +12,7 @@ fn adapters() -> &'static [Gpu] {
     ALL.get_or_init(|| {
         let mut all = gpus();
         if !all.is_empty() {
-            all.extend(Gpu::all(&GpuOptions::default()).into_iter().filter_map(Result::ok));
+            all.extend(opened(&GpuOptions::default()));
         }
         all
     })

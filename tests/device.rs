@@ -2,7 +2,7 @@
 #![cfg(feature = "wgpu")]
 
 mod common;
-use common::{gpus, inputs, left_out};
+use common::{every_adapter, inputs, left_out};
 use ropewalk::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -56,7 +56,7 @@ fn assert_lost<T>(what: &str, result: Result<T>, why: Option<&str>) {
 fn every_call_on_a_lost_device_says_that_it_is_lost() {
     let adapters = pollster::block_on(adapters());
     let theirs = adapters.iter().map(|adapter| (own(adapter), None));
-    let ours = gpus().into_iter().map(|gpu| (gpu, Some("it was destroyed")));
+    let ours = every_adapter().into_iter().map(|gpu| (gpu, Some("it was destroyed")));
     for (gpu, why) in ours.chain(theirs) {
         let heard = std::sync::Arc::new(AtomicBool::new(false));
         if why.is_none() {
@@ -101,7 +101,7 @@ fn every_call_on_a_lost_device_says_that_it_is_lost() {
 #[test]
 fn a_device_that_is_lost_between_two_dispatches_gives_no_result_and_the_next_device_does() {
     let (spec, inputs) = (spec(), inputs(&spec(), 1, 64, 64, 2));
-    let open = || gpus().into_iter().map(|gpu| (gpu, true));
+    let open = || every_adapter().into_iter().map(|gpu| (gpu, true));
     let theirs = || pollster::block_on(adapters()).iter().map(|adapter| (own(adapter), false)).collect::<Vec<_>>();
     for ((gpu, ours), (next, _)) in open().chain(theirs()).zip(open().chain(theirs())) {
         let mut limits = *gpu.limits();
@@ -119,7 +119,7 @@ fn a_device_that_is_lost_between_two_dispatches_gives_no_result_and_the_next_dev
 
 #[test]
 fn buffers_pipelines_and_devices_that_do_not_belong_together_are_named() {
-    let all: Vec<Gpu> = gpus().into_iter().chain(gpus()).collect();
+    let all: Vec<Gpu> = every_adapter().into_iter().chain(every_adapter()).collect();
     for (i, gpu) in all.iter().enumerate() {
         let _turn = all.iter().map(|gpu| turn(gpu.device())).collect::<Vec<_>>();
         let plan = plan(gpu);
@@ -150,7 +150,7 @@ fn buffers_pipelines_and_devices_that_do_not_belong_together_are_named() {
 
 #[test]
 fn a_buffer_that_cannot_be_read_is_an_error() {
-    for gpu in gpus() {
+    for gpu in every_adapter() {
         let _turn = turn(gpu.device());
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let make = |usage| buffer(gpu.device(), 64, usage);
@@ -172,7 +172,7 @@ fn a_buffer_that_cannot_be_read_is_an_error() {
 fn threads_share_a_device_of_gl() {
     let (large, small) = (Spec::new(8, 8, 128), spec());
     let (many, few) = (inputs(&large, 1, 700, 700, 3), inputs(&small, 1, 4, 64, 4));
-    let gpus: Vec<_> = gpus().into_iter().filter(|gpu| gpu.info().backend == wgpu::Backend::Gl).collect();
+    let gpus: Vec<_> = every_adapter().into_iter().filter(|gpu| gpu.info().backend == wgpu::Backend::Gl).collect();
     if gpus.is_empty() {
         left_out("no adapter of GL");
     }
@@ -206,7 +206,7 @@ fn threads_share_a_device_of_gl() {
 fn a_call_that_may_not_wait_times_out_and_the_device_works_on() {
     let (spec, inputs) = (spec(), inputs(&spec(), 1, 256, 256, 5));
     // a submission on GL returns when it is done
-    let Some(mut gpu) = gpus().into_iter().find(|gpu| gpu.info().backend != wgpu::Backend::Gl) else {
+    let Some(mut gpu) = every_adapter().into_iter().find(|gpu| gpu.info().backend != wgpu::Backend::Gl) else {
         return left_out("no adapter but GL's");
     };
     let expected = gpu.attention(&spec, &inputs).unwrap();
@@ -221,7 +221,7 @@ fn a_call_that_may_not_wait_times_out_and_the_device_works_on() {
 #[test]
 fn a_buffer_whose_reading_timed_out_is_read_the_next_time() {
     // a submission on GL returns when it is done
-    let Some(mut gpu) = gpus().into_iter().find(|gpu| gpu.info().backend != wgpu::Backend::Gl) else {
+    let Some(mut gpu) = every_adapter().into_iter().find(|gpu| gpu.info().backend != wgpu::Backend::Gl) else {
         return left_out("no adapter but GL's");
     };
     const SIZE: u64 = 1 << 26;

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{gpus, inputs};
+use common::{every_adapter, inputs};
 use futures_util::future::{join, join3, join4};
 use ropewalk::{
     Access, Buffers, Embed, EmbedInputs, Error, Gpu, GpuOptions, Inputs, Kernel, Mask, Output, Pairing, Pipeline,
@@ -64,7 +64,7 @@ fn every_async_form_is_send(
 
 #[test]
 fn two_calls_of_one_thread_take_turns_and_are_both_right() {
-    for gpu in gpus() {
+    for gpu in every_adapter() {
         let spec = spec();
         let mut limits = *gpu.limits();
         limits.max_flop_per_dispatch = 1e5; // several dispatches to wait for
@@ -89,7 +89,7 @@ fn two_calls_of_one_thread_take_turns_and_are_both_right() {
 
 #[test]
 fn an_error_of_one_call_stays_out_of_the_others() {
-    for gpu in gpus() {
+    for gpu in every_adapter() {
         let (spec, about) = (spec(), gpu.describe());
         let inputs = inputs(&spec, 1, 70, 70, 3);
         let run = async |inputs: &Inputs| gpu.attention_async(&spec, inputs, &|_| ()).await;
@@ -107,7 +107,7 @@ fn an_error_of_one_call_stays_out_of_the_others() {
 
 #[test]
 fn futures_run_on_threads_of_their_own() {
-    for gpu in gpus() {
+    for gpu in every_adapter() {
         let (about, gpu) = (gpu.describe(), Arc::new(gpu));
         let spawned: Vec<_> = (0..4)
             .map(|n| {
@@ -133,7 +133,7 @@ fn futures_run_on_threads_of_their_own() {
 
 #[test]
 fn pipelines_are_compiled_and_bound_at_the_same_time() {
-    for gpu in gpus() {
+    for gpu in every_adapter() {
         let (spec, device) = (spec(), gpu.device());
         let _turn = ropewalk::turn(device);
         let plans = [1, 64].map(|q_len| {
@@ -165,7 +165,7 @@ fn pipelines_are_compiled_and_bound_at_the_same_time() {
 
 #[test]
 fn forgotten_pipelines_are_compiled_anew() {
-    for gpu in gpus() {
+    for gpu in every_adapter() {
         let about = gpu.describe();
         let specs = [16, 32, 48].map(|dim| Spec::new(2, 1, dim));
         let run = |spec: &Spec| {
@@ -189,7 +189,7 @@ fn forgotten_pipelines_are_compiled_anew() {
 /// What an engine holds stays whole when the set forgets it.
 #[test]
 fn a_pipeline_that_is_held_outlives_the_set() {
-    for gpu in gpus() {
+    for gpu in every_adapter() {
         let spec = spec();
         let plan = Plan::new(Kernel::Attention, &spec, &Shape::new(&spec, 1, 1, 64), gpu.limits()).expect("a plan");
         let pipelines = Pipelines::new(gpu.device().clone());

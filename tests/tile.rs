@@ -3,7 +3,7 @@
 #![cfg(feature = "wgpu")]
 
 mod common;
-use common::{gpus, inputs};
+use common::{gpus, inputs, opened};
 use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use ropewalk::case::CaseId;
 use ropewalk::*;
@@ -12,7 +12,7 @@ use ropewalk::*;
 fn devices() -> Vec<Gpu> {
     let mut all = gpus();
     if !all.is_empty() {
-        all.extend(Gpu::all(&GpuOptions::default()).into_iter().flatten());
+        all.extend(opened(&GpuOptions::default()));
     }
     all
 }

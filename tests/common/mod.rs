@@ -1,15 +1,35 @@
 //! What the tests share: an adapter (or the reason why not), seeded inputs.
 #![allow(dead_code)]
 use rand::{RngExt, SeedableRng};
-use ropewalk::{Data, Family, Gpu, GpuOptions, Inputs, Kernel, Limits, Shape, Spec, Tensor, Tuning};
+use ropewalk::{Data, Family, Gpu, GpuOptions, Inputs, Kernel, Limits, Shape, Spec, Tensor, Tuning, wgpu};
 use std::io::Write;
 
-/// Every adapter, with WebGPU's default limits and no features. None: the test is left out and says so, unless the
-/// environment promises an adapter (`ROPEWALK_REQUIRE_ADAPTER`).
+/// Every adapter with these options, but for those of OpenGL where there are others: they are the same devices by another road, which
+/// `tests/gl.rs` takes.
+pub fn opened(options: &GpuOptions) -> Vec<Gpu> {
+    let all: Vec<Gpu> = Gpu::all(options).into_iter().filter_map(Result::ok).collect();
+    let (gl, others): (Vec<Gpu>, Vec<Gpu>) = all.into_iter().partition(|gpu| gpu.info().backend == wgpu::Backend::Gl);
+    if others.is_empty() { gl } else { others }
+}
+
+/// [`opened`] with WebGPU's default limits and no features. None: the test is left out and says so, unless the environment promises an
+/// adapter (`ROPEWALK_REQUIRE_ADAPTER`).
 pub fn gpus() -> Vec<Gpu> {
+    promised(opened(&default_limits()))
+}
+
+/// The same, those of OpenGL too.
+pub fn every_adapter() -> Vec<Gpu> {
+    promised(Gpu::all(&default_limits()).into_iter().filter_map(Result::ok).collect())
+}
+
+fn default_limits() -> GpuOptions {
     let mut options = GpuOptions::default();
     options.default_limits = true;
-    let gpus: Vec<Gpu> = Gpu::all(&options).into_iter().filter_map(Result::ok).collect();
+    options
+}
+
+fn promised(gpus: Vec<Gpu>) -> Vec<Gpu> {
     if gpus.is_empty() {
         assert!(std::env::var_os("ROPEWALK_REQUIRE_ADAPTER").is_none(), "an adapter was promised, none opens");
         left_out("no adapter");
@@ -17,10 +37,9 @@ pub fn gpus() -> Vec<Gpu> {
     gpus
 }
 
-/// Every adapter, with all it has, whose limits suit.
+/// [`opened`] with all that the adapters have, where the limits suit.
 pub fn equipped(suits: fn(&Limits) -> bool) -> Vec<Gpu> {
-    let all: Vec<Gpu> = Gpu::all(&GpuOptions::default()).into_iter().filter_map(Result::ok).collect();
-    let gpus: Vec<Gpu> = all.into_iter().filter(|gpu| suits(gpu.limits())).collect();
+    let gpus: Vec<Gpu> = opened(&GpuOptions::default()).into_iter().filter(|gpu| suits(gpu.limits())).collect();
     if gpus.is_empty() {
         left_out("no adapter with what it takes");
     }

@@ -72,7 +72,7 @@ fn demo(mut arguments: Vec<OsString>) -> ExitCode {
     match ropewalk().arg("demo").args(arguments).status() {
         Ok(status) => ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
         Err(error) => {
-            eprintln!("xtask: cargo run: {error}");
+            eprintln!("xtask: ropewalk demo: {error}");
             ExitCode::FAILURE
         }
     }
@@ -83,7 +83,7 @@ fn test() -> ExitCode {
     let heading = |title: &str| println!("\n=== {title} (after {} s)", start.elapsed().as_secs());
 
     heading("build");
-    if let Err(problem) = run(cargo("test").arg("--no-run")).and_then(|()| run(&mut cargo("build"))) {
+    if let Err(problem) = run(cargo("test").arg("--no-run")) {
         eprintln!("xtask: {problem}");
         return ExitCode::FAILURE;
     }
@@ -212,11 +212,9 @@ fn cargo_of(folder: &str, subcommand: &str) -> Command {
     command
 }
 
-/// The program `ropewalk`, up to its own arguments.
+/// The program `ropewalk`, which `cargo build` or `cargo test` has made.
 fn ropewalk() -> Command {
-    let mut command = cargo("run");
-    command.args(["--quiet", "--bin", "ropewalk", "--"]);
-    command
+    Command::new(target().join("release").join("ropewalk").with_extension(env::consts::EXE_EXTENSION))
 }
 
 /// Runs a command with this terminal; what it was and how it ended, where it fails.

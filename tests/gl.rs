@@ -1,0 +1,82 @@
+//! OpenGL: the same devices by another road (naga's GLSL, the driver's own compiler, one context for all), so each family once, not
+//! every test. `ropewalk validate --adapter gl` runs every case.
+#![cfg(feature = "wgpu")]
+
+mod common;
+use common::{every_adapter, inputs, left_out};
+use ropewalk::*;
+
+fn adapters() -> Vec<Gpu> {
+    let all: Vec<Gpu> = every_adapter().into_iter().filter(|gpu| gpu.info().backend == wgpu::Backend::Gl).collect();
+    if all.is_empty() {
+        left_out("no adapter of OpenGL");
+    }
+    all
+}
+
+/// Llama's layer, and one with most terms.
+fn specs() -> [(&'static str, Spec); 2] {
+    let mut llama = Spec::new(4, 2, 64);
+    llama.rotary = Some(Rotary::new(Pairing::Half, 64, 5e5));
+    llama.mask = Mask::causal();
+    let mut terms = Spec::new(4, 2, 36);
+    terms.dtype = Dtype::F16;
+    terms.rotary = Some(Rotary::new(Pairing::Interleaved, 20, 1e4));
+    terms.bias = vec![Bias::Alibi { form: AlibiForm::Relative, slopes: None, scale: 1.0 }];
+    terms.logits_soft_cap = Some(20.0);
+    terms.sink = Some(Sink::Zero);
+    terms.mask = Mask::causal();
+    terms.mask.window_left = Some(40);
+    [("llama", llama), ("terms", terms)]
+}
+
+/// The best guess of every family that suits, every element against its bound.
+#[test]
+fn every_family_is_within_its_bound() {
+    for gpu in adapters() {
+        let mut ran = Vec::new();
+        for (name, spec) in specs() {
+            for [q_len, kv_len] in [[70, 90], [2, 300]] {
+                let inputs = inputs(&spec, 1, q_len, kv_len, 7);
+                let problem = Problem::new(&spec, &inputs).expect("a valid problem");
+                let all =
+                    Tuning::candidates(Kernel::Attention, &spec, &problem.shape(), gpu.limits()).expect("a valid spec");
+                let mut families: Vec<Tuning> = Vec::new();
+                for tuning in all.into_iter().filter(|t| t.checks) {
+                    if families.iter().all(|t| t.family != tuning.family) {
+                        families.push(tuning);
+                    }
+                }
+                for tuning in families {
+                    let mut limits = *gpu.limits();
+                    limits.tuning = Some(tuning);
+                    let got = gpu.with_limits(limits).attention(&spec, &inputs).expect("it runs");
+                    let report =
+                        check::verify(&spec, &inputs, &got, &check::Options::default(), &|_| ()).expect("bounds");
+                    assert!(report.passed(), "{}, {name}, {q_len} x {kv_len}, {tuning}: {report}", gpu.describe());
+                    ran.push(tuning.family);
+                }
+            }
+        }
+        assert!(ran.contains(&Family::Rows) && ran.contains(&Family::Decode) && ran.len() > 6, "{ran:?}");
+    }
+}
+
+/// Kernels that are not attention.
+#[test]
+fn scores_and_rotations_are_within_their_bounds() {
+    for gpu in adapters() {
+        for (name, spec) in specs() {
+            let inputs = inputs(&spec, 2, 9, 33, 3);
+            let (q, k) = gpu.rotate(&spec, &inputs).expect("it runs");
+            let (q_bounds, k_bounds) = check::rotate(&spec, &inputs).expect("bounds");
+            let scores = gpu.scores(&spec, &inputs).expect("it runs");
+            let bounds = check::scores(&spec, &inputs).expect("bounds");
+            for (what, worst) in
+                [("q", q_bounds.worst(&q)), ("k", k_bounds.worst(&k)), ("scores", bounds.worst(&scores))]
+            {
+                assert!(worst.failures == 0 && worst.unbounded == 0, "{}, {name}, {what}: {worst:?}", gpu.describe());
+            }
+        }
+    }
+}
