@@ -15,6 +15,7 @@ use crate::bias::Place;
 pub use crate::embed::reference as embed;
 use crate::phase::ExactAngle;
 use crate::{Angle, Inputs, Norm, Pairing, Problem, RelativeSide, Result, Rotary, SCORE_FLOOR, Sink, Spec, Tensor};
+use linear::rotated as rotated_linear;
 pub use linear::{features, reference as linear};
 use rayon::prelude::*;
 
@@ -68,7 +69,7 @@ pub fn scores(spec: &Spec, inputs: &Inputs) -> Result<Vec<f64>> {
 pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Vec<f64>, Vec<f64>)> {
     let problem = Problem::new(spec, inputs)?;
     if spec.linear.is_some() {
-        return linear::rotated(&problem);
+        return rotated_linear(&problem);
     }
     let prepared = Prepared::without_content_bias(&problem);
     Ok((prepared.q.rows, prepared.k.rows))

@@ -297,7 +297,9 @@ pub(crate) fn apart(texts: &[(&'static str, &str)], preamble: &str) -> Result<()
 }
 
 #[cfg(feature = "naga")]
-use ir::validate as validate_ir;
+fn validate_ir(text: &str, role: Role) -> std::result::Result<Cost, Fault> {
+    ir::validate(text, role)
+}
 
 #[cfg(not(feature = "naga"))]
 fn validate_ir(_: &str, role: Role) -> std::result::Result<Cost, Fault> {
