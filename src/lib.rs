@@ -120,103 +120,87 @@
 //!
 //! The program `ropewalk` is a crate of its own, `ropewalk-cli`.
 
-// but for `trusted`
+// the main noun of a room stands in the file of its name
+#![allow(clippy::module_inception)]
+// but for `gpu::trusted`
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
+
+mod catalogue;
+pub mod check;
+mod equation;
+mod error;
+#[cfg(feature = "wgpu")]
+mod gpu;
+#[doc = include_str!("../docs/equation.md")]
+pub mod guide {}
+mod hf;
+mod inputs;
+mod plan;
+pub mod reference;
+mod shader;
 
 // what tests say of the crate from outside holds within it too
 #[cfg(test)]
 extern crate self as ropewalk;
 
-mod bias;
-pub mod case;
-pub mod check;
-mod compose;
-mod config;
-mod cost;
-#[cfg(feature = "wgpu")]
-mod device;
-#[cfg(test)]
-mod drawn;
-mod embed;
-mod error;
-mod family;
-#[cfg(feature = "wgpu")]
-mod folder;
-#[doc = include_str!("../docs/equation.md")]
-pub mod guide {}
-#[cfg(feature = "wgpu")]
-mod gpu;
-mod inputs;
-mod layout;
-mod linear;
-mod packed;
-pub mod phase;
-#[cfg(feature = "wgpu")]
-mod pipeline;
-mod plan;
-mod products;
-pub mod reference;
-mod scaling;
-#[cfg(feature = "wgpu")]
-mod slice;
-mod spec;
-mod streams;
-#[cfg(feature = "wgpu")]
-mod submission;
-pub mod systems;
-mod tables;
-mod tensor;
-mod terms;
-mod trusted;
-mod tuning;
-pub mod user;
-mod variant;
-mod window;
-pub mod workload;
-
-pub use bias::{alibi_slopes, log_cpb_offsets, t5_bucket};
-pub use compose::Target;
-pub use config::{ConfigOptions, RopeParameters, Stack, model_types};
-pub use embed::{
-    Absolute, Columns, Denominator, Embed, EmbedInputs, EmbedShape, MAX_EMBED_DIM, positions_from, positions_of_ids,
-    positions_of_mask,
-};
+pub use catalogue::{case, systems, workload};
+pub use check::linear::LinearBounds;
+pub use equation::bias::{AlibiForm, Bias, KerpleKind, alibi_slopes, log_cpb_offsets, t5_bucket};
+pub use equation::defaults::{MAX_HEAD_DIM, MAX_HEADS, SCHEMA, SCORE_FLOOR};
+pub use equation::dtype::Dtype;
+pub use equation::embed::{Absolute, Columns, Denominator, Embed, MAX_EMBED_DIM};
+pub use equation::factors::{Norm, NormKind, Sink, Temperature};
+pub use equation::index::{IndexMap, Outside, log_bucket};
+pub use equation::linear::{Decay, FeatureMap, Linear, MAX_FEATURES, Normalizer};
+pub use equation::mask::{Alignment, Mask};
+pub use equation::parameter::Parameter;
+pub use equation::relative::{Relative, RelativeSide};
+pub use equation::rotary::phase;
+pub use equation::rotary::rotary::{Angle, Frequencies, Pairing, Rotary, XPos};
+pub use equation::rotary::scaling::{LongRope, RopeScaling, Yarn};
+pub use equation::rotary::streams::{PatchPositions, Sections};
+pub use equation::spec::{Positions, Spec};
+pub use equation::user;
+pub use equation::user::{MaskMod, ScoreAt, ScoreMod};
+pub use equation::window::{grid_positions, swin_segments};
 pub use error::{Error, Result};
-pub use inputs::{AngleTable, Dense, Inputs, Problem, Shape};
-pub use layout::{Access, Binding, CHUNK_STRIDE, Slot};
-pub use linear::{Decay, FeatureMap, Linear, LinearBounds, LinearOutput, MAX_FEATURES, Normalizer};
-pub use plan::{ChunkDispatch, Kernel, Limits, Plan, Step, StepLayout};
-pub use reference::Output;
-pub use scaling::{LongRope, RopeScaling, Yarn};
-pub use spec::{
-    AlibiForm, Alignment, Angle, Bias, Dtype, Frequencies, KerpleKind, MAX_HEAD_DIM, MAX_HEADS, Mask, Pairing,
-    Positions, Rotary, SCHEMA, Spec,
-};
-pub use streams::{PatchPositions, Sections};
-pub use tensor::{Data, Strides, Tensor};
-pub use terms::{
-    IndexMap, Norm, NormKind, Outside, Parameter, Relative, RelativeSide, Sink, Temperature, XPos, log_bucket,
-};
-pub use tuning::{Bucket, Family, Source, Tuning, Tunings};
 #[cfg(feature = "wgpu")]
-pub use tuning::{TuningCache, Winner};
-pub use user::{MaskMod, ScoreAt, ScoreMod};
-
-pub use window::{grid_positions, swin_segments};
-
-/// Scores below this, -1e38 as f32 has it, are taken as this, so that no exponent overflows: a key with such a score has weight 0 beside
-/// any key above it. (`-inf` in a dense bias is a mask.)
-pub const SCORE_FLOOR: f64 = -1e38f32 as f64;
-
+pub use gpu::adapter::{GpuOptions, adapters, describe};
 #[cfg(feature = "wgpu")]
-pub use device::{Turn, turn, turn_on};
+pub use gpu::device::{Gpu, Progress, Stats};
 #[cfg(feature = "wgpu")]
-pub use gpu::{Gpu, GpuOptions, Progress, Stats, adapters, describe};
+pub use gpu::disk::{pipelines_file, saved_pipelines};
 #[cfg(feature = "wgpu")]
-pub use pipeline::{Buffers, Dispatch, Pipeline, Pipelines};
-#[cfg(all(feature = "wgpu", not(target_arch = "wasm32")))]
-#[doc(hidden)]
-pub use pipeline::{pipelines_file, saved_pipelines};
+pub use gpu::dispatch::{Buffers, Dispatch};
+#[cfg(feature = "wgpu")]
+pub use gpu::pipeline::Pipeline;
+#[cfg(feature = "wgpu")]
+pub use gpu::pipelines::Pipelines;
+#[cfg(feature = "wgpu")]
+pub use gpu::turn::{Turn, turn, turn_on};
+#[cfg(feature = "wgpu")]
+pub use gpu::winners::{TuningCache, Winner};
+pub use hf::hf::model_types;
+pub use hf::read::{ConfigOptions, Stack};
+pub use hf::rope::RopeParameters;
+pub use inputs::embed::{EmbedInputs, positions_from, positions_of_ids, positions_of_mask};
+pub use inputs::inputs::{AngleTable, Dense, Inputs};
+pub use inputs::problem::Problem;
+pub use inputs::shape::Shape;
+pub use inputs::tensor::{Data, Strides, Tensor};
+pub use plan::embed::EmbedShape;
+pub use plan::grid::ChunkDispatch;
+pub use plan::kernel::Kernel;
+pub use plan::limits::Limits;
+pub use plan::plan::Plan;
+pub use plan::step::{Step, StepLayout};
+pub use plan::tuning::bucket::{Bucket, Tunings};
+pub use plan::tuning::table::Source;
+pub use plan::tuning::tuning::{Family, Tuning};
+pub use reference::attention::Output;
+pub use reference::linear::LinearOutput;
+pub use shader::compose::Target;
+pub use shader::layout::{Access, Binding, CHUNK_STRIDE, Slot};
 #[cfg(feature = "wgpu")]
 pub use wgpu;

@@ -1,4 +1,4 @@
-//! The argument of `src/trusted.rs`, watched: modules that may drop their run-time checks run, with the checks, on buffers of exactly their
+//! The argument of `src/gpu/trusted.rs`, watched: modules that may drop their run-time checks run, with the checks, on buffers of exactly their
 //! plans' sizes and on whatever an engine may write into `step` and the tensors; every index is compared with the length of what it indexes.
 #![cfg(feature = "wgpu")]
 
@@ -384,7 +384,7 @@ fn broken_indices_are_seen() {
 /// No argued file is left out, and no family's parts of a grid.
 #[test]
 fn every_argued_file_is_watched() {
-    let list = include_str!("../src/trusted.rs").split("const ARGUED: &[&str] = &[").nth(1).expect("the list");
+    let list = include_str!("../src/shader/files.rs").split("const ARGUED: &[&str] = &[").nth(1).expect("the list");
     let argued = list.split("];").next().expect("its end").split('"').filter(|name| name.ends_with(".wgsl"));
     // families/loops_constant.wgsl has the bounds of families/loops_rolled.wgsl, which software adapters, without the word that hides them, compile for minutes
     let argued = argued.filter(|name| *name != "families/loops_constant.wgsl");

@@ -341,9 +341,9 @@ fn modules_are_valid_and_bind_what_the_plan_says() {
     });
 }
 
-/// The fields of a Rust struct in src/layout.rs, name and type; an array is as many fields. All padding has one name.
+/// The fields of a Rust struct in src/shader/layout.rs, name and type; an array is as many fields. All padding has one name.
 fn rust_fields(name: &str) -> Vec<(String, String)> {
-    let source = include_str!("../src/layout.rs");
+    let source = include_str!("../src/shader/layout.rs");
     let body = source.split(&format!("struct {name} {{")).nth(1).and_then(|s| s.split('}').next()).expect("the struct");
     let fields = body.lines().filter_map(|line| line.trim().strip_prefix("pub(crate) ")?.split_once(": "));
     let expand = |(name, ty): (&str, &str)| {

@@ -208,7 +208,8 @@ fn the_reference_and_the_bounds_check_each_other() {
         let (q, k) = reference::rotate(&spec, &given).unwrap();
         let (bq, bk) = check::rotate(&spec, &given).unwrap();
         assert!(!apart(&q, &bq.value) && !apart(&k, &bk.value), "{name}: rotate");
-        for tensor in [|g: &mut Inputs| &mut g.q, |g: &mut Inputs| &mut g.k, |g: &mut Inputs| &mut g.v] {
+        let tensors: [fn(&mut Inputs) -> &mut Tensor; 3] = [|g| &mut g.q, |g| &mut g.k, |g| &mut g.v];
+        for tensor in tensors {
             let mut changed = given.clone();
             let t = tensor(&mut changed);
             let mut values: Vec<f32> = (0..2 * 9)

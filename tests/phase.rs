@@ -382,7 +382,7 @@ mod gpu {
              }}
              {angle_file}
              {}",
-            include_str!("../shaders/angle/sincos.wgsl")
+            include_str!("../shaders/equation/angle_sincos.wgsl")
         );
         let (device, queue) = (gpu.device(), gpu.queue());
         let _turn = ropewalk::turn(device);
@@ -447,7 +447,7 @@ mod gpu {
         let one = 1f32.to_bits();
         let rotary: Vec<_> = cases.iter().map(|(_, inc)| [(inc >> 32) as u32, *inc as u32, 0, one]).collect();
         for gpu in gpus().iter() {
-            let file = include_str!("../shaders/angle/exact.wgsl");
+            let file = include_str!("../shaders/equation/angle_exact.wgsl");
             let found = run_angles(gpu, file, "exact_phase(positions[i], rotary[i].xy)", &positions, &rotary);
             let mut different = 0;
             for (found, (position, increment)) in found.iter().zip(&cases) {
@@ -479,7 +479,7 @@ mod gpu {
         let positions: Vec<i32> = cases.iter().map(|(p, _)| *p).collect();
         let rotary: Vec<_> = cases.iter().map(|(_, f)| [0, 0, f.to_bits(), 1f32.to_bits()]).collect();
         for gpu in gpus().iter() {
-            let file = include_str!("../shaders/angle/float32.wgsl");
+            let file = include_str!("../shaders/equation/angle_float32.wgsl");
             let product = "phase_of_radians(f32(positions[i]) * bitcast<f32>(rotary[i].z))";
             let found = run_angles(gpu, file, product, &positions, &rotary);
             let (mut different, mut worst) = (0, 0f64);

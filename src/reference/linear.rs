@@ -1,10 +1,28 @@
 //! Linear attention in f64, straight: token by token, as the equation has it. Nothing here is known to [`crate::check`], and nothing of
 //! its arithmetic is used here, so that each can be tested by the other.
 
-use super::Angles;
-use crate::linear::{Decay, FeatureMap, Linear, LinearOutput};
-use crate::{Inputs, Problem, Result, Rotary, Spec, Tensor};
+use crate::equation::linear::{Decay, FeatureMap, Linear};
+use crate::equation::rotary::rotary::Rotary;
+use crate::equation::spec::Spec;
+use crate::error::Result;
+use crate::inputs::inputs::Inputs;
+use crate::inputs::problem::Problem;
+use crate::inputs::tensor::Tensor;
+use crate::reference::angles::Angles;
 use rayon::prelude::*;
+
+/// The result of linear attention. `T` is f32 from a GPU and f64 from the reference.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinearOutput<T> {
+    /// `[batch, q_len, num_heads, v_head_dim]`.
+    pub out_shape: [u32; 4],
+    /// o, row-major in `out_shape`.
+    pub out: Vec<T>,
+    /// S after the last key, `[batch, num_kv_heads, features, v_head_dim]`.
+    pub state: Vec<T>,
+    /// z after the last key, `[batch, num_kv_heads, features]`; empty without a normalizer.
+    pub normalizer: Vec<T>,
+}
 
 /// Linear attention in f64: the twin of `Gpu::linear`.
 pub fn reference(spec: &Spec, inputs: &Inputs) -> Result<LinearOutput<f64>> {

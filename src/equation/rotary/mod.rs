@@ -1,0 +1,6 @@
+//! R: how a row turns by its position.
+
+pub mod phase;
+pub(crate) mod rotary;
+pub(crate) mod scaling;
+pub(crate) mod streams;

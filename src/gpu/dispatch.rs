@@ -1,0 +1,65 @@
+//! Bound; encode cannot fail.
+
+use crate::gpu::turn::Held;
+use crate::plan::grid::ChunkDispatch;
+use crate::shader::layout::{CHUNK_STRIDE, Slot};
+
+/// The caller's buffers by slot, each with an offset in bytes. q, k, v, out, dense and work may start at any element (a
+/// plan made with `shape.aligned` asks for multiples of four elements); tables and step at the device's offset alignment,
+/// 256 by default. Slots that the plan does not use are ignored.
+///
+/// `dense` holds D and, behind it, the words that the user's functions read. `out` receives the result, `work` (`plan.workspace_size()` bytes) lse, `tables` holds what `plan.pack_tables()` gives,
+/// `step` what `plan.step_layout()` says, written for every step.
+#[derive(Debug, Clone, Default)]
+pub struct Buffers<'a> {
+    bound: Vec<(Slot, wgpu::BufferBinding<'a>)>,
+}
+
+impl<'a> Buffers<'a> {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+    /// The buffer of a slot, from a byte offset to its end; a later one replaces an earlier one.
+    pub fn with(self, slot: Slot, buffer: &'a wgpu::Buffer, offset: u64) -> Self {
+        self.with_binding(slot, wgpu::BufferBinding { buffer, offset, size: None })
+    }
+    /// The buffer of a slot, where its size is bounded too.
+    pub fn with_binding(mut self, slot: Slot, binding: wgpu::BufferBinding<'a>) -> Self {
+        self.bound.retain(|(s, _)| *s != slot);
+        self.bound.push((slot, binding));
+        self
+    }
+    pub(crate) fn get(&self, slot: Slot) -> Option<&wgpu::BufferBinding<'a>> {
+        self.bound.iter().find(|(s, _)| *s == slot).map(|(_, b)| b)
+    }
+}
+
+/// A pipeline bound to buffers: encoding it cannot fail, map, poll or submit, and allocates nothing but what wgpu's own calls do.
+#[derive(Debug, Clone)]
+pub struct Dispatch {
+    pub(crate) pipelines: Held<Vec<(&'static str, wgpu::ComputePipeline)>>,
+    pub(crate) group: Held<wgpu::BindGroup>,
+    pub(crate) chunks: Vec<ChunkDispatch>,
+}
+
+impl Dispatch {
+    /// Encodes every dispatch into the caller's compute pass.
+    pub fn encode(&self, pass: &mut wgpu::ComputePass) {
+        for chunk in 0..self.chunks.len() {
+            self.encode_chunk(pass, chunk);
+        }
+    }
+    /// How many dispatches there are; each is short enough for a watchdog, all of them may not be.
+    pub fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+    /// Encodes one of them (counted from 0; others do nothing), for callers that spread long work over submissions.
+    pub fn encode_chunk(&self, pass: &mut wgpu::ComputePass, chunk: usize) {
+        let Some(ChunkDispatch { workgroups: [x, y, z], entry, .. }) = self.chunks.get(chunk) else { return };
+        let Some((_, pipeline)) = self.pipelines.iter().find(|(name, _)| name == entry) else { return };
+        pass.set_pipeline(pipeline);
+        pass.set_bind_group(0, &*self.group, &[chunk as u32 * CHUNK_STRIDE as u32]);
+        pass.dispatch_workgroups(*x, *y, *z);
+    }
+}

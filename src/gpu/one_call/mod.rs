@@ -1,0 +1,9 @@
+//! The one-call form: host tensors in, host tensors out.
+
+pub(crate) mod embed;
+pub(crate) mod in_place;
+pub(crate) mod linear;
+pub(crate) mod matrix;
+pub(crate) mod one_call;
+pub(crate) mod open;
+pub(crate) mod slice;

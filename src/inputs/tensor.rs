@@ -1,0 +1,310 @@
+//! Host tensors: what the one-call API, the reference and the command line hand around.
+
+use crate::equation::dtype::Dtype;
+use crate::error::{Error, Result};
+use half::bf16;
+use half::f16;
+
+/// Element strides of a `[batch, token, head, d]` tensor whose d is contiguous.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Strides {
+    /// Elements from one sequence to the next.
+    pub batch: u32,
+    /// Elements from one token to the next.
+    pub token: u32,
+    /// Elements from one head to the next.
+    pub head: u32,
+}
+
+impl Strides {
+    /// Of a contiguous `[batch, len, heads, dim]`.
+    pub fn bshd(len: u32, heads: u32, dim: u32) -> Self {
+        let token = heads.saturating_mul(dim);
+        Strides { batch: len.saturating_mul(token), token, head: dim }
+    }
+    /// Of a contiguous `[batch, heads, len, dim]`.
+    pub fn bhsd(len: u32, heads: u32, dim: u32) -> Self {
+        let head = len.saturating_mul(dim);
+        Strides { batch: heads.saturating_mul(head), token: dim, head }
+    }
+    /// The number of elements from the first to one past the last of `[batch, len, heads, dim]`: below 2^66, so exact whatever the numbers.
+    pub fn extent(&self, batch: u32, len: u32, heads: u32, dim: u32) -> u128 {
+        let last = |n: u32, stride: u32| (n.max(1) as u128 - 1) * stride as u128;
+        last(batch, self.batch) + last(len, self.token) + last(heads, self.head) + dim as u128
+    }
+    /// Whether no two rows of `[batch, len, heads, dim]` share an element: every stride steps over all that the smaller ones reach.
+    pub(crate) fn disjoint(&self, batch: u32, len: u32, heads: u32, dim: u32) -> bool {
+        let mut axes = [(self.batch, batch), (self.token, len), (self.head, heads)];
+        axes.sort_unstable();
+        let mut reach = dim as u128;
+        axes.into_iter().filter(|(_, n)| *n > 1).all(|(stride, n)| {
+            let free = stride as u128 >= reach;
+            reach += (n as u128 - 1) * stride as u128;
+            free
+        })
+    }
+}
+
+/// Elements in one of the storage types.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Data {
+    /// binary32.
+    F32(Vec<f32>),
+    /// binary16.
+    F16(Vec<f16>),
+    /// bfloat16.
+    Bf16(Vec<bf16>),
+}
+
+impl From<Vec<f32>> for Data {
+    fn from(v: Vec<f32>) -> Self {
+        Data::F32(v)
+    }
+}
+
+impl From<Vec<f16>> for Data {
+    fn from(v: Vec<f16>) -> Self {
+        Data::F16(v)
+    }
+}
+
+impl From<Vec<bf16>> for Data {
+    fn from(v: Vec<bf16>) -> Self {
+        Data::Bf16(v)
+    }
+}
+
+impl Data {
+    /// Rounds f32 values to a storage type (to nearest, ties to even).
+    pub fn from_f32(dtype: Dtype, values: &[f32]) -> Self {
+        match dtype {
+            Dtype::F32 => Data::F32(values.to_vec()),
+            Dtype::F16 => Data::F16(values.iter().map(|x| f16::from_f32(*x)).collect()),
+            Dtype::Bf16 => Data::Bf16(values.iter().map(|x| bf16::from_f32(*x)).collect()),
+        }
+    }
+    /// Reads little-endian bytes.
+    pub fn from_bytes(dtype: Dtype, bytes: &[u8]) -> Self {
+        let half_words = || bytes.chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]]));
+        match dtype {
+            Dtype::F32 => {
+                Data::F32(bytes.chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect())
+            }
+            Dtype::F16 => Data::F16(half_words().map(f16::from_bits).collect()),
+            Dtype::Bf16 => Data::Bf16(half_words().map(bf16::from_bits).collect()),
+        }
+    }
+    /// The elements as bytes in the machine's order (little-endian wherever wgpu runs).
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Data::F32(v) => bytemuck::cast_slice(v),
+            Data::F16(v) => bytemuck::cast_slice(v),
+            Data::Bf16(v) => bytemuck::cast_slice(v),
+        }
+    }
+    /// The storage type.
+    pub fn dtype(&self) -> Dtype {
+        match self {
+            Data::F32(_) => Dtype::F32,
+            Data::F16(_) => Dtype::F16,
+            Data::Bf16(_) => Dtype::Bf16,
+        }
+    }
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        match self {
+            Data::F32(v) => v.len(),
+            Data::F16(v) => v.len(),
+            Data::Bf16(v) => v.len(),
+        }
+    }
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Element `i`, widened exactly.
+    pub fn get(&self, i: usize) -> f32 {
+        match self {
+            Data::F32(v) => v[i],
+            Data::F16(v) => v[i].to_f32(),
+            Data::Bf16(v) => v[i].to_f32(),
+        }
+    }
+    /// Rows of `dim` elements, one after another.
+    #[cfg(feature = "wgpu")]
+    pub(crate) fn gather(&self, starts: impl Iterator<Item = usize>, dim: usize) -> Data {
+        fn rows<T: Copy>(v: &[T], starts: impl Iterator<Item = usize>, dim: usize) -> Vec<T> {
+            starts.flat_map(|s| v[s..s + dim].iter().copied()).collect()
+        }
+        match self {
+            Data::F32(v) => Data::F32(rows(v, starts, dim)),
+            Data::F16(v) => Data::F16(rows(v, starts, dim)),
+            Data::Bf16(v) => Data::Bf16(rows(v, starts, dim)),
+        }
+    }
+    /// Every element, widened exactly.
+    pub fn to_f32(&self) -> Vec<f32> {
+        (0..self.len()).map(|i| self.get(i)).collect()
+    }
+}
+
+/// A strided view of owned elements, shape `[batch, len, heads, dim]`, d contiguous.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    data: Data,
+    shape: [u32; 4],
+    strides: Strides,
+    offset: u32,
+    /// What rounding to the storage type left off, one for each element of `data`; empty: nothing.
+    residual: Vec<f32>,
+}
+
+impl Tensor {
+    /// Any strides and a first element; every element of the shape must lie in `data`.
+    pub fn strided(data: impl Into<Data>, shape: [u32; 4], strides: Strides, offset: u32) -> Result<Self> {
+        let tensor = Tensor { data: data.into(), shape, strides, offset, residual: Vec::new() };
+        tensor.check_extent("tensor")?;
+        Ok(tensor)
+    }
+    /// Every element lies in the data: [`Tensor::data_mut`] may have made them fewer.
+    pub(crate) fn check_extent(&self, name: &str) -> Result<()> {
+        let Tensor { data, shape, strides, offset, .. } = self;
+        let [batch, len, heads, dim] = *shape;
+        let end = *offset as u128 + strides.extent(batch, len, heads, dim);
+        if shape.contains(&0) {
+            return Err(Error::input(name, format!("shape {shape:?} is empty"), "give at least one element"));
+        }
+        if end > data.len() as u128 || end > u32::MAX as u128 {
+            return Err(Error::input(
+                name,
+                format!("shape {shape:?} with {strides:?} from {offset} ends at element {end} of {}", data.len()),
+                "give data for every element (fewer than 2^32)",
+            ));
+        }
+        Ok(())
+    }
+    /// Contiguous `[batch, len, heads, dim]`.
+    pub fn bshd(data: impl Into<Data>, shape: [u32; 4]) -> Result<Self> {
+        let [_, len, heads, dim] = shape;
+        exact(data.into(), shape).and_then(|d| Self::strided(d, shape, Strides::bshd(len, heads, dim), 0))
+    }
+    /// Contiguous `[batch, heads, len, dim]`, the layout that torch hands around.
+    pub fn bhsd(data: impl Into<Data>, shape: [u32; 4]) -> Result<Self> {
+        let [batch, heads, len, dim] = shape;
+        exact(data.into(), shape)
+            .and_then(|d| Self::strided(d, [batch, len, heads, dim], Strides::bhsd(len, heads, dim), 0))
+    }
+    /// The tensor that was meant before its elements were rounded to storage: `residual` holds what is missing from each element of
+    /// [`Tensor::data`]. The reference computes with the sums, in f64; a GPU reads the elements alone, and
+    /// [`check`](crate::check) counts the difference.
+    ///
+    /// ```
+    /// use ropewalk::Tensor;
+    /// let third = 1.0 / 3.0f64;
+    /// let rounded = third as f32;
+    /// let tensor = Tensor::bshd(vec![rounded], [1; 4])?.with_residual(vec![(third - rounded as f64) as f32])?;
+    /// assert!((tensor.row(0, 0, 0).sum::<f64>() - third).abs() < 1e-15);
+    /// # Ok::<(), ropewalk::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Input`] where there are not as many as elements.
+    pub fn with_residual(mut self, residual: Vec<f32>) -> Result<Self> {
+        if residual.len() != self.data.len() {
+            let problem = format!("{} values for {} elements", residual.len(), self.data.len());
+            return Err(Error::input("residual", problem, "give one for each element"));
+        }
+        self.residual = residual;
+        Ok(self)
+    }
+    /// What is missing from an element of [`Tensor::data`].
+    pub(crate) fn residual(&self, i: usize) -> f64 {
+        self.residual.get(i).copied().unwrap_or(0.0) as f64
+    }
+    /// The elements.
+    pub fn data(&self) -> &Data {
+        &self.data
+    }
+    /// The elements, to change in place. Calls refuse a tensor that was left with fewer of them than its shape takes.
+    pub fn data_mut(&mut self) -> &mut Data {
+        &mut self.data
+    }
+    /// `[batch, len, heads, dim]`.
+    pub fn shape(&self) -> [u32; 4] {
+        self.shape
+    }
+    /// Element strides.
+    pub fn strides(&self) -> Strides {
+        self.strides
+    }
+    /// The first element.
+    pub fn offset(&self) -> u32 {
+        self.offset
+    }
+    /// The storage type.
+    pub fn dtype(&self) -> Dtype {
+        self.data.dtype()
+    }
+    /// Index into [`Tensor::data`] of the first element of a row.
+    pub fn row_start(&self, batch: u32, token: u32, head: u32) -> usize {
+        let s = &self.strides;
+        self.offset as usize
+            + batch as usize * s.batch as usize
+            + token as usize * s.token as usize
+            + head as usize * s.head as usize
+    }
+    /// How far each element that a device reads may be from the row's: its residual, and all of it where it is subnormal.
+    pub(crate) fn lost(&self, batch: u32, token: u32, head: u32) -> impl Iterator<Item = f64> + '_ {
+        let start = self.row_start(batch, token, head);
+        let least = crate::equation::dtype::least_normal(self.dtype()) as f32;
+        (start..start + self.shape[3] as usize).map(move |i| {
+            let x = self.data.get(i).abs();
+            self.residual(i).abs() + if x < least { x as f64 } else { 0.0 }
+        })
+    }
+    /// One head of one token, widened exactly, with its residual.
+    pub fn row(&self, batch: u32, token: u32, head: u32) -> impl Iterator<Item = f64> + '_ {
+        let start = self.row_start(batch, token, head);
+        (start..start + self.shape[3] as usize).map(|i| self.data.get(i) as f64 + self.residual(i))
+    }
+}
+
+fn exact(data: Data, shape: [u32; 4]) -> Result<Data> {
+    let want = shape.iter().try_fold(1u64, |n, d| n.checked_mul(*d as u64));
+    match want {
+        Some(n) if n == data.len() as u64 && n < u32::MAX as u64 => Ok(data),
+        _ => Err(Error::input(
+            "tensor",
+            format!("{} elements for shape {shape:?}", data.len()),
+            "give exactly one element for each index, fewer than 2^32",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::equation::embed::Embed;
+    use crate::equation::spec::Spec;
+    use crate::inputs::embed::EmbedInputs;
+    use crate::inputs::inputs::Inputs;
+    use crate::inputs::problem::Problem;
+    use crate::{check, reference};
+
+    #[test]
+    fn a_tensor_that_lost_elements_is_refused_by_name() {
+        let tensor = || Tensor::bshd(vec![0.5f32; 8], [1, 2, 1, 4]).expect("a tensor");
+        let spec = Spec::new(1, 1, 4);
+        let mut inputs = Inputs::new(tensor(), tensor(), tensor());
+        *inputs.k.data_mut() = Data::F32(vec![0.5; 7]);
+        let error = Problem::new(&spec, &inputs).expect_err("refused").to_string();
+        assert!(error.contains("input k") && error.contains("element 8 of 7"), "{error}");
+        reference::attention(&spec, &inputs).expect_err("refused");
+        let mut inputs = EmbedInputs::new(Tensor::bshd(vec![0.5f32; 8], [1, 2, 1, 4]).expect("a tensor"), vec![0, 1]);
+        *inputs.x.data_mut() = Data::F32(vec![]);
+        inputs.table = Some(tensor());
+        let error = check::embed(&Embed::learned(4, 2), &inputs).expect_err("refused").to_string();
+        assert!(error.contains("input x"), "{error}");
+    }
+}

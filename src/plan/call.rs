@@ -1,0 +1,76 @@
+//! What is asked: kernel, spec, shape, limits.
+
+use crate::equation::spec::Spec;
+use crate::error::{Error, Result};
+use crate::inputs::shape::Shape;
+use crate::inputs::tensor::Strides;
+use crate::plan::budget::OVERLAP;
+use crate::plan::kernel::Kernel;
+use crate::plan::limits::Limits;
+use crate::plan::plan::Plan;
+use crate::plan::user;
+use crate::plan::user::Cost;
+
+/// What a plan is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub(crate) kernel: Kernel,
+    pub(crate) spec: &'a Spec,
+    pub(crate) shape: &'a Shape,
+    pub(crate) limits: &'a Limits,
+    /// Four elements are loaded at a time.
+    pub(crate) aligned: bool,
+    /// Of the user's own functions.
+    pub(crate) user: Cost,
+}
+
+impl<'a> Call<'a> {
+    /// Of a spec that is valid, a shape whose products are in bounds, and limits that are WebGPU's defaults at least.
+    pub(crate) fn new(kernel: Kernel, spec: &'a Spec, shape: &'a Shape, limits: &'a Limits) -> Result<Self> {
+        spec.validate()?;
+        spec.check_streams()?;
+        if let Kernel::Embed { .. } = kernel {
+            return Err(Error::spec("kernel", "is embed", "plan it with Plan::embed, which takes an Embed"));
+        }
+        kernel.suits(spec)?;
+        shape.check(spec)?;
+        Plan::check_limits(limits)?;
+        let (user, aligned) = (user::validate(spec)?, self::is_aligned(kernel, spec, shape));
+        Ok(Call { kernel, spec, shape, limits, aligned, user })
+    }
+}
+
+/// See [`aligned`].
+pub(crate) fn is_aligned(kernel: Kernel, spec: &Spec, shape: &Shape) -> bool {
+    let source = if let Kernel::RotateK { .. } = kernel { shape.k } else { shape.q };
+    let target = if kernel.in_place() { source } else { shape.out };
+    aligned(kernel, spec, shape, source, target)
+}
+
+/// Whether every row starts and ends at a multiple of four elements, so that four are loaded at a time.
+pub(crate) fn aligned(kernel: Kernel, spec: &Spec, shape: &Shape, source: Strides, target: Strides) -> bool {
+    let fours = |s: &Strides| [s.batch, s.token, s.head].iter().all(|n| n.is_multiple_of(4));
+    let dims = spec.head_dim.is_multiple_of(4);
+    let rest = match kernel {
+        Kernel::Attention | Kernel::Linear => {
+            spec.v_head_dim.is_multiple_of(4) && [shape.k, shape.v, shape.out].iter().all(fours)
+        }
+        Kernel::Scores => fours(&shape.k),
+        Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } => fours(&target),
+    };
+    shape.aligned && dims && fours(&source) && rest
+}
+
+/// Rows in place are read and written once.
+pub(crate) fn check_target(kernel: Kernel, spec: &Spec, shape: &Shape, target: Strides) -> Result<()> {
+    let (field, tokens, heads, dim) = match kernel {
+        Kernel::RotateK { in_place: true } => ("shape.k", shape.kv_len, spec.num_kv_heads, spec.head_dim),
+        Kernel::RotateQ { in_place: true } => ("shape.q", shape.q_len, spec.num_heads, spec.head_dim),
+        // `out` is the caller's to lay out, a tensor of its own
+        _ => return Ok(()),
+    };
+    match target.disjoint(shape.batch, tokens, heads, dim) {
+        true => Ok(()),
+        false => Err(Error::spec(field, format!("{target:?}: rows of {dim} elements overlap"), OVERLAP)),
+    }
+}

@@ -1,0 +1,112 @@
+//! HOW: one way to compute the call - candidates, dispatches, files.
+
+use crate::error::Result;
+use crate::plan::call::Call;
+use crate::plan::family::{coop, decode, lanes, prepare, rows, tile, turns};
+use crate::plan::grid::LaidOut;
+use crate::plan::kernel::Kernel;
+use crate::plan::slots::Files;
+use crate::plan::tables::TableLayout;
+use crate::plan::tuning::tuning::{Family, Tuning};
+use crate::shader::layout::Slot;
+
+impl<'a> Files<'a> {
+    pub(crate) fn new(call: &Call<'a>, tuning: &Tuning, carry: bool, gathered: Vec<bool>) -> Self {
+        let Call { kernel, spec, .. } = *call;
+        let rolled_loops = call.limits.rolled_loops;
+        let tables = TableLayout::new(spec);
+        let (files, slots, glue) = (Vec::new(), Vec::new(), String::new());
+        let mut files = Files {
+            spec,
+            tuning: *tuning,
+            kernel,
+            files,
+            slots,
+            glue,
+            tables,
+            gathered,
+            full_ranges: String::new(),
+            subgroups: tile::takes_subgroups(call, tuning),
+            matrix: call.limits.cooperative_matrix,
+        };
+        files.choose(call);
+        if kernel == Kernel::Attention && tuning.family == Family::Rows {
+            files.add("common/online_softmax.wgsl", &[]);
+            files.add(if carry { "families/carry_work.wgsl" } else { "families/carry_none.wgsl" }, &[]);
+        }
+        files.add(if rolled_loops { "families/loops_rolled.wgsl" } else { "families/loops_constant.wgsl" }, &[]);
+        files.slots.sort();
+        files.slots.dedup();
+        files
+    }
+    fn choose(&mut self, call: &Call) {
+        let Call { kernel, spec, shape, limits, aligned, .. } = *call;
+        match kernel {
+            Kernel::Attention if self.tuning.family == Family::Coop => self.coop(aligned),
+            Kernel::Attention if self.tuning.family == Family::Lanes => {
+                self.lanes(aligned, prepare::Prepared::of(spec, shape))
+            }
+            Kernel::Attention if self.tuning.family == Family::Tile => self.tile(aligned),
+            Kernel::Attention if self.tuning.family == Family::Decode => self.decode(aligned, decode::by_lanes(limits)),
+            Kernel::Attention => {
+                self.add("kernel/attention.wgsl", &[Slot::Work]);
+                self.scores(aligned);
+                self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
+                self.values();
+                self.sink();
+                self.out(aligned);
+            }
+            Kernel::Linear => self.linear(aligned, limits.rolled_loops),
+            Kernel::Scores => {
+                self.add("kernel/scores.wgsl", &[Slot::Out]);
+                self.scores(aligned);
+            }
+            Kernel::RotateQ { in_place } => {
+                self.add("tensor/token_query.wgsl", &[]);
+                self.sequence();
+                self.q_position();
+                self.rotate_source(aligned, in_place);
+            }
+            // has a list of its own: see `Plan::embed`
+            Kernel::Embed { .. } => return,
+            Kernel::RotateK { in_place } => {
+                self.add("tensor/token_key.wgsl", &[]);
+                self.sequence();
+                self.k_position();
+                self.kv_length();
+                self.rotate_source(aligned, in_place);
+            }
+        }
+        self.add("common/params.wgsl", &[Slot::Params, Slot::Chunk, Slot::Step]);
+        self.storage();
+    }
+}
+
+impl Family {
+    /// Every family; what comes first is preferred where the table is silent.
+    pub(crate) const ALL: [Family; 6] =
+        [Family::Turns, Family::Decode, Family::Coop, Family::Lanes, Family::Tile, Family::Rows];
+
+    /// The tunings of this family that a call may take, the best guess first; none where it does not suit.
+    pub(crate) fn candidates(self, call: &Call) -> Vec<Tuning> {
+        match self {
+            Family::Coop => coop::candidates(call),
+            Family::Turns => turns::candidates(call),
+            Family::Decode => decode::candidates(call),
+            Family::Lanes => lanes::candidates(call),
+            Family::Tile => tile::candidates(call),
+            Family::Rows => vec![Tuning::of(Family::Rows)],
+        }
+    }
+
+    pub(crate) fn lay_out(self, call: &Call, tuning: &Tuning) -> Result<LaidOut> {
+        match self {
+            Family::Coop => coop::lay_out(call, tuning),
+            Family::Turns => turns::lay_out(call, tuning),
+            Family::Decode => decode::lay_out(call, tuning),
+            Family::Lanes => lanes::lay_out(call, tuning),
+            Family::Tile => tile::lay_out(call, tuning),
+            Family::Rows => rows::lay_out(call),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! One lane a row: every kernel, every spec, every device. What no other family takes.
+
+use crate::equation::dtype::Dtype;
+use crate::equation::spec::Spec;
+use crate::error::Result;
+use crate::inputs::shape::Shape;
+use crate::plan::budget::{MAX_DISPATCHES, PRODUCT_BYTES, TILE_Q, tile_k, too_many_dispatches};
+use crate::plan::call::Call;
+use crate::plan::grid::{ChunkDispatch, LaidOut, flop_per_score, key_rows};
+use crate::plan::kernel::Kernel;
+use crate::plan::limits::Limits;
+use crate::plan::linear;
+use crate::plan::linear::split_times;
+use crate::plan::products::Products;
+use crate::plan::slots::Files;
+use crate::plan::tuning::tuning::Family;
+use crate::plan::user::Cost;
+use crate::shader::layout::Slot;
+
+impl<'a> Files<'a> {
+    pub(crate) fn rotate_source(&mut self, aligned: bool, in_place: bool) {
+        let narrow = self.spec.dtype != Dtype::F32;
+        let (file, slots): (_, &[Slot]) = match (in_place, aligned, narrow) {
+            (false, true, _) => ("tensor/q_aligned.wgsl", &[Slot::Q]),
+            (false, false, _) => ("tensor/q_unaligned.wgsl", &[Slot::Q]),
+            (true, true, _) => ("tensor/q_in_place_aligned.wgsl", &[]),
+            (true, false, false) => ("tensor/q_in_place_f32_unaligned.wgsl", &[]),
+            (true, false, true) => ("tensor/q_in_place_16_unaligned.wgsl", &[]),
+        };
+        self.add(file, slots);
+        self.out(aligned);
+        if self.tuning.family == Family::Turns {
+            self.add("kernel/rotate_heads.wgsl", &[]);
+            return self.quads();
+        }
+        self.add("kernel/rotate.wgsl", &[]);
+        self.norm();
+        self.rotation();
+    }
+}
+
+pub(crate) fn lay_out(call: &Call) -> Result<LaidOut> {
+    let Call { kernel, spec, shape, limits, user, .. } = *call;
+    let tile_k = match kernel {
+        Kernel::Linear => linear::tile_t(spec, limits.max_workgroup_storage),
+        _ => tile_k(spec, limits.max_workgroup_storage),
+    };
+    let products = Products::new(kernel, spec, shape, limits, TILE_Q);
+    let (chunks, [query, key]) = split(kernel, spec, shape, limits, tile_k, &products, user)?;
+    let carry = kernel == Kernel::Attention && chunks.iter().any(|c| c.keys[1] < shape.kv_len);
+    let scratch = [query, key, 0, 0, 0];
+    Ok(LaidOut { chunks, products, carry, scratch, tile: [TILE_Q, tile_k], ..LaidOut::default() })
+}
+
+/// The most keys of a dispatch: what the limits allow one workgroup, in whole tiles.
+fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits, tile_k: u32, user: Cost) -> u32 {
+    let (q, v) = (spec.head_dim.div_ceil(4), spec.v_head_dim.div_ceil(4));
+    let pairs = spec.rotary.as_ref().map_or(0, |r| r.rotary_dim / 2);
+    let relative = spec.relative.len() as u32;
+    let staged = if spec.rotates_values() { 3 * v + pairs } else { 0 };
+    let (rows, products) = (2 * q * relative, q.max(v) * relative);
+    let norm = spec.norm.map_or(0, |norm| 3 * q + if norm.weights { q } else { 0 });
+    // rounds of the loops in kernel/, common/k_tile, carry/, relative/, value_term/, norm/: once a dispatch, a tile, a key
+    let (once, tile, key) = match kernel {
+        Kernel::Attention => (
+            3 * q + pairs + 4 * v + rows + norm,
+            2 * q + pairs + v / 4 + 3 + staged + norm,
+            q / 4 + v / 4 + 4 + products,
+        ),
+        Kernel::Scores => (3 * q + pairs + rows + norm, 2 * q + pairs + 2 + norm, q / 4 + 2 + products),
+        Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } | Kernel::Linear => return shape.kv_len,
+    };
+    let rows = key_rows(kernel, spec, shape);
+    let by_rounds = limits.max_loop_rounds.saturating_sub(once) / (tile + tile_k * (key + user.rounds));
+    let flop_per_tile = (TILE_Q * tile_k) as f64 * flop_per_score(spec, user);
+    let by_flop = (limits.max_flop_per_dispatch / flop_per_tile) as u32;
+    by_rounds.min(by_flop).max(1).saturating_mul(tile_k).min(rows)
+}
+
+/// The grid, cut into dispatches that respect the limits of grid, work and loops. Those of the same rows follow each other
+/// in the order of keys.
+///
+/// Products of A and B are made in front of the dispatches that gather them, a part of the grid at a time; also returns the
+/// words that the largest part takes.
+fn split(
+    kernel: Kernel,
+    spec: &Spec,
+    shape: &Shape,
+    limits: &Limits,
+    tile_k: u32,
+    products: &Products,
+    user: Cost,
+) -> Result<(Vec<ChunkDispatch>, [u64; 2])> {
+    if kernel == Kernel::Linear {
+        return Ok((split_times(spec, shape, limits, tile_k)?, [0; 2]));
+    }
+    let mut keys = keys_per_dispatch(kernel, spec, shape, limits, tile_k, user);
+    if let Some(fit) = (PRODUCT_BYTES / 8).checked_div(products.key) {
+        keys = keys.min((fit as u32 / tile_k * tile_k).max(tile_k));
+    }
+    let [q_len, kv_len, sequences] = match spec.packed {
+        true => [shape.max_seqlen_q, shape.max_seqlen_k, shape.sequences],
+        false => [shape.q_len, shape.kv_len, shape.batch],
+    };
+    let (rows, heads, flop_per_row) = match kernel {
+        Kernel::Attention | Kernel::Scores => {
+            (q_len as u64 * spec.group() as u64, spec.num_kv_heads, keys as f64 * flop_per_score(spec, user))
+        }
+        Kernel::RotateQ { .. } | Kernel::Embed { .. } | Kernel::Linear => {
+            (q_len as u64, spec.num_heads, 20.0 * spec.head_dim as f64)
+        }
+        Kernel::RotateK { .. } => (kv_len as u64, spec.num_kv_heads, 20.0 * spec.head_dim as f64),
+    };
+    let grid = [rows.div_ceil(TILE_Q as u64), heads as u64, sequences as u64];
+    let budget = ((limits.max_flop_per_dispatch / (flop_per_row * TILE_Q as f64)) as u64).max(1);
+    let cap = limits.max_workgroups as u64;
+    let bytes = |x: u64, y: u64, z: u64| 4 * products.words([x, y, z], keys as u64).iter().sum::<u64>();
+    // all packed sequences together have no more keys than there are, however long the longest is
+    let together = match spec.packed && kernel == Kernel::Attention {
+        true => grid[2].min((shape.kv_len as u64).div_ceil(keys.max(1) as u64)),
+        false => u64::MAX,
+    };
+    let all_at_once = together <= budget;
+    let column = if all_at_once { together } else { 1 };
+    let mut x = grid[0].min(budget / column).min(cap);
+    if products.query > 0 {
+        x = x.min((PRODUCT_BYTES / 2 / bytes(1, 1, 1).saturating_sub(bytes(0, 1, 1)).max(1)).max(1));
+    }
+    let mut y = grid[1].min((budget / (column * x)).max(1)).min(cap);
+    y = y.min((PRODUCT_BYTES / bytes(x, 1, 1).max(1)).max(1));
+    let mut z = grid[2].min(if all_at_once { cap } else { (budget / (x * y)).max(1) }).min(cap);
+    z = z.min((PRODUCT_BYTES / bytes(x, y, 1).max(1)).max(1));
+    let steps = |n: u64, by: u64| (0..n.div_ceil(by)).map(move |i| (i * by, by.min(n - i * by)));
+    let by = [x, y, z, keys as u64];
+    let key_rows = key_rows(kernel, spec, shape) as u64;
+    let whole = [grid[0], grid[1], grid[2], key_rows];
+    let cuts = whole.iter().zip(by).fold(1u64, |n, (whole, by)| n.saturating_mul(whole.div_ceil(by)));
+    if cuts > MAX_DISPATCHES {
+        return Err(too_many_dispatches());
+    }
+    let mut chunks = Vec::new();
+    for (z0, zn) in steps(grid[2], z) {
+        for (y0, yn) in steps(grid[1], y) {
+            for (x0, xn) in steps(grid[0], x) {
+                for (k0, kn) in steps(key_rows, keys as u64) {
+                    let mut add = |entry: &'static str, tiles: u64| {
+                        let first = [x0 as u32, y0 as u32, z0 as u32];
+                        let workgroups = [tiles as u32, yn as u32, zn as u32];
+                        // the last dispatch of a row tile ends at the capacity, which `families/carry_*` knows it by
+                        let end = if k0 + kn == key_rows { shape.kv_len } else { (k0 + kn) as u32 };
+                        chunks.push(ChunkDispatch {
+                            first,
+                            keys: [k0 as u32, end],
+                            workgroups,
+                            entry,
+                            tiles: xn as u32,
+                            heads: yn as u32,
+                        });
+                    };
+                    if products.query > 0 && k0 == 0 {
+                        add("relative_queries", xn);
+                    }
+                    if products.key > 0 {
+                        add("relative_keys", kn.div_ceil(TILE_Q as u64));
+                    }
+                    add("main", xn);
+                }
+            }
+        }
+    }
+    Ok((chunks, products.words([x, y, z], keys as u64)))
+}

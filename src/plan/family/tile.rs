@@ -1,0 +1,373 @@
+//! Attention as two matrix products in register tiles: prefill on GPUs. The floor needs 16 KiB of workgroup memory and no feature.
+//!
+//! A workgroup takes `tile_q` rows and `tile_k` keys at a time, a lane 8 x 4 of their scores, so `tile_q / 8 * tile_k / 4` lanes.
+//! Queries and keys are rotated by dispatches of their own (`prepare_q`, `prepare_k`; keys that need it), into f32 rows in `work`.
+//! Workgroup memory, bytes (see `shaders/kernel/tile.wgsl`), with slices of n = 4 chunks of 4 elements, or 8 where they fit:
+//!
+//! | tile | lanes | P | rows | slices of q and k: 16 (tile_k (n + 1) + n tile_q) | in all, n = 4, 8 | o of a lane: 64, 128, 256 |
+//! |---|---|---|---|---|---|---|
+//! | 32 x 64 | 64 | 8 192 | 544 | 7 168, 13 312 | 15 904, 22 048 | 32, 64, 128 |
+//! | 64 x 32 | 64 | 8 192 | 1 056 | 6 656, 12 800 | 15 904, 22 048 | 64, 128, - |
+//! | 64 x 64 | 128 | 16 384 | 1 056 | 9 216, 17 408 | 26 656, 34 848 | 32, 64, 128 |
+//! | 128 x 32 | 128 | 16 384 | 2 080 | 10 752, 20 992 | 29 216, 39 456 | 64, 128, - |
+//! | 32 x 128 | 128 | 16 384 | 544 | 12 288, 22 528 | 29 216, 39 456 | 16, 32, 64 |
+//! | 128 x 64 | 256 | 32 768 | 2 080 | 13 312, - | 48 160, - | 32, 64, 128 |
+//!
+//! Row maxima go through workgroup memory (`families/reduce_workgroup.wgsl`: two barriers and 2 tile_k / 4 loads a tile, 2 % of its instructions at
+//! head_dim 128), or through subgroups where the device has but one size of them (`families/reduce_subgroup.wgsl`).
+//!
+//! Everything staged is f32, for 16-bit storage too: weights and rotated keys rounded to f16 err by 2^-11, thousands of times what the
+//! bounds allow, and values as stored would be exact but take two conversions for 16 multiply-adds.
+//!
+//! V takes the same slices, as many values as they hold. A lane has besides o 64 registers of S (a sum and its fold), 20 of q and k, some 30
+//! more: with 64 of o below 192, so that a multiprocessor of 65 536 registers holds 320 lanes or more; with 128 of o the compiler is at its
+//! limit of 255, hence the order of [`candidates`]. All of this is reckoned, not measured.
+//!
+//! - H200 (132 multiprocessors; 48 KiB for a workgroup, 228 KiB in all): 64 x 64 with slices of 8 takes 34 848 bytes, six fit, registers hold
+//!   two or three of 128 lanes. A staged byte of K or V serves 64 rows: 16 multiply-adds, so that 30 TFLOP/s ask 0.9 TB/s of the second
+//!   cache. 128 x 64 halves that, at a third of the workgroups.
+//! - 32 KiB (Apple, most of AMD through Vulkan, lavapipe): the same with slices of 4. 16 KiB: 32 x 64, or 64 x 32 up to head_dim 64.
+//!
+//! Measure first on a card: registers and spills of 64 x 64 at head_dim 128 (is `Out` in registers?); the share of `prepare_q` and `prepare_k`
+//! (one lane a row: do their rows stay in registers?); slices of 4 against 8; the module with run-time checks, which the table drops.
+
+use crate::equation::relative::RelativeSide;
+use crate::equation::spec::Spec;
+use crate::error::{Error, Result};
+use crate::plan::budget::{
+    MAX_DISPATCHES, PREPARED_BYTES, PRODUCT_BYTES, SCRATCH, TILE_FLOP, TILES, too_many_dispatches,
+};
+use crate::plan::call::Call;
+use crate::plan::family::prepare;
+use crate::plan::family::prepare::{ACROSS, Prepared, UNIT_LANES, workgroups_of_units};
+use crate::plan::grid;
+use crate::plan::grid::{ChunkDispatch, LaidOut};
+use crate::plan::kernel::Kernel;
+use crate::plan::products::Products;
+use crate::plan::slots::Files;
+use crate::plan::tuning::tuning::{Family, Tuning};
+use crate::shader::layout::Slot;
+
+impl<'a> Files<'a> {
+    /// See family/tile.rs.
+    pub(crate) fn tile(&mut self, aligned: bool) {
+        self.add("kernel/tile.wgsl", &[Slot::Work]);
+        self.prepared();
+        self.add("common/lse.wgsl", &[]);
+        let by_heads = self::prepares_by_heads(self.spec, aligned);
+        self.add(if by_heads { "prepare/heads.wgsl" } else { "prepare/rows.wgsl" }, &[]);
+        if by_heads {
+            self.quads();
+        }
+        self.add("common/online_softmax.wgsl", &[]);
+        self.of_scores(aligned);
+        let (prepared, complete) = (self::prepares_keys(self.spec), self::completes_scores(self.spec));
+        self.add(if prepared { "families/tile_keys_prepared.wgsl" } else { "families/tile_keys_direct.wgsl" }, &[]);
+        self.add(if complete { "families/tile_scores_terms.wgsl" } else { "families/tile_scores_plain.wgsl" }, &[]);
+        self.add(if self.subgroups { "families/reduce_subgroup.wgsl" } else { "families/reduce_workgroup.wgsl" }, &[]);
+        self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
+        self.sink();
+        self.out(aligned);
+        self.full_range();
+    }
+}
+
+/// Rows and keys of a lane.
+const LANE: [u32; 2] = [8, 4];
+
+/// The most columns of a lane, in 4.
+const MAX_VALUE_BLOCKS: u32 = 4;
+
+/// How a tile is divided.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Division {
+    key_lanes: u32,
+    lanes: u32,
+    /// Chunks of 4 elements of q and k in a slice.
+    slice_chunks: u32,
+    /// Chunks whose products are one sum.
+    fold: u32,
+    value_blocks: u32,
+    /// Values of a slice.
+    value_keys: u32,
+    /// vec4 of the slices.
+    slices: u32,
+}
+
+impl Division {
+    /// None: the tile does not fit the spec or the device.
+    fn new(call: &Call, [tile_q, tile_k]: [u32; 2]) -> Option<Self> {
+        let (spec, limits) = (call.spec, call.limits);
+        let (chunks, v_chunks) = (spec.head_dim.div_ceil(4), spec.v_head_dim.div_ceil(4));
+        let key_lanes = tile_k / LANE[1];
+        let lanes = tile_q / LANE[0] * key_lanes;
+        let value_blocks = v_chunks.div_ceil(key_lanes);
+        if lanes > limits.max_invocations || value_blocks > MAX_VALUE_BLOCKS {
+            return None;
+        }
+        let fixed = 4 * tile_q * tile_k + 16 * tile_q + 32;
+        let free = limits.max_workgroup_storage.checked_sub(fixed)? / 16;
+        let maxima = tile_q / 4 * (key_lanes + 1);
+        let of_slice = |n: u32| tile_k * (n + 1) + n * tile_q;
+        let slice_chunks = [8, 4].into_iter().find(|n| *n < chunks + 4 && of_slice(*n) <= free)?;
+        let value_row = value_blocks * key_lanes;
+        let slices = of_slice(slice_chunks).max(maxima).max(value_row);
+        if slices > free {
+            return None;
+        }
+        // sums of d/4 + 3 roundings at most: those of a fold, and of the folds
+        let fold = [(16, 4), (8, 2)].into_iter().find(|(least, _)| chunks >= *least).map_or(1, |(_, fold)| fold);
+        let value_keys = (slices / value_row).min(tile_k);
+        Some(Division { key_lanes, lanes, slice_chunks, fold, value_blocks, value_keys, slices })
+    }
+
+    /// Rounds of all loops that an invocation makes; the path of values that are not finite included.
+    fn rounds(&self, spec: &Spec, [tile_q, tile_k]: [u32; 2], keys: u32) -> u64 {
+        let chunks = spec.head_dim.div_ceil(4);
+        let stage = (tile_q + tile_k) * self.slice_chunks / self.lanes + 3;
+        let products = chunks + chunks.div_ceil(self.fold) + chunks.div_ceil(self.slice_chunks) * stage;
+        let values = tile_k + tile_k.div_ceil(self.value_keys) * (self.slices / self.lanes + 3);
+        let tile = products + 4 * LANE[1] + self.key_lanes + values + 2;
+        let stray = (LANE[0] * self.value_blocks) as u64 * keys as u64;
+        let once = 2 * chunks + spec.head_dim + 3 * spec.v_head_dim + 200;
+        keys.div_ceil(tile_k) as u64 * tile as u64 + stray + once as u64
+    }
+}
+
+/// Whether keys are rotated (or normed) beforehand, or read as they are.
+pub(crate) fn prepares_keys(spec: &Spec) -> bool {
+    !spec.keys_rotated() && (spec.rotary.is_some() || spec.norm.is_some())
+}
+
+/// Whether a lane prepares some pairs of a token for all heads, cos and sin made once, instead of a row.
+pub(crate) fn prepares_by_heads(spec: &Spec, aligned: bool) -> bool {
+    prepare::stands_in_quads(spec, aligned) && !spec.content_bias
+}
+
+/// Whether something is done to the products before they are scores.
+pub(crate) fn completes_scores(spec: &Spec) -> bool {
+    let terms = !spec.bias.is_empty() || spec.dense_bias || !spec.relative.is_empty();
+    terms || spec.logits_soft_cap.is_some() || spec.score_mod.is_some()
+}
+
+/// Whether maxima go through subgroups: of one known size, whole ones.
+pub(crate) fn takes_subgroups(call: &Call, tuning: &Tuning) -> bool {
+    let size = call.limits.subgroup_size;
+    let lanes = tuning.tile_q / LANE[0] * (tuning.tile_k / LANE[1]);
+    tuning.family == Family::Tile && (4..=128).contains(&size) && size.is_power_of_two() && lanes.is_multiple_of(size)
+}
+
+pub(crate) fn candidates(call: &Call) -> Vec<Tuning> {
+    let Call { kernel, spec, shape, limits, .. } = *call;
+    let lanes = limits.max_invocations >= UNIT_LANES;
+    if kernel != Kernel::Attention || spec.rotates_values() || spec.linear.is_some() || !lanes {
+        return Vec::new();
+    }
+    let products = Products::new(kernel, spec, shape, limits, 128);
+    let gathered = |(relative, gathered): (&crate::equation::relative::Relative, &bool)| {
+        *gathered && relative.side != RelativeSide::Value
+    };
+    if !spec.relative.iter().zip(&products.gathered).all(gathered) {
+        return Vec::new();
+    }
+    let rows = rows_of(call);
+    let keys = grid::key_rows(kernel, spec, shape);
+    let suits = |tile: &[u32; 2]| {
+        let Some(division) = Division::new(call, *tile) else { return false };
+        let flop = tile[0] as f64 * keys as f64 * grid::flop_per_score(spec, call.user);
+        let scratch = Scratch::new(call, tile[0], &products);
+        flop <= budget(call)
+            && scratch.fits(call, [1; 3])
+            && 4 * products.key * keys as u64 <= PRODUCT_BYTES
+            && division.rounds(spec, *tile, keys) <= limits.max_loop_rounds as u64
+            // units of keys and of rows, in one dimension of a grid
+            && (rows.max(keys as u64) + 64) * spec.head_dim.div_ceil(4) as u64 / tile[0] as u64 <= limits.max_workgroups as u64
+    };
+    let mut tiles: Vec<_> = TILES.into_iter().filter(suits).collect();
+    // the registers of o before the table's order, and no more rows than there are
+    tiles.sort_by_key(|[q, k]| {
+        let blocks = spec.v_head_dim.div_ceil(k / LANE[1] * 4);
+        (blocks > 2, *q > 32 && *q as u64 > rows.next_power_of_two())
+    });
+    let of = |[tile_q, tile_k]: [u32; 2]| Tuning { tile_q, tile_k, ..Tuning::of(Family::Tile) };
+    tiles.into_iter().map(of).collect()
+}
+
+/// Rows of a kv head: of the longest sequence.
+fn rows_of(call: &Call) -> u64 {
+    let len = if call.spec.packed { call.shape.max_seqlen_q } else { call.shape.q_len };
+    len as u64 * call.spec.group() as u64
+}
+
+/// Operations of a dispatch.
+fn budget(call: &Call) -> f64 {
+    call.limits.max_flop_per_dispatch * if call.limits.cpu { 1.0 } else { TILE_FLOP }
+}
+
+/// Words of `work` for a part of the grid.
+struct Scratch {
+    /// Of a tile of rows: products, prepared queries.
+    tile: [u64; 2],
+    /// Of a kv head of a sequence: products of keys; prepared keys, which packed sequences share.
+    head: [u64; 2],
+    packed: bool,
+    /// lse of a tile of rows.
+    lse: u64,
+}
+
+impl Scratch {
+    fn new(call: &Call, tile_q: u32, products: &Products) -> Self {
+        let row = 4 * call.spec.head_dim.div_ceil(4) as u64;
+        let keys = call.shape.kv_len as u64;
+        Scratch {
+            tile: [products.query * tile_q as u64, row * tile_q as u64],
+            head: [products.key * keys, if prepares_keys(call.spec) { row * keys } else { 0 }],
+            lse: tile_q as u64,
+            packed: call.spec.packed,
+        }
+    }
+    /// Products of queries, of keys, queries, keys, lse.
+    fn words(&self, [x, y, z]: [u64; 3]) -> [u64; SCRATCH] {
+        let sequences = if self.packed { 1 } else { z };
+        [
+            x * y * z * self.tile[0],
+            y * z * self.head[0],
+            x * y * z * self.tile[1],
+            y * sequences * self.head[1],
+            x * y * z * self.lse,
+        ]
+    }
+    fn fits(&self, call: &Call, part: [u64; 3]) -> bool {
+        4 * self.words(part).iter().sum::<u64>() <= PREPARED_BYTES.min(call.limits.max_binding_size / 2)
+    }
+}
+
+pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
+    let Call { kernel, spec, shape, limits, user, .. } = *call;
+    let tile = [tuning.tile_q, tuning.tile_k];
+    let Some(division) = Division::new(call, tile) else {
+        return Err(Error::spec("tuning", format!("{tuning:?} does not fit"), "take one of Tuning::candidates"));
+    };
+    let products = Products::new(kernel, spec, shape, limits, 128);
+    let scratch = Scratch::new(call, tile[0], &products);
+    let keys = grid::key_rows(kernel, spec, shape);
+    let sequences = if spec.packed { shape.sequences } else { shape.batch };
+    let grid = [rows_of(call).div_ceil(tile[0] as u64), spec.num_kv_heads as u64, sequences as u64];
+    let flop = tile[0] as f64 * keys as f64 * grid::flop_per_score(spec, user);
+    let most = ((budget(call) / flop) as u64).max(1);
+    // the largest part, rows first, that respects the limits of work, grid and scratch
+    let mut part = [1; 3];
+    for axis in 0..3 {
+        let others: u64 = part.iter().product();
+        part[axis] = grid[axis].min(most / others).min(limits.max_workgroups as u64).max(1);
+        while part[axis] > 1 && !scratch.fits(call, part) {
+            part[axis] = part[axis].div_ceil(2);
+        }
+    }
+    let cuts = grid.iter().zip(part).fold(1u64, |n, (whole, by)| n.saturating_mul(whole.div_ceil(by)));
+    if cuts > MAX_DISPATCHES / 5 {
+        return Err(too_many_dispatches());
+    }
+    let steps = |axis: usize| {
+        let (whole, by) = (grid[axis], part[axis]);
+        (0..whole.div_ceil(by)).map(move |i| [i * by, by.min(whole - i * by)].map(|n| n as u32))
+    };
+    let rotary_dim = spec.rotary.as_ref().map_or(0, |r| r.rotary_dim);
+    let (quads, units) = (rotary_dim / 8, spec.head_dim / 4 - rotary_dim / 8);
+    let by_heads = prepares_by_heads(spec, call.aligned);
+    let in_units = |tokens: u32| workgroups_of_units(tokens as u64, units) as u32;
+    let key_tiles = keys.div_ceil(tile[0]);
+    let mut chunks = Vec::new();
+    for [z, zn] in steps(2) {
+        for [y, yn] in steps(1) {
+            for [x, xn] in steps(0) {
+                let mut add = |entry: &'static str, tiles: u32, heads: u32| {
+                    let (first, workgroups, keys) = ([x, y, z], [tiles, heads, zn], [0, shape.kv_len]);
+                    chunks.push(ChunkDispatch { first, keys, workgroups, entry, tiles: xn, heads: yn });
+                };
+                // keys serve every row
+                if x == 0 && products.key > 0 {
+                    add("relative_keys", key_tiles, yn);
+                }
+                if x == 0 && prepares_keys(spec) {
+                    let (tiles, heads) = if by_heads { (in_units(keys), 1) } else { (key_tiles, yn) };
+                    add("prepare_k", tiles, heads);
+                }
+                if products.query > 0 {
+                    add("relative_queries", xn, yn);
+                }
+                let tokens = (xn * tile[0]).div_ceil(spec.group()) + 1;
+                let (tiles, heads) = if by_heads { (in_units(tokens), 1) } else { (xn, yn) };
+                add("prepare_q", tiles, heads);
+                add("main", xn, yn);
+                add("store_lse", xn, yn);
+            }
+        }
+    }
+    let scratch = scratch.words(part);
+    let mut constants = vec![
+        ("LANES", division.lanes),
+        ("KEY_LANES", division.key_lanes),
+        ("SLICE_CHUNKS", division.slice_chunks),
+        ("FOLD", division.fold),
+        ("VALUE_BLOCKS", division.value_blocks),
+        ("VALUE_KEYS", division.value_keys),
+        ("SLICES", division.slices),
+    ];
+    constants.extend(Prepared { keys: prepares_keys(spec), values: false }.constants(spec));
+    if by_heads {
+        constants.extend([("ACROSS", ACROSS), ("UNIT_LANES", UNIT_LANES), ("UNITS", units), ("QUADS", quads)]);
+    }
+    let mut label = if prepares_keys(spec) { ".tile.keys-first" } else { ".tile" }.to_string();
+    if takes_subgroups(call, tuning) {
+        constants
+            .extend([("SUBGROUP", limits.subgroup_size), ("REDUCED", limits.subgroup_size.min(division.key_lanes))]);
+        label += &format!(".sg{}", limits.subgroup_size);
+    }
+    Ok(LaidOut { chunks, tile, constants, scratch, products, label, ..LaidOut::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::equation::spec::Spec;
+    use crate::inputs::shape::Shape;
+    use crate::plan::call::Call;
+    use crate::plan::kernel::Kernel;
+    use crate::plan::limits::Limits;
+    use crate::plan::user::Cost;
+
+    /// What the header's table says, and that every head of every device with the default limits has a tile.
+    #[test]
+    fn tiles_fit_their_budgets() {
+        for d in 1..=crate::equation::defaults::MAX_HEAD_DIM {
+            let spec = Spec::new(4, 2, d);
+            let shape = Shape::new(&spec, 1, 100, 100);
+            for (storage, least) in [(16_384, 1), (32_768, 3), (49_152, 4)] {
+                let limits = Limits { max_workgroup_storage: storage, ..Limits::default() };
+                let (limits, spec) = (&limits, &spec);
+                let call = Call {
+                    kernel: Kernel::Attention,
+                    spec,
+                    shape: &shape,
+                    limits,
+                    aligned: true,
+                    user: Cost::default(),
+                };
+                let all = candidates(&call);
+                assert!(all.len() >= least, "{d}: {all:?}");
+                for tuning in all {
+                    let [q, k] = [tuning.tile_q, tuning.tile_k];
+                    let x = Division::new(&call, [q, k]).expect("a candidate fits");
+                    assert!(4 * q * k + 16 * q + 32 + 16 * x.slices <= storage, "{d}: {x:?}");
+                    assert!(x.lanes * 32 == q * k && x.value_keys * x.value_blocks * x.key_lanes <= x.slices);
+                    // roundings of a score: the product, a fold's additions, the folds'
+                    let chunks = d.div_ceil(4);
+                    let whole = chunks / x.slice_chunks * x.slice_chunks.div_ceil(x.fold);
+                    let folds = whole + (chunks % x.slice_chunks).div_ceil(x.fold);
+                    assert!(4 * x.fold.min(chunks) + folds - 1 <= chunks + 3, "{d}: {folds} folds of {}", x.fold);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Dispatches: a grid cut to the limits; one cutter for all families.
+
+use crate::equation::spec::Spec;
+use crate::error::Result;
+use crate::inputs::shape::Shape;
+use crate::plan::budget::{MAX_DISPATCHES, SCRATCH, too_many_dispatches};
+use crate::plan::kernel::Kernel;
+use crate::plan::limits::Limits;
+use crate::plan::products::Products;
+use crate::plan::user::Cost;
+
+/// What a family makes of it.
+#[derive(Default)]
+pub(crate) struct LaidOut {
+    /// The dispatches, in order.
+    pub(crate) chunks: Vec<ChunkDispatch>,
+    /// Rows and keys of a tile: TILE_Q and TILE_K.
+    pub(crate) tile: [u32; 2],
+    /// More constants of the preamble.
+    pub(crate) constants: Vec<(&'static str, u32)>,
+    /// Words of `work` for each kind of scratch.
+    pub(crate) scratch: [u64; SCRATCH],
+    /// Parts that the keys of a row are split into, and keys of one.
+    pub(crate) splits: [u32; 2],
+    /// Whether the keys of a row are cut over dispatches, its state carried in `work`.
+    pub(crate) carry: bool,
+    /// Products of A and B that are made beforehand.
+    pub(crate) products: Products,
+    /// What the plan's label says of it, each with a dot before it.
+    pub(crate) label: String,
+}
+
+/// One dispatch of a plan: its part of the grid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChunkDispatch {
+    /// First row tile, kv head and sequence; with `keys` the `chunk` uniform.
+    pub first: [u32; 3],
+    /// The key rows (of each sequence) that it covers, first and one past the last.
+    pub keys: [u32; 2],
+    /// Workgroups in x (row tiles), y (kv heads) and z (batch).
+    pub workgroups: [u32; 3],
+    /// The entry point: `main`, or one that makes products of A or B for the dispatches of `main` behind it.
+    pub entry: &'static str,
+    /// Row tiles of the part that this dispatch and what runs before it belong to.
+    pub(crate) tiles: u32,
+    /// Heads of that part.
+    pub(crate) heads: u32,
+}
+
+/// Chunks of four elements in a row, rounded up to the four that a loop takes in a round.
+pub(crate) fn padded(dim: u32) -> u32 {
+    dim.div_ceil(16) * 4
+}
+
+/// Words of `work` before products: lse, and the carried state of every row.
+pub(crate) fn base_words(kernel: Kernel, spec: &Spec, shape: &Shape, carry: bool) -> u64 {
+    let state = if carry { 4 * spec.v_head_dim.div_ceil(4) as u64 + 4 } else { 0 };
+    if kernel == Kernel::Attention { lse_words(spec, shape) * (1 + state) } else { 0 }
+}
+
+/// Words of lse in `work`; the carried state of a row stands behind them.
+pub(crate) fn lse_words(spec: &Spec, shape: &Shape) -> u64 {
+    shape.batch as u64 * spec.num_heads as u64 * shape.q_len as u64
+}
+
+/// A grid whose workgroups depend on nothing, cut into dispatches that respect the limits of grid and work.
+pub(crate) fn cut_grid(grid: [u64; 3], flop_per_workgroup: f64, limits: &Limits) -> Result<Vec<ChunkDispatch>> {
+    let budget = ((limits.max_flop_per_dispatch / flop_per_workgroup) as u64).max(1);
+    let cap = limits.max_workgroups as u64;
+    let x = grid[0].min(budget).min(cap);
+    let y = grid[1].min((budget / x).max(1)).min(cap);
+    let z = grid[2].min((budget / (x * y)).max(1)).min(cap);
+    let by = [x, y, z];
+    if grid.iter().zip(by).fold(1u64, |n, (whole, by)| n.saturating_mul(whole.div_ceil(by))) > MAX_DISPATCHES {
+        return Err(too_many_dispatches());
+    }
+    let steps = |n: u64, by: u64| (0..n.div_ceil(by)).map(move |i| (i * by, by.min(n - i * by)));
+    let mut chunks = Vec::new();
+    for (z0, zn) in steps(grid[2], z) {
+        for (y0, yn) in steps(grid[1], y) {
+            for (x0, xn) in steps(grid[0], x) {
+                let (first, workgroups) = ([x0, y0, z0].map(|n| n as u32), [xn, yn, zn].map(|n| n as u32));
+                chunks.push(ChunkDispatch {
+                    first,
+                    keys: [0, 1],
+                    workgroups,
+                    entry: "main",
+                    tiles: xn as u32,
+                    heads: yn as u32,
+                });
+            }
+        }
+    }
+    Ok(chunks)
+}
+
+/// Operations of a score and its value: products of the content and of each relative table, the value, the user's function.
+pub(crate) fn flop_per_score(spec: &Spec, user: Cost) -> f64 {
+    let dims = spec.head_dim * (1 + spec.relative.len() as u32) + spec.v_head_dim;
+    2.0 * (dims + user.operations) as f64
+}
+
+/// The key rows that the dispatches of a row tile go over: those of the longest sequence; for scores, which fill whole rows, all.
+pub(crate) fn key_rows(kernel: Kernel, spec: &Spec, shape: &Shape) -> u32 {
+    if spec.packed && kernel == Kernel::Attention { shape.max_seqlen_k } else { shape.kv_len }
+}

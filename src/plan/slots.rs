@@ -1,0 +1,454 @@
+//! Which files make up a kernel: every variant is one file in one slot, and one `match` chooses it.
+
+use crate::equation::bias::{AlibiForm, Bias, KerpleKind};
+use crate::equation::dtype::Dtype;
+use crate::equation::factors::{NormKind, Sink};
+use crate::equation::index::{IndexMap, Outside};
+use crate::equation::linear::FeatureMap;
+use crate::equation::mask::Alignment;
+use crate::equation::rotary::rotary::{Angle, Pairing, Rotary};
+use crate::equation::spec::{Positions, Spec};
+use crate::equation::{bias, user};
+use crate::plan::kernel::Kernel;
+use crate::plan::tables::{TableLayout, bias_name, lookup_name, table_rows};
+use crate::plan::tuning::tuning::Tuning;
+use crate::shader::compose::wgsl_i32;
+use crate::shader::layout::Slot;
+use std::fmt::Write;
+
+/// The choice of files: every variant is one file in one slot.
+pub(crate) struct Files<'a> {
+    pub(crate) spec: &'a Spec,
+    pub(crate) tuning: Tuning,
+    pub(crate) kernel: Kernel,
+    pub(crate) files: Vec<&'static str>,
+    pub(crate) slots: Vec<Slot>,
+    /// Functions that combine several files of one slot: `score_terms`, `visible`, `key_range`.
+    pub(crate) glue: String,
+    pub(crate) tables: TableLayout,
+    pub(crate) gathered: Vec<bool>,
+    /// What narrows the keys that all rows of a tile see.
+    pub(crate) full_ranges: String,
+    /// Lanes exchange within subgroups.
+    pub(crate) subgroups: bool,
+    /// Rows of cooperative matrices.
+    pub(crate) matrix: u32,
+}
+
+impl<'a> Files<'a> {
+    pub(crate) fn add(&mut self, file: &'static str, slots: &[Slot]) {
+        if !self.files.contains(&file) {
+            self.files.push(file);
+        }
+        self.slots.extend(slots);
+    }
+    /// What an entry point prepares in `work`, for others to read by vectors.
+    pub(crate) fn prepared(&mut self) {
+        self.add("common/prepared.wgsl", &[]);
+        self.glue += "// `work` by vectors; an entry point uses one of the two.\n";
+        self.glue += &Slot::Work.binding("f32", 0).declaration().replace("work: array<f32>", "work4: array<vec4<f32>>");
+    }
+    pub(crate) fn full_range(&mut self) {
+        let _ = writeln!(
+            self.glue,
+            "// The keys that all query rows from `first` to `last` see.\n\
+             fn full_range(batch: u32, first: u32, last: u32) -> vec2<u32> {{\n    \
+                 var range = vec2<i32>(0, i32(kv_length(batch)));\n{}    \
+                 let low = max(range.x, 0);\n    \
+                 return vec2<u32>(u32(low), u32(max(range.y, low)));\n\
+             }}",
+            self.full_ranges
+        );
+    }
+    /// What `scores` and `attention` share.
+    pub(crate) fn scores(&mut self, aligned: bool) {
+        self.add("common/k_tile.wgsl", &[]);
+        self.of_scores(aligned);
+    }
+    /// What goes into a score, whatever the kernel.
+    pub(crate) fn of_scores(&mut self, aligned: bool) {
+        self.add("common/nan.wgsl", &[]);
+        self.add("common/query.wgsl", &[]);
+        self.add("common/score_at.wgsl", &[]);
+        self.add("tensor/cache_contiguous.wgsl", &[]);
+        self.add(if aligned { "tensor/q_aligned.wgsl" } else { "tensor/q_unaligned.wgsl" }, &[Slot::Q]);
+        self.add(if aligned { "tensor/k_aligned.wgsl" } else { "tensor/k_unaligned.wgsl" }, &[Slot::K]);
+        self.sequence();
+        self.norm();
+        self.add(
+            if self.spec.keys_rotated() { "equation/keys_rotated.wgsl" } else { "equation/keys_unrotated.wgsl" },
+            &[],
+        );
+        self.content_bias();
+        self.scale();
+        self.rotation();
+        self.q_position();
+        self.k_position();
+        self.kv_length();
+        self.relative();
+        self.add(
+            if self.spec.logits_soft_cap.is_some() { "equation/cap_tanh.wgsl" } else { "equation/cap_none.wgsl" },
+            &[],
+        );
+        if self.spec.logits_soft_cap.is_some() {
+            self.add("common/tanh.wgsl", &[]);
+        }
+        self.terms();
+        self.add(
+            if self.spec.score_mod.is_some() { "equation/score_mod_user.wgsl" } else { "equation/score_mod_none.wgsl" },
+            &[],
+        );
+        self.user();
+        self.mask();
+    }
+    /// What the user's functions may call.
+    fn user(&mut self) {
+        if user::texts(self.spec).is_empty() {
+            return;
+        }
+        self.add("equation/user_at.wgsl", &[]);
+        if user::mentions(self.spec, "distance") {
+            self.add("equation/term_distance.wgsl", &[]);
+        }
+        if user::mentions(self.spec, "tanh_f32") {
+            self.add("common/tanh.wgsl", &[]);
+        }
+        if user::reads_data(self.spec) {
+            self.add("equation/user_data.wgsl", &[Slot::Dense]);
+        }
+    }
+    pub(crate) fn feature_map(&mut self, features: FeatureMap) {
+        if features != FeatureMap::Identity {
+            self.add("common/nan.wgsl", &[]);
+        }
+        match features {
+            FeatureMap::Identity => self.add("linear/feature_identity.wgsl", &[]),
+            FeatureMap::Elu => self.add("linear/feature_elu.wgsl", &[]),
+            FeatureMap::Softmax { .. } => {
+                self.add("linear/feature_softmax.wgsl", &[]);
+                self.table4();
+            }
+        }
+    }
+    /// Four pairs at a time.
+    pub(crate) fn quads(&mut self) {
+        let Some(rotary) = &self.spec.rotary else { return };
+        let file = match rotary.pairing {
+            Pairing::Half => "prepare/quad_half.wgsl",
+            Pairing::HalfOfHalves => "prepare/quad_half_of_halves.wgsl",
+            Pairing::Interleaved => "prepare/quad_interleaved.wgsl",
+            Pairing::InterleavedInHalfOut => "prepare/quad_interleaved_in_half_out.wgsl",
+        };
+        self.add(file, &[]);
+        self.angles(rotary);
+    }
+    pub(crate) fn out(&mut self, aligned: bool) {
+        let file = match (aligned, self.spec.dtype) {
+            (true, _) => "tensor/out_aligned.wgsl",
+            (false, Dtype::F32) => "tensor/out_f32_unaligned.wgsl",
+            (false, Dtype::F16 | Dtype::Bf16) => "tensor/out_16_unaligned.wgsl",
+        };
+        self.add(file, &[Slot::Out]);
+    }
+    pub(crate) fn storage(&mut self) {
+        let file = match self.spec.dtype {
+            Dtype::F32 => "tensor/storage_f32.wgsl",
+            Dtype::F16 => "tensor/storage_f16.wgsl",
+            Dtype::Bf16 => "tensor/storage_bf16.wgsl",
+        };
+        self.add(file, &[]);
+    }
+    pub(crate) fn rotation(&mut self) {
+        self.add("common/row.wgsl", &[]);
+        let Some(rotary) = &self.spec.rotary else {
+            self.add("tensor/stream_one.wgsl", &[]);
+            return self.add("equation/rotary_none.wgsl", &[]);
+        };
+        match rotary.pairing {
+            Pairing::HalfOfHalves => self.add("equation/rotary_half_of_halves.wgsl", &[]),
+            Pairing::Half => self.add("equation/rotary_half.wgsl", &[]),
+            Pairing::Interleaved => self.add("equation/rotary_interleaved.wgsl", &[]),
+            Pairing::InterleavedInHalfOut => self.add("equation/rotary_interleaved_in_half_out.wgsl", &[]),
+        }
+        self.angles(rotary);
+    }
+    /// What turns a pair: its position, angle and magnitude.
+    fn angles(&mut self, rotary: &Rotary) {
+        self.add(if self.several_streams() { "tensor/stream_several.wgsl" } else { "tensor/stream_one.wgsl" }, &[]);
+        match rotary.xpos {
+            Some(_) => self.add("equation/magnitude_xpos.wgsl", &[]),
+            None => self.add("equation/magnitude_none.wgsl", &[]),
+        }
+        if rotary.xpos.is_some() {
+            self.add("equation/angle_sincos.wgsl", &[]); // its `mul_high`
+        }
+        match rotary.angle {
+            Angle::Exact => self.add("equation/angle_exact.wgsl", &[Slot::Rotary]),
+            Angle::Float32 => self.add("equation/angle_float32.wgsl", &[Slot::Rotary]),
+            Angle::Table => return self.add("equation/angle_table.wgsl", &[Slot::Rotary, Slot::Tables]),
+        }
+        self.add("equation/angle_sincos.wgsl", &[]);
+    }
+    /// Whether pairs turn by different positions.
+    fn several_streams(&self) -> bool {
+        self.spec.rotary.as_ref().is_some_and(|r| r.streams.iter().any(|s| *s > 0))
+    }
+    pub(crate) fn sequence(&mut self) {
+        let file = if self.spec.packed { "tensor/sequence_packed.wgsl" } else { "tensor/sequence_batched.wgsl" };
+        self.add(file, &[Slot::Step]);
+    }
+    pub(crate) fn norm(&mut self) {
+        if let Some(features) = self.spec.rotates_features() {
+            self.feature_map(features);
+            return self.add("equation/norm_features.wgsl", &[]);
+        }
+        let Some(norm) = self.spec.norm else { return self.add("equation/norm_none.wgsl", &[]) };
+        self.add(if norm.after_rotation { "equation/norm_after.wgsl" } else { "equation/norm_before.wgsl" }, &[]);
+        self.add("common/norm.wgsl", &[]);
+        match norm.kind {
+            NormKind::Rms => self.add("equation/norm_rms.wgsl", &[]),
+            NormKind::L2 => self.add("equation/norm_l2.wgsl", &[]),
+        }
+        match norm.weights {
+            true => {
+                self.add("equation/norm_weighted.wgsl", &[Slot::Tables]);
+                self.table4();
+            }
+            false => self.add("equation/norm_unweighted.wgsl", &[]),
+        }
+    }
+    fn content_bias(&mut self) {
+        match self.spec.content_bias {
+            true => {
+                self.add("equation/content_bias.wgsl", &[Slot::Tables]);
+                self.table4();
+            }
+            false => self.add("equation/content_none.wgsl", &[]),
+        }
+    }
+    fn scale(&mut self) {
+        let mut factors = Vec::new();
+        if self.spec.temperature.is_some() {
+            self.add("equation/scale_temperature.wgsl", &[]);
+            self.add("common/ln.wgsl", &[]);
+            factors.push("temperature(position)");
+        }
+        if self.spec.head_scale {
+            self.add("equation/scale_head.wgsl", &[Slot::Tables]);
+            factors.push("scale_of_head(head)");
+        }
+        if factors.is_empty() {
+            return self.add("equation/scale_none.wgsl", &[]);
+        }
+        let product = factors.join(" * ");
+        let _ = writeln!(self.glue, "fn query_scale(head: u32, position: i32) -> f32 {{ return {product}; }}");
+    }
+    pub(crate) fn values(&mut self) {
+        self.add(
+            if self.spec.rotates_values() { "equation/value_rotated.wgsl" } else { "equation/value_direct.wgsl" },
+            &[],
+        );
+    }
+    pub(crate) fn sink(&mut self) {
+        match self.spec.sink {
+            None => self.add("equation/sink_none.wgsl", &[]),
+            Some(Sink::Zero) => self.add("equation/sink_zero.wgsl", &[]),
+            Some(Sink::Learned) => self.add("equation/sink_head.wgsl", &[Slot::Tables]),
+        }
+    }
+    /// Rows of `tables`, four elements at a time.
+    pub(crate) fn table4(&mut self) {
+        let aligned = self.spec.head_dim.is_multiple_of(4) && self.spec.v_head_dim.is_multiple_of(4);
+        self.add(if aligned { "common/table4_aligned.wgsl" } else { "common/table4.wgsl" }, &[Slot::Tables]);
+    }
+    /// An expression for the row that an index map gives at `at`; below 0: none.
+    pub(crate) fn index(&mut self, map: &IndexMap) -> String {
+        match *map {
+            IndexMap::Distance { min, max, outside, stream, reversed } => {
+                self.add("equation/index_distance.wgsl", &[]);
+                self.add("equation/term_distance.wgsl", &[]);
+                let sign = if reversed { "-" } else { "" };
+                let distance = match stream {
+                    0 => "distance(at)".to_string(),
+                    stream => {
+                        self.add("equation/index_streams.wgsl", &[Slot::Step]);
+                        format!("stream_distance(at, {stream}u)")
+                    }
+                };
+                let of = match outside {
+                    Outside::Clip => "index_clipped",
+                    Outside::Zero => "index_inside",
+                };
+                format!("{of}({sign}{distance}, {}, {})", wgsl_i32(min), wgsl_i32(max))
+            }
+            IndexMap::LogBucket { .. } => {
+                let Some(lookup) = map.lookup() else { return String::new() };
+                self.add("equation/index_lookup.wgsl", &[Slot::Tables]);
+                self.add("equation/term_distance.wgsl", &[]);
+                let first = self.tables.start(&lookup_name(map));
+                format!("index_lookup(-distance(at), {first}u, {}, {})", lookup.most, wgsl_i32(lookup.far))
+            }
+            IndexMap::Grid { height, width, class } => {
+                self.add("equation/index_grid.wgsl", &[]);
+                self.add("equation/index_streams.wgsl", &[Slot::Step]);
+                self.add("equation/term_distance.wgsl", &[]);
+                let of = if class { "index_grid_class" } else { "index_grid" };
+                format!("{of}(at, {height}, {width})")
+            }
+            IndexMap::Segment => {
+                self.add("equation/index_segment.wgsl", &[Slot::Step]);
+                "index_segment(at)".to_string()
+            }
+        }
+    }
+    pub(crate) fn kv_length(&mut self) {
+        let file = match (self.spec.packed, self.spec.kv_lens) {
+            (true, _) => "tensor/length_packed.wgsl",
+            (false, true) => "tensor/length_per_sequence.wgsl",
+            (false, false) => "tensor/length_shared.wgsl",
+        };
+        self.add(file, &[]);
+    }
+    pub(crate) fn q_position(&mut self) {
+        match self.spec.positions {
+            Positions::Index => {
+                self.alignment();
+                self.add("tensor/position_index_q.wgsl", &[]);
+            }
+            Positions::Ids if self.several_streams() => self.add("tensor/position_ids_q_several.wgsl", &[]),
+            Positions::Ids => self.add("tensor/position_ids_q.wgsl", &[]),
+        }
+    }
+    pub(crate) fn alignment(&mut self) {
+        match self.spec.mask.alignment {
+            Alignment::BottomRight => {
+                self.kv_length();
+                self.add("tensor/align_bottom_right.wgsl", &[]);
+            }
+            Alignment::TopLeft => self.add("tensor/align_top_left.wgsl", &[]),
+        }
+    }
+    pub(crate) fn k_position(&mut self) {
+        match self.spec.positions {
+            Positions::Index => self.add("tensor/position_index_k.wgsl", &[]),
+            Positions::Ids if self.several_streams() => self.add("tensor/position_ids_k_several.wgsl", &[]),
+            Positions::Ids => self.add("tensor/position_ids_k.wgsl", &[]),
+        }
+    }
+    /// `score_terms` is the sum of the chosen terms.
+    fn terms(&mut self) {
+        let mut calls = Vec::new();
+        for (i, bias) in self.spec.bias.iter().enumerate() {
+            let rows = table_rows(bias);
+            let first = self.tables.start(&bias_name(i));
+            match bias {
+                Bias::Table { .. } | Bias::T5 { .. } => {
+                    let (min, max) = bias::distances(bias);
+                    self.add("equation/term_table.wgsl", &[Slot::Tables]);
+                    self.add("equation/term_distance.wgsl", &[]);
+                    calls.push(format!("term_table(at, {first}u, {}, {})", wgsl_i32(min), wgsl_i32(max)));
+                }
+                Bias::Indexed { .. } | Bias::LogCpb { .. } => {
+                    let Some(index) = bias.index() else { continue };
+                    let row = self.index(&index);
+                    self.add("equation/term_indexed.wgsl", &[Slot::Tables]);
+                    calls.push(format!("term_indexed(at, {first}u, {rows}u, {row})"));
+                }
+                Bias::Kerple { kind, .. } => {
+                    let (file, name) = match kind {
+                        KerpleKind::Log => ("equation/term_kerple_log.wgsl", "kerple_log"),
+                        KerpleKind::Power => ("equation/term_kerple_power.wgsl", "kerple_power"),
+                    };
+                    self.add(file, &[Slot::Tables]);
+                    self.add("equation/term_distance.wgsl", &[]);
+                    self.add("common/ln.wgsl", &[]);
+                    calls.push(format!("term_{name}(at, {first}u)"));
+                }
+                Bias::Alibi { form, .. } => {
+                    let (file, call) = match form {
+                        AlibiForm::Relative => ("equation/term_alibi_relative.wgsl", "term_alibi_relative(at)"),
+                        AlibiForm::Symmetric => ("equation/term_alibi_symmetric.wgsl", "term_alibi_symmetric(at)"),
+                        AlibiForm::KeyPosition => {
+                            ("equation/term_alibi_key_position.wgsl", "term_alibi_key_position(at)")
+                        }
+                        AlibiForm::KeyFromEnd => {
+                            ("equation/term_alibi_key_from_end.wgsl", "term_alibi_key_from_end(at)")
+                        }
+                    };
+                    self.add(file, &[Slot::Heads]);
+                    if matches!(form, AlibiForm::Relative | AlibiForm::Symmetric) {
+                        self.add("equation/term_distance.wgsl", &[]);
+                    }
+                    calls.push(call.to_string());
+                }
+            }
+        }
+        if self.spec.gated_bias {
+            self.add("equation/term_gate.wgsl", &[Slot::Dense]);
+            calls = vec![format!("gate(at) * ({})", calls.join(" + "))];
+        }
+        if self.spec.dense_bias {
+            self.add("equation/term_dense.wgsl", &[Slot::Dense]);
+            calls.push("term_dense(at)".into());
+        }
+        if calls.is_empty() {
+            self.add("equation/term_none.wgsl", &[]);
+        } else {
+            let _ = writeln!(self.glue, "fn score_terms(at: ScoreAt) -> f32 {{ return {}; }}", calls.join(" + "));
+        }
+    }
+    /// `visible` is the conjunction of the chosen masks, `key_range` the intersection of their ranges.
+    fn mask(&mut self) {
+        let mask = &self.spec.mask;
+        let mut seen = Vec::new();
+        let (mut ranges, mut full) = (String::new(), String::new());
+        if mask.right().is_some() {
+            self.add("equation/mask_right.wgsl", &[]);
+            seen.push("right_visible(at)");
+            ranges += "    range = right_keys(range, q_index(batch, first), q_index(batch, last));\n";
+            full += "    range = right_full(range, q_index(batch, first), q_index(batch, last));\n";
+        }
+        if mask.window_left.is_some() {
+            self.add("equation/mask_left.wgsl", &[]);
+            seen.push("left_visible(at)");
+            ranges += "    range = left_keys(range, q_index(batch, first), q_index(batch, last));\n";
+            full += "    range = left_full(range, q_index(batch, first), q_index(batch, last));\n";
+        }
+        if mask.chunk.is_some() {
+            self.add("equation/mask_chunk.wgsl", &[]);
+            seen.push("chunk_visible(at)");
+            ranges += "    range = chunk_of_keys(range, q_index(batch, first), q_index(batch, last));\n";
+            full += "    range = chunk_full(range, q_index(batch, first), q_index(batch, last));\n";
+        }
+        if mask.dense {
+            self.add("equation/mask_bits.wgsl", &[]);
+            seen.push("bits_visible(at)");
+            full = "    range.y = 0;                                                 // who knows\n".into();
+        }
+        if self.spec.dense_bias {
+            seen.push("dense_visible(at)");
+            full = "    range.y = 0;                                                 // who knows\n".into();
+        }
+        if self.spec.mask_mod.is_some() {
+            self.add("equation/mask_user.wgsl", &[]);
+            seen.push("user_visible(at)");
+            full = "    range.y = 0;                                                 // who knows\n".into();
+        }
+        if seen.is_empty() {
+            seen.push("true");
+        }
+        self.alignment();
+        self.full_ranges = full;
+        let _ = write!(
+            self.glue,
+            "fn visible(at: ScoreAt) -> bool {{ return {}; }}\n\
+             // The keys that some query row from `first` to `last` may see.\n\
+             fn key_range(batch: u32, first: u32, last: u32) -> vec2<u32> {{\n    \
+                 var range = vec2<i32>(0, i32(kv_length(batch)));\n{ranges}    \
+                 let low = clamp(range.x, 0, i32(kv_length(batch)));\n    \
+                 return vec2<u32>(u32(low), u32(max(range.y, low)));\n\
+             }}\n",
+            seen.join(" && ")
+        );
+    }
+}

@@ -1,0 +1,230 @@
+//! The words of a step.
+
+use crate::error::{Error, Result};
+use crate::inputs::inputs::Dense;
+use crate::inputs::packed;
+use std::ops::Range;
+
+/// Where the caller writes what changes with every step: word offsets into the `step` buffer (u32 words).
+///
+/// Words 0 and 1 are q_len and kv_len. Positions are i32 bit patterns with the capacity as row stride; mask bits are
+/// 32 keys a word, the lowest bit first.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct StepLayout {
+    /// Words in all.
+    pub words: u32,
+    /// `[streams, batch, q_capacity]` i32.
+    pub q_positions: Option<Range<u32>>,
+    /// `[streams, batch, kv_capacity]` i32.
+    pub k_positions: Option<Range<u32>>,
+    /// `[batch, q_capacity]` i32.
+    pub q_segments: Option<Range<u32>>,
+    /// `[batch, kv_capacity]` i32.
+    pub k_segments: Option<Range<u32>>,
+    /// `[batch]` u32.
+    pub kv_lens: Option<Range<u32>>,
+    /// `[sequences + 1]` u32; a step of fewer sequences repeats the last entry to the end.
+    pub cu_seqlens_q: Option<Range<u32>>,
+    /// `[sequences + 1]` u32, likewise.
+    pub cu_seqlens_k: Option<Range<u32>>,
+    /// `[batch or 1, heads or 1, q_capacity or 1, ceil(kv_capacity / 32)]`.
+    pub mask: Option<Range<u32>>,
+    #[serde(skip)]
+    pub(crate) streams: u32,
+    #[serde(skip)]
+    pub(crate) mask_shape: [u32; 4],
+    #[serde(skip)]
+    pub(crate) shape: [u32; 3],
+    /// `max_seqlen_q` and `max_seqlen_k` of the shape.
+    #[serde(skip)]
+    pub(crate) max_seqlens: [u32; 2],
+    /// Rows of a table that every q position must be one of.
+    #[serde(skip)]
+    pub(crate) rows: Option<u32>,
+}
+
+/// The values of one step, as [`StepLayout::write`] takes them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Step<'a> {
+    /// Query tokens, at most the plan's q_len.
+    pub q_len: u32,
+    /// Keys in use, at most the plan's kv_len; with kv_lens, an upper bound of them.
+    pub kv_len: u32,
+    /// Keys in use of every sequence, where `spec.kv_lens`.
+    pub kv_lens: &'a [u32],
+    /// `[streams, batch, len]` with len from `q_len` to the capacity, where `spec.positions` is `Ids`.
+    pub q_positions: &'a [i32],
+    /// `[streams, batch, len]` with len from `kv_len` to the capacity, where `spec.positions` is `Ids`.
+    pub k_positions: &'a [i32],
+    /// `[batch, len]` with len from `q_len` to the capacity, where a term reads segments.
+    pub q_segments: &'a [i32],
+    /// `[batch, len]` with len from `kv_len` to the capacity, where a term reads segments.
+    pub k_segments: &'a [i32],
+    /// `[sequences + 1]`, where `spec.packed`: the first token of every sequence in q, then `q_len`. No more sequences than the plan
+    /// has, none longer than its `max_seqlen_q`.
+    pub cu_seqlens_q: &'a [u32],
+    /// The same in k, to `kv_len`.
+    pub cu_seqlens_k: &'a [u32],
+    /// true: attend, where `spec.mask.dense`; the shape that the plan was made for.
+    pub mask: Option<&'a Dense<bool>>,
+}
+
+impl StepLayout {
+    /// q_positions alone, which must be rows of a table if there is one.
+    pub(crate) fn of_positions(words: u32, [batch, len]: [u32; 2], rows: Option<u32>) -> Self {
+        StepLayout {
+            words,
+            q_positions: Some(8..words),
+            k_positions: None,
+            q_segments: None,
+            cu_seqlens_q: None,
+            cu_seqlens_k: None,
+            max_seqlens: [0; 2],
+            k_segments: None,
+            streams: 1,
+            kv_lens: None,
+            mask: None,
+            mask_shape: [1; 4],
+            shape: [batch, len, 0],
+            rows,
+        }
+    }
+
+    /// Writes a step into `words` (at least `self.words` of them), without allocating. What the spec does not use is an error where it is
+    /// given.
+    ///
+    /// ```
+    /// use ropewalk::{Kernel, Limits, Mask, Plan, Shape, Spec, Step};
+    /// let mut spec = Spec::new(8, 2, 64);
+    /// (spec.packed, spec.mask) = (true, Mask::causal());
+    /// // up to 16 sequences, 512 query tokens and 4096 keys in all, of one sequence at most 128 and 1024
+    /// let mut shape = Shape::packed(&spec, 16, 512, 4096);
+    /// (shape.max_seqlen_q, shape.max_seqlen_k) = (128, 1024);
+    /// let plan = Plan::new(Kernel::Attention, &spec, &shape, &Limits::default())?;
+    /// let mut words = vec![0; plan.step_layout().words as usize];
+    /// // three sequences: a prompt of 100 tokens, and one token each after caches of 300 and 7
+    /// let (q, k) = ([0, 100, 101, 102], [0, 100, 400, 407]);
+    /// let step = Step { q_len: 102, kv_len: 407, cu_seqlens_q: &q, cu_seqlens_k: &k, ..Step::default() };
+    /// plan.step_layout().write(&step, &mut words)?;
+    /// let longer = Step { q_len: 200, cu_seqlens_q: &[0, 198, 199, 200], ..step };
+    /// let error = plan.step_layout().write(&longer, &mut words).unwrap_err();
+    /// assert!(error.to_string().contains("sequence 0 has 198 tokens"));
+    /// # Ok::<(), ropewalk::Error>(())
+    /// ```
+    pub fn write(&self, step: &Step, words: &mut [u32]) -> Result<()> {
+        let [batch, q_capacity, kv_capacity] = self.shape;
+        let Some(words) = words.get_mut(..self.words as usize) else {
+            return Err(Error::input("step", format!("{} words", words.len()), format!("give {} of them", self.words)));
+        };
+        for (name, n, capacity) in [("q_len", step.q_len, q_capacity), ("kv_len", step.kv_len, kv_capacity)] {
+            if n > capacity {
+                return Err(Error::input(name, format!("{n} of {capacity}"), "plan for a larger shape, or give less"));
+            }
+        }
+        self.check_unused(step)?;
+        crate::equation::embed::Embed::check_positions(self.rows, step.q_positions)?;
+        words[..8].copy_from_slice(&[step.q_len, step.kv_len, 0, 0, 0, 0, 0, 0]);
+        if let Some(at) = &self.kv_lens {
+            if step.kv_lens.len() != batch as usize || step.kv_lens.iter().any(|n| *n > step.kv_len) {
+                return Err(Error::input(
+                    "kv_lens",
+                    format!("{:?}", step.kv_lens),
+                    format!("give one length for each of {batch} sequences, none above kv_len = {}", step.kv_len),
+                ));
+            }
+            words[at.start as usize..at.end as usize].copy_from_slice(step.kv_lens);
+        }
+        self.write_sequences(step, words)?;
+        let rows = [
+            ("q_positions", &self.q_positions, step.q_positions, self.streams, step.q_len, q_capacity),
+            ("k_positions", &self.k_positions, step.k_positions, self.streams, step.kv_len, kv_capacity),
+            ("q_segments", &self.q_segments, step.q_segments, 1, step.q_len, q_capacity),
+            ("k_segments", &self.k_segments, step.k_segments, 1, step.kv_len, kv_capacity),
+        ];
+        for (name, at, ids, streams, least, capacity) in rows {
+            let Some(at) = at else { continue };
+            let rows = streams as usize * batch as usize;
+            let len = ids.len() / rows;
+            if ids.len() != len * rows || len < least as usize || len > capacity as usize {
+                return Err(Error::input(
+                    name,
+                    format!("{} values for {streams} streams of {batch} sequences", ids.len()),
+                    format!("give [streams, batch, len] with len from {least} to {capacity}"),
+                ));
+            }
+            for (b, row) in ids.chunks_exact(len.max(1)).enumerate() {
+                let start = at.start as usize + b * capacity as usize;
+                words[start..start + len].copy_from_slice(bytemuck::cast_slice(row));
+            }
+        }
+        if let Some(at) = &self.mask {
+            self.write_mask(step, &mut words[at.start as usize..at.end as usize])?;
+        }
+        Ok(())
+    }
+
+    /// What a step gives, the layout must have.
+    fn check_unused(&self, step: &Step) -> Result<()> {
+        let unused = [
+            ("kv_lens", &self.kv_lens, step.kv_lens.len(), "spec.kv_lens"),
+            ("q_positions", &self.q_positions, step.q_positions.len(), "spec.positions ids"),
+            ("k_positions", &self.k_positions, step.k_positions.len(), "spec.positions ids"),
+            ("q_segments", &self.q_segments, step.q_segments.len(), "an index map over segments"),
+            ("k_segments", &self.k_segments, step.k_segments.len(), "an index map over segments"),
+            ("cu_seqlens_q", &self.cu_seqlens_q, step.cu_seqlens_q.len(), "spec.packed"),
+            ("cu_seqlens_k", &self.cu_seqlens_k, step.cu_seqlens_k.len(), "spec.packed"),
+            ("mask", &self.mask, step.mask.map_or(0, |mask| mask.data.len()), "spec.mask.dense"),
+        ];
+        match unused.into_iter().find(|(_, at, given, _)| at.is_none() && *given > 0) {
+            Some((name, _, given, field)) => Err(Error::input(
+                name,
+                format!("{given} values given"),
+                format!("the spec does not read them ({field}): set it, or leave them out"),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn write_sequences(&self, step: &Step, words: &mut [u32]) -> Result<()> {
+        let (Some(at_q), Some(at_k)) = (&self.cu_seqlens_q, &self.cu_seqlens_k) else { return Ok(()) };
+        let (q, k) = (step.cu_seqlens_q, step.cu_seqlens_k);
+        packed::check(q, k, step.q_len, step.kv_len)?;
+        let both = [("cu_seqlens_q", q, at_q, "max_seqlen_q"), ("cu_seqlens_k", k, at_k, "max_seqlen_k")];
+        for ((name, starts, at, field), most) in both.into_iter().zip(self.max_seqlens) {
+            if starts.len() > at.len() {
+                let problem = format!("{} sequences of {}", starts.len() - 1, at.len() - 1);
+                return Err(Error::input(name, problem, "plan for a larger shape.sequences, or give fewer"));
+            }
+            if let Some((s, n)) = packed::lengths(starts).enumerate().find(|(_, n)| *n > most) {
+                let help = format!("plan for a larger shape.{field}, which is {most}");
+                return Err(Error::input(name, format!("sequence {s} has {n} tokens"), help));
+            }
+            let total = starts.last().copied().unwrap_or(0);
+            let padded = starts.iter().copied().chain(std::iter::repeat(total));
+            let to = words.iter_mut().take(at.end as usize).skip(at.start as usize);
+            to.zip(padded).for_each(|(word, start)| *word = start);
+        }
+        Ok(())
+    }
+
+    fn write_mask(&self, step: &Step, words: &mut [u32]) -> Result<()> {
+        let Some(mask) = step.mask.filter(|m| m.shape == self.mask_shape) else {
+            return Err(Error::input(
+                "mask",
+                format!("shape {:?}", step.mask.map(|m| m.shape)),
+                format!("the plan was made for {:?}", self.mask_shape),
+            ));
+        };
+        let keys = self.shape[2];
+        let row_words = keys.div_ceil(32) as usize;
+        words.fill(0);
+        for (r, row) in words.chunks_exact_mut(row_words).enumerate() {
+            for j in 0..keys as usize {
+                let seen = if mask.shape[3] == 1 { mask.data[r] } else { mask.data[r * keys as usize + j] };
+                row[j / 32] |= (seen as u32) << (j % 32);
+            }
+        }
+        Ok(())
+    }
+}
