@@ -22,8 +22,6 @@
 //! # Ok::<(), ropewalk::Error>(())
 //! ```
 
-#[cfg(feature = "wgpu")]
-pub use crate::gpu::loaded::Loaded;
 use crate::equation::bias::Bias;
 use crate::equation::dtype::Dtype;
 use crate::equation::index::IndexMap;
@@ -32,6 +30,8 @@ use crate::equation::relative::{Relative, RelativeSide};
 use crate::equation::rotary::rotary::{Pairing, Rotary};
 use crate::equation::spec::Spec;
 use crate::error::{Error, Result};
+#[cfg(feature = "wgpu")]
+pub use crate::gpu::loaded::Loaded;
 use crate::inputs::inputs::Inputs;
 use crate::inputs::shape::Shape;
 use crate::inputs::tensor::{Data, Strides, Tensor};

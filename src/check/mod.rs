@@ -37,7 +37,7 @@
 //! **Infinity.** A score of -inf or +inf from one infinite number of C, or from infinite elements of q and k that are not turned, normed or
 //! capped, is the same on the device: it has no error. -inf is floored, +inf makes its row NaN.
 //!
-//! **The floor** is a contraction: s^ lies between the floored ends of its interval. Scores that stay below [`SCORE_FLOOR`], finfo.min among
+//! **The floor** is a contraction: s^ lies between the floored ends of its interval. Scores that stay below [`SCORE_FLOOR`](crate::SCORE_FLOOR), finfo.min among
 //! them, are the same number on both sides, without error. Nothing leaves f32 where the other terms are at most 1e30: half a unit of
 //! the last place of the largest f32 is 1e31.
 //!
@@ -93,7 +93,7 @@
 //! is more. A part makes no more additions than the row: its keys, and one for each other part that saw a key.
 //!
 //! Subnormal elements may be read as 0 and results below 2^-126 flushed to 0: their sizes are added, as long as rotation makes
-//! them; so is what rounding to storage left off ([`Tensor::with_residual`]). A sink is one more score, without error and without a
+//! them; so is what rounding to storage left off ([`Tensor::with_residual`](crate::Tensor::with_residual)). A sink is one more score, without error and without a
 //! value. Everything is multiplied by 1.01 for products of errors. Where numbers near the end of f32 make a bound meaningless,
 //! the element counts as `unbounded`, and the report says so.
 //!

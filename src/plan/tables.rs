@@ -108,6 +108,19 @@ pub(crate) fn lookup_name(map: &IndexMap) -> String {
     }
 }
 
+/// Rows of a bias term's table in `tables`, for each head.
+pub(crate) fn table_rows(bias: &Bias) -> u64 {
+    match bias {
+        Bias::Table { .. } | Bias::T5 { .. } => {
+            let (min, max) = bias::distances(bias);
+            (max as i64 - min as i64 + 1) as u64
+        }
+        Bias::Indexed { .. } | Bias::LogCpb { .. } => bias.index().map_or(0, |index| index.rows()),
+        Bias::Kerple { .. } => 2, // p and a
+        Bias::Alibi { .. } => 0,
+    }
+}
+
 /// What a device reads is what the map says: see `IndexMap::lookup`.
 #[cfg(test)]
 mod tests {
@@ -169,18 +182,5 @@ mod tests {
                 }
             }
         }
-    }
-}
-
-/// Rows of a bias term's table in `tables`, for each head.
-pub(crate) fn table_rows(bias: &Bias) -> u64 {
-    match bias {
-        Bias::Table { .. } | Bias::T5 { .. } => {
-            let (min, max) = bias::distances(bias);
-            (max as i64 - min as i64 + 1) as u64
-        }
-        Bias::Indexed { .. } | Bias::LogCpb { .. } => bias.index().map_or(0, |index| index.rows()),
-        Bias::Kerple { .. } => 2, // p and a
-        Bias::Alibi { .. } => 0,
     }
 }

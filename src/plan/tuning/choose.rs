@@ -129,6 +129,25 @@ impl Bucket {
     }
 }
 
+/// What a family alone stands for: its first line that is about a call and suits it; without one its best guess.
+pub(crate) fn of_family(call: &Call, family: Family) -> Option<Tuning> {
+    let (bucket, all) = (Bucket::of(call), of_families(call));
+    let line = TABLE.iter().filter(|line| line.family == family).find_map(|line| line.tuning(call, &bucket, &all));
+    line.or_else(|| all.into_iter().find(|t| t.family == family))
+}
+
+/// The first line that is about a call and suits it; without one the first candidate.
+pub(crate) fn choose(call: &Call) -> (Tuning, Source) {
+    let (bucket, all) = (Bucket::of(call), of_families(call));
+    // a family without a line goes before those that have one
+    let silent = |t: &&Tuning| TABLE.iter().all(|line| line.family != t.family);
+    if let Some(tuning) = all.iter().find(silent) {
+        return (*tuning, NOT_MEASURED);
+    }
+    let line = TABLE.iter().find_map(|line| Some((line.tuning(call, &bucket, &all)?, line.source)));
+    line.unwrap_or_else(|| (all.first().copied().unwrap_or(Tuning::of(Family::Rows)), NOT_MEASURED))
+}
+
 /// What `ropewalk validate` computes with its listed cases: plans alone, no device.
 #[cfg(test)]
 mod tests {
@@ -420,23 +439,4 @@ mod tests {
             }
         }
     }
-}
-
-/// What a family alone stands for: its first line that is about a call and suits it; without one its best guess.
-pub(crate) fn of_family(call: &Call, family: Family) -> Option<Tuning> {
-    let (bucket, all) = (Bucket::of(call), of_families(call));
-    let line = TABLE.iter().filter(|line| line.family == family).find_map(|line| line.tuning(call, &bucket, &all));
-    line.or_else(|| all.into_iter().find(|t| t.family == family))
-}
-
-/// The first line that is about a call and suits it; without one the first candidate.
-pub(crate) fn choose(call: &Call) -> (Tuning, Source) {
-    let (bucket, all) = (Bucket::of(call), of_families(call));
-    // a family without a line goes before those that have one
-    let silent = |t: &&Tuning| TABLE.iter().all(|line| line.family != t.family);
-    if let Some(tuning) = all.iter().find(silent) {
-        return (*tuning, NOT_MEASURED);
-    }
-    let line = TABLE.iter().find_map(|line| Some((line.tuning(call, &bucket, &all)?, line.source)));
-    line.unwrap_or_else(|| (all.first().copied().unwrap_or(Tuning::of(Family::Rows)), NOT_MEASURED))
 }
