@@ -60,12 +60,20 @@ fn faults_are_told_at_their_line() {
         ("fn score_mod(s: f32, at: ScoreAt) { }".into(), 1, "signature"),
         ("fn score_mod(s: u32, at: ScoreAt) -> f32 { return 1.0; }".into(), 1, "signature"),
         // names
-        (format!("fn cap(t: f32) -> f32 {{ return t; }}\n{}", inside("    return cap(s);")), 1, "declared in equation/cap_"),
+        (
+            format!("fn cap(t: f32) -> f32 {{ return t; }}\n{}", inside("    return cap(s);")),
+            1,
+            "declared in equation/cap_",
+        ),
         (format!("\nstruct Params {{ x: f32 }}\n{}", inside("    return s;")), 2, "declared in common/params.wgsl"),
         (format!("const k_tile = 1;\n{}", inside("    return s;")), 1, "declared in common/k_tile.wgsl"),
         (format!("struct ScoreAt {{ x: f32 }}\n{}", inside("    return s;")), 1, "declared in common/score_at.wgsl"),
         (format!("fn main() {{ }}\n{}", inside("    return s;")), 1, "declared in kernel/"),
-        (format!("fn distance(x: f32) -> f32 {{ return x; }}\n{}", inside("    return s;")), 1, "declared in equation/term_"),
+        (
+            format!("fn distance(x: f32) -> f32 {{ return x; }}\n{}", inside("    return s;")),
+            1,
+            "declared in equation/term_",
+        ),
         (format!("fn max(a: f32, b: f32) -> f32 {{ return a; }}\n{}", inside("    return s;")), 1, "WGSL's own"),
         (format!("alias f32 = u32;\n{}", inside("    return s;")), 1, "WGSL's own"),
         (format!("alias vec4 = u32;\n{}", inside("    return s;")), 1, "WGSL's own"),

@@ -5,7 +5,7 @@
 //!
 //! naga adds to every access of a buffer, a workgroup array or a private array a check of the index, to every loop a guard against running
 //! forever, and to every integer division one against zero. [`shader_module`] leaves them out for modules whose every file stands in
-//! [`ARGUED`]; a file that is not there keeps the checks of the whole module. What is read of `step`, which engines write without the
+//! `shader/files.rs` as in bounds, with the kinds of index that it forms; a file that is not there keeps the checks of the whole module. What is read of `step`, which engines write without the
 //! host's looking, and of other buffers is never trusted: it is clamped in the shader, or its file keeps its checks. The argument, by the
 //! indices that those files form:
 //!
@@ -67,7 +67,7 @@ pub(crate) fn shader_module(device: &wgpu::Device, plan: &crate::plan::plan::Pla
     if plan.tuning().checks || keeps_checks(&files).is_some() || !sizes_fit(plan.bindings()) {
         return device.create_shader_module(descriptor);
     }
-    // SAFETY: the module is composed of the preamble, which the crate writes, and of files of ARGUED (a user's text is no such file); its
+    // SAFETY: the module is composed of the preamble, which the crate writes, and of files that the table says are in bounds (a user's text is no such file); its
     // indices are within their buffers and arrays, its loops end and its divisors are not 0, by the argument at the head of this file. A
     // pipeline runs with buffers that `Pipeline::bind` has checked against the plan's sizes, and with uniforms that it wrote itself;
     // `Pipeline::for_plan` shares it only with plans of the same text and tuning, whose sizes fit too. `Pipeline::warm` dispatches nothing.

@@ -15,7 +15,7 @@ pub(crate) fn declared_names() -> HashMap<String, &'static str> {
     let bindings =
         Slot::ALL.iter().map(|slot| slot.name()).chain(["work4"]).map(|name| (name.to_string(), "(preamble)"));
     let files =
-        FILES.iter().flat_map(|(path, text)| declarations(text).into_iter().map(|name| (name.to_string(), *path)));
+        FILES.iter().flat_map(|file| declarations(file.text).into_iter().map(|name| (name.to_string(), file.path)));
     // of a name that several files declare, the first
     let mut names = HashMap::new();
     bindings.chain(files).for_each(|(name, file)| {

@@ -1,7 +1,7 @@
 //! Chosen files and a preamble of constants -> one WGSL module. Plain concatenation: WGSL's declarations are
 //! order-free, each file comes in once, and a compiler's line number maps back to the author's file.
 
-use crate::shader::files::FILES;
+use crate::shader::files;
 use std::fmt::Write;
 
 /// Who compiles the text.
@@ -33,9 +33,8 @@ impl Composed {
     pub(crate) fn new(preamble: &str, files: &[&'static str], texts: &[(&'static str, &str)]) -> Self {
         let mut source = preamble.to_string();
         let mut parts = vec![(1, "(preamble)")];
-        let files =
-            files.iter().map(|path| *FILES.iter().find(|(p, _)| p == path).expect("plan names only files of FILES"));
-        for (path, text) in files.chain(texts.iter().copied()) {
+        let files = files.iter().map(|path| files::find(path).expect("plans name files of the table alone"));
+        for (path, text) in files.map(|file| (file.path, file.text)).chain(texts.iter().copied()) {
             let _ = write!(source, "\n// ---- {path}\n");
             parts.push((source.lines().count() + 1, path));
             source.push_str(text);

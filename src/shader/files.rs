@@ -1,117 +1,272 @@
-//! Every shader file: its text, and why its run-time checks may go.
+//! Every shader file, once: its text, and why its indices are in bounds without run-time checks, or why it keeps them.
 
 use crate::shader::layout::Binding;
+use Checks::{Checked, InBounds};
+use Index::{Arrays, Dense, Step, Tables, Tensors, Uniforms, Work};
 
-macro_rules! shaders {
-    ($($path:literal)*) => { &[$(($path, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $path)))),*] };
+/// The kinds of index whose bounds are argued at the head of `gpu/trusted.rs`, by what they are an index of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Index {
+    /// `q`, `k`, `v`, `out`.
+    Tensors,
+    /// `work`, `work4`.
+    Work,
+    /// `tables`.
+    Tables,
+    /// `dense`.
+    Dense,
+    /// `step`.
+    Step,
+    /// `rotary`, `heads`.
+    Uniforms,
+    /// Workgroup and private arrays, vectors.
+    Arrays,
 }
 
-/// Every shader file, by its path below `shaders/`.
-pub(crate) const FILES: &[(&str, &str)] = shaders! {
-    "common/cap4.wgsl"
-    "common/k_tile.wgsl"
-    "common/ln.wgsl"
-    "common/lse.wgsl"
-    "common/nan.wgsl"
-    "common/norm.wgsl"
-    "common/online_softmax.wgsl"
-    "common/params.wgsl"
-    "common/part.wgsl"
-    "common/prepared.wgsl"
-    "common/query.wgsl"
-    "common/row.wgsl"
-    "common/score_at.wgsl"
-    "common/table4.wgsl"
-    "common/table4_aligned.wgsl"
-    "common/tanh.wgsl"
-    "embed/halves.wgsl"
-    "embed/interleaved.wgsl"
-    "embed/learned.wgsl"
-    "embed/sinusoidal.wgsl"
-    "equation/angle_exact.wgsl" "equation/angle_float32.wgsl" "equation/angle_sincos.wgsl" "equation/angle_table.wgsl"
-    "equation/cap_none.wgsl" "equation/cap_tanh.wgsl"
-    "equation/content_bias.wgsl" "equation/content_none.wgsl"
-    "equation/index_distance.wgsl" "equation/index_grid.wgsl" "equation/index_lookup.wgsl" "equation/index_segment.wgsl"
-    "equation/index_streams.wgsl"
-    "equation/keys_rotated.wgsl" "equation/keys_unrotated.wgsl"
-    "equation/magnitude_none.wgsl" "equation/magnitude_xpos.wgsl"
-    "equation/mask_bits.wgsl" "equation/mask_chunk.wgsl" "equation/mask_left.wgsl" "equation/mask_right.wgsl"
-    "equation/mask_user.wgsl"
-    "equation/norm_after.wgsl" "equation/norm_before.wgsl" "equation/norm_features.wgsl" "equation/norm_l2.wgsl"
-    "equation/norm_none.wgsl" "equation/norm_rms.wgsl" "equation/norm_unweighted.wgsl" "equation/norm_weighted.wgsl"
-    "equation/product_vector.wgsl" "equation/product_word.wgsl"
-    "equation/relative_gathered.wgsl" "equation/relative_gathered_lanes.wgsl" "equation/relative_none.wgsl"
-    "equation/relative_rows.wgsl"
-    "equation/rotary_half.wgsl" "equation/rotary_half_of_halves.wgsl" "equation/rotary_interleaved.wgsl"
-    "equation/rotary_interleaved_in_half_out.wgsl" "equation/rotary_none.wgsl"
-    "equation/scale_head.wgsl" "equation/scale_none.wgsl" "equation/scale_temperature.wgsl"
-    "equation/score_mod_none.wgsl" "equation/score_mod_user.wgsl"
-    "equation/sink_head.wgsl" "equation/sink_none.wgsl" "equation/sink_zero.wgsl"
-    "equation/term_alibi_key_from_end.wgsl" "equation/term_alibi_key_position.wgsl" "equation/term_alibi_relative.wgsl"
-    "equation/term_alibi_symmetric.wgsl" "equation/term_dense.wgsl" "equation/term_distance.wgsl" "equation/term_gate.wgsl"
-    "equation/term_indexed.wgsl" "equation/term_kerple_log.wgsl" "equation/term_kerple_power.wgsl" "equation/term_none.wgsl"
-    "equation/term_table.wgsl"
-    "equation/user_at.wgsl" "equation/user_data.wgsl"
-    "equation/value_direct.wgsl" "equation/value_rotated.wgsl" "equation/value_term_none.wgsl" "equation/value_term_rows.wgsl"
-    "families/broadcast_subgroup.wgsl"
-    "families/carry_none.wgsl" "families/carry_work.wgsl"
-    "families/epilogue_cap.wgsl" "families/epilogue_distance.wgsl" "families/epilogue_none.wgsl" "families/epilogue_scores.wgsl"
-    "families/lane_keys_direct.wgsl" "families/lane_keys_prepared.wgsl" "families/lane_scores_direct.wgsl"
-    "families/lane_scores_turned.wgsl" "families/lane_values_direct.wgsl" "families/lane_values_prepared.wgsl"
-    "families/loops_constant.wgsl" "families/loops_features_constant.wgsl" "families/loops_features_rolled.wgsl"
-    "families/loops_rolled.wgsl"
-    "families/reduce_subgroup.wgsl" "families/reduce_workgroup.wgsl"
-    "families/tile_keys_direct.wgsl" "families/tile_keys_prepared.wgsl" "families/tile_scores_plain.wgsl"
-    "families/tile_scores_terms.wgsl"
-    "kernel/attention.wgsl"
-    "kernel/combine.wgsl"
-    "kernel/coop.wgsl"
-    "kernel/decode.wgsl"
-    "kernel/decode_lanes.wgsl"
-    "kernel/embed.wgsl"
-    "kernel/lanes.wgsl"
-    "kernel/linear.wgsl"
-    "kernel/rotate.wgsl"
-    "kernel/rotate_heads.wgsl"
-    "kernel/scores.wgsl"
-    "kernel/tile.wgsl"
-    "linear/decay_feature.wgsl" "linear/decay_head.wgsl" "linear/decay_none.wgsl" "linear/decay_token.wgsl"
-    "linear/feature_elu.wgsl" "linear/feature_identity.wgsl" "linear/feature_rows.wgsl" "linear/feature_softmax.wgsl"
-    "linear/normalizer_none.wgsl" "linear/normalizer_sum.wgsl"
-    "linear/state_empty.wgsl" "linear/state_given.wgsl"
-    "linear/time_bidirectional.wgsl" "linear/time_causal.wgsl"
-    "linear/turn_after.wgsl" "linear/turn_before.wgsl"
-    "prepare/heads.wgsl"
-    "prepare/quad_half.wgsl" "prepare/quad_half_of_halves.wgsl" "prepare/quad_interleaved.wgsl"
-    "prepare/quad_interleaved_in_half_out.wgsl"
-    "prepare/rows.wgsl"
-    "prepare/values.wgsl"
-    "tensor/align_bottom_right.wgsl" "tensor/align_top_left.wgsl"
-    "tensor/cache_contiguous.wgsl"
-    "tensor/k_aligned.wgsl" "tensor/k_unaligned.wgsl"
-    "tensor/length_packed.wgsl" "tensor/length_per_sequence.wgsl" "tensor/length_shared.wgsl"
-    "tensor/out_16_unaligned.wgsl" "tensor/out_aligned.wgsl" "tensor/out_f32_unaligned.wgsl"
-    "tensor/position_ids_k.wgsl" "tensor/position_ids_k_several.wgsl" "tensor/position_ids_q.wgsl"
-    "tensor/position_ids_q_several.wgsl" "tensor/position_index_k.wgsl" "tensor/position_index_q.wgsl"
-    "tensor/q_aligned.wgsl" "tensor/q_in_place_16_unaligned.wgsl" "tensor/q_in_place_aligned.wgsl"
-    "tensor/q_in_place_f32_unaligned.wgsl" "tensor/q_unaligned.wgsl"
-    "tensor/sequence_batched.wgsl" "tensor/sequence_packed.wgsl"
-    "tensor/storage_bf16.wgsl" "tensor/storage_f16.wgsl" "tensor/storage_f32.wgsl"
-    "tensor/stream_one.wgsl" "tensor/stream_several.wgsl"
-    "tensor/token_key.wgsl" "tensor/token_query.wgsl"
-    "tensor/v_aligned.wgsl" "tensor/v_unaligned.wgsl"
+/// Whether the run-time checks of a module with this file may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Checks {
+    /// They may: the file forms indices of these kinds, each in bounds by the argument, loops that end and divisors that are not 0.
+    InBounds(&'static [Index]),
+    /// They stay, and why.
+    Checked(&'static str),
+}
+
+/// A shader file.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct File {
+    /// Below `shaders/`.
+    pub(crate) path: &'static str,
+    pub(crate) text: &'static str,
+    pub(crate) checks: Checks,
+}
+
+macro_rules! shaders {
+    ($($path:literal: $checks:expr,)*) => {
+        &[$(File { path: $path, text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $path)), checks: $checks }),*]
+    };
+}
+
+/// Every file, by path.
+pub(crate) const FILES: &[File] = shaders! {
+    "common/cap4.wgsl": Checked("nobody has argued its indices yet"),
+    "common/k_tile.wgsl": InBounds(&[Arrays]),
+    "common/ln.wgsl": InBounds(&[]),
+    "common/lse.wgsl": InBounds(&[Work]),
+    "common/nan.wgsl": InBounds(&[]),
+    "common/norm.wgsl": InBounds(&[Arrays]),
+    "common/online_softmax.wgsl": InBounds(&[]),
+    "common/params.wgsl": InBounds(&[Step]),
+    "common/part.wgsl": InBounds(&[Work, Arrays]),
+    "common/prepared.wgsl": InBounds(&[Work]),
+    "common/query.wgsl": InBounds(&[Arrays]),
+    "common/row.wgsl": InBounds(&[]),
+    "common/score_at.wgsl": InBounds(&[]),
+    "common/table4.wgsl": InBounds(&[Tables]),
+    "common/table4_aligned.wgsl": InBounds(&[Tables]),
+    "common/tanh.wgsl": InBounds(&[]),
+    "embed/halves.wgsl": Checked("nobody has argued its indices yet"),
+    "embed/interleaved.wgsl": Checked("nobody has argued its indices yet"),
+    "embed/learned.wgsl": Checked("nobody has argued its indices yet"),
+    "embed/sinusoidal.wgsl": Checked("nobody has argued its indices yet"),
+    "equation/angle_exact.wgsl": InBounds(&[Uniforms]),
+    "equation/angle_float32.wgsl": InBounds(&[Uniforms, Arrays]),
+    "equation/angle_sincos.wgsl": InBounds(&[]),
+    "equation/angle_table.wgsl": Checked("a position, which the caller writes into `step`, is a row of a table"),
+    "equation/cap_none.wgsl": InBounds(&[]),
+    "equation/cap_tanh.wgsl": InBounds(&[]),
+    "equation/content_bias.wgsl": InBounds(&[Arrays]),
+    "equation/content_none.wgsl": InBounds(&[]),
+    "equation/index_distance.wgsl": InBounds(&[]),
+    "equation/index_grid.wgsl": InBounds(&[]),
+    "equation/index_lookup.wgsl": Checked("a number in `tables`, which the caller writes, is a row"),
+    "equation/index_segment.wgsl": InBounds(&[Step]),
+    "equation/index_streams.wgsl": InBounds(&[Step]),
+    "equation/keys_rotated.wgsl": InBounds(&[]),
+    "equation/keys_unrotated.wgsl": InBounds(&[]),
+    "equation/magnitude_none.wgsl": InBounds(&[]),
+    "equation/magnitude_xpos.wgsl": InBounds(&[Uniforms]),
+    "equation/mask_bits.wgsl": InBounds(&[Step]),
+    "equation/mask_chunk.wgsl": InBounds(&[]),
+    "equation/mask_left.wgsl": InBounds(&[]),
+    "equation/mask_right.wgsl": InBounds(&[]),
+    "equation/mask_user.wgsl": Checked("it calls a user's function"),
+    "equation/norm_after.wgsl": InBounds(&[]),
+    "equation/norm_before.wgsl": InBounds(&[]),
+    "equation/norm_features.wgsl": Checked("nobody has argued its indices yet"),
+    "equation/norm_l2.wgsl": InBounds(&[]),
+    "equation/norm_none.wgsl": InBounds(&[]),
+    "equation/norm_rms.wgsl": InBounds(&[]),
+    "equation/norm_unweighted.wgsl": InBounds(&[]),
+    "equation/norm_weighted.wgsl": InBounds(&[Arrays]),
+    "equation/product_vector.wgsl": InBounds(&[Work, Arrays]),
+    "equation/product_word.wgsl": InBounds(&[Work]),
+    "equation/relative_gathered.wgsl": InBounds(&[Arrays]),
+    "equation/relative_gathered_lanes.wgsl": Checked("nobody has argued its indices yet"),
+    "equation/relative_none.wgsl": InBounds(&[]),
+    "equation/relative_rows.wgsl": InBounds(&[Arrays]),
+    "equation/rotary_half.wgsl": InBounds(&[Arrays]),
+    "equation/rotary_half_of_halves.wgsl": InBounds(&[Arrays]),
+    "equation/rotary_interleaved.wgsl": InBounds(&[Arrays]),
+    "equation/rotary_interleaved_in_half_out.wgsl": InBounds(&[Arrays]),
+    "equation/rotary_none.wgsl": InBounds(&[]),
+    "equation/scale_head.wgsl": InBounds(&[Tables]),
+    "equation/scale_none.wgsl": InBounds(&[]),
+    "equation/scale_temperature.wgsl": InBounds(&[]),
+    "equation/score_mod_none.wgsl": InBounds(&[]),
+    "equation/score_mod_user.wgsl": Checked("it calls a user's function"),
+    "equation/sink_head.wgsl": InBounds(&[Tables]),
+    "equation/sink_none.wgsl": InBounds(&[]),
+    "equation/sink_zero.wgsl": InBounds(&[]),
+    "equation/term_alibi_key_from_end.wgsl": InBounds(&[Uniforms]),
+    "equation/term_alibi_key_position.wgsl": InBounds(&[Uniforms]),
+    "equation/term_alibi_relative.wgsl": InBounds(&[Uniforms]),
+    "equation/term_alibi_symmetric.wgsl": InBounds(&[Uniforms]),
+    "equation/term_dense.wgsl": InBounds(&[Dense]),
+    "equation/term_distance.wgsl": InBounds(&[]),
+    "equation/term_gate.wgsl": InBounds(&[Dense]),
+    "equation/term_indexed.wgsl": InBounds(&[Tables]),
+    "equation/term_kerple_log.wgsl": InBounds(&[Tables]),
+    "equation/term_kerple_power.wgsl": InBounds(&[Tables]),
+    "equation/term_none.wgsl": InBounds(&[]),
+    "equation/term_table.wgsl": InBounds(&[Tables]),
+    "equation/user_at.wgsl": Checked("it serves a user's function"),
+    "equation/user_data.wgsl": Checked("it serves a user's function"),
+    "equation/value_direct.wgsl": InBounds(&[]),
+    "equation/value_rotated.wgsl": InBounds(&[Arrays]),
+    "equation/value_term_none.wgsl": InBounds(&[]),
+    "equation/value_term_rows.wgsl": InBounds(&[Arrays]),
+    "families/broadcast_subgroup.wgsl": Checked("nobody has argued its indices yet"),
+    "families/carry_none.wgsl": InBounds(&[]),
+    "families/carry_work.wgsl": InBounds(&[Work, Arrays]),
+    "families/epilogue_cap.wgsl": Checked("nobody has argued its indices yet"),
+    "families/epilogue_distance.wgsl": Checked("nobody has argued its indices yet"),
+    "families/epilogue_none.wgsl": Checked("nobody has argued its indices yet"),
+    "families/epilogue_scores.wgsl": Checked("nobody has argued its indices yet"),
+    "families/lane_keys_direct.wgsl": InBounds(&[]),
+    "families/lane_keys_prepared.wgsl": InBounds(&[]),
+    "families/lane_scores_direct.wgsl": Checked("nobody has argued its indices yet"),
+    "families/lane_scores_turned.wgsl": Checked("nobody has argued its indices yet"),
+    "families/lane_values_direct.wgsl": Checked("nobody has argued its indices yet"),
+    "families/lane_values_prepared.wgsl": Checked("nobody has argued its indices yet"),
+    "families/loops_constant.wgsl": InBounds(&[]),
+    "families/loops_features_constant.wgsl": Checked("nobody has argued its indices yet"),
+    "families/loops_features_rolled.wgsl": Checked("nobody has argued its indices yet"),
+    "families/loops_rolled.wgsl": InBounds(&[]),
+    "families/reduce_subgroup.wgsl": InBounds(&[Arrays]),
+    "families/reduce_workgroup.wgsl": InBounds(&[Arrays]),
+    "families/tile_keys_direct.wgsl": InBounds(&[]),
+    "families/tile_keys_prepared.wgsl": InBounds(&[]),
+    "families/tile_scores_plain.wgsl": InBounds(&[]),
+    "families/tile_scores_terms.wgsl": InBounds(&[]),
+    "kernel/attention.wgsl": InBounds(&[Work, Arrays]),
+    "kernel/combine.wgsl": InBounds(&[Work]),
+    "kernel/coop.wgsl": Checked("what matrices load and store is not argued"),
+    "kernel/decode.wgsl": InBounds(&[Arrays]),
+    "kernel/decode_lanes.wgsl": Checked("software adapters alone take it, and lose by it: not argued"),
+    "kernel/embed.wgsl": Checked("nobody has argued its indices yet"),
+    "kernel/lanes.wgsl": Checked("the number of a lane in its subgroup, which the device gives, is an index"),
+    "kernel/linear.wgsl": Checked("nobody has argued its indices yet"),
+    "kernel/rotate.wgsl": InBounds(&[Arrays]),
+    "kernel/rotate_heads.wgsl": InBounds(&[]),
+    "kernel/scores.wgsl": InBounds(&[Tensors]),
+    "kernel/tile.wgsl": InBounds(&[Tensors, Arrays]),
+    "linear/decay_feature.wgsl": Checked("nobody has argued its indices yet"),
+    "linear/decay_head.wgsl": Checked("nobody has argued its indices yet"),
+    "linear/decay_none.wgsl": Checked("nobody has argued its indices yet"),
+    "linear/decay_token.wgsl": Checked("nobody has argued its indices yet"),
+    "linear/feature_elu.wgsl": Checked("nobody has argued its indices yet"),
+    "linear/feature_identity.wgsl": Checked("nobody has argued its indices yet"),
+    "linear/feature_rows.wgsl": Checked("nobody has argued its indices yet"),
+    "linear/feature_softmax.wgsl": Checked("nobody has argued its indices yet"),
+    "linear/normalizer_none.wgsl": Checked("nobody has argued its indices yet"),
+    "linear/normalizer_sum.wgsl": Checked("nobody has argued its indices yet"),
+    "linear/state_empty.wgsl": Checked("nobody has argued its indices yet"),
+    "linear/state_given.wgsl": Checked("nobody has argued its indices yet"),
+    "linear/time_bidirectional.wgsl": Checked("nobody has argued its indices yet"),
+    "linear/time_causal.wgsl": Checked("nobody has argued its indices yet"),
+    "linear/turn_after.wgsl": Checked("nobody has argued its indices yet"),
+    "linear/turn_before.wgsl": Checked("nobody has argued its indices yet"),
+    "prepare/heads.wgsl": InBounds(&[Work]),
+    "prepare/quad_half.wgsl": InBounds(&[]),
+    "prepare/quad_half_of_halves.wgsl": InBounds(&[]),
+    "prepare/quad_interleaved.wgsl": InBounds(&[]),
+    "prepare/quad_interleaved_in_half_out.wgsl": InBounds(&[]),
+    "prepare/rows.wgsl": InBounds(&[Work, Arrays]),
+    "prepare/values.wgsl": Checked("nobody has argued its indices yet"),
+    "tensor/align_bottom_right.wgsl": InBounds(&[]),
+    "tensor/align_top_left.wgsl": InBounds(&[]),
+    "tensor/cache_contiguous.wgsl": InBounds(&[]),
+    "tensor/k_aligned.wgsl": InBounds(&[Tensors]),
+    "tensor/k_unaligned.wgsl": InBounds(&[Tensors]),
+    "tensor/length_packed.wgsl": Checked("lengths are differences of cu_seqlens, which the caller writes into `step`"),
+    "tensor/length_per_sequence.wgsl": InBounds(&[Step]),
+    "tensor/length_shared.wgsl": InBounds(&[]),
+    "tensor/out_16_unaligned.wgsl": InBounds(&[Tensors, Arrays]),
+    "tensor/out_aligned.wgsl": InBounds(&[Tensors]),
+    "tensor/out_f32_unaligned.wgsl": InBounds(&[Tensors, Arrays]),
+    "tensor/position_ids_k.wgsl": InBounds(&[Step]),
+    "tensor/position_ids_k_several.wgsl": InBounds(&[Step]),
+    "tensor/position_ids_q.wgsl": InBounds(&[Step]),
+    "tensor/position_ids_q_several.wgsl": InBounds(&[Step]),
+    "tensor/position_index_k.wgsl": InBounds(&[]),
+    "tensor/position_index_q.wgsl": InBounds(&[]),
+    "tensor/q_aligned.wgsl": InBounds(&[Tensors]),
+    "tensor/q_in_place_16_unaligned.wgsl": InBounds(&[Tensors]),
+    "tensor/q_in_place_aligned.wgsl": InBounds(&[Tensors]),
+    "tensor/q_in_place_f32_unaligned.wgsl": InBounds(&[Tensors]),
+    "tensor/q_unaligned.wgsl": InBounds(&[Tensors]),
+    "tensor/sequence_batched.wgsl": InBounds(&[Step]),
+    "tensor/sequence_packed.wgsl": Checked("tokens stand where cu_seqlens says, which the caller writes into `step`"),
+    "tensor/storage_bf16.wgsl": InBounds(&[]),
+    "tensor/storage_f16.wgsl": InBounds(&[]),
+    "tensor/storage_f32.wgsl": InBounds(&[]),
+    "tensor/stream_one.wgsl": InBounds(&[]),
+    "tensor/stream_several.wgsl": InBounds(&[Uniforms]),
+    "tensor/token_key.wgsl": InBounds(&[]),
+    "tensor/token_query.wgsl": InBounds(&[]),
+    "tensor/v_aligned.wgsl": InBounds(&[Tensors]),
+    "tensor/v_unaligned.wgsl": InBounds(&[Tensors]),
 };
+
+/// The file of a path; none for the preamble and a user's texts.
+pub(crate) fn find(path: &str) -> Option<&'static File> {
+    FILES.iter().find(|file| file.path == path)
+}
 
 /// The text of a shader file; empty where there is none of that name.
 #[cfg(any(feature = "naga", test))]
-pub(crate) fn file(path: &str) -> &'static str {
-    FILES.iter().find(|(p, _)| *p == path).map_or("", |(_, text)| text)
+pub(crate) fn text(path: &str) -> &'static str {
+    find(path).map_or("", |file| file.text)
+}
+
+/// The first of a module's files that keeps its run-time checks, and why; none: no file does.
+pub(crate) fn keeps_checks(files: &[&'static str]) -> Option<(&'static str, &'static str)> {
+    files.iter().find_map(|path| match find(path).map(|file| file.checks) {
+        Some(InBounds(_)) => None,
+        Some(Checked(why)) => Some((*path, why)),
+        None => Some((*path, "it is no shader file of the crate")),
+    })
+}
+
+/// Whether every binding ends below 2^32 bytes, so that no index in elements or words wraps. The sizes themselves are exact: see
+/// `plan::params::binding_size`.
+pub(crate) fn sizes_fit(bindings: &[Binding]) -> bool {
+    bindings.iter().all(|b| b.size <= u32::MAX as u64)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shader::compose::Composed;
+    use std::collections::BTreeSet;
+
+    /// The files whose checks may go.
+    fn in_bounds() -> impl Iterator<Item = (&'static File, &'static [Index])> {
+        FILES.iter().filter_map(|file| match file.checks {
+            InBounds(kinds) => Some((file, kinds)),
+            Checked(_) => None,
+        })
+    }
 
     #[test]
     fn every_shader_file_is_listed() {
@@ -129,207 +284,40 @@ mod tests {
         let mut found = Vec::new();
         walk(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders"), &mut found);
         found.sort();
-        assert_eq!(found, FILES.iter().map(|(p, _)| p.to_string()).collect::<Vec<_>>());
+        assert_eq!(found, FILES.iter().map(|file| file.path.to_string()).collect::<Vec<_>>());
     }
 
+    /// The table names exactly what a file indexes: with the name before each `[` that holds no constant.
     #[test]
-    fn lines_map_back_to_files() {
-        let composed = Composed::new(
-            "const A = 1;\n",
-            &["equation/cap_none.wgsl", "equation/term_none.wgsl"],
-            &[("score_mod", "\n// two\nfn a() {}")],
-        );
-        let line = composed.source.lines().position(|l| l.contains("fn score_terms")).expect("it is there") + 1;
-        assert_eq!(composed.locate(line), ("equation/term_none.wgsl", 2));
-        assert_eq!(composed.locate(1), ("(preamble)", 1));
-        assert_eq!(composed.locate(composed.source.lines().count()), ("score_mod", 3));
-    }
-}
-
-/// Files whose every index is argued above.
-const ARGUED: &[&str] = &[
-    "common/k_tile.wgsl",
-    "common/ln.wgsl",
-    "common/lse.wgsl",
-    "common/nan.wgsl",
-    "common/norm.wgsl",
-    "common/online_softmax.wgsl",
-    "common/params.wgsl",
-    "common/part.wgsl",
-    "common/prepared.wgsl",
-    "common/query.wgsl",
-    "common/row.wgsl",
-    "common/score_at.wgsl",
-    "common/table4.wgsl",
-    "common/table4_aligned.wgsl",
-    "common/tanh.wgsl",
-    "equation/angle_exact.wgsl",
-    "equation/angle_float32.wgsl",
-    "equation/angle_sincos.wgsl",
-    "equation/cap_none.wgsl",
-    "equation/cap_tanh.wgsl",
-    "equation/content_bias.wgsl",
-    "equation/content_none.wgsl",
-    "equation/index_distance.wgsl",
-    "equation/index_grid.wgsl",
-    "equation/index_segment.wgsl",
-    "equation/index_streams.wgsl",
-    "equation/keys_rotated.wgsl",
-    "equation/keys_unrotated.wgsl",
-    "equation/magnitude_none.wgsl",
-    "equation/magnitude_xpos.wgsl",
-    "equation/mask_bits.wgsl",
-    "equation/mask_chunk.wgsl",
-    "equation/mask_left.wgsl",
-    "equation/mask_right.wgsl",
-    "equation/norm_after.wgsl",
-    "equation/norm_before.wgsl",
-    "equation/norm_l2.wgsl",
-    "equation/norm_none.wgsl",
-    "equation/norm_rms.wgsl",
-    "equation/norm_unweighted.wgsl",
-    "equation/norm_weighted.wgsl",
-    "equation/product_vector.wgsl",
-    "equation/product_word.wgsl",
-    "equation/relative_gathered.wgsl",
-    "equation/relative_none.wgsl",
-    "equation/relative_rows.wgsl",
-    "equation/rotary_half.wgsl",
-    "equation/rotary_half_of_halves.wgsl",
-    "equation/rotary_interleaved.wgsl",
-    "equation/rotary_interleaved_in_half_out.wgsl",
-    "equation/rotary_none.wgsl",
-    "equation/scale_head.wgsl",
-    "equation/scale_none.wgsl",
-    "equation/scale_temperature.wgsl",
-    "equation/score_mod_none.wgsl",
-    "equation/sink_head.wgsl",
-    "equation/sink_none.wgsl",
-    "equation/sink_zero.wgsl",
-    "equation/term_alibi_key_from_end.wgsl",
-    "equation/term_alibi_key_position.wgsl",
-    "equation/term_alibi_relative.wgsl",
-    "equation/term_alibi_symmetric.wgsl",
-    "equation/term_dense.wgsl",
-    "equation/term_distance.wgsl",
-    "equation/term_gate.wgsl",
-    "equation/term_indexed.wgsl",
-    "equation/term_kerple_log.wgsl",
-    "equation/term_kerple_power.wgsl",
-    "equation/term_none.wgsl",
-    "equation/term_table.wgsl",
-    "equation/value_direct.wgsl",
-    "equation/value_rotated.wgsl",
-    "equation/value_term_none.wgsl",
-    "equation/value_term_rows.wgsl",
-    "families/carry_none.wgsl",
-    "families/carry_work.wgsl",
-    "families/lane_keys_direct.wgsl",
-    "families/lane_keys_prepared.wgsl",
-    "families/loops_constant.wgsl",
-    "families/loops_rolled.wgsl",
-    "families/reduce_subgroup.wgsl",
-    "families/reduce_workgroup.wgsl",
-    "families/tile_keys_direct.wgsl",
-    "families/tile_keys_prepared.wgsl",
-    "families/tile_scores_plain.wgsl",
-    "families/tile_scores_terms.wgsl",
-    "kernel/attention.wgsl",
-    "kernel/combine.wgsl",
-    "kernel/decode.wgsl",
-    "kernel/rotate.wgsl",
-    "kernel/rotate_heads.wgsl",
-    "kernel/scores.wgsl",
-    "kernel/tile.wgsl",
-    "prepare/heads.wgsl",
-    "prepare/quad_half.wgsl",
-    "prepare/quad_half_of_halves.wgsl",
-    "prepare/quad_interleaved.wgsl",
-    "prepare/quad_interleaved_in_half_out.wgsl",
-    "prepare/rows.wgsl",
-    "tensor/align_bottom_right.wgsl",
-    "tensor/align_top_left.wgsl",
-    "tensor/cache_contiguous.wgsl",
-    "tensor/k_aligned.wgsl",
-    "tensor/k_unaligned.wgsl",
-    "tensor/length_per_sequence.wgsl",
-    "tensor/length_shared.wgsl",
-    "tensor/out_16_unaligned.wgsl",
-    "tensor/out_aligned.wgsl",
-    "tensor/out_f32_unaligned.wgsl",
-    "tensor/position_ids_k.wgsl",
-    "tensor/position_ids_k_several.wgsl",
-    "tensor/position_ids_q.wgsl",
-    "tensor/position_ids_q_several.wgsl",
-    "tensor/position_index_k.wgsl",
-    "tensor/position_index_q.wgsl",
-    "tensor/q_aligned.wgsl",
-    "tensor/q_in_place_16_unaligned.wgsl",
-    "tensor/q_in_place_aligned.wgsl",
-    "tensor/q_in_place_f32_unaligned.wgsl",
-    "tensor/q_unaligned.wgsl",
-    "tensor/sequence_batched.wgsl",
-    "tensor/storage_bf16.wgsl",
-    "tensor/storage_f16.wgsl",
-    "tensor/storage_f32.wgsl",
-    "tensor/stream_one.wgsl",
-    "tensor/stream_several.wgsl",
-    "tensor/token_key.wgsl",
-    "tensor/token_query.wgsl",
-    "tensor/v_aligned.wgsl",
-    "tensor/v_unaligned.wgsl",
-];
-
-/// Files that need run-time checks, and why.
-const KEPT: &[(&str, &str)] = &[
-    ("kernel/coop.wgsl", "what matrices load and store is not argued"),
-    ("kernel/decode_lanes.wgsl", "software adapters alone take it, and lose by it: not argued"),
-    ("kernel/lanes.wgsl", "the number of a lane in its subgroup, which the device gives, is an index"),
-    ("equation/angle_table.wgsl", "a position, which the caller writes into `step`, is a row of a table"),
-    ("equation/index_lookup.wgsl", "a number in `tables`, which the caller writes, is a row"),
-    ("tensor/length_packed.wgsl", "lengths are differences of cu_seqlens, which the caller writes into `step`"),
-    ("tensor/sequence_packed.wgsl", "tokens stand where cu_seqlens says, which the caller writes into `step`"),
-    ("equation/mask_user.wgsl", "it calls a user's function"),
-    ("equation/score_mod_user.wgsl", "it calls a user's function"),
-    ("equation/user_at.wgsl", "it serves a user's function"),
-    ("equation/user_data.wgsl", "it serves a user's function"),
-];
-
-/// The first of a module's files that needs run-time checks, and why; none: nothing does.
-pub(crate) fn keeps_checks(files: &[&'static str]) -> Option<(&'static str, &'static str)> {
-    let file = *files.iter().find(|file| !ARGUED.contains(file))?;
-    let why = KEPT.iter().find(|(kept, _)| *kept == file).map(|(_, why)| *why);
-    Some((file, why.unwrap_or("nobody has argued its indices yet")))
-}
-
-/// Whether every binding ends below 2^32 bytes, so that no index in elements or words wraps. The sizes themselves are exact: see
-/// `plan::binding_size`.
-pub(crate) fn sizes_fit(bindings: &[Binding]) -> bool {
-    bindings.iter().all(|b| b.size <= u32::MAX as u64)
-}
-
-#[cfg(test)]
-mod more_tests {
-    use super::*;
-
-    #[test]
-    fn lists_name_shader_files_each_once() {
-        let all: Vec<&str> = ARGUED.iter().copied().chain(KEPT.iter().map(|(file, _)| *file)).collect();
-        let mut sorted = all.clone();
-        sorted.sort();
-        sorted.dedup();
-        assert_eq!(sorted.len(), all.len());
-        assert!(ARGUED.is_sorted());
-        for file in all {
-            assert!(!self::file(file).is_empty(), "{file} is no shader file");
+    fn kinds_of_indices_are_those_of_the_text() {
+        for (file, kinds) in in_bounds() {
+            let code: String =
+                file.text.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n");
+            let mut found = BTreeSet::new();
+            for (at, _) in code.match_indices('[') {
+                let before = &code[..at];
+                let name = before.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("");
+                let index = code[at + 1..].split(']').next().unwrap_or("");
+                let constant = !index.is_empty() && index.trim_end_matches('u').chars().all(|c| c.is_ascii_digit());
+                match name {
+                    "q" | "k" | "v" | "out" => drop(found.insert(Tensors)),
+                    "work" | "work4" => drop(found.insert(Work)),
+                    "tables" => drop(found.insert(Tables)),
+                    "dense" => drop(found.insert(Dense)),
+                    "step" => drop(found.insert(Step)),
+                    "rotary" | "heads" => drop(found.insert(Uniforms)),
+                    _ if constant => {}
+                    _ => drop(found.insert(Arrays)),
+                }
+            }
+            assert_eq!(kinds, found.into_iter().collect::<Vec<_>>(), "{}", file.path);
         }
     }
 
-    /// Whatever a file reads of a buffer that callers write, an argued one clamps: these may not appear outside of where they are known.
+    /// Whatever a file reads of a buffer that callers write, a file without checks clamps: these may not appear outside of where they are known.
     #[test]
     fn words_of_step_become_indices_only_in_files_that_keep_their_checks() {
-        for file in ARGUED {
-            let text = self::file(file);
+        for (File { path: file, text, .. }, _) in in_bounds() {
             assert!(!text.contains("params.step_cu_"), "{file} reads cu_seqlens");
             for line in text.lines().filter(|line| line.contains("step[")) {
                 // the last is half of `unseen_zero`
@@ -342,7 +330,7 @@ mod more_tests {
 
     #[test]
     fn the_unseen_zero_is_0_for_every_word() {
-        assert!(self::file("common/params.wgsl").contains("return (x * (x * x - 1u)) & 1u;"));
+        assert!(self::text("common/params.wgsl").contains("return (x * (x * x - 1u)) & 1u;"));
         let zero = |x: u32| x.wrapping_mul(x.wrapping_mul(x).wrapping_sub(1)) & 1;
         // its lowest bit depends on that of x alone, as products and differences of integers mod 2^32 do
         for x in (0..70_000).chain((0..70_000).map(|x| u32::MAX - x)) {

@@ -41,7 +41,7 @@ const HELPER: u64 = 32;
 
 /// Parses and validates a text alone, behind declarations of what it may use.
 pub(crate) fn validate(text: &str, role: Role) -> Result<Cost, Fault> {
-    let source = format!("{}\n{HELPERS}{text}\n", files::file("common/score_at.wgsl"));
+    let source = format!("{}\n{HELPERS}{text}\n", files::text("common/score_at.wgsl"));
     let before = source.len() - text.len() - 1;
     let checked = std::panic::catch_unwind(|| Checked::new(&source, before, role)?.cost());
     checked.unwrap_or_else(|_| {
