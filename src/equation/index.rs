@@ -1,6 +1,5 @@
 //! r(m, n): which row of a table a pair of positions reads.
 
-use crate::equation::parameter::{Lookup, MAX_SIDE, bucket_row};
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use serde::Serialize;
@@ -201,4 +200,43 @@ pub fn log_bucket(distance: i64, buckets: u32, max_position: u32) -> i64 {
     // 1e-9 lowers a quotient that is an integer but for rounding; no other quotient comes that close.
     let bucket = mid.saturating_add((step * (mid as f64 - 1.0) - 1e-9).ceil() as i64);
     distance.signum() * bucket
+}
+
+/// The longest side of a window of [`IndexMap::Grid`].
+pub(crate) const MAX_SIDE: u32 = 1 << 11;
+
+/// The row of [`IndexMap::LogBucket`] of a distance m - n.
+pub(crate) fn bucket_row(distance: i64, buckets: u32, max_position: u32) -> u32 {
+    let n = buckets as i64;
+    (log_bucket(distance, buckets, max_position).clamp(-n, n - 1) + n) as u32
+}
+
+/// How a device finds the row of a distance m - n that only the host can compute: from a table of the distances from -`most` to `most`,
+/// beyond which it takes the nearer end; from `far` down the row is one less.
+///
+/// No more changes beyond the table: with mid = buckets / 2, above 1, the bucket of `max_position` is 2 mid or more, so the row is the last,
+/// on the other side 1 (odd numbers of buckets) or 0. With mid = 1 buckets stay 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lookup {
+    pub(crate) map: IndexMap,
+    pub(crate) most: i32,
+    pub(crate) far: i32,
+}
+
+impl Lookup {
+    /// Entries of the table.
+    pub(crate) fn len(&self) -> u64 {
+        2 * self.most as u64 + 1
+    }
+    /// The table. Rows are below 2^24, so f32 holds them exactly.
+    pub(crate) fn rows(&self) -> Vec<f32> {
+        let IndexMap::LogBucket { buckets, max_position } = self.map else { return Vec::new() };
+        let most = self.most as i64;
+        (-most..=most).map(|d| bucket_row(d, buckets, max_position) as f32).collect()
+    }
+}
+
+/// A side of a parameter: 2^32 rows and more, which no valid spec has, are as many as a side may hold.
+pub(crate) fn words(rows: u64) -> u32 {
+    rows.try_into().unwrap_or(u32::MAX)
 }

@@ -1,42 +1,6 @@
-//! The terms of the equation beyond rotation, scale and mask: norms, temperature, sinks, relative rows and their index
-//! maps. Each is data of a [`Spec`](crate::Spec); what a model has learned for it is a [`Parameter`].
+//! What a model has learned for a term of a spec.
 
-use crate::equation::index::{IndexMap, log_bucket};
 use serde::Serialize;
-
-/// The longest side of a window of [`IndexMap::Grid`].
-pub(crate) const MAX_SIDE: u32 = 1 << 11;
-
-/// The row of [`IndexMap::LogBucket`] of a distance m - n.
-pub(crate) fn bucket_row(distance: i64, buckets: u32, max_position: u32) -> u32 {
-    let n = buckets as i64;
-    (log_bucket(distance, buckets, max_position).clamp(-n, n - 1) + n) as u32
-}
-
-/// How a device finds the row of a distance m - n that only the host can compute: from a table of the distances from -`most` to `most`,
-/// beyond which it takes the nearer end; from `far` down the row is one less.
-///
-/// No more changes beyond the table: with mid = buckets / 2, above 1, the bucket of `max_position` is 2 mid or more, so the row is the last,
-/// on the other side 1 (odd numbers of buckets) or 0. With mid = 1 buckets stay 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Lookup {
-    pub(crate) map: IndexMap,
-    pub(crate) most: i32,
-    pub(crate) far: i32,
-}
-
-impl Lookup {
-    /// Entries of the table.
-    pub(crate) fn len(&self) -> u64 {
-        2 * self.most as u64 + 1
-    }
-    /// The table. Rows are below 2^24, so f32 holds them exactly.
-    pub(crate) fn rows(&self) -> Vec<f32> {
-        let IndexMap::LogBucket { buckets, max_position } = self.map else { return Vec::new() };
-        let most = self.most as i64;
-        (-most..=most).map(|d| bucket_row(d, buckets, max_position) as f32).collect()
-    }
-}
 
 /// A tensor that a model has learned for a term of the spec, f32, an entry of `Inputs::parameters`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,11 +1,11 @@
 //! What is computed: the terms of the equation that a model uses. No shapes of a call, no device.
 
-use crate::equation::bias;
-use crate::equation::bias::{AlibiForm, Bias, KerpleKind};
+use crate::equation::bias::Bias;
+use crate::equation::bias::bias;
 use crate::equation::defaults::{MAX_HEAD_DIM, MAX_HEADS, SCHEMA};
 use crate::equation::dtype::Dtype;
 use crate::equation::factors::{Norm, NormKind, Sink, Temperature};
-use crate::equation::index::IndexMap;
+use crate::equation::index::{IndexMap, words};
 use crate::equation::linear::{FeatureMap, Linear, MAX_FEATURES};
 use crate::equation::mask::{Alignment, Mask};
 use crate::equation::parameter::Parameter;
@@ -330,9 +330,9 @@ impl Spec {
             ));
         }
         for (i, bias) in self.bias.iter().enumerate() {
-            self.validate_bias(i, bias)?;
+            bias.term().validate(self.num_heads, &|name| format!("bias[{i}].{name}"))?;
         }
-        if self.bias.iter().filter(|b| matches!(b, Bias::Alibi { .. })).count() > 1 {
+        if self.bias.iter().filter(|b| b.term().reads_heads()).count() > 1 {
             return Err(Error::spec("bias", "holds alibi twice", "add the slopes into one term"));
         }
         if let Some(max) = self.head_scale_exp
@@ -355,85 +355,6 @@ impl Spec {
             linear.validate(self)?;
         }
         self.validate_terms()
-    }
-
-    fn validate_bias(&self, i: usize, bias: &Bias) -> Result<()> {
-        let field = |name: &str| format!("bias[{i}].{name}");
-        if let Some(index) = bias.index() {
-            index.validate(&field("index"))?;
-        }
-        match bias {
-            Bias::Table { min, max } => {
-                if min > max || (*max as i64 - *min as i64) >= 1 << 24 {
-                    return Err(Error::spec(
-                        field("table"),
-                        format!("distances {min} to {max}"),
-                        "let min be at most max, with fewer than 2^24 distances between them",
-                    ));
-                }
-            }
-            Bias::T5 { num_buckets, max_distance, bidirectional } => {
-                let (buckets, distance) = (*num_buckets, *max_distance);
-                let one_side = if *bidirectional { buckets / 2 } else { buckets };
-                if one_side < 2 || buckets > 1 << 20 || (*bidirectional && buckets % 2 == 1) {
-                    return Err(Error::spec(
-                        field("t5.num_buckets"),
-                        format!("is {buckets}"),
-                        "give at least 2 buckets for each side, an even number for two sides",
-                    ));
-                }
-                if distance <= one_side / 2 || distance > 1 << 20 {
-                    return Err(Error::spec(
-                        field("t5.max_distance"),
-                        format!("is {distance}"),
-                        format!(
-                            "give more than {} (the distances with buckets of their own), at most 2^20",
-                            one_side / 2
-                        ),
-                    ));
-                }
-            }
-            Bias::Alibi { slopes, scale, .. } => {
-                if let Some(slopes) = slopes {
-                    if slopes.len() != self.num_heads as usize {
-                        return Err(Error::spec(
-                            field("alibi.slopes"),
-                            format!("holds {} slopes", slopes.len()),
-                            format!("give one for each of the {} heads", self.num_heads),
-                        ));
-                    }
-                    if let Some(h) = slopes.iter().position(|s| !s.is_finite()) {
-                        return Err(Error::spec(
-                            field("alibi.slopes"),
-                            format!("slope {h} is {}", slopes[h]),
-                            "give finite slopes",
-                        ));
-                    }
-                }
-                if !scale.is_finite() || bias::slopes(bias, self.num_heads).iter().any(|s| s.abs() > 1e20) {
-                    let help = "let slopes times scale be at most 1e20";
-                    return Err(Error::spec(field("alibi.scale"), format!("is {scale}"), help));
-                }
-            }
-            Bias::Indexed { .. } => {}
-            Bias::Kerple { eps, .. } => {
-                if !(1e-6..=1.0).contains(eps) {
-                    let help = "give a number from 1e-6 to 1 (0.01 in the paper's code)";
-                    return Err(Error::spec(field("kerple.eps"), format!("is {eps}"), help));
-                }
-            }
-            Bias::LogCpb { height, width, pretrained, hidden } => {
-                if *hidden == 0 || 4 * *height as u64 * *width as u64 * *hidden as u64 > 1 << 32 {
-                    let help = "give 1 or more (512 in the paper), fewer than 2^32 / (4 height width)";
-                    return Err(Error::spec(field("log_cpb.hidden"), format!("is {hidden}"), help));
-                }
-                if let Some(sides) = pretrained.filter(|sides| sides.iter().any(|n| *n < 2)) {
-                    let help = "give sides of 2 or more, or leave it out";
-                    return Err(Error::spec(field("log_cpb.pretrained"), format!("is {sides:?}"), help));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// The names of the terms in the equation's order, as reports print them.
@@ -487,20 +408,7 @@ impl Spec {
         }
         let gated = if self.gated_bias { "gated " } else { "" };
         for bias in &self.bias {
-            let name = match bias {
-                Bias::LogCpb { .. } => "log-cpb".into(),
-                Bias::Kerple { kind: KerpleKind::Log, .. } => "kerple log".into(),
-                Bias::Kerple { kind: KerpleKind::Power, .. } => "kerple power".into(),
-                Bias::Indexed { index } => index.name().to_string(),
-                Bias::Table { .. } => "table".into(),
-                Bias::T5 { .. } => "t5".into(),
-                Bias::Alibi { form, .. } => match form {
-                    AlibiForm::Relative => "alibi".into(),
-                    AlibiForm::Symmetric => "alibi symmetric".into(),
-                    AlibiForm::KeyPosition => "alibi key".into(),
-                    AlibiForm::KeyFromEnd => "alibi key from end".into(),
-                },
-            };
+            let name = bias.term().name();
             terms.push(format!("C({gated}{name})"));
         }
         if self.dense_bias {
@@ -547,7 +455,7 @@ impl Spec {
     /// The tensors that the terms of this spec need, in the order in which a plan packs them.
     pub fn parameters(&self) -> Vec<Parameter> {
         let (heads, dim, v_dim) = (self.num_heads, self.head_dim, self.v_head_dim);
-        let mut all = crate::equation::bias::parameters(self);
+        let mut all = bias::parameters(&self.bias, self.num_heads);
         if let Some(crate::equation::linear::FeatureMap::Softmax { count, .. }) =
             self.linear.as_ref().map(|l| l.features)
         {
@@ -568,7 +476,7 @@ impl Spec {
         }
         for (i, relative) in self.relative.iter().enumerate() {
             let dim = if relative.side == RelativeSide::Value { v_dim } else { dim };
-            let rows = crate::equation::bias::words(relative.index.rows());
+            let rows = words(relative.index.rows());
             let (n, axis) = if relative.per_head { (heads, Some(1)) } else { (1, None) };
             all.push(Parameter::new(format!("relative_{i}"), [rows, n, dim], axis));
             if relative.query_bias {

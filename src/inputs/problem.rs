@@ -1,18 +1,20 @@
 //! A call checked once against its spec: for GPU, reference, bounds.
 
-use crate::equation::bias::{Place, TermData};
+use crate::equation::bias::bias;
+use crate::equation::bias::term::{Place, Values};
 use crate::equation::linear::Decay;
 use crate::equation::mask::Alignment;
 use crate::equation::rotary::rotary::Angle;
 use crate::equation::spec::{Positions, Spec};
+use crate::equation::user;
 use crate::equation::user::ScoreAt;
-use crate::equation::{bias, user};
 use crate::error::{Error, Result};
 use crate::inputs::inputs::{Inputs, MAX_ELEMENTS, MAX_LEN, at_most};
 use crate::inputs::packed::Packing;
 use crate::inputs::shape::Shape;
 use crate::inputs::tensor::Tensor;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A spec and inputs that fit each other: the argument that GPU, reference and check share.
 #[derive(Debug, Clone)]
@@ -21,7 +23,7 @@ pub struct Problem<'a> {
     pub(crate) inputs: &'a Inputs,
     pub(crate) shape: Shape,
     /// The bias terms with their tables expanded over distances and their slopes scaled.
-    pub(crate) terms: Vec<TermData>,
+    pub(crate) terms: Vec<Arc<dyn Values>>,
     /// Where the sequences lie, if they are packed.
     pub(crate) packing: Option<Packing<'a>>,
 }
@@ -110,7 +112,7 @@ impl<'a> Problem<'a> {
             ));
         }
         spec.check_parameters(&inputs.parameters)?;
-        let terms = bias::resolve(spec, &inputs.parameters)?;
+        let terms = bias::resolve(&spec.bias, spec.num_heads, &inputs.parameters)?;
 
         let full = [batch, spec.num_heads, q_len, kv_capacity];
         let dense = |name: &str, wanted: bool, shape: Option<[u32; 4]>| match shape {

@@ -1,6 +1,5 @@
 //! Uniforms: strides, offsets, rotary entries, heads.
 
-use crate::equation::bias;
 use crate::equation::rotary::phase;
 use crate::equation::rotary::rotary::Angle;
 use crate::equation::spec::{Positions, Spec};
@@ -277,7 +276,7 @@ pub(crate) fn rotary_entries(spec: &Spec) -> Vec<[u32; 4]> {
 
 pub(crate) fn head_entries(spec: &Spec) -> Vec<[f32; 4]> {
     let mut entries = vec![[0.0; 4]; HEAD_ENTRIES];
-    for (entry, slope) in entries.iter_mut().zip(spec.bias.iter().flat_map(|b| bias::slopes(b, spec.num_heads))) {
+    for (entry, slope) in entries.iter_mut().zip(spec.bias.iter().flat_map(|b| b.term().slopes(spec.num_heads))) {
         entry[0] = slope as f32;
     }
     if let Some(gammas) = spec.linear.as_ref().and_then(|l| l.gammas(spec.num_kv_heads)) {

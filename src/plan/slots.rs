@@ -1,6 +1,6 @@
 //! Which files make up a kernel: every variant is one file in one slot, and one `match` chooses it.
 
-use crate::equation::bias::{AlibiForm, Bias, KerpleKind};
+use crate::equation::bias::term::Argument;
 use crate::equation::dtype::Dtype;
 use crate::equation::factors::{NormKind, Sink};
 use crate::equation::index::{IndexMap, Outside};
@@ -8,11 +8,11 @@ use crate::equation::linear::FeatureMap;
 use crate::equation::mask::Alignment;
 use crate::equation::rotary::rotary::{Angle, Pairing, Rotary};
 use crate::equation::spec::{Positions, Spec};
-use crate::equation::{bias, user};
+use crate::equation::user;
 use crate::plan::kernel::Kernel;
-use crate::plan::tables::{TableLayout, bias_name, lookup_name, table_rows};
+use crate::plan::tables::{TableLayout, bias_name, lookup_name};
 use crate::plan::tuning::tuning::Tuning;
-use crate::shader::compose::wgsl_i32;
+use crate::shader::compose::{wgsl_f32, wgsl_i32};
 use crate::shader::layout::Slot;
 use std::fmt::Write;
 
@@ -339,49 +339,25 @@ impl<'a> Files<'a> {
     fn terms(&mut self) {
         let mut calls = Vec::new();
         for (i, bias) in self.spec.bias.iter().enumerate() {
-            let rows = table_rows(bias);
-            let first = self.tables.start(&bias_name(i));
-            match bias {
-                Bias::Table { .. } | Bias::T5 { .. } => {
-                    let (min, max) = bias::distances(bias);
-                    self.add("equation/term_table.wgsl", &[Slot::Tables]);
-                    self.add("equation/term_distance.wgsl", &[]);
-                    calls.push(format!("term_table(at, {first}u, {}, {})", wgsl_i32(min), wgsl_i32(max)));
-                }
-                Bias::Indexed { .. } | Bias::LogCpb { .. } => {
-                    let Some(index) = bias.index() else { continue };
-                    let row = self.index(&index);
-                    self.add("equation/term_indexed.wgsl", &[Slot::Tables]);
-                    calls.push(format!("term_indexed(at, {first}u, {rows}u, {row})"));
-                }
-                Bias::Kerple { kind, .. } => {
-                    let (file, name) = match kind {
-                        KerpleKind::Log => ("equation/term_kerple_log.wgsl", "kerple_log"),
-                        KerpleKind::Power => ("equation/term_kerple_power.wgsl", "kerple_power"),
-                    };
-                    self.add(file, &[Slot::Tables]);
-                    self.add("equation/term_distance.wgsl", &[]);
-                    self.add("common/ln.wgsl", &[]);
-                    calls.push(format!("term_{name}(at, {first}u)"));
-                }
-                Bias::Alibi { form, .. } => {
-                    let (file, call) = match form {
-                        AlibiForm::Relative => ("equation/term_alibi_relative.wgsl", "term_alibi_relative(at)"),
-                        AlibiForm::Symmetric => ("equation/term_alibi_symmetric.wgsl", "term_alibi_symmetric(at)"),
-                        AlibiForm::KeyPosition => {
-                            ("equation/term_alibi_key_position.wgsl", "term_alibi_key_position(at)")
-                        }
-                        AlibiForm::KeyFromEnd => {
-                            ("equation/term_alibi_key_from_end.wgsl", "term_alibi_key_from_end(at)")
-                        }
-                    };
-                    self.add(file, &[Slot::Heads]);
-                    if matches!(form, AlibiForm::Relative | AlibiForm::Symmetric) {
-                        self.add("equation/term_distance.wgsl", &[]);
-                    }
-                    calls.push(call.to_string());
-                }
-            }
+            let (term, first) = (bias.term(), self.tables.start(&bias_name(i)));
+            let row = term.index().map(|map| self.index(&map)).unwrap_or_default();
+            let call = term.kernel();
+            let slots: &[Slot] = match (term.table_rows() > 0, term.reads_heads()) {
+                (true, true) => &[Slot::Tables, Slot::Heads],
+                (true, false) => &[Slot::Tables],
+                (false, true) => &[Slot::Heads],
+                (false, false) => &[],
+            };
+            call.files.iter().for_each(|file| self.add(file, slots));
+            let argument = |argument: &Argument| match *argument {
+                Argument::First => format!("{first}u"),
+                Argument::Rows => format!("{}u", term.table_rows()),
+                Argument::Row => row.clone(),
+                Argument::Int(n) => wgsl_i32(n),
+                Argument::Float(x) => wgsl_f32(x),
+            };
+            let arguments: Vec<String> = ["at".into()].into_iter().chain(call.arguments.iter().map(argument)).collect();
+            calls.push(format!("{}({})", call.function, arguments.join(", ")));
         }
         if self.spec.gated_bias {
             self.add("equation/term_gate.wgsl", &[Slot::Dense]);

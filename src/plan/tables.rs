@@ -1,7 +1,6 @@
 //! What stands where in the `tables` buffer: the parameters of the spec's terms, and what the host makes of them.
 
-use crate::equation::bias;
-use crate::equation::bias::{Bias, TermData};
+use crate::equation::bias::bias;
 use crate::equation::index::IndexMap;
 use crate::equation::spec::Spec;
 use crate::error::Result;
@@ -20,9 +19,9 @@ impl TableLayout {
     pub(crate) fn new(spec: &Spec) -> Self {
         let mut layout = TableLayout::default();
         for (i, bias) in spec.bias.iter().enumerate() {
-            layout.push(bias_name(i), self::table_rows(bias) * spec.num_heads as u64);
+            layout.push(bias_name(i), bias.term().table_rows() * spec.num_heads as u64);
         }
-        let of_bias = bias::parameters(spec);
+        let of_bias = bias::parameters(&spec.bias, spec.num_heads);
         for p in spec.parameters().iter().filter(|p| of_bias.iter().all(|b| b.name != p.name)) {
             layout.push(p.name.clone(), p.len());
         }
@@ -55,13 +54,13 @@ impl TableLayout {
         angles: Option<&AngleTable>,
     ) -> Result<Vec<f32>> {
         spec.check_parameters(parameters)?;
-        let terms = bias::resolve(spec, parameters)?;
+        let terms = bias::resolve(&spec.bias, spec.num_heads, parameters)?;
         let mut packed = Vec::with_capacity(self.words as usize);
         for (name, _, words) in &self.entries {
             let term = (0..terms.len()).find(|i| *name == bias_name(*i));
             let map = lookups(spec).find(|map| *name == lookup_name(map));
             let values = match (term, map) {
-                (Some(i), _) => terms.get(i).map(TermData::packed).unwrap_or_default(),
+                (Some(i), _) => terms.get(i).map(|term| term.packed()).unwrap_or_default(),
                 (None, Some(map)) => map.lookup().map(|lookup| lookup.rows()).unwrap_or_default(),
                 (None, None) => {
                     let given = parameters.get(name).cloned().unwrap_or_default();
@@ -108,24 +107,10 @@ pub(crate) fn lookup_name(map: &IndexMap) -> String {
     }
 }
 
-/// Rows of a bias term's table in `tables`, for each head.
-pub(crate) fn table_rows(bias: &Bias) -> u64 {
-    match bias {
-        Bias::Table { .. } | Bias::T5 { .. } => {
-            let (min, max) = bias::distances(bias);
-            (max as i64 - min as i64 + 1) as u64
-        }
-        Bias::Indexed { .. } | Bias::LogCpb { .. } => bias.index().map_or(0, |index| index.rows()),
-        Bias::Kerple { .. } => 2, // p and a
-        Bias::Alibi { .. } => 0,
-    }
-}
-
 /// What a device reads is what the map says: see `IndexMap::lookup`.
 #[cfg(test)]
 mod tests {
-    use crate::equation::bias::Bias;
-    use crate::equation::bias::distances;
+    use crate::equation::bias::t5::T5;
     use crate::equation::bias::t5_bucket;
     use crate::equation::index::IndexMap;
 
@@ -171,7 +156,7 @@ mod tests {
                 if bidirectional && (num_buckets % 2 == 1 || num_buckets < 4) {
                     continue;
                 }
-                let (min, max) = distances(&Bias::T5 { num_buckets, max_distance, bidirectional });
+                let (min, max) = T5 { num_buckets, max_distance, bidirectional }.distances();
                 for d in around(4 * max_distance.min(1000) as i64, &[max_distance as i64]) {
                     let bucket = |d: i32| t5_bucket(d, num_buckets, max_distance, bidirectional);
                     assert_eq!(

@@ -1,6 +1,6 @@
 //! Attention in f64: scores, softmax and the value sum, row by row.
 
-use crate::equation::bias::Place;
+use crate::equation::bias::term::Place;
 use crate::equation::defaults::SCORE_FLOOR;
 use crate::equation::factors::{Norm, Sink};
 use crate::equation::relative::RelativeSide;

@@ -1,7 +1,5 @@
 //! Problems that exceed a binding limit, cut into sequences and kv heads that fit.
 
-use crate::equation::bias;
-use crate::equation::bias::Bias;
 use crate::equation::linear::Decay;
 use crate::equation::spec::Spec;
 use crate::error::{Error, Result};
@@ -86,11 +84,7 @@ pub(crate) fn part_spec(spec: &Spec, part: &Part) -> Spec {
         linear.decay = Some(Decay::Heads(gammas.get(span).unwrap_or_default().to_vec()));
     }
     for bias in &mut out.bias {
-        let all = bias::slopes(bias, spec.num_heads);
-        if let Bias::Alibi { slopes, scale, .. } = bias {
-            *slopes = Some(all[heads.start as usize..heads.end as usize].iter().map(|s| *s as f32).collect());
-            *scale = 1.0;
-        }
+        *bias = bias.of_heads(spec.num_heads, &heads);
     }
     out
 }

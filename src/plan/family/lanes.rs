@@ -63,14 +63,7 @@ pub(crate) fn multiplies(spec: &Spec) -> bool {
 /// What turns products into scores, a file of `families/epilogue_*`.
 pub(crate) fn finish(spec: &Spec) -> &'static str {
     let relative = spec.relative.iter().any(|r| r.side != RelativeSide::Value);
-    let by_distance = |bias: &Bias| match bias {
-        Bias::Table { .. } | Bias::T5 { .. } | Bias::Kerple { .. } => true,
-        // of the distance or of the key's position, which moves with it; counted from the end it does not
-        Bias::Alibi { form, .. } => {
-            matches!(form, crate::equation::bias::AlibiForm::Relative | crate::equation::bias::AlibiForm::Symmetric)
-        }
-        Bias::Indexed { .. } | Bias::LogCpb { .. } => false,
-    };
+    let by_distance = |bias: &Bias| bias.term().is_of_distance();
     let terms = relative || spec.dense_bias || !spec.bias.is_empty() || spec.score_mod.is_some();
     match (terms, spec.logits_soft_cap.is_some()) {
         (false, false) => "families/epilogue_none.wgsl",
