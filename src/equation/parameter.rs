@@ -1,5 +1,5 @@
-//! The terms of the equation beyond rotation, scale and mask: norms, temperature, sinks, relative rows and their index
-//! maps. Each is data of a [`Spec`](crate::Spec); what a model has learned for it is a [`Parameter`].
+//! What a model has learned for the terms of its [`Spec`](crate::Spec): [`Parameter`], a named shape. And the lookups that the host
+//! makes for index maps.
 
 use crate::equation::index::{IndexMap, log_bucket};
 use serde::Serialize;
