@@ -2,21 +2,23 @@
 //! pass, on any GPU that wgpu reaches; and the same equation in f64, which checks every result against a derived bound.
 //!
 //! ```text
-//! s(i,j) = cap( softmax_scale * scale_h * tau_i * < R(m)(N q_i + u_h) , R(n) N k_j > )
-//!        + A_i[h,r] + B_j[h,r] + C_h[r] + D[b,h,i,j]             r = r(m,n); where visible, else -inf
-//! lse_i  = log( exp(sink_h) + sum_j exp s(i,j) )                natural logarithm
+//! s(i,j) = cap( softmax_scale scale_h tau_i < R(m) (N q_i + u_h), R(n) N k_j > )
+//!        + A_i[h,r] + B_j[h,r] + gate_i C_h[r] + D[b,h,i,j]        r = r(m,n)
+//! s(i,j) = score_mod( s(i,j), b, h, i, j, m, n )                   where visible, else -inf
+//! lse_i  = log( exp(sink_h) + sum_j exp(s(i,j)) )                  natural logarithm
 //! o_i    = sum_j exp(s(i,j) - lse_i) ( R_v(n) v_j + E_V[r] )
 //! ```
 //!
-//! For query row i at position m, key row j at position n, query head h: R is the rotation ([`Rotary`]), N a norm ([`Norm`]), u and
-//! v content and position biases, tau a temperature ([`Temperature`]), cap(x) = c tanh(x / c) or x; `A = < q + v, E_K[r] >`,
-//! `B = < k, E_Q[r] >` and `E_V` embeddings of relative positions ([`Relative`]), C a relative bias ([`Bias`]), r an index map
-//! ([`IndexMap`]), D a dense bias, sink one more logit ([`Sink`]). A spec names those that a model uses; the others cost nothing.
-//! Masks ([`Mask`]) go by **index**, rotation and bias by
-//! **position**. The cap stands before every bias. A row that sees no key gives o = 0 and lse = -inf.
+//! For query row i at position m, key row j at position n, query head h of batch entry b: R is the rotation ([`Rotary`]), N a norm before
+//! or after it ([`Norm`]), u a content bias, tau a temperature ([`Temperature`]), cap(x) = c tanh(x / c) or x; `A = < q + v, E_K[r] >`,
+//! `B = < k, E_Q[r] >` and `E_V` embeddings of relative positions ([`Relative`]), A and B of q and k as they come, with scales of their own;
+//! C a relative bias ([`Bias`]), multiplied by a gate of each query and head where a spec has one, r an index map ([`IndexMap`]), D a dense bias,
+//! score_mod the user's own function ([`ScoreMod`]), sink one more logit ([`Sink`]). A spec names those that a model uses; the others are left
+//! out of the kernel. Masks ([`Mask`]) go by **index**, rotation and bias by **position**. The cap stands before every bias. A row that sees
+//! no key gives o = 0 and lse = -inf, or its sink.
 //!
 //! Shapes are `[batch, len, heads, d]` with any strides and d contiguous; storage is f32, f16 or bf16, arithmetic f32.
-//! The score matrix never exists: memory is O(q_len + kv_len).
+//! Attention never stores the score matrix: memory is O(q_len + kv_len).
 //!
 //! # In one call
 //!
@@ -115,8 +117,9 @@
 //!
 //! # Features
 //!
-//! - `wgpu` (default): pipelines, dispatches, `Gpu`; turns on `naga`. Without it: spec, plan, composed WGSL, bindings, reference.
+//! - `wgpu` (default): pipelines, dispatches, `Gpu`; turns on `naga`. Without it: spec, plan, composed WGSL, bindings, reference, bounds.
 //! - `naga`: plans validate a user's own `score_mod` and `mask_mod` ([`user`]); without it they refuse them.
+//! - `cooperative-matrix`: experimental; devices may be opened with cooperative matrices, for attention in f16.
 //!
 //! The program `ropewalk` is a crate of its own, `ropewalk-cli`.
 

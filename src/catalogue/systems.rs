@@ -567,7 +567,7 @@ static SYSTEMS: &[System] = &[
         paper: "Liu et al., Swin Transformer V2: Scaling Up Capacity and Resolution",
         year: 2022,
         golden: &["10_other/swinv2_window5", "10_other/swinv2_window4_shifted"],
-        traps: "No 1 / sqrt(d). The code adds a shifted window's -100 twice.",
+        traps: "No 1 / sqrt(d). transformers' port adds a shifted window's -100 twice, the authors' code once.",
         spec: Some(|| {
             small(|spec| {
                 (spec.norm, spec.head_scale, spec.softmax_scale) =
@@ -606,7 +606,7 @@ static SYSTEMS: &[System] = &[
         terms: &[Term::QueryRelative],
         formula: "<q_i, k_j> / sqrt(d) + <q_i, E_rows[row distance]> + <q_i, E_columns[column distance]>",
         place: "content-content and content-position, once for rows and once for columns",
-        variants: "any grid, also not square",
+        variants: "any grid, also not square; MViT v2 by the formula, without a case",
         paper: "Li et al., MViTv2: Improved Multiscale Vision Transformers for Classification and Detection",
         year: 2022,
         golden: &["10_other/sam_decomposed_6x6", "10_other/vitdet_decomposed_5x8"],
@@ -880,7 +880,8 @@ static SYSTEMS: &[System] = &[
         paper: "Henry et al., Query-Key Normalization for Transformers",
         year: 2020,
         golden: &["07_rope/gemma3_local_layer", "07_rope/gemma3_global_layer"],
-        traps: "Gemma 3's weights are 1 + w; Gemma scales by query_pre_attn_scalar^(-1/2).",
+        traps: "Henry et al. norm by l2 and learn the scale; RMS with weights is later models'. Gemma 3's weights are 1 + w; \
+                Gemma scales by query_pre_attn_scalar^(-1/2).",
         spec: Some(|| {
             small(|spec| {
                 let mut norm = Norm::new(NormKind::Rms, 1e-6);
@@ -963,7 +964,8 @@ static SYSTEMS: &[System] = &[
         paper: "Sun et al., Retentive Network: A Successor to Transformer for Large Language Models",
         year: 2023,
         golden: &["11_linear_attention/retention"],
-        traps: "gamma_h = 1 - 2^(-5 - h) with h from 0. There is no denominator.",
+        traps: "gamma_h = 1 - 2^(-5 - h) with h from 0. There is no denominator. RetNet itself also rotates q and k: that \
+                is R beside the decay.",
         spec: Some(|| {
             let mut spec = linear(|linear| linear.decay = Some(Decay::Retention));
             spec.rotary = None;
@@ -1024,7 +1026,9 @@ static SYSTEMS: &[System] = &[
         year: 2024,
         golden: &["10_other/cope_causal"],
         traps: "Masked keys count 0.",
-        missing: Some("no: its position is a sum over the row's other scores, so no key can be scored by itself"),
+        missing: Some(
+            "no: its position is a sum over scores of the row, carried from key to key; no term here carries one",
+        ),
         ..ROW
     },
 ];

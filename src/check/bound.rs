@@ -1,4 +1,4 @@
-//! How far a value may be off.
+//! What bounds are made of: unit roundoffs, sums, rounding to storage; and bounds compared with values.
 
 use crate::equation::dtype::Dtype;
 use serde::Serialize;

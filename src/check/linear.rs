@@ -1,4 +1,5 @@
-//! Linear attention: a bound for every element.
+//! Linear attention: a bound for every element. Values and their errors are carried side by side, by arithmetic that the reference does
+//! not share.
 
 use crate::check::bound::{Bounded, HUGE, MAGNITUDE, SECOND_ORDER, TINY, TRIG, U, UNDERFLOW, g, stored};
 use crate::equation::dtype::least_normal;

@@ -1,4 +1,4 @@
-//! Compared, and told.
+//! A GPU's attention compared with the reference, row by row within its bounds, and the report of it.
 
 use crate::check::attention::Bounds;
 use crate::check::bound::{Arithmetic, LAMBDA, Worst};

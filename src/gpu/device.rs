@@ -1,4 +1,4 @@
-//! A device and what it can do.
+//! `Gpu`: a device with its limits, its pipelines, and how long it is waited for.
 
 use crate::error::{Error, Result};
 use crate::gpu::adapter::describe;

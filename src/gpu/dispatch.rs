@@ -1,4 +1,4 @@
-//! Bound; encode cannot fail.
+//! A pipeline bound to buffers: encoding it cannot fail.
 
 use crate::gpu::turn::Held;
 use crate::plan::grid::ChunkDispatch;

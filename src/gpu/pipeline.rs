@@ -1,4 +1,4 @@
-//! A compiled plan, and its binding to the caller's buffers. wgpu starts here.
+//! A compiled plan, and its binding to the caller's buffers.
 
 use crate::error::{Error, Result};
 use crate::gpu::clock::Clock;

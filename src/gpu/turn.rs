@@ -2,8 +2,8 @@
 //!
 //! **Turns.** wgpu's GL backend has one context for all devices of an adapter. It panics where a thread does not get it within six
 //! seconds (EGL) or one (WGL), be it for a submission, a wait or the end of a buffer; a dispatch of llvmpipe on a busy machine may take
-//! longer. So whatever this crate does with GL devices is done in [`turn`], letting go of their objects ([`Held`]) and waiting ([`crate::submission::wait`]) included. A turn
-//! never lasts over an `.await`, and no other lock is taken that a thread without the turn may hold while it waits for it.
+//! longer. So whatever this crate does with GL devices is done in [`turn`], letting go of their objects ([`Held`]) and waiting ([`crate::gpu::submission::wait`])
+//! included. A turn never lasts over an `.await`, and no other lock is taken that a thread without the turn may hold while it waits for it.
 //!
 //! **Loss.** wgpu tells no error scope that a device is lost, and the callback for it is the device owner's. What everybody can see is
 //! [`is_lost`].

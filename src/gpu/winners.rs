@@ -1,4 +1,7 @@
-//! Winners on disk: one file for each adapter and driver, in the user's cache folder.
+//! Winners on disk: one file for each adapter and driver, in the user's cache folder, renamed into place when it is whole.
+//!
+//! Reading one can neither fail nor harm: schema, version, adapter, driver and size are compared, what is wrong is ignored with its reason,
+//! and what is left still has to be a candidate of the call.
 
 use crate::error::{Error, Result};
 use crate::gpu::folder;

@@ -1,4 +1,4 @@
-//! The arguments of one call, and their check against the spec: done once, for GPU and reference alike.
+//! The arguments of one call, for GPU and reference alike. `problem` checks them against the spec.
 
 use crate::equation::user::{MaskMod, ScoreMod};
 use crate::error::{Error, Result};

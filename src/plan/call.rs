@@ -1,4 +1,4 @@
-//! What is asked: kernel, spec, shape, limits.
+//! What is asked: kernel, spec, shape, limits, checked against each other.
 
 use crate::equation::spec::Spec;
 use crate::error::{Error, Result};

@@ -1,4 +1,4 @@
-//! The kernels.
+//! What a plan computes, whoever computes it.
 
 /// What a plan computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

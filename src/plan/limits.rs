@@ -1,4 +1,4 @@
-//! What a device allows: Limits.
+//! What a plan has to respect: a device's limits, and what may be forced or was measured.
 
 use crate::plan::budget::{CPU_FLOP_PER_DISPATCH, CPU_LOOP_ROUNDS, GPU_FLOP_PER_DISPATCH};
 use crate::plan::tuning::bucket::Tunings;

@@ -1,4 +1,5 @@
-//! Linear attention: state, tiles, dispatches, files.
+//! Linear attention: state, tiles, dispatches, files. A lane keeps one column of S and walks over the tokens in tiles; the keys of a
+//! dispatch ([`ChunkDispatch::keys`]) are times. Bidirectional attention is the causal one with all queries after all keys.
 
 use crate::equation::linear::{Decay, FeatureMap};
 use crate::equation::spec::Spec;

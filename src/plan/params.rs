@@ -1,4 +1,4 @@
-//! Uniforms: strides, offsets, rotary entries, heads.
+//! What the uniforms hold, where values stand in `step`, and how large each binding is.
 
 use crate::equation::rotary::phase;
 use crate::equation::rotary::rotary::Angle;

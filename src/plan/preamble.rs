@@ -1,4 +1,4 @@
-//! The constants in front of a module, and its label.
+//! The constants in front of a module, which shaders/README.md lists, and its label.
 
 use crate::equation::linear::{FeatureMap, Linear};
 use crate::equation::spec::Spec;

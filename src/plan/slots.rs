@@ -1,4 +1,5 @@
-//! Which files make up a kernel: every variant is one file in one slot, and one `match` chooses it.
+//! Which files make up a kernel: what varies is a file in a slot, chosen here where kernels share the slot, else beside the family's
+//! `lay_out`. Where several files fill a slot (terms, masks, scales) the functions that join them are written here too.
 
 use crate::equation::bias::term::Argument;
 use crate::equation::dtype::Dtype;

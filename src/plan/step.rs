@@ -1,4 +1,4 @@
-//! The words of a step.
+//! What changes with every step, and where a caller writes it: the words of the buffer `step`.
 
 use crate::error::{Error, Result};
 use crate::inputs::inputs::Dense;

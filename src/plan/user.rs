@@ -1,4 +1,12 @@
-//! Validation of the user's own functions.
+//! Validation of the user's own functions. A text passes three gates:
+//!
+//! 1. its tokens ([`text`](crate::equation::user::text)): comments and brackets end, nothing nests deeper than a parser's stack, no declaration
+//!    takes a name of a shader file, the preamble or WGSL (a module-scope `max` would be the kernels' `max` too), and no array or zero
+//!    value makes a constant evaluator write out millions of elements;
+//! 2. naga, which parses and validates it alone, behind the signatures of what it may call, so that whatever else it mentions is unknown
+//!    at its own line;
+//! 3. a walk over naga's representation (`user/ir.rs`): only statements and expressions without effects outside the function, and loops
+//!    whose counter provably reaches a constant bound. It also counts rounds and operations of a call, by which families cut the work.
 
 #[cfg(feature = "naga")]
 pub(crate) mod ir;

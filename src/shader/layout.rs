@@ -1,7 +1,23 @@
-//! The only file with binding numbers. Numbers never shift: a variant that lacks a table leaves a gap.
+//! The only file with binding numbers, all in group 0. Numbers never shift: a variant that lacks a table leaves a gap. Eight storage
+//! buffers, WebGPU's default, hold every term of the equation.
 //!
-//! Eight storage buffers, WebGPU's default, hold every term of the equation, those to come included: see
-//! ARCHITECTURE.md.
+//! | # | name | access | holds |
+//! |---|---|---|---|
+//! | 0 | q | read | queries; the rows that `rotate` and `embed` start from |
+//! | 1 | k | read | keys; a learned table of `embed` |
+//! | 2 | v | read | values |
+//! | 3 | out | read-write | out; scores; rotated rows; in place the rows themselves |
+//! | 4 | work | read-write | lse or the state of `linear`, then scratch: see docs/kernels.md |
+//! | 5 | tables | read | what the model has learned: biases, E_K, E_Q, E_V, u, v, norms, sinks; lookups; cos and sin |
+//! | 6 | dense | read | D; then the words of a user's functions; then gates. Decays of `linear`, frequencies of `embed` |
+//! | 7 | step | read | lengths, positions of up to three streams, segments, cu_seqlens, mask bits: `plan::step` |
+//! | 8 | params | uniform | [`Params`]: strides, offsets, scale, cap |
+//! | 9 | chunk | uniform, dynamic | the dispatch's part of the grid and its keys |
+//! | 10 | rotary | uniform | of each pair: increment, inv_freq, attention factor; from entry 128 on its stream, xPos |
+//! | 11 | heads | uniform | of each head: ALiBi's slope, or the decay of `linear` |
+//!
+//! Buffers are bound at multiples of the device's offset alignment (256 bytes by default); `bind` passes what is finer on as element
+//! offsets in `params`.
 
 use serde::Serialize;
 

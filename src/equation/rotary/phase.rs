@@ -3,6 +3,9 @@
 //! `position * inv_freq` in f32 is wrong by 7.8e-3 rad at position 131 072 (theta 10 000). Integers wrap exactly: with
 //! `inc = round(inv_freq / 2pi * 2^64)`, `position * inc mod 2^64` is the phase in turns at every 32-bit position, the
 //! same on every device. The shaders do this in u32 limbs (`shaders/equation/angle_exact.wgsl`); the reference uses 2^128.
+//!
+//! The nearest quarter turn and two polynomials (`shaders/equation/angle_sincos.wgsl`) then give cos and sin without the driver's, which
+//! WGSL promises to 2^-11, and only near 0.
 
 /// 1 / (2 pi) as a 256-bit fraction, most significant limb first.
 const INV_TWO_PI: [u64; 4] =

@@ -1,5 +1,6 @@
 //! Rotation by several positions: m-RoPE's sections for text with pictures, rows and columns of a picture's patches. Each
-//! system is a choice of stream, frequency and pairing, so that its users need no formula.
+//! system is a choice of stream, frequency and pairing, so that its users need no formula. Coordinates that are no integers become
+//! integers by a unit in the frequency (DINOv3: half a patch; EVA-02: a power of two of a patch), so that phases stay exact.
 
 use crate::equation::rotary::rotary::{Frequencies, Pairing, Rotary};
 use crate::equation::window::{MAX_TOKENS, check_tokens};

@@ -1,4 +1,5 @@
-//! The one-call form: host tensors in, host tensors out.
+//! The one-call form: host tensors in, host tensors out. It uploads, cuts what exceeds a binding (`slice`), submits each dispatch by
+//! itself, so that no watchdog is near, and reads back.
 
 pub(crate) mod embed;
 pub(crate) mod in_place;

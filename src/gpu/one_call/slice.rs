@@ -1,4 +1,5 @@
-//! Problems that exceed a binding limit, cut into sequences and kv heads that fit.
+//! Problems that exceed a binding limit, cut by sequences, then by kv heads. One kv head of one sequence has to fit; packed sequences are
+//! cut by kv heads alone.
 
 use crate::equation::linear::Decay;
 use crate::equation::spec::Spec;

@@ -1,4 +1,4 @@
-//! HOW: one way to compute the call - candidates, dispatches, files.
+//! A family is one way to compute a call: its candidates, its dispatches, its files. What families share, and the calls to each.
 
 use crate::error::Result;
 use crate::plan::call::Call;

@@ -1,4 +1,4 @@
-//! Rows rotated beforehand, by dispatches of their own: as shaders/prepare/.
+//! Rows rotated, and values copied, by dispatches of their own before `main`: which, by whom, and where they stand. `shaders/prepare/` does it.
 
 use crate::equation::rotary::rotary::Pairing;
 use crate::equation::spec::Spec;

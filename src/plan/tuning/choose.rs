@@ -1,4 +1,5 @@
-//! Asked, stored or from the table.
+//! What a call gets: the tuning that `Limits` ask for, else the winner of its bucket, else the first line of the table that is about it;
+//! each is passed over where it does not suit the call.
 
 use crate::equation::spec::Spec;
 use crate::error::{Error, Result};

@@ -1,4 +1,4 @@
-//! Numbers of a family.
+//! The names of the families, and a family with its numbers as text.
 
 use crate::error::{Error, Result};
 use serde::Deserialize;
