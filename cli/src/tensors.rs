@@ -69,6 +69,12 @@ pub const NAMES: &[Name] = &[
     name("head_scale", "[heads]", FLOAT, "where spec.head_scale"),
     name("q_norm", "[head_dim]", FLOAT, "where spec.norm has weights; k_norm of the keys"),
     name("kerple_p", "[heads]", FLOAT, "of a kerple term, with kerple_a"),
+    name(
+        "fire_w1",
+        "[hidden]",
+        FLOAT,
+        "of a fire term, with fire_b1 [hidden], fire_w2 [heads, hidden], fire_b2 [heads], fire_c and fire_l [1]",
+    ),
     name("cpb_w1", "[hidden, 2]", FLOAT, "of a log_cpb term, with cpb_b1 [hidden] and cpb_w2 [heads, hidden]"),
     name("q_segments", "[batch, q_len]", INTEGER, "segments of the queries: where a term reads them"),
     name("k_segments", "[batch, kv_len]", INTEGER, "segments of the keys, likewise"),

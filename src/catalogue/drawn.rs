@@ -190,6 +190,7 @@ impl Seen {
             Bias::Indexed { index: _ } => "bias indexed",
             Bias::LogCpb { height: _, width: _, pretrained: None, hidden: _ } => "log_cpb",
             Bias::LogCpb { height: _, width: _, pretrained: Some(_), hidden: _ } => "log_cpb of another window",
+            Bias::Fire { hidden: _, eps: _ } => "fire",
             Bias::Kerple { kind: KerpleKind::Log, eps: _ } => "kerple log",
             Bias::Kerple { kind: KerpleKind::Power, eps: _ } => "kerple power",
         });

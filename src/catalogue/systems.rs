@@ -537,6 +537,26 @@ static SYSTEMS: &[System] = &[
         ..ROW
     },
     System {
+        name: "fire",
+        title: "FIRE",
+        aliases: &[],
+        terms: &[Term::Bias],
+        formula: "<q_i, k_j> / sqrt(d) + f_h(log(1 + c |m - n|) / log(1 + c max(m, L))), f a network of one hidden layer",
+        place: "content-content; position-position becomes a learned function of the distance relative to the query's position",
+        variants: "any width",
+        paper: "Li et al., Functional Interpolation for Relative Positions Improves Long Context Transformers",
+        year: 2024,
+        golden: &["10_other/fire_causal", "10_other/fire_two_sided"],
+        traps: "Positions count from 0 in the authors' code, from 1 in the paper; eps is added to the denominator's logarithm; L is a length times a learned multiplier.",
+        spec: Some(|| {
+            small(|spec| {
+                spec.bias = vec![Bias::Fire { hidden: 32, eps: 1e-6 }];
+                spec.mask = Mask::causal();
+            })
+        }),
+        ..ROW
+    },
+    System {
         name: "swin",
         title: "Swin",
         aliases: &[],

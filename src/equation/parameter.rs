@@ -1,9 +1,4 @@
-<<<<<<< HEAD
 //! What a model has learned for a term of a spec.
-=======
-//! What a model has learned for the terms of its [`Spec`](crate::Spec): [`Parameter`], a named shape. And the lookups that the host
-//! makes for index maps.
->>>>>>> docs
 
 use serde::Serialize;
 

@@ -32,7 +32,7 @@
 //!   (`Plan::with_tuning`, `Pipeline::place`). Nothing that is read of it becomes an index: an engine may write `step` between two
 //!   dispatches of a plan.
 //! - **tables**: a constant of the preamble + a head or a row that is clamped in the shader to the table's (`equation/term_table`,
-//!   `equation/index_distance`, `equation/index_grid`, `equation/index_segment`), or + an element of a row of HEAD_DIM. `tables` is sized by the layout that made
+//!   `equation/index_distance`, `equation/index_grid`, `equation/index_segment`), or + an element of a row of HEAD_DIM, or + a number of a head's row (`equation/term_fire`, whose loop ends with the row). `tables` is sized by the layout that made
 //!   the constants.
 //! - **dense**: strides as of tensors, 0 where D is broadcast; gates at (batch, head, row).
 //! - **step**: the ranges of `StepLayout`, whose offsets stand in `params`, at a batch, a row or key below its capacity and a stream

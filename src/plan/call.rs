@@ -20,8 +20,8 @@ pub(crate) struct Call<'a> {
     pub(crate) limits: &'a Limits,
     /// Four elements are loaded at a time.
     pub(crate) aligned: bool,
-    /// Of the user's own functions.
-    pub(crate) user: Cost,
+    /// Of a score beyond its products: of terms and of the user's own functions.
+    pub(crate) of_score: Cost,
 }
 
 impl<'a> Call<'a> {
@@ -35,8 +35,12 @@ impl<'a> Call<'a> {
         kernel.suits(spec)?;
         shape.check(spec)?;
         Plan::check_limits(limits)?;
-        let (user, aligned) = (user::validate(spec)?, self::is_aligned(kernel, spec, shape));
-        Ok(Call { kernel, spec, shape, limits, aligned, user })
+        let mut of_score = user::validate(spec)?;
+        for term in spec.bias.iter().map(|bias| bias.term()) {
+            of_score.rounds = of_score.rounds.saturating_add(term.rounds());
+            of_score.operations = of_score.operations.saturating_add(term.operations());
+        }
+        Ok(Call { kernel, spec, shape, limits, aligned: self::is_aligned(kernel, spec, shape), of_score })
     }
 }
 

@@ -96,9 +96,9 @@ pub(crate) fn cut_grid(grid: [u64; 3], flop_per_workgroup: f64, limits: &Limits)
 }
 
 /// Operations of a score and its value: products of the content and of each relative table, the value, the user's function.
-pub(crate) fn flop_per_score(spec: &Spec, user: Cost) -> f64 {
+pub(crate) fn flop_per_score(spec: &Spec, of_score: Cost) -> f64 {
     let dims = spec.head_dim * (1 + spec.relative.len() as u32) + spec.v_head_dim;
-    2.0 * (dims + user.operations) as f64
+    2.0 * (dims + of_score.operations) as f64
 }
 
 /// The key rows that the dispatches of a row tile go over: those of the longest sequence; for scores, which fill whole rows, all.

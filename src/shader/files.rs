@@ -124,6 +124,7 @@ pub(crate) const FILES: &[File] = shaders! {
     "equation/term_alibi_symmetric.wgsl": InBounds(&[Uniforms]),
     "equation/term_dense.wgsl": InBounds(&[Dense]),
     "equation/term_distance.wgsl": InBounds(&[]),
+    "equation/term_fire.wgsl": InBounds(&[Tables]),
     "equation/term_gate.wgsl": InBounds(&[Dense]),
     "equation/term_indexed.wgsl": InBounds(&[Tables]),
     "equation/term_kerple_log.wgsl": InBounds(&[Tables]),

@@ -210,7 +210,7 @@ fn index(draw: &mut Draw) -> IndexMap {
 }
 
 fn bias(draw: &mut Draw, heads: u32, alibi: bool) -> Bias {
-    match draw.int(if alibi { 0..=6 } else { 1..=6 }) {
+    match draw.int(if alibi { 0..=7 } else { 1..=7 }) {
         0 => Bias::Alibi {
             form: draw.pick(&[
                 AlibiForm::Relative,
@@ -235,6 +235,7 @@ fn bias(draw: &mut Draw, heads: u32, alibi: bool) -> Bias {
             pretrained: draw.maybe(0.4, |d| [d.int(2..=16), d.int(2..=16)]),
             hidden: draw.int(1..=12),
         },
+        6 => Bias::Fire { hidden: draw.int(1..=40), eps: draw.pick(&[1e-6, 1e-2, 1.0]) },
         _ => {
             Bias::Kerple { kind: draw.pick(&[KerpleKind::Log, KerpleKind::Power]), eps: draw.pick(&[0.01, 1e-6, 0.5]) }
         }
@@ -547,6 +548,8 @@ fn inputs(draw: &mut Draw, spec: &Spec, layout: &Layout) -> Inputs {
             "q_norm" | "k_norm" => near_one(draw),
             "head_scale" if spec.head_scale_exp.is_some() => draw.noise(n, 1.5),
             "head_scale" => near_one(draw),
+            "fire_c" => draw.noise(n, 0.5).into_iter().map(|x| x * x).collect(),
+            "fire_l" => draw.noise(n, 100.0),
             "kerple_p" | "kerple_a" => draw.noise(n, 0.7).into_iter().map(|x| x + 0.6).collect(),
             "relative" | "relative_bias" => draw.noise(n, 0.3),
             "sinks" => {

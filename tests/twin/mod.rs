@@ -280,7 +280,7 @@ impl<'a> Twin<'a> {
     /// C of a head at a place, ungated, with the size of what was added up.
     fn bias(&self, s: &Sequence, head: usize, i: usize, j: usize) -> Sized {
         let mut sum = Sized::default();
-        let (mut tables, mut nets, mut kernels) = (0, 0, 0);
+        let (mut tables, mut nets, mut kernels, mut fires) = (0, 0, 0, 0);
         let (m, n) = (self.m(s, i), self.n(s, j));
         let d = index::distance(m[0], n[0]);
         let name = |name: &str, number: &mut u32| {
@@ -339,6 +339,20 @@ impl<'a> Twin<'a> {
                         }
                         16.0 / (1.0 + (-sum).exp())
                     }
+                }
+                Bias::Fire { hidden, eps } => {
+                    fires += 1;
+                    let end = if fires == 1 { String::new() } else { format!("_{}", fires - 1) };
+                    let one = |name: &str, at: usize| self.parameter(&format!("fire_{name}{end}"))[at] as f64;
+                    let (c, least) = (one("c", 0).abs(), one("l", 0).abs());
+                    let scale = (m[0] as f64).max(least);
+                    let x = (1.0 + c * d.abs() as f64).ln() / ((1.0 + c * scale).ln() + *eps as f32 as f64);
+                    let mut sum = one("b2", head);
+                    for unit in 0..*hidden as usize {
+                        let y = one("w1", unit) * x + one("b1", unit);
+                        sum += one("w2", head * *hidden as usize + unit) * if y < 0.0 { 0.0 } else { y };
+                    }
+                    sum
                 }
                 Bias::Kerple { kind, eps } => {
                     kernels += 1;

@@ -162,6 +162,17 @@ pub fn kerple(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inp
     Ok(())
 }
 
+/// FIRE's network, whose tensors a case names as we do.
+pub fn fire(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs) -> Build<()> {
+    let eps = p.f64("eps").unwrap_or(1e-6);
+    for name in ["fire_c", "fire_l", "fire_w1", "fire_b1", "fire_w2", "fire_b2"] {
+        inputs.parameters.insert(name.into(), t.need(name)?.f32s(name)?);
+    }
+    let hidden = inputs.parameters["fire_w1"].len() as u32;
+    spec.bias.push(Bias::Fire { hidden, eps });
+    Ok(())
+}
+
 /// WavLM's gate: of the sums of the two halves of W h + b, (x, y) after a sigmoid: x (y c - 1) + 2.
 pub fn gate(t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs, sizes: Sizes) -> Build<Option<Probe>> {
     let Some(weight) = t.take("gate_weight") else { return Ok(None) };

@@ -243,6 +243,8 @@ fn bias(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs) -
         inputs.parameters.insert("bias_table".into(), table.f32s("bias_table")?);
     } else if t.has("bias_a") {
         terms::kerple(p, t, spec, inputs)?;
+    } else if t.has("fire_w1") {
+        terms::fire(p, t, spec, inputs)?;
     } else if t.has("slopes") {
         let form = match () {
             _ if p.set("two_sided") => AlibiForm::Symmetric,

@@ -389,7 +389,7 @@ pub fn bias(system: &System, options: &Options) -> Result<Heat> {
 }
 
 /// Element e of row r of a learned tensor, for pictures: tables number their rows; KERPLE's heads fall more and more slowly;
-/// Swin v2's network falls with the logarithm of the offset.
+/// Swin v2's network falls with the logarithm of the offset, FIRE's with its distance on the query's scale, by one unit a head.
 fn invented(name: &str, r: usize, e: usize, width: usize) -> f32 {
     match name {
         "kerple_p" | "cpb_b1" => f32::from(name == "kerple_p"),
@@ -398,6 +398,17 @@ fn invented(name: &str, r: usize, e: usize, width: usize) -> f32 {
         "cpb_w1" => {
             [[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]].get(r % 4).and_then(|w| w.get(e)).copied().unwrap_or(0.0)
         }
+        "fire_c" => 1.0,
+        "fire_l" => 16.0,
+        "fire_w1" => f32::from(r == 0),
+        "fire_w2" => {
+            if e == 0 {
+                -8.0 * 0.5f32.powi(r as i32)
+            } else {
+                0.0
+            }
+        }
+        "fire_b1" | "fire_b2" => 0.0,
         "cpb_w2" => -8.0 / width as f32,
         name if name.starts_with("relative") && e > 0 => 0.0,
         _ => r as f32,

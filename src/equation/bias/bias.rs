@@ -1,6 +1,7 @@
 //! The kinds of bias as a spec has them, and the one `match` that leads to the file of each.
 
 use crate::equation::bias::alibi::{Alibi, AlibiForm};
+use crate::equation::bias::fire::Fire;
 use crate::equation::bias::indexed::Indexed;
 use crate::equation::bias::kerple::{Kerple, KerpleKind};
 use crate::equation::bias::log_cpb::LogCpb;
@@ -77,10 +78,28 @@ pub enum Bias {
         #[serde(default = "kerple_eps")]
         eps: f64,
     },
+    /// FIRE (Li et al. 2024): `b2[h] + sum over units of w2[h, unit] relu(w1[unit] x + b1[unit])` of
+    /// x = ln(1 + |c| |m - n|) / (ln(1 + |c| max(m, |L|)) + eps). Parameters: `fire_c` and `fire_l` `[1]` (L: the threshold, its
+    /// multiplier counted in), `fire_w1` and `fire_b1` `[hidden]`, `fire_w2` `[num_heads, hidden]`, `fire_b2` `[num_heads]`. Two-sided, as
+    /// the authors' code; positions count from 0.
+    Fire {
+        /// Units of the hidden layer.
+        #[serde(default = "fire_hidden")]
+        hidden: u32,
+        /// Added to the scale.
+        #[serde(default = "fire_eps")]
+        eps: f64,
+    },
 }
 
 fn kerple_eps() -> f64 {
     0.01
+}
+fn fire_hidden() -> u32 {
+    32
+}
+fn fire_eps() -> f64 {
+    1e-6
 }
 
 impl Bias {
@@ -97,6 +116,7 @@ impl Bias {
                 Box::new(LogCpb { height, width, pretrained, hidden })
             }
             Bias::Kerple { kind, eps } => Box::new(Kerple { kind, eps }),
+            Bias::Fire { hidden, eps } => Box::new(Fire { hidden, eps }),
         }
     }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod alibi;
 pub(crate) mod bias;
+pub(crate) mod fire;
 pub(crate) mod indexed;
 pub(crate) mod kerple;
 pub(crate) mod log_cpb;

@@ -132,5 +132,14 @@ pub(crate) trait Term {
     /// Whether scores of one distance n - m have one value.
     fn is_of_distance(&self) -> bool;
 
+    /// Rounds of loops in a call of its function.
+    fn rounds(&self) -> u32 {
+        0
+    }
+    /// Operations of a call, loops counted, where they are more than a few.
+    fn operations(&self) -> u32 {
+        0
+    }
+
     fn kernel(&self) -> KernelCall;
 }

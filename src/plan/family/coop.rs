@@ -66,8 +66,9 @@ fn rounds(call: &Call, tile_q: u32, keys: u32) -> u64 {
     // load, norms, rotation, store
     let row = 9 * d + 2 * spec.head_dim;
     let tile = row + 2 * (blocks / subgroups + 1) + TILE_K * v / LANES + 2 * TILE_K / parts + parts + 4 * v / parts + 6;
+    let scores = (tile_q * TILE_K).div_ceil(LANES) as u64 * call.of_score.rounds as u64;
     let stray = (v.div_ceil(parts) as u64 + 1) * (keys as u64 + 1);
-    keys.div_ceil(TILE_K) as u64 * tile as u64 + stray + (row + 4 * v + 2 * parts) as u64 + 8
+    keys.div_ceil(TILE_K) as u64 * (tile as u64 + scores) + stray + (row + 4 * v + 2 * parts) as u64 + 8
 }
 
 pub(crate) fn candidates(call: &Call) -> Vec<Tuning> {
@@ -92,7 +93,7 @@ pub(crate) fn candidates(call: &Call) -> Vec<Tuning> {
     let rows = shape.q_len as u64 * spec.group() as u64;
     let of = |tile_q: u32| Tuning { tile_q, tile_k: TILE_K, ..Tuning::of(Family::Coop) };
     let takes = |tile_q: &u32| {
-        let flop = *tile_q as f64 * shape.kv_len as f64 * grid::flop_per_score(spec, call.user);
+        let flop = *tile_q as f64 * shape.kv_len as f64 * grid::flop_per_score(spec, call.of_score);
         shared_bytes(spec, *tile_q) <= limits.max_workgroup_storage
             && flop <= limits.max_flop_per_dispatch
             && rounds(call, *tile_q, shape.kv_len) <= limits.max_loop_rounds as u64
@@ -104,10 +105,10 @@ pub(crate) fn candidates(call: &Call) -> Vec<Tuning> {
 }
 
 pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
-    let Call { spec, shape, limits, user, .. } = *call;
+    let Call { spec, shape, limits, of_score, .. } = *call;
     let rows = shape.q_len as u64 * spec.group() as u64;
     let grid = [rows.div_ceil(tuning.tile_q as u64), spec.num_kv_heads as u64, shape.batch as u64];
-    let flop = tuning.tile_q as f64 * shape.kv_len as f64 * grid::flop_per_score(spec, user);
+    let flop = tuning.tile_q as f64 * shape.kv_len as f64 * grid::flop_per_score(spec, of_score);
     let chunks = cut_grid(grid, flop, limits)?;
     let chunks = chunks.into_iter().map(|c| ChunkDispatch { keys: [0, shape.kv_len], ..c }).collect();
     Ok(LaidOut {

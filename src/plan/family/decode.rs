@@ -169,7 +169,7 @@ fn scratch_words(call: &Call, form: &Form, splits: u32, heads: u64) -> [u64; SCR
 fn rounds_of_tile(call: &Call, form: &Form) -> u64 {
     let (q, v) = (call.spec.head_dim.div_ceil(4) as u64, call.spec.v_head_dim.div_ceil(4) as u64);
     let quads = form.quads as u64;
-    let per_score = 2 + call.user.rounds as u64;
+    let per_score = 2 + call.of_score.rounds as u64;
     match by_lanes(call.limits) {
         true => quads * (4 * q + 14 + 16 * per_score + (v / 8 + 1) * 10),
         false => {
@@ -221,14 +221,14 @@ pub(crate) fn candidates(call: &Call) -> Vec<Tuning> {
 }
 
 pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
-    let Call { spec, shape, limits, user, .. } = *call;
+    let Call { spec, shape, limits, of_score, .. } = *call;
     let form = Form::new(call);
     let [splits, split_keys] = split(call, &form, tuning.splits);
     let rows = 4 * form.quads;
     let words = |heads: u64| scratch_words(call, &form, splits, heads);
     let bytes = |heads: u64| 4 * words(heads).iter().sum::<u64>();
     let grid = [splits as u64, spec.num_kv_heads as u64, sequences(call)];
-    let flop = split_keys as f64 * rows as f64 * flop_per_score(spec, user);
+    let flop = split_keys as f64 * rows as f64 * flop_per_score(spec, of_score);
     let most = if by_lanes(limits) { limits.max_flop_per_dispatch.max(CPU_FLOP) } else { limits.max_flop_per_dispatch };
     let budget = ((most / flop) as u64).max(1);
     let cap = limits.max_workgroups as u64;

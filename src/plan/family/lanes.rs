@@ -88,7 +88,7 @@ fn shared_bytes(spec: &Spec, lanes: u32) -> u32 {
 
 /// Rounds of all loops of an invocation of `main`, from above.
 fn rounds(call: &Call, tile_q: u32) -> u64 {
-    let Call { spec, shape, user, .. } = *call;
+    let Call { spec, shape, of_score, .. } = *call;
     let (q, v) = (spec.head_dim.div_ceil(4) as u64, spec.v_head_dim.div_ceil(4) as u64);
     let tiles = shape.kv_len.div_ceil(TILE_K) as u64 + 1;
     let terms = match finish(spec) {
@@ -96,11 +96,11 @@ fn rounds(call: &Call, tile_q: u32) -> u64 {
         "families/epilogue_distance.wgsl" => TILE_K as u64 + 3,
         _ => 0,
     };
-    let user = user.rounds as u64 * 4 * TILE_K as u64;
+    let of_scores = of_score.rounds as u64 * 4 * TILE_K as u64;
     // tiles in which some row does not see some key: at both ends of what a band of rows sees, or anywhere
     let anywhere = spec.mask.dense || spec.dense_bias || spec.mask_mod.is_some() || spec.mask.chunk.is_some();
     let mixed = if anywhere { tiles } else { tiles.min(2 * (tile_q as u64 / TILE_K as u64 + 3)) };
-    tiles * (q + v + terms + 1 + 2 * user) + mixed * (TILE_K as u64 * (5 + 5 * v) + 4) + 5 * v + 4
+    tiles * (q + v + terms + 1 + 2 * of_scores) + mixed * (TILE_K as u64 * (5 + 5 * v) + 4) + 5 * v + 4
 }
 
 pub(crate) fn candidates(call: &Call) -> Vec<Tuning> {
@@ -136,7 +136,7 @@ fn scratch_words(call: &Call, products: &Products, tile_q: u64, [x, y, z]: [u64;
 }
 
 pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
-    let Call { kernel, spec, shape, limits, user, .. } = *call;
+    let Call { kernel, spec, shape, limits, of_score, .. } = *call;
     let tile_q = tuning.tile_q as u64;
     let products = Products::new(kernel, spec, shape, limits, tuning.tile_q);
     let rows = shape.q_len as u64 * spec.group() as u64;
@@ -145,7 +145,7 @@ pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     let words = |part: [u64; 3]| scratch_words(call, &products, tile_q, part);
     let bytes = |part: [u64; 3]| 4 * words(part).iter().sum::<u64>();
     let scratch = LANES_BYTES.min(limits.max_binding_size / 2);
-    let flop = shape.kv_len as f64 * tile_q as f64 * flop_per_score(spec, user);
+    let flop = shape.kv_len as f64 * tile_q as f64 * flop_per_score(spec, of_score);
     let most = limits.max_flop_per_dispatch.max(LANES_FLOP_PER_DISPATCH);
     let budget = ((most / flop) as u64).max(1);
     let cap = limits.max_workgroups as u64;

@@ -40,20 +40,20 @@ impl<'a> Files<'a> {
 }
 
 pub(crate) fn lay_out(call: &Call) -> Result<LaidOut> {
-    let Call { kernel, spec, shape, limits, user, .. } = *call;
+    let Call { kernel, spec, shape, limits, of_score, .. } = *call;
     let tile_k = match kernel {
         Kernel::Linear => linear::tile_t(spec, limits.max_workgroup_storage),
         _ => tile_k(spec, limits.max_workgroup_storage),
     };
     let products = Products::new(kernel, spec, shape, limits, TILE_Q);
-    let (chunks, [query, key]) = split(kernel, spec, shape, limits, tile_k, &products, user)?;
+    let (chunks, [query, key]) = split(kernel, spec, shape, limits, tile_k, &products, of_score)?;
     let carry = kernel == Kernel::Attention && chunks.iter().any(|c| c.keys[1] < shape.kv_len);
     let scratch = [query, key, 0, 0, 0];
     Ok(LaidOut { chunks, products, carry, scratch, tile: [TILE_Q, tile_k], ..LaidOut::default() })
 }
 
 /// The most keys of a dispatch: what the limits allow one workgroup, in whole tiles.
-fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits, tile_k: u32, user: Cost) -> u32 {
+fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits, tile_k: u32, of_score: Cost) -> u32 {
     let (q, v) = (spec.head_dim.div_ceil(4), spec.v_head_dim.div_ceil(4));
     let pairs = spec.rotary.as_ref().map_or(0, |r| r.rotary_dim / 2);
     let relative = spec.relative.len() as u32;
@@ -71,8 +71,8 @@ fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits
         Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } | Kernel::Linear => return shape.kv_len,
     };
     let rows = key_rows(kernel, spec, shape);
-    let by_rounds = limits.max_loop_rounds.saturating_sub(once) / (tile + tile_k * (key + user.rounds));
-    let flop_per_tile = (TILE_Q * tile_k) as f64 * flop_per_score(spec, user);
+    let by_rounds = limits.max_loop_rounds.saturating_sub(once) / (tile + tile_k * (key + of_score.rounds));
+    let flop_per_tile = (TILE_Q * tile_k) as f64 * flop_per_score(spec, of_score);
     let by_flop = (limits.max_flop_per_dispatch / flop_per_tile) as u32;
     by_rounds.min(by_flop).max(1).saturating_mul(tile_k).min(rows)
 }
@@ -89,12 +89,12 @@ fn split(
     limits: &Limits,
     tile_k: u32,
     products: &Products,
-    user: Cost,
+    of_score: Cost,
 ) -> Result<(Vec<ChunkDispatch>, [u64; 2])> {
     if kernel == Kernel::Linear {
         return Ok((split_times(spec, shape, limits, tile_k)?, [0; 2]));
     }
-    let mut keys = keys_per_dispatch(kernel, spec, shape, limits, tile_k, user);
+    let mut keys = keys_per_dispatch(kernel, spec, shape, limits, tile_k, of_score);
     if let Some(fit) = (PRODUCT_BYTES / 8).checked_div(products.key) {
         keys = keys.min((fit as u32 / tile_k * tile_k).max(tile_k));
     }
@@ -104,7 +104,7 @@ fn split(
     };
     let (rows, heads, flop_per_row) = match kernel {
         Kernel::Attention | Kernel::Scores => {
-            (q_len as u64 * spec.group() as u64, spec.num_kv_heads, keys as f64 * flop_per_score(spec, user))
+            (q_len as u64 * spec.group() as u64, spec.num_kv_heads, keys as f64 * flop_per_score(spec, of_score))
         }
         Kernel::RotateQ { .. } | Kernel::Embed { .. } | Kernel::Linear => {
             (q_len as u64, spec.num_heads, 20.0 * spec.head_dim as f64)

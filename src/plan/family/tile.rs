@@ -46,6 +46,7 @@ use crate::plan::kernel::Kernel;
 use crate::plan::products::Products;
 use crate::plan::slots::Files;
 use crate::plan::tuning::tuning::{Family, Tuning};
+use crate::plan::user::Cost;
 use crate::shader::layout::Slot;
 
 impl<'a> Files<'a> {
@@ -122,15 +123,16 @@ impl Division {
     }
 
     /// Rounds of all loops that an invocation makes; the path of values that are not finite included.
-    fn rounds(&self, spec: &Spec, [tile_q, tile_k]: [u32; 2], keys: u32) -> u64 {
+    fn rounds(&self, spec: &Spec, of_score: Cost, [tile_q, tile_k]: [u32; 2], keys: u32) -> u64 {
         let chunks = spec.head_dim.div_ceil(4);
         let stage = (tile_q + tile_k) * self.slice_chunks / self.lanes + 3;
         let products = chunks + chunks.div_ceil(self.fold) + chunks.div_ceil(self.slice_chunks) * stage;
         let values = tile_k + tile_k.div_ceil(self.value_keys) * (self.slices / self.lanes + 3);
+        let scores = (LANE[0] * LANE[1]) as u64 * of_score.rounds as u64;
         let tile = products + 4 * LANE[1] + self.key_lanes + values + 2;
         let stray = (LANE[0] * self.value_blocks) as u64 * keys as u64;
         let once = 2 * chunks + spec.head_dim + 3 * spec.v_head_dim + 200;
-        keys.div_ceil(tile_k) as u64 * tile as u64 + stray + once as u64
+        keys.div_ceil(tile_k) as u64 * (tile as u64 + scores) + stray + once as u64
     }
 }
 
@@ -174,12 +176,12 @@ pub(crate) fn candidates(call: &Call) -> Vec<Tuning> {
     let keys = grid::key_rows(kernel, spec, shape);
     let suits = |tile: &[u32; 2]| {
         let Some(division) = Division::new(call, *tile) else { return false };
-        let flop = tile[0] as f64 * keys as f64 * grid::flop_per_score(spec, call.user);
+        let flop = tile[0] as f64 * keys as f64 * grid::flop_per_score(spec, call.of_score);
         let scratch = Scratch::new(call, tile[0], &products);
         flop <= budget(call)
             && scratch.fits(call, [1; 3])
             && 4 * products.key * keys as u64 <= PRODUCT_BYTES
-            && division.rounds(spec, *tile, keys) <= limits.max_loop_rounds as u64
+            && division.rounds(spec, call.of_score, *tile, keys) <= limits.max_loop_rounds as u64
             // units of keys and of rows, in one dimension of a grid
             && (rows.max(keys as u64) + 64) * spec.head_dim.div_ceil(4) as u64 / tile[0] as u64 <= limits.max_workgroups as u64
     };
@@ -243,7 +245,7 @@ impl Scratch {
 }
 
 pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
-    let Call { kernel, spec, shape, limits, user, .. } = *call;
+    let Call { kernel, spec, shape, limits, of_score, .. } = *call;
     let tile = [tuning.tile_q, tuning.tile_k];
     let Some(division) = Division::new(call, tile) else {
         return Err(Error::spec("tuning", format!("{tuning:?} does not fit"), "take one of Tuning::candidates"));
@@ -253,7 +255,7 @@ pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     let keys = grid::key_rows(kernel, spec, shape);
     let sequences = if spec.packed { shape.sequences } else { shape.batch };
     let grid = [rows_of(call).div_ceil(tile[0] as u64), spec.num_kv_heads as u64, sequences as u64];
-    let flop = tile[0] as f64 * keys as f64 * grid::flop_per_score(spec, user);
+    let flop = tile[0] as f64 * keys as f64 * grid::flop_per_score(spec, of_score);
     let most = ((budget(call) / flop) as u64).max(1);
     // the largest part, rows first, that respects the limits of work, grid and scratch
     let mut part = [1; 3];
@@ -335,7 +337,6 @@ mod tests {
     use crate::plan::call::Call;
     use crate::plan::kernel::Kernel;
     use crate::plan::limits::Limits;
-    use crate::plan::user::Cost;
 
     /// What the header's table says, and that every head of every device with the default limits has a tile.
     #[test]
@@ -352,7 +353,7 @@ mod tests {
                     shape: &shape,
                     limits,
                     aligned: true,
-                    user: Cost::default(),
+                    of_score: Cost::default(),
                 };
                 let all = candidates(&call);
                 assert!(all.len() >= least, "{d}: {all:?}");
