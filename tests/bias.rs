@@ -252,6 +252,21 @@ mod device {
                 spec.positions = Positions::Ids;
                 (inputs.q_positions, inputs.k_positions) = (Some((21..41).collect()), Some((0..40).collect()));
             }),
+            ("the distance itself, not on the query's scale", fire(20, 40), |_, inputs| {
+                inputs.parameters.insert("fire_l".into(), vec![1e9]);
+            }),
+            ("no least scale", fire(20, 40), |_, inputs| drop(inputs.parameters.insert("fire_l".into(), vec![0.0]))),
+            ("another c", fire(20, 40), |_, inputs| drop(inputs.parameters.insert("fire_c".into(), vec![0.1001]))),
+            ("eps left out", fire(20, 40), |spec, _| spec.bias = vec![Bias::Fire { hidden: 24, eps: 1e-9 }]),
+            ("w2 of the next head", fire(20, 40), |_, inputs| {
+                inputs.parameters.get_mut("fire_w2").unwrap().rotate_left(24);
+            }),
+            ("b1 of the next unit", fire(20, 40), |_, inputs| {
+                inputs.parameters.get_mut("fire_b1").unwrap().rotate_left(1);
+            }),
+            ("the last unit left out", fire(20, 40), |_, inputs| {
+                inputs.parameters.get_mut("fire_w2").unwrap().chunks_exact_mut(24).for_each(|w| w[23] = 0.0);
+            }),
         ];
         assert_eq!(plane, 45);
         for gpu in gpus() {
@@ -267,6 +282,36 @@ mod device {
                 let (mut wrong_spec, mut wrong) = (spec.clone(), inputs.clone());
                 mutate(&mut wrong_spec, &mut wrong);
                 assert!(broken(&wrong_spec, &wrong).iter().all(|n| *n > 0), "{name} is not caught");
+            }
+        }
+    }
+
+    /// FIRE with a least scale between the positions.
+    fn fire(q_len: u32, kv_len: u32) -> (Spec, Inputs) {
+        let (mut spec, mut inputs) = distances("log", q_len, kv_len);
+        inputs.parameters.clear();
+        spec.bias = vec![Bias::Fire { hidden: 24, eps: 1e-3 }];
+        for (name, n) in [("fire_w1", 24), ("fire_b1", 24), ("fire_w2", 96), ("fire_b2", 4)] {
+            inputs.parameters.insert(name.into(), noise(n, n as u64));
+        }
+        inputs.parameters.extend([("fire_c".into(), vec![0.1]), ("fire_l".into(), vec![30.0])]);
+        (spec, inputs)
+    }
+
+    /// FIRE at distances and positions of every size: within the bound, and the bound is no more than a few roundings of its parts.
+    #[test]
+    fn fire_at_every_distance() {
+        for gpu in gpus() {
+            for far in [40, 5_000, 1 << 20, 1 << 30] {
+                let (mut spec, mut inputs) = fire(20, 40);
+                spec.positions = Positions::Ids;
+                let spread = |n: i32| (0..n).map(|i| (i as i64 * far / n as i64) as i32).collect::<Vec<_>>();
+                (inputs.q_positions, inputs.k_positions) = (Some(spread(20)), Some(spread(40)));
+                let bounds = check::scores(&spec, &inputs).unwrap();
+                let worst = bounds.worst(&gpu.scores(&spec, &inputs).unwrap());
+                assert!(worst.failures == 0 && worst.unbounded == 0, "{}, {far}: {worst:?}", gpu.describe());
+                let loosest = bounds.bound.iter().filter(|b| b.is_finite()).fold(0.0, |m: f64, b| m.max(*b));
+                assert!(loosest < 1e-3, "{far}: {loosest:e}"); // of sums of some hundreds
             }
         }
     }

@@ -76,6 +76,7 @@ fn axes() -> Vec<Vec<Change>> {
             |_, _, _| (),
             |s, _, _| s.bias.push(Bias::Table { min: -10, max: 20 }),
             |s, _, _| s.bias.push(Bias::Table { min: i32::MIN, max: i32::MIN + 5 }),
+            |s, _, _| s.bias.push(Bias::Fire { hidden: 32, eps: 1e-6 }),
             |s, _, _| s.bias.push(Bias::Kerple { kind: KerpleKind::Log, eps: 0.01 }),
             |s, _, _| s.bias.push(Bias::Kerple { kind: KerpleKind::Power, eps: 0.01 }),
             |s, _, _| {

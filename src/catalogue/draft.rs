@@ -418,7 +418,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         }),
         d(B, "kerple-log", |c| c.bias(&[Bias::Kerple { kind: KerpleKind::Log, eps: 0.01 }])),
         d(B, "fire", |c| c.bias(&[Bias::Fire { hidden: 32, eps: 1e-6 }])),
-        d(B, "fire-narrow+t5", |c| {
+        d(B, "fire-and-t5", |c| {
             let t5 = Bias::T5 { num_buckets: 8, max_distance: 30, bidirectional: true };
             c.bias(&[Bias::Fire { hidden: 3, eps: 1e-3 }, t5]);
         }),
