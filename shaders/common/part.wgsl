@@ -1,6 +1,5 @@
 // Parts of a row: what one split of the keys makes of it, o, m, l in f32 in `work`, for `combine`.
 const PART_WORDS: u32 = 4u * V_CHUNKS + 4u;
-const UNSEEN: f32 = -2e38;                                                  // marks a score that no one may see; below every other
 
 // The keys of a split that some row sees; none: .x >= .y.
 fn split_keys(batch: u32, rows: u32, split: u32) -> vec2<u32> {
@@ -22,7 +21,7 @@ fn poison_of(s: vec4<f32>) -> vec4<u32> { return select(vec4<u32>(0u), vec4<u32>
 // Scores at least SCORE_FLOOR, but for marked ones; poisoned ones (their row is NaN whatever its weights are) as SCORE_FLOOR.
 fn floored(s: vec4<f32>) -> vec4<f32> {
     let floor = vec4<f32>(SCORE_FLOOR);
-    return select(select(max(s, floor), s, s == vec4<f32>(UNSEEN)), floor, poisoned4(s));
+    return select(select(max(s, floor), s, s == vec4<f32>(MASKED)), floor, poisoned4(s));
 }
 // Weights, -1 where a score is marked.
 fn marked(p: vec4<f32>, s: vec4<f32>) -> vec4<f32> { return select(p, vec4<f32>(-1.0), s < vec4<f32>(SCORE_FLOOR)); }
@@ -30,7 +29,7 @@ fn weight(p: vec4<f32>) -> vec4<f32> { return max(p, vec4<f32>(0.0)); }
 
 // Cap, terms and visibility of key j for four rows.
 fn finish4(t: vec4<f32>, batch: u32, kv_head: u32, first_row: u32, rows: u32, j: u32) -> vec4<f32> {
-    var s = vec4<f32>(UNSEEN);
+    var s = vec4<f32>(MASKED);
     for (var r = 0u; r < min(4u, rows - first_row); r++) {
         let packed = first_row + r;
         let i = packed / params.group;

@@ -3,7 +3,7 @@
 // 4 bytes x (TILE_K + 3) a lane.
 var<workgroup> term_tile: array<f32, (TILE_K + 3u) * LANES>;
 
-fn finish(s: ptr<function, Scores>, at: ptr<function, Rows4>, lane: u32, first: u32, count: u32) {
+fn epilogue(s: ptr<function, Scores>, at: ptr<function, Rows4>, lane: u32, first: u32, count: u32) {
     // diagonal n: key first + n - 3 of row a; before the first key there are distances, if no keys
     for (var n = 0u; n < count + 3u; n++) {
         to_key(at, first + n - 3u);

@@ -1,6 +1,6 @@
 // Score by score: cap, A and B, terms, the user's function. Registers have no index, so they move on instead: a loop works at the
 // first four keys and puts them last, another likewise with the four; after all rounds each is where it was. No memory.
-fn finish(s: ptr<function, Scores>, at: ptr<function, Rows4>, lane: u32, first: u32, count: u32) {
+fn epilogue(s: ptr<function, Scores>, at: ptr<function, Rows4>, lane: u32, first: u32, count: u32) {
     var rows_a: QueryRows;
     var rows_b: QueryRows;
     var rows_c: QueryRows;

@@ -16,7 +16,7 @@
 //       m' <- max(m, s);  o, l <- (o, l) * exp(m - m')                          (2) one rescale a tile
 //       for each seen t:  p <- exp(s[t] - m');  l <- l + p;  o <- o + p * v[t]  (3) unseen keys are skipped, not
 //   o / l, m + log l                                                                weighted 0: their NaN stays out
-//   a row that saw nothing: 0, LSE_EMPTY;  one with a poisoned score: NaN       (4) by bits
+//   a row that saw nothing: 0, MASKED;  one with a poisoned score: NaN       (4) by bits
 
 @compute @workgroup_size(TILE_Q)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -108,6 +108,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let inv_l = select(select(0.0, 1.0 / state.l, state.any), nan, state.nan);
     let out_start = params.out_offset + tensor_batch(batch) * params.out_batch + q_token(batch, i) * params.out_token + head * params.out_head;
     for (var c = 0u; c < v_chunks(); c++) { put4(out_start, c, o[c] * inv_l); }
-    let lse = select(LSE_EMPTY, state.m + log(state.l), state.any);
+    let lse = select(MASKED, state.m + log(state.l), state.any);
     work[params.lse_offset + row] = select(lse, nan, state.nan);
 }

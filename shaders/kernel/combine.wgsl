@@ -52,6 +52,6 @@ fn combine(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
     }
     if (lane == 0u) {
         let row = (tensor_batch(batch) * params.num_heads + head) * params.q_capacity + token;
-        work[params.lse_offset + row] = select(select(LSE_EMPTY, m + log(l), any), nan, is_row_nan);
+        work[params.lse_offset + row] = select(select(MASKED, m + log(l), any), nan, is_row_nan);
     }
 }

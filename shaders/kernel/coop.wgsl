@@ -34,7 +34,6 @@ const S_STRIDE: u32 = TILE_K + 4u;
 const P_STRIDE: u32 = TILE_K + 8u;
 const O_STRIDE: u32 = V_HEAD_DIM + 4u;
 const P_UNIT: f32 = 16384.0;
-const HIDDEN: f32 = -3e38;                            // of unseen keys; seen scores are SCORE_FLOOR or more
 
 var<workgroup> q_half: array<f16, TILE_Q * Q_STRIDE>;
 var<workgroup> kv_half: array<f16, TILE_K * KV_STRIDE>;
@@ -91,7 +90,7 @@ fn main(
             let s = coop_score(s_tile[here] * scale, at);
             let unknown = poisoned(s);
             nan = nan || (seen && unknown);
-            let x = select(select(max(s, SCORE_FLOOR), SCORE_FLOOR, unknown), HIDDEN, !seen);
+            let x = select(select(max(s, SCORE_FLOOR), SCORE_FLOOR, unknown), MASKED, !seen);
             s_tile[here] = x;
             top = max(top, x);
         }
@@ -142,7 +141,7 @@ fn main(
         put4(out_start, c, x);
     }
     if (part == 0u) {
-        let lse = select(select(LSE_EMPTY, m + log(l), l > 0.0), quiet, nan);
+        let lse = select(select(MASKED, m + log(l), l > 0.0), quiet, nan);
         work[params.lse_offset + (tensor_batch(batch) * params.num_heads + at.head) * params.q_capacity + q_token(batch, at.i)] = lse;
     }
 }

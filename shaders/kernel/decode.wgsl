@@ -91,7 +91,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 if (first + t >= keys.x && 4u * quad_own < rows) {
                     s = finish4(s, batch, kv_head, 4u * quad_own, rows, first + t);
                 } else {
-                    s = vec4<f32>(UNSEEN);
+                    s = vec4<f32>(MASKED);
                 }
             }
             nan |= poison_of(s);

@@ -59,7 +59,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
                 for (var at = lane; at < TILE_K; at += LANES) {
                     let t = s_tile[at];
                     let inside = first + at >= keys.x && first + at < end;
-                    s_tile[at] = vec4<f32>(UNSEEN);
+                    s_tile[at] = vec4<f32>(MASKED);
                     if (inside) { s_tile[at] = finish4(t, batch, kv_head, 4u * quad, rows, first + at); }
                 }
                 s = mat4x4<f32>(s_tile[lane], s_tile[LANES + lane], s_tile[2u * LANES + lane], s_tile[3u * LANES + lane]);

@@ -14,7 +14,7 @@
 //   o, l, m <- the sink, or nothing
 //   for each tile of 32 keys that some row of the workgroup can see
 //       S <- sum over c of q(4 rows x 4 elements) k(4 elements x 32 keys)            HEAD_CHUNKS + 3 additions deep
-//       S <- finish(S)                                                             (1) cap, terms
+//       S <- epilogue(S)                                                             (1) cap, terms
 //       where some row does not see some key: seen, a bit a key                     (2) by index
 //       m' <- max(m, S);  P <- exp(S - m');  l <- l exp(m - m') + sum P            (3) one rescale a tile
 //       o <- o exp(m - m') + P V                                                    (4) unseen values that are not finite are 0
@@ -89,7 +89,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
             let x3 = lane_k4(k3, c);
             s.g += q * low(x3); s.h += q * high(x3);
         }
-        finish(&s, &at, lane, first, min(TILE_K, keys.y - first));
+        epilogue(&s, &at, lane, first, min(TILE_K, keys.y - first));
 
         let mixed = first < clear.x || first + TILE_K > clear.y;
         var seen = vec4<u32>(0xffffffffu);
@@ -170,7 +170,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
         }
     }
 
-    let lse = select(vec4<f32>(LSE_EMPTY), m + log(l), any);
+    let lse = select(vec4<f32>(MASKED), m + log(l), any);
     // a row with a poisoned score is NaN, whatever a driver's exp2 and comparisons made of it
     let poison = select(vec4<u32>(0u), vec4<u32>(1u), (worst > vec4<u32>(0x7f800000u)) | poisoned4(m));
     let nan = bitcast<f32>(0x7fc00000u | (lane & 0u));                     // not a constant: WGSL refuses a constant NaN

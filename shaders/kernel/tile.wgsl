@@ -44,7 +44,6 @@ const ROWS4: u32 = TILE_Q / 4u;
 const K_STRIDE: u32 = SLICE_CHUNKS + 1u;             // odd: neighbouring keys in different banks
 const Q_SLICE: u32 = TILE_K * K_STRIDE;              // where Q's slice begins
 const V_STRIDE: u32 = VALUE_BLOCKS * KEY_LANES;
-const HIDDEN: f32 = -3e38;                           // of unseen keys; seen scores are SCORE_FLOOR or more
 
 var<workgroup> p_tile: array<vec4<f32>, TILE_K * ROWS4>;
 var<workgroup> slices: array<vec4<f32>, SLICES>;
@@ -306,7 +305,7 @@ fn tile_complete(batch: u32, row4: u32, key_lane: u32, first: u32, count: u32, m
             seen = vec4<bool>(visible(at0), visible(at1), visible(at2), visible(at3)) & vec4<bool>(t < count);
         }
         *worst = max(*worst, select(vec4<u32>(0u), bitcast<vec4<u32>>(s) & vec4<u32>(0x7fffffffu), seen));
-        let x = select(vec4<f32>(HIDDEN), max(s, vec4<f32>(SCORE_FLOOR)), seen);
+        let x = select(vec4<f32>(MASKED), max(s, vec4<f32>(SCORE_FLOOR)), seen);
         p_tile[at] = x;
         top = max(top, x);
     }
@@ -386,6 +385,6 @@ fn tile_strayed(here: TilePlace, place: ScoreAt, c: u32) -> vec4<f32> {
 fn tile_store_lse(here: TilePlace, row4: u32, m: vec4<f32>, l: vec4<f32>, nan: vec4<f32>) {
     let none = vec4<f32>(0.0);
     let quiet = bitcast<vec4<f32>>(vec4<u32>(0x7fc00000u) | (bitcast<vec4<u32>>(nan) & vec4<u32>(0u)));
-    let lse = select(select(vec4<f32>(LSE_EMPTY), m + log(l), l > none), quiet, nan > none);
+    let lse = select(select(vec4<f32>(MASKED), m + log(l), l > none), quiet, nan > none);
     put_lse4(here.batch, here.kv_head, here.tile, row4, lse);
 }

@@ -82,7 +82,7 @@ impl Features {
     }
 }
 
-struct Maker<'a> {
+struct FeatureRows<'a> {
     problem: &'a Problem<'a>,
     linear: &'a Linear,
     angles: Option<Angles<'a>>,
@@ -91,7 +91,7 @@ struct Maker<'a> {
     rotation: f64,
 }
 
-impl<'a> Maker<'a> {
+impl<'a> FeatureRows<'a> {
     fn new(problem: &'a Problem<'a>) -> Result<Self> {
         let spec = problem.spec;
         let trig = spec.rotary.as_ref().map(|r| {
@@ -99,7 +99,7 @@ impl<'a> Maker<'a> {
             magnitude + if r.angle == Angle::Table { 0.0 } else { TRIG }
         });
         let linear = spec.expect_linear()?;
-        Ok(Maker {
+        Ok(FeatureRows {
             problem,
             linear,
             gammas: linear.gammas(spec.num_kv_heads),
@@ -281,9 +281,9 @@ struct HeadResult {
     normalizer: Vec<(f64, f64)>,
 }
 
-fn head(maker: &Maker, b: u32, h: u32) -> HeadResult {
-    let problem = maker.problem;
-    let (spec, linear) = (problem.spec, maker.linear);
+fn head(rows: &FeatureRows, b: u32, h: u32) -> HeadResult {
+    let problem = rows.problem;
+    let (spec, linear) = (problem.spec, rows.linear);
     let (kv_head, v_dim, n) = (h / spec.group(), spec.v_head_dim as usize, spec.features() as usize);
     let (q_len, kv_len) = (problem.shape.q_len as i64, problem.kv_len(b) as i64);
     let scale = spec.scale();
@@ -298,13 +298,13 @@ fn head(maker: &Maker, b: u32, h: u32) -> HeadResult {
     };
     let mut state = state_of(&problem.inputs.initial_state, n * v_dim);
     let mut z = state_of(&problem.inputs.initial_normalizer, n);
-    let most = maker.most(b, kv_head);
+    let most = rows.most(b, kv_head);
     let mut added = 1.0; // keys so far
     let mut result =
         HeadResult { out: vec![(0.0, 0.0); q_len as usize * v_dim], state: Vec::new(), normalizer: Vec::new() };
 
     let mut query = |i: i64, state: &[Sum], z: &[Sum], added: f64| {
-        let q = maker.query(b, h, i as u32);
+        let q = rows.query(b, h, i as u32);
         let turned = q.turned();
         let dot_error = |x: f64, e: f64, s: &Sum| {
             let bound = s.bound(added);
@@ -360,12 +360,12 @@ fn head(maker: &Maker, b: u32, h: u32) -> HeadResult {
     for time in offset.min(0)..kv_len.max(offset + q_len) {
         if (0..kv_len).contains(&time) {
             let j = time as u32;
-            let k = maker.key(b, kv_head, j, most);
+            let k = rows.key(b, kv_head, j, most);
             let v: Vec<f64> = problem.inputs.v.row(b, j, kv_head).collect();
             let v_lost: Vec<f64> = problem.inputs.v.lost(b, j, kv_head).collect();
             let turned = k.turned();
             for f in 0..n {
-                let decay = maker.decay(b, kv_head, j, f);
+                let decay = rows.decay(b, kv_head, j, f);
                 for c in 0..v_dim {
                     let s = &mut state[f * v_dim + c];
                     if let Some(decay) = decay {
@@ -398,10 +398,10 @@ fn head(maker: &Maker, b: u32, h: u32) -> HeadResult {
 
 fn solve(spec: &Spec, inputs: &Inputs) -> Result<LinearBounds> {
     let problem = Problem::new(spec, inputs)?;
-    let maker = Maker::new(&problem)?;
+    let rows = FeatureRows::new(&problem)?;
     let (batch, heads, q_len, v_dim) = (problem.shape.batch, spec.num_heads, problem.shape.q_len, spec.v_head_dim);
     let all: Vec<[u32; 2]> = (0..batch).flat_map(|b| (0..heads).map(move |h| [b, h])).collect();
-    let results: Vec<HeadResult> = all.par_iter().map(|[b, h]| head(&maker, *b, *h)).collect();
+    let results: Vec<HeadResult> = all.par_iter().map(|[b, h]| head(&rows, *b, *h)).collect();
     let mut bounds = LinearBounds::default();
     for b in 0..batch {
         for i in 0..q_len {
@@ -428,7 +428,7 @@ pub fn bounds(spec: &Spec, inputs: &Inputs) -> Result<LinearBounds> {
 
 /// What `rotate` gives for a spec of linear attention: R phi(x) or R x, with bounds; q, then k.
 pub(crate) fn rotated(problem: &Problem) -> Result<[Bounded; 2]> {
-    let maker = Maker::new(problem)?;
+    let rows = FeatureRows::new(problem)?;
     let spec = problem.spec;
     let one = |t: &Tensor, positions: &dyn Fn(u32, u32) -> Turn, used: &dyn Fn(u32) -> u32| {
         let [batch, len, heads, _] = t.shape();
@@ -437,9 +437,9 @@ pub(crate) fn rotated(problem: &Problem) -> Result<[Bounded; 2]> {
             for token in 0..len {
                 for h in 0..heads {
                     let at = positions(b, token);
-                    let row = maker.input(t, [b, token, h], at);
+                    let row = rows.input(t, [b, token, h], at);
                     let row = match spec.rotates_features() {
-                        Some(_) => maker.both(maker.features(row, None), at).turned.unwrap_or_default(),
+                        Some(_) => rows.both(rows.features(row, None), at).turned.unwrap_or_default(),
                         None => row,
                     };
                     for (x, error) in row.x.iter().zip(&row.error) {

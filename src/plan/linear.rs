@@ -8,7 +8,7 @@ use crate::inputs::shape::Shape;
 use crate::plan::budget::{MAX_DISPATCHES, too_many_dispatches};
 use crate::plan::grid::{ChunkDispatch, cut_grid};
 use crate::plan::limits::Limits;
-use crate::plan::slots::Files;
+use crate::plan::slots::ShaderFiles;
 use crate::shader::layout::Slot;
 
 /// Where the parts of `work` stand, in words: S, then z of every workgroup, then the stabiliser of every workgroup.
@@ -111,7 +111,7 @@ pub(crate) fn times(spec: &Spec, q_len: u32, kv_len: u32, tile: u32, limits: &Li
     Ok((ranges, flop * by.min(tokens) as f64))
 }
 
-impl<'a> Files<'a> {
+impl<'a> ShaderFiles<'a> {
     pub(crate) fn linear(&mut self, aligned: bool, rolled_loops: bool) {
         let Some(linear) = &self.spec.linear else { return };
         self.add("kernel/linear.wgsl", &[Slot::Work]);

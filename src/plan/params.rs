@@ -17,7 +17,7 @@ use crate::shader::layout::{CHUNK_STRIDE, HEAD_ENTRIES, MAX_PAIRS, Params, ROTAR
 use std::ops::Range;
 
 /// Every offset and stride of a shape that [`Shape::check`] has seen: in `params`, and in the caller's `step`.
-pub(crate) fn place(
+pub(crate) fn assign_offsets(
     kernel: Kernel,
     spec: &Spec,
     shape: &Shape,

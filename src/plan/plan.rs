@@ -15,9 +15,9 @@ use crate::plan::grid::lse_words;
 use crate::plan::grid::{ChunkDispatch, base_words};
 use crate::plan::kernel::Kernel;
 use crate::plan::limits::Limits;
-use crate::plan::params::{binding_elements, binding_size, head_entries, place, rotary_entries};
+use crate::plan::params::{assign_offsets, binding_elements, binding_size, head_entries, rotary_entries};
 use crate::plan::preamble::{label, preamble};
-use crate::plan::slots::Files;
+use crate::plan::slots::ShaderFiles;
 use crate::plan::step::StepLayout;
 use crate::plan::tables::TableLayout;
 use crate::plan::tuning::table::Source;
@@ -89,7 +89,7 @@ impl Plan {
         };
         let target = if kernel.in_place() { source } else { shape.out };
         check_target(kernel, spec, shape, target)?;
-        let (mut params, step) = place(kernel, spec, shape, source, target)?;
+        let (mut params, step) = assign_offsets(kernel, spec, shape, source, target)?;
         let (mut tuning, source_of_tuning) = match tuning {
             Some(tuning) => (tuning.check(&call)?, Source::Asked),
             None => Tuning::choose(&call),
@@ -103,7 +103,7 @@ impl Plan {
                 "call for fewer tokens at a time",
             ));
         }
-        let files = Files::new(&call, &tuning, laid.carry, laid.products.gathered.clone());
+        let files = ShaderFiles::new(&call, &tuning, laid.carry, laid.products.gathered.clone());
         let element = match (kernel, aligned) {
             (_, true) => "Raw4",
             (_, false) => "Raw1",

@@ -62,7 +62,7 @@ pub(crate) fn preamble(
         linear_constants(&mut text, spec, linear, tile_k);
     }
     text.push_str("const SCORE_FLOOR: f32 = -1e38; // scores below this are taken as this\n");
-    text.push_str("const LSE_EMPTY: f32 = -3e38;   // lse of a row that sees no key; -inf on the host\n");
+    text.push_str("const MASKED: f32 = -3e38;   // a masked score, below SCORE_FLOOR, and the lse of a row that sees no key; -inf on the host\n");
     text.push_str("const LOG2_E: f32 = 1.44269504;\n\n");
     for binding in bindings {
         text.push_str(&binding.declaration());

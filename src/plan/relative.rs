@@ -3,13 +3,13 @@
 use crate::equation::relative::RelativeSide;
 use crate::plan::family::lanes;
 use crate::plan::kernel::Kernel;
-use crate::plan::slots::Files;
+use crate::plan::slots::ShaderFiles;
 use crate::plan::tuning::tuning::Family;
 use crate::shader::compose::wgsl_f32;
 use crate::shader::layout::Slot;
 use std::fmt::Write;
 
-impl<'a> Files<'a> {
+impl<'a> ShaderFiles<'a> {
     /// `relative_terms` is the sum of A and B, `add_value_terms` adds E_V.
     pub(crate) fn relative(&mut self) {
         let (mut loads, mut terms, mut values) = (String::new(), String::new(), String::new());

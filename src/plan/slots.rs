@@ -18,7 +18,7 @@ use crate::shader::layout::Slot;
 use std::fmt::Write;
 
 /// The choice of files: every variant is one file in one slot.
-pub(crate) struct Files<'a> {
+pub(crate) struct ShaderFiles<'a> {
     pub(crate) spec: &'a Spec,
     pub(crate) tuning: Tuning,
     pub(crate) kernel: Kernel,
@@ -36,7 +36,7 @@ pub(crate) struct Files<'a> {
     pub(crate) matrix: u32,
 }
 
-impl<'a> Files<'a> {
+impl<'a> ShaderFiles<'a> {
     pub(crate) fn add(&mut self, file: &'static str, slots: &[Slot]) {
         if !self.files.contains(&file) {
             self.files.push(file);

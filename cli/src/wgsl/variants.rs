@@ -191,6 +191,7 @@ fn scores() -> Vec<Variant> {
     terms.push((vec![Bias::Table { min: i32::MIN, max: i32::MIN + 4 }], false));
     terms.push((vec![t5.clone(), Bias::Table { min: -3, max: 5 }, alibi(AlibiForm::Symmetric)], true));
     terms.push((vec![t5], false));
+
     terms.push((vec![Bias::Fire { hidden: 32, eps: 1e-6 }], false));
     terms.extend([KerpleKind::Log, KerpleKind::Power].map(|kind| (vec![Bias::Kerple { kind, eps: 0.01 }], false)));
     // gated: false above, true below

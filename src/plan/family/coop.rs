@@ -21,12 +21,12 @@ use crate::plan::call::Call;
 use crate::plan::grid;
 use crate::plan::grid::{ChunkDispatch, LaidOut, cut_grid};
 use crate::plan::kernel::Kernel;
-use crate::plan::slots::Files;
+use crate::plan::slots::ShaderFiles;
 use crate::plan::tuning::tuning::{Family, Tuning};
 use crate::shader::layout::Slot;
 use std::fmt::Write;
 
-impl<'a> Files<'a> {
+impl<'a> ShaderFiles<'a> {
     /// See family/coop.rs.
     pub(crate) fn coop(&mut self, aligned: bool) {
         self.add("kernel/coop.wgsl", &[Slot::Work]);

@@ -12,11 +12,11 @@ use crate::plan::family::prepare::{Prepared, prepares_keys};
 use crate::plan::grid::{ChunkDispatch, LaidOut, flop_per_score, lse_words};
 use crate::plan::kernel::Kernel;
 use crate::plan::limits::Limits;
-use crate::plan::slots::Files;
+use crate::plan::slots::ShaderFiles;
 use crate::plan::tuning::tuning::{Family, Tuning};
 use crate::shader::layout::Slot;
 
-impl<'a> Files<'a> {
+impl<'a> ShaderFiles<'a> {
     /// See family/decode.rs.
     pub(crate) fn decode(&mut self, aligned: bool, by_lanes: bool) {
         self.add(if by_lanes { "kernel/decode_lanes.wgsl" } else { "kernel/decode.wgsl" }, &[Slot::Work]);

@@ -5,18 +5,18 @@ use crate::plan::call::Call;
 use crate::plan::family::{coop, decode, lanes, prepare, rows, tile, turns};
 use crate::plan::grid::LaidOut;
 use crate::plan::kernel::Kernel;
-use crate::plan::slots::Files;
+use crate::plan::slots::ShaderFiles;
 use crate::plan::tables::TableLayout;
 use crate::plan::tuning::tuning::{Family, Tuning};
 use crate::shader::layout::Slot;
 
-impl<'a> Files<'a> {
+impl<'a> ShaderFiles<'a> {
     pub(crate) fn new(call: &Call<'a>, tuning: &Tuning, carry: bool, gathered: Vec<bool>) -> Self {
         let Call { kernel, spec, .. } = *call;
         let rolled_loops = call.limits.rolled_loops;
         let tables = TableLayout::new(spec);
         let (files, slots, glue) = (Vec::new(), Vec::new(), String::new());
-        let mut files = Files {
+        let mut files = ShaderFiles {
             spec,
             tuning: *tuning,
             kernel,

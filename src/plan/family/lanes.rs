@@ -12,11 +12,11 @@ use crate::plan::family::prepare::{ACROSS, Prepared, UNIT_LANES, workgroups_of_u
 use crate::plan::grid::{ChunkDispatch, LaidOut, flop_per_score, lse_words};
 use crate::plan::kernel::Kernel;
 use crate::plan::products::Products;
-use crate::plan::slots::Files;
+use crate::plan::slots::ShaderFiles;
 use crate::plan::tuning::tuning::{Family, Tuning};
 use crate::shader::layout::Slot;
 
-impl<'a> Files<'a> {
+impl<'a> ShaderFiles<'a> {
     /// See family/lanes.rs.
     pub(crate) fn lanes(&mut self, aligned: bool, prepared: prepare::Prepared) {
         self.add("kernel/lanes.wgsl", &[Slot::Work]);
@@ -41,8 +41,8 @@ impl<'a> Files<'a> {
         if prepared.values {
             self.add("prepare/values.wgsl", &[]);
         }
-        self.add(self::finish(self.spec), &[]);
-        if matches!(self::finish(self.spec), "families/epilogue_cap.wgsl" | "families/epilogue_distance.wgsl") {
+        self.add(self::epilogue(self.spec), &[]);
+        if matches!(self::epilogue(self.spec), "families/epilogue_cap.wgsl" | "families/epilogue_distance.wgsl") {
             self.add("common/cap4.wgsl", &[]);
         }
         self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
@@ -61,7 +61,7 @@ pub(crate) fn multiplies(spec: &Spec) -> bool {
 }
 
 /// What turns products into scores, a file of `families/epilogue_*`.
-pub(crate) fn finish(spec: &Spec) -> &'static str {
+pub(crate) fn epilogue(spec: &Spec) -> &'static str {
     let relative = spec.relative.iter().any(|r| r.side != RelativeSide::Value);
     let by_distance = |bias: &Bias| bias.term().is_of_distance();
     let terms = relative || spec.dense_bias || !spec.bias.is_empty() || spec.score_mod.is_some();
@@ -79,7 +79,7 @@ pub(crate) fn finish(spec: &Spec) -> &'static str {
 
 /// Bytes of workgroup memory: o, and the terms of a tile.
 fn shared_bytes(spec: &Spec, lanes: u32) -> u32 {
-    let terms = match finish(spec) {
+    let terms = match epilogue(spec) {
         "families/epilogue_distance.wgsl" => TILE_K + 3,
         _ => 0,
     };
@@ -91,7 +91,7 @@ fn rounds(call: &Call, tile_q: u32) -> u64 {
     let Call { spec, shape, of_score, .. } = *call;
     let (q, v) = (spec.head_dim.div_ceil(4) as u64, spec.v_head_dim.div_ceil(4) as u64);
     let tiles = shape.kv_len.div_ceil(TILE_K) as u64 + 1;
-    let terms = match finish(spec) {
+    let terms = match epilogue(spec) {
         "families/epilogue_scores.wgsl" => TILE_K as u64 + 8,
         "families/epilogue_distance.wgsl" => TILE_K as u64 + 3,
         _ => 0,

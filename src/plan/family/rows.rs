@@ -12,12 +12,12 @@ use crate::plan::limits::Limits;
 use crate::plan::linear;
 use crate::plan::linear::split_times;
 use crate::plan::products::Products;
-use crate::plan::slots::Files;
+use crate::plan::slots::ShaderFiles;
 use crate::plan::tuning::tuning::Family;
 use crate::plan::user::Cost;
 use crate::shader::layout::Slot;
 
-impl<'a> Files<'a> {
+impl<'a> ShaderFiles<'a> {
     pub(crate) fn rotate_source(&mut self, aligned: bool, in_place: bool) {
         let narrow = self.spec.dtype != Dtype::F32;
         let (file, slots): (_, &[Slot]) = match (in_place, aligned, narrow) {

@@ -44,12 +44,12 @@ use crate::plan::grid;
 use crate::plan::grid::{ChunkDispatch, LaidOut};
 use crate::plan::kernel::Kernel;
 use crate::plan::products::Products;
-use crate::plan::slots::Files;
+use crate::plan::slots::ShaderFiles;
 use crate::plan::tuning::tuning::{Family, Tuning};
 use crate::plan::user::Cost;
 use crate::shader::layout::Slot;
 
-impl<'a> Files<'a> {
+impl<'a> ShaderFiles<'a> {
     /// See family/tile.rs.
     pub(crate) fn tile(&mut self, aligned: bool) {
         self.add("kernel/tile.wgsl", &[Slot::Work]);

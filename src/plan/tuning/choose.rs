@@ -7,7 +7,7 @@ use crate::inputs::shape::Shape;
 use crate::plan::call::Call;
 use crate::plan::kernel::Kernel;
 use crate::plan::limits::Limits;
-use crate::plan::slots::Files;
+use crate::plan::slots::ShaderFiles;
 use crate::plan::tuning::bucket::{Bucket, DIMS, HEADS, KEYS, ROWS, class, sizes};
 use crate::plan::tuning::table::{NOT_MEASURED, Source, TABLE};
 use crate::plan::tuning::tuning::{Family, Tuning};
@@ -74,7 +74,7 @@ impl Tuning {
     /// The first file of its shader that needs run-time checks, and why.
     fn keeps_checks(self, call: &Call) -> Option<(&'static str, &'static str)> {
         match self.family.lay_out(call, &self) {
-            Ok(laid) => files::keeps_checks(&Files::new(call, &self, laid.carry, laid.products.gathered).files),
+            Ok(laid) => files::keeps_checks(&ShaderFiles::new(call, &self, laid.carry, laid.products.gathered).files),
             Err(_) => Some(("(plan)", "it cannot be laid out")),
         }
     }
