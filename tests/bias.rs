@@ -316,6 +316,22 @@ mod device {
         }
     }
 
+    /// Where logarithms are as small as their errors and eps is no more: the bound says so.
+    #[test]
+    fn fire_of_a_small_scale() {
+        for gpu in gpus() {
+            for (c, eps) in [(5.9e-8, 1e-9), (5.9e-8, 1e-6), (1.2e-7, 1e-9), (1e-12, 1e-7), (0.0, 1e-9)] {
+                let (mut spec, mut inputs) = fire(20, 1200);
+                spec.bias = vec![Bias::Fire { hidden: 24, eps }];
+                inputs.parameters.extend([("fire_c".into(), vec![c]), ("fire_l".into(), vec![0.0])]);
+                spec.positions = Positions::Ids;
+                (inputs.q_positions, inputs.k_positions) = (Some((0..20).collect()), Some((0..1200).collect()));
+                let worst = check::scores(&spec, &inputs).unwrap().worst(&gpu.scores(&spec, &inputs).unwrap());
+                assert!(worst.failures == 0 && worst.unbounded == 0, "{}, c {c}, eps {eps}: {worst:?}", gpu.describe());
+            }
+        }
+    }
+
     fn exchange(inputs: &mut Inputs) {
         let p = inputs.parameters.remove("kerple_p").unwrap();
         let a = inputs.parameters.insert("kerple_a".into(), p).unwrap();

@@ -4,6 +4,7 @@
 
 mod common;
 use common::{every_adapter, inputs, left_out};
+use ropewalk::case::CaseId;
 use ropewalk::*;
 
 fn adapters() -> Vec<Gpu> {
@@ -59,6 +60,33 @@ fn every_family_is_within_its_bound() {
             }
         }
         assert!(ran.contains(&Family::Rows) && ran.contains(&Family::Decode) && ran.len() > 6, "{ran:?}");
+    }
+}
+
+/// A NaN in a query and +inf in a key, bf16, packed sequences, positions and a mask of the caller's, a call in several dispatches, FIRE,
+/// norms: each alone with what a family makes of it.
+#[test]
+fn rules_and_inputs_of_all_kinds() {
+    for address in [
+        "attention/nan-query/q9k40/f32/seed1",
+        "attention/inf-key+unseen-nan/q70k90/f32/seed1",
+        "attention/gqa3+partial/q37k75/bf16/seed2",
+        "attention/packed+ids-far/q37k75/f16/seed3",
+        "attention/mask-rows+kv-lens/q37k75/f32/seed4",
+        "attention/fire+rms-norm-weights/q37k75/f32/seed5",
+        "attention/shaw+dense-minus-infinity/q37k75/f32/seed6",
+        "attention/own-score+own-mask/q37k75/f32/seed7",
+    ] {
+        let case = address.parse::<CaseId>().and_then(|id| id.build()).expect(address);
+        let (out, lse) = check::attention(&case.spec, &case.inputs).expect("bounds");
+        for gpu in adapters() {
+            let mut limits = *gpu.limits();
+            limits.max_flop_per_dispatch = 1e5; // several dispatches
+            let got = gpu.with_limits(limits).attention(&case.spec, &case.inputs).expect(address);
+            for (name, worst) in [("out", out.worst(&got.out)), ("lse", lse.worst(&got.lse))] {
+                assert!(worst.failures == 0 && worst.unbounded < worst.elements, "{address}, {name}: {worst:?}");
+            }
+        }
     }
 }
 

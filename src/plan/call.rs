@@ -11,6 +11,9 @@ use crate::plan::plan::Plan;
 use crate::plan::user;
 use crate::plan::user::Cost;
 
+/// Rounds of loops for a score, at most: the keys of a tile stay within what software adapters allow a dispatch.
+const MAX_ROUNDS: u32 = 1024;
+
 /// What a plan is asked for.
 #[derive(Clone, Copy)]
 pub(crate) struct Call<'a> {
@@ -39,6 +42,11 @@ impl<'a> Call<'a> {
         for term in spec.bias.iter().map(|bias| bias.term()) {
             of_score.rounds = of_score.rounds.saturating_add(term.rounds());
             of_score.operations = of_score.operations.saturating_add(term.operations());
+        }
+        if of_score.rounds > MAX_ROUNDS {
+            let problem =
+                format!("loop {} rounds for each score, of bias and user functions together", of_score.rounds);
+            return Err(Error::spec("bias", problem, format!("let them be at most {MAX_ROUNDS}")));
         }
         Ok(Call { kernel, spec, shape, limits, aligned: self::is_aligned(kernel, spec, shape), of_score })
     }

@@ -4,12 +4,18 @@ use rand::{RngExt, SeedableRng};
 use ropewalk::{Data, Family, Gpu, GpuOptions, Inputs, Kernel, Limits, Shape, Spec, Tensor, Tuning, wgpu};
 use std::io::Write;
 
-/// Every adapter with these options, but for those of OpenGL where there are others: they are the same devices by another road, which
-/// `tests/gl.rs` takes.
+/// Every adapter with these options, but for those of OpenGL whose device is there by another road too: `tests/gl.rs` takes those.
 pub fn opened(options: &GpuOptions) -> Vec<Gpu> {
     let all: Vec<Gpu> = Gpu::all(options).into_iter().filter_map(Result::ok).collect();
     let (gl, others): (Vec<Gpu>, Vec<Gpu>) = all.into_iter().partition(|gpu| gpu.info().backend == wgpu::Backend::Gl);
-    if others.is_empty() { gl } else { others }
+    let same = |gl: &Gpu, other: &Gpu| {
+        let (a, b) = (gl.info(), other.info());
+        a.name.contains(&b.name)
+            || b.name.contains(&a.name)
+            || (a.vendor != 0 && [a.vendor, a.device] == [b.vendor, b.device])
+    };
+    let alone = gl.into_iter().filter(|gl| !others.iter().any(|other| same(gl, other))).collect::<Vec<_>>();
+    others.into_iter().chain(alone).collect()
 }
 
 /// [`opened`] with WebGPU's default limits and no features. None: the test is left out and says so, unless the environment promises an

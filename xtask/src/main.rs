@@ -83,7 +83,8 @@ fn test() -> ExitCode {
     let heading = |title: &str| println!("\n=== {title} (after {} s)", start.elapsed().as_secs());
 
     heading("build");
-    if let Err(problem) = run(cargo("test").arg("--no-run")) {
+    // the same features, so that the second makes little anew: what users build, and the program
+    if let Err(problem) = run(cargo("test").arg("--no-run")).and_then(|()| run(&mut cargo("build"))) {
         eprintln!("xtask: {problem}");
         return ExitCode::FAILURE;
     }
@@ -148,7 +149,8 @@ fn test() -> ExitCode {
 /// Passes the exit code of the program `ropewalk-fuzz` on, and says which case it died in.
 fn fuzz(arguments: Vec<OsString>) -> ExitCode {
     let package = ["--quiet", "--package", "ropewalk-fuzz"];
-    if let Err(problem) = run(cargo("build").args(package)) {
+    // the command line is asked for adapters
+    if let Err(problem) = run(&mut cargo("build")).and_then(|()| run(cargo("build").args(package))) {
         eprintln!("xtask: {problem}");
         return ExitCode::FAILURE;
     }
@@ -212,7 +214,7 @@ fn cargo_of(folder: &str, subcommand: &str) -> Command {
     command
 }
 
-/// The program `ropewalk`, which `cargo build` or `cargo test` has made.
+/// The program `ropewalk`, which `cargo build` makes first.
 fn ropewalk() -> Command {
     Command::new(target().join("release").join("ropewalk").with_extension(env::consts::EXE_EXTENSION))
 }

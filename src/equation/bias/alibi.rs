@@ -1,6 +1,6 @@
 //! ALiBi (Press et al. 2022): a slope for each head times a distance.
 
-use crate::equation::bias::term::{KernelCall, Place, Term, TermValue, Values, Wanted, saturated};
+use crate::equation::bias::term::{Given, KernelCall, Place, Term, TermValue, Values, Wanted, saturated};
 use crate::equation::defaults::MAX_HEADS;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -79,7 +79,7 @@ impl Term for Alibi<'_> {
     fn parameters(&self, _: u32) -> Vec<Wanted> {
         Vec::new()
     }
-    fn values(&self, heads: u32, _: &[&[f32]]) -> Result<Arc<dyn Values>> {
+    fn values(&self, heads: u32, _: &[Given]) -> Result<Arc<dyn Values>> {
         Ok(Arc::new(Slopes { form: self.form, slopes: self.slopes(heads) }))
     }
     fn table_rows(&self) -> u64 {

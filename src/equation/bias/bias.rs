@@ -7,7 +7,7 @@ use crate::equation::bias::kerple::{Kerple, KerpleKind};
 use crate::equation::bias::log_cpb::LogCpb;
 use crate::equation::bias::t5::T5;
 use crate::equation::bias::table::Table;
-use crate::equation::bias::term::{Term, Values};
+use crate::equation::bias::term::{Given, Term, Values};
 use crate::equation::defaults::one;
 use crate::equation::index::IndexMap;
 use crate::equation::parameter::Parameter;
@@ -157,13 +157,16 @@ pub(crate) fn resolve(terms: &[Bias], heads: u32, given: &BTreeMap<String, Vec<f
         let term = bias.term();
         let find = |parameter: Parameter| {
             let found = given.get(&parameter.name);
-            found.filter(|t| t.len() as u64 == parameter.len()).map(Vec::as_slice).ok_or_else(|| {
-                let problem = found.map_or("is missing".into(), |t| format!("{} values", t.len()));
-                Error::input(parameter.name.clone(), problem, format!("give {:?} of them", parameter.shape))
-            })
+            match found.filter(|t| t.len() as u64 == parameter.len()) {
+                Some(values) => Ok(Given { name: parameter.name, values }),
+                None => {
+                    let problem = found.map_or("is missing".into(), |t| format!("{} values", t.len()));
+                    Err(Error::input(parameter.name, problem, format!("give {:?} of them", parameter.shape)))
+                }
+            }
         };
         let own = term.parameters(heads).len();
-        let of_term = wanted.by_ref().take(own).map(find).collect::<Result<Vec<&[f32]>>>()?;
+        let of_term = wanted.by_ref().take(own).map(find).collect::<Result<Vec<Given>>>()?;
         term.values(heads, &of_term)
     };
     terms.iter().map(one).collect()

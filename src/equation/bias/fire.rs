@@ -1,6 +1,6 @@
 //! FIRE (Li et al. 2024, arXiv 2310.04418): a network of the distance, on a scale that grows with the query's position.
 
-use crate::equation::bias::term::{Argument, KernelCall, Place, Term, TermValue, Values, Wanted};
+use crate::equation::bias::term::{Argument, Given, KernelCall, Place, Term, TermValue, Values, Wanted};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 
@@ -40,28 +40,33 @@ impl Values for OfHeads {
 
 /// u, half a unit of the last place of 1.
 const U: f64 = 1.0 / (1u64 << 24) as f64;
+/// What may be read or written as 0 is smaller.
+const TINY: f64 = f32::MIN_POSITIVE as f64;
 
-/// ln(1 + c d) / (ln(1 + c scale) + eps), and how far a device's may be off: 1 + c d by 4 u of itself, where c d is not 0, so its
-/// logarithm by 4 u beside its own 3 u; the sum by u, the division by 2.5 units of the last place, 5 u.
+/// x = ln(1 + c d) / (ln(1 + c scale) + eps) = a / b, and how far a device's a' / b' may be off: 1 + c d by 4 u of itself, where c d is not
+/// 0, so its logarithm by 4 u beside its own 3 u; the sum b by u; |a' / b' - a / b| <= (|a' - a| + x |b' - b|) / b', where b' is eps at
+/// least, since the logarithm of 1 or more is not below 0; the division by 2.5 units of the last place, 5 u.
 fn ratio(c: f64, d: f64, scale: f64, eps: f64) -> (f64, f64) {
     let above = (c * d).ln_1p();
     let below = (c * scale).ln_1p() + eps;
     let error = |ln: f64| if ln == 0.0 { 0.0 } else { U * (4.0 + 3.0 * ln) };
     let x = above / below;
-    let of_below = (error(below - eps) + 2.0 * U * below) / below;
-    (x, (error(above) / below + x * of_below + 6.0 * U * x) / (1.0 - of_below).max(0.5))
+    let of_below = error(below - eps) + 2.0 * U * below;
+    let least = (below - of_below).max(eps * (1.0 - 2.0 * U));
+    let of_quotient = (error(above) + x * of_below) / least;
+    (x, of_quotient * (1.0 + 6.0 * U) + 6.0 * U * x)
 }
 
 /// b2 + sum of w2 relu(w1 x + b1), added in order: a unit errs by |w1| times x's error and three roundings, the sum by a rounding of
-/// all for each addition. What flushes to 0 is below 2^-126 a product.
+/// all for each addition. What flushes to 0, of factors or products, is below 2^-126.
 fn network((x, x_error): (f64, f64), b2: f64, units: &[f32]) -> TermValue {
     let (mut value, mut size, mut error) = (b2, b2.abs(), 0.0);
     for unit in units.chunks_exact(UNIT) {
         let [w1, b1, w2] = [unit[0], unit[1], unit[2]].map(f64::from);
         let y = w1 * x + b1;
         let relu = y.max(0.0);
-        let of_y = w1.abs() * x_error + 3.0 * U * ((w1 * x).abs() + b1.abs()) + f32::MIN_POSITIVE as f64;
-        error += w2.abs() * of_y + 2.0 * U * (w2 * relu).abs() + f32::MIN_POSITIVE as f64;
+        let of_y = w1.abs() * x_error + 3.0 * U * ((w1 * x).abs() + b1.abs()) + TINY * (2.0 + x + x_error);
+        error += w2.abs() * of_y + 2.0 * U * (w2 * relu).abs() + TINY * (1.0 + relu + of_y);
         value += w2 * relu;
         size += w2.abs() * (relu + of_y);
     }
@@ -94,15 +99,10 @@ impl Term for Fire {
             Wanted::new("fire_b2", &[heads], Some(0)),
         ]
     }
-    fn values(&self, heads: u32, given: &[&[f32]]) -> Result<Arc<dyn Values>> {
-        let names = ["fire_c", "fire_l", "fire_w1", "fire_b1", "fire_w2", "fire_b2"];
-        for (name, values) in names.iter().zip(given) {
-            if let Some(x) = values.iter().find(|x| !x.is_finite() || x.abs() > 1e10) {
-                return Err(Error::input(*name, format!("holds {x}"), "give numbers up to 1e10"));
-            }
-        }
+    fn values(&self, heads: u32, given: &[Given]) -> Result<Arc<dyn Values>> {
+        given.iter().try_for_each(Given::check)?;
         let (c, least) = (given[0][0].abs(), given[1][0].abs());
-        let (w1, b1, w2, b2) = (given[2], given[3], given[4], given[5]);
+        let [w1, b1, w2, b2] = [2, 3, 4, 5].map(|at| given[at].values);
         let hidden = self.hidden as usize;
         let row = FRONT + UNIT * hidden;
         let of_head = |h: usize| {

@@ -1,6 +1,6 @@
 //! A table over an index map, `table[r(m, n), head]`.
 
-use crate::equation::bias::term::{Argument, KernelCall, Place, Term, TermValue, Values, Wanted};
+use crate::equation::bias::term::{Argument, Given, KernelCall, Place, Term, TermValue, Values, Wanted};
 use crate::equation::index::{IndexMap, words};
 use crate::error::Result;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl Term for Indexed {
     fn parameters(&self, heads: u32) -> Vec<Wanted> {
         vec![Wanted::new("bias_table", &[words(self.index.rows()), heads], Some(1))]
     }
-    fn values(&self, heads: u32, given: &[&[f32]]) -> Result<Arc<dyn Values>> {
+    fn values(&self, heads: u32, given: &[Given]) -> Result<Arc<dyn Values>> {
         let heads = heads as usize;
         let values = (0..heads).flat_map(|h| given[0].chunks_exact(heads).map(move |row| row[h] as f64)).collect();
         Ok(Arc::new(OverRows { index: self.index, values }))

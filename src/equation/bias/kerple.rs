@@ -1,6 +1,6 @@
 //! KERPLE (Chi et al. 2022): a kernel of the distance with two learned numbers for each head.
 
-use crate::equation::bias::term::{Argument, KernelCall, Place, Term, TermValue, Values, Wanted};
+use crate::equation::bias::term::{Argument, Given, KernelCall, Place, Term, TermValue, Values, Wanted};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -56,11 +56,9 @@ impl Term for Kerple {
     fn parameters(&self, heads: u32) -> Vec<Wanted> {
         vec![Wanted::new("kerple_p", &[heads], Some(0)), Wanted::new("kerple_a", &[heads], Some(0))]
     }
-    fn values(&self, _: u32, given: &[&[f32]]) -> Result<Arc<dyn Values>> {
-        let (p, a) = (given[0], given[1]);
-        if let Some(x) = p.iter().chain(a).find(|x| !x.is_finite() || x.abs() > 1e10) {
-            return Err(Error::input("kerple_p", format!("or kerple_a holds {x}"), "give numbers up to 1e10"));
-        }
+    fn values(&self, _: u32, given: &[Given]) -> Result<Arc<dyn Values>> {
+        given.iter().try_for_each(Given::check)?;
+        let (p, a) = (&given[0], &given[1]);
         let most = if self.kind == KerpleKind::Power { 2.0 } else { f64::MAX };
         let p = p.iter().map(|p| (*p as f64).clamp(self.eps, most)).collect();
         let a = a.iter().map(|a| (*a as f64).max(self.eps)).collect();

@@ -1,7 +1,7 @@
 //! Swin v2's continuous bias of a window (Liu et al. 2022), tabulated by the host in f64.
 
 use crate::equation::bias::indexed::{self, OverRows};
-use crate::equation::bias::term::{KernelCall, Term, Values, Wanted};
+use crate::equation::bias::term::{Given, KernelCall, Term, Values, Wanted};
 use crate::equation::index::{IndexMap, MAX_SIDE};
 use crate::error::{Error, Result};
 use std::sync::Arc;
@@ -44,9 +44,9 @@ impl Term for LogCpb {
             Wanted::new("cpb_w2", &[heads, self.hidden], Some(0)),
         ]
     }
-    fn values(&self, _: u32, given: &[&[f32]]) -> Result<Arc<dyn Values>> {
+    fn values(&self, _: u32, given: &[Given]) -> Result<Arc<dyn Values>> {
         let offsets = log_cpb_offsets(self.height, self.width, self.pretrained);
-        Ok(Arc::new(OverRows { index: self.map(), values: log_cpb(&offsets, given[0], given[1], given[2]) }))
+        Ok(Arc::new(OverRows { index: self.map(), values: log_cpb(&offsets, &given[0], &given[1], &given[2]) }))
     }
     fn index(&self) -> Option<IndexMap> {
         Some(self.map())

@@ -1,7 +1,7 @@
 //! T5's buckets (Raffel et al. 2020), expanded by the host into a table over the distance.
 
 use crate::equation::bias::table::{self, OverDistances};
-use crate::equation::bias::term::{KernelCall, Term, Values, Wanted};
+use crate::equation::bias::term::{Given, KernelCall, Term, Values, Wanted};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ impl Term for T5 {
     fn parameters(&self, heads: u32) -> Vec<Wanted> {
         vec![Wanted::new("bias_table", &[self.num_buckets, heads], Some(1))]
     }
-    fn values(&self, heads: u32, given: &[&[f32]]) -> Result<Arc<dyn Values>> {
+    fn values(&self, heads: u32, given: &[Given]) -> Result<Arc<dyn Values>> {
         let ((min, max), heads) = (self.distances(), heads as usize);
         let bucket = |d: i32| t5_bucket(d, self.num_buckets, self.max_distance, self.bidirectional) as usize;
         let of_head = |h: usize| (min..=max).map(move |d| given[0][bucket(d) * heads + h] as f64);

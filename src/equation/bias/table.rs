@@ -1,6 +1,6 @@
 //! A table over the distance, `table[head, clamp(n - m, min, max) - min]`.
 
-use crate::equation::bias::term::{Argument, KernelCall, Place, Term, TermValue, Values, Wanted};
+use crate::equation::bias::term::{Argument, Given, KernelCall, Place, Term, TermValue, Values, Wanted};
 use crate::equation::index::{IndexMap, words};
 use crate::error::{Error, Result};
 use std::sync::Arc;
@@ -62,7 +62,7 @@ impl Term for Table {
     fn parameters(&self, heads: u32) -> Vec<Wanted> {
         vec![Wanted::new("bias_table", &[heads, words(IndexMap::distance(self.min, self.max).rows())], Some(0))]
     }
-    fn values(&self, _: u32, given: &[&[f32]]) -> Result<Arc<dyn Values>> {
+    fn values(&self, _: u32, given: &[Given]) -> Result<Arc<dyn Values>> {
         let values = given.iter().flat_map(|t| t.iter()).map(|x| *x as f64).collect();
         Ok(Arc::new(OverDistances { min: self.min, max: self.max, values }))
     }

@@ -1,8 +1,9 @@
 //! What every kind of bias says of itself; each is a file beside this one.
 
 use crate::equation::index::IndexMap;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::fmt::Debug;
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// Where a score stands, as terms of the reference ask.
@@ -76,6 +77,32 @@ impl Wanted {
     }
 }
 
+/// A parameter as the caller gives it.
+pub(crate) struct Given<'a> {
+    /// With its number, where its name comes again.
+    pub(crate) name: String,
+    pub(crate) values: &'a [f32],
+}
+
+impl Given<'_> {
+    /// # Errors
+    /// The first value that is not finite or above 1e10.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.values.iter().find(|x| !x.is_finite() || x.abs() > 1e10) {
+            Some(x) => Err(Error::input(self.name.clone(), format!("holds {x}"), "give numbers up to 1e10")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Deref for Given<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        self.values
+    }
+}
+
 /// The call of a term in WGSL, `function(at, ...)`.
 pub(crate) struct KernelCall {
     /// The files that it takes, its own first.
@@ -112,7 +139,7 @@ pub(crate) trait Term {
     fn parameters(&self, heads: u32) -> Vec<Wanted>;
 
     /// The term with parameters, each of the length that it wants.
-    fn values(&self, heads: u32, given: &[&[f32]]) -> Result<Arc<dyn Values>>;
+    fn values(&self, heads: u32, given: &[Given]) -> Result<Arc<dyn Values>>;
 
     /// Its index map, where it has one.
     fn index(&self) -> Option<IndexMap> {

@@ -202,7 +202,8 @@ pub(crate) fn candidates(call: &Call) -> Vec<Tuning> {
     let key_workgroups = shape.kv_len.div_ceil(form.tile_q);
     let keys_fit = !keys_first(call) || (key_workgroups <= limits.max_workgroups && !spec.packed);
     let lanes_fit = form.lanes.max(form.tile_q) <= limits.max_invocations && form.columns <= form.lanes.max(8);
-    if form.shared > limits.max_workgroup_storage || !lanes_fit || !keys_fit {
+    let loops_fit = rounds_of_tile(call, &form) <= limits.max_loop_rounds as u64;
+    if form.shared > limits.max_workgroup_storage || !lanes_fit || !keys_fit || !loops_fit {
         return Vec::new();
     }
     let heads = spec.num_kv_heads as u64 * sequences(call);
