@@ -33,17 +33,23 @@ fn text(c: &[c_char]) -> String {
 }
 
 impl Device {
-    /// The first device of the drivers that the environment names; none where they have none.
-    pub fn open() -> Result<Option<Self>> {
+    /// The device of a name, of the drivers that the environment names; none where they have none.
+    pub fn open(is_it: impl Fn(&str) -> bool) -> Result<Option<Self>> {
         // SAFETY: the loader is the system's, and every structure below lives until the call that takes it has returned.
         unsafe {
             let entry = ash::Entry::load()?;
             let app = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_3);
-            let instance = match entry.create_instance(&vk::InstanceCreateInfo::default().application_info(&app), None) {
+            let instance = match entry.create_instance(&vk::InstanceCreateInfo::default().application_info(&app), None)
+            {
                 Err(vk::Result::ERROR_INCOMPATIBLE_DRIVER) => return Ok(None),
                 instance => instance?,
             };
-            let Some(physical) = instance.enumerate_physical_devices()?.first().copied() else { return Ok(None) };
+            let named = |physical: &vk::PhysicalDevice| {
+                is_it(&text(&instance.get_physical_device_properties(*physical).device_name))
+            };
+            let Some(physical) = instance.enumerate_physical_devices()?.into_iter().find(named) else {
+                return Ok(None);
+            };
             let extensions = instance.enumerate_device_extension_properties(physical)?;
             let has = |name: &CStr| extensions.iter().any(|e| e.extension_name_as_c_str() == Ok(name));
             let wanted = ash::khr::pipeline_executable_properties::NAME;

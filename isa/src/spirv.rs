@@ -20,11 +20,11 @@ pub struct Facts {
 
 /// A module, parsed and checked.
 pub struct Module {
-    pub module: naga::Module,
+    module: naga::Module,
     info: naga::valid::ModuleInfo,
 }
 
-/// A buffer of the module: its number in the layout, and whether it is a uniform with a dynamic offset, a uniform, or storage.
+/// How a buffer of the module is bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Buffer {
     Storage,
@@ -59,6 +59,26 @@ impl Module {
             }
         });
         buffers.collect()
+    }
+
+    /// The names of its entry points.
+    pub fn entries(&self) -> Vec<String> {
+        self.module.entry_points.iter().map(|entry| entry.name.clone()).collect()
+    }
+
+    /// Lanes of a workgroup.
+    pub fn lanes(&self, entry: &str) -> u32 {
+        let entry = self.module.entry_points.iter().find(|one| one.name == entry);
+        entry.map_or(0, |entry| entry.workgroup_size.iter().product())
+    }
+
+    /// Bytes of workgroup memory that an entry point uses.
+    pub fn shared(&self, entry: &str) -> u32 {
+        let Some(index) = self.module.entry_points.iter().position(|one| one.name == entry) else { return 0 };
+        let used = self.module.global_variables.iter().filter(|(handle, variable)| {
+            variable.space == naga::AddressSpace::WorkGroup && !self.info.get_entry_point(index)[*handle].is_empty()
+        });
+        used.map(|(_, variable)| self.module.types[variable.ty].inner.size(self.module.to_ctx())).sum()
     }
 
     /// One entry point, with or without run-time checks, workgroup memory not zeroed: as `Pipeline` asks for it. The same as
@@ -97,7 +117,8 @@ impl Module {
             ],
         );
         with(facts.int8, &[Capability::Int8]);
-        let matrices = self.module.types.iter().any(|(_, t)| matches!(t.inner, naga::TypeInner::CooperativeMatrix { .. }));
+        let matrices =
+            self.module.types.iter().any(|(_, t)| matches!(t.inner, naga::TypeInner::CooperativeMatrix { .. }));
         with(matrices, &[Capability::CooperativeMatrixKHR, Capability::VulkanMemoryModel]);
 
         let numbers = self.buffers().into_keys().zip(0..);
@@ -126,5 +147,64 @@ impl Module {
         };
         let pipeline = spv::PipelineOptions { entry_point: entry.into(), shader_stage: naga::ShaderStage::Compute };
         Ok(spv::write_vec(&self.module, &self.info, &options, Some(&pipeline))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "
+        @group(0) @binding(3) var<storage, read> a: array<f32>;
+        @group(0) @binding(9) var<uniform> chunk: vec4<u32>;
+        @group(0) @binding(5) var<storage, read_write> b: array<f32>;
+        @group(0) @binding(8) var<uniform> params: vec4<u32>;
+        var<workgroup> used: array<f32, 64>;
+        var<workgroup> other: array<f32, 32>;
+        @compute @workgroup_size(8, 4) fn main(@builtin(local_invocation_index) i: u32) {
+            used[i] = a[i + chunk.x];
+            for (var n = 0u; n < params.x; n++) { b[n] = used[n / params.y]; }
+        }
+        @compute @workgroup_size(1) fn second() { b[0] = other[1]; }";
+    const FACTS: Facts = Facts {
+        version: (1, 6),
+        f16: true,
+        f16_in_interfaces: true,
+        subgroups: true,
+        robust_buffers: true,
+        robust_images: true,
+        dot_product: true,
+        int8: true,
+    };
+
+    #[test]
+    fn what_a_module_says_of_itself() {
+        let module = Module::parse(TEXT).unwrap();
+        let buffers = [(3, Buffer::Storage), (5, Buffer::Storage), (8, Buffer::Uniform), (9, Buffer::UniformDynamic)];
+        assert_eq!(module.buffers().into_iter().collect::<Vec<_>>(), buffers);
+        assert_eq!(module.entries(), ["main", "second"]);
+        assert_eq!((module.lanes("main"), module.shared("main"), module.shared("second")), (32, 256, 128));
+        assert!(Module::parse("fn").is_err());
+    }
+
+    /// OpDecorate of Binding, in the order of variables: numbers as wgpu-hal gives them, without gaps.
+    fn bindings(words: &[u32]) -> Vec<u32> {
+        let decorations = words.windows(4).filter(|w| w[0] == (4 << 16 | 71) && w[2] == 33);
+        decorations.map(|w| w[3]).collect()
+    }
+
+    #[test]
+    fn checks_and_robustness_change_the_text() {
+        let module = Module::parse(TEXT).unwrap();
+        let write = |checks, facts: &Facts| module.write("main", checks, facts).unwrap();
+        let (checked, bare) = (write(true, &FACTS), write(false, &FACTS));
+        assert!(checked.len() > bare.len());
+        let fragile = Facts { robust_buffers: false, ..FACTS };
+        assert!(write(true, &fragile).len() > checked.len());
+        assert_eq!(write(false, &fragile), bare);
+        let mut numbers = bindings(&bare);
+        numbers.sort();
+        assert_eq!(numbers, [0, 1, 2, 3]);
+        assert_eq!(bare[1], 0x0001_0600);
     }
 }

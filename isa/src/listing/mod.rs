@@ -1,0 +1,314 @@
+//! What a compiler's listing holds: blocks, loops, instructions by kind, loads in flight. One reader a maker.
+
+mod amd;
+mod intel;
+mod nvidia;
+
+use crate::card::Maker;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// What an instruction keeps busy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// f32 multiply-add, or two of them at once.
+    Fma,
+    /// Of the matrix units.
+    Matrix,
+    /// exp2, log2, reciprocals, roots.
+    Special,
+    /// Any other work of all lanes: arithmetic, integers, moves, comparisons.
+    Valu,
+    /// What the whole subgroup does once, loads of constants among it.
+    Scalar,
+    /// Workgroup memory.
+    Shared,
+    /// Of buffers, by lanes.
+    Load,
+    Store,
+    /// Private memory: arrays that stay out of registers, and spills.
+    Scratch,
+    Wait,
+    Barrier,
+    Branch,
+}
+
+/// Which loads must have come when an instruction starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaits {
+    Nothing,
+    /// All but the newest.
+    AllBut(usize),
+    /// Those of these tokens, a bit each.
+    Tokens(u32),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Instruction {
+    kind: Kind,
+    /// Multiply-adds of a lane.
+    multiply_adds: f64,
+    /// Bytes that a lane moves.
+    bytes: u32,
+    awaits: Awaits,
+    /// What a later instruction awaits of this one; every load has one.
+    token: Option<u32>,
+}
+
+impl Instruction {
+    fn of(kind: Kind) -> Self {
+        Instruction { kind, multiply_adds: 0.0, bytes: 0, awaits: Awaits::Nothing, token: None }
+    }
+}
+
+/// A listing that was read.
+#[derive(Default)]
+struct Program {
+    blocks: Vec<Block>,
+    /// Jumps: from the block, to the label.
+    jumps: Vec<(usize, String)>,
+}
+
+#[derive(Default)]
+struct Block {
+    label: String,
+    instructions: Vec<Instruction>,
+}
+
+impl Program {
+    fn start(&mut self, label: &str) {
+        self.blocks.push(Block { label: label.into(), instructions: vec![] });
+    }
+    fn push(&mut self, instruction: Instruction) {
+        if self.blocks.is_empty() {
+            self.start("start");
+        }
+        self.blocks.last_mut().into_iter().for_each(|block| block.instructions.push(instruction));
+    }
+    fn jump(&mut self, label: &str) {
+        self.jumps.push((self.blocks.len().saturating_sub(1), label.into()));
+    }
+}
+
+/// A loop's own instructions, without those of loops inside it; or a whole program's.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counts {
+    /// The first and the last block, as the listing has them.
+    pub blocks: String,
+    /// Loops inside it.
+    pub inside: u32,
+    pub instructions: u32,
+    pub fma: u32,
+    /// Multiply-adds of a lane: an instruction may be two.
+    pub multiply_adds: f64,
+    pub matrix: u32,
+    pub special: u32,
+    pub valu: u32,
+    pub scalar: u32,
+    pub shared: u32,
+    /// Bytes of workgroup memory that a lane reads and writes.
+    pub shared_bytes: u32,
+    pub loads: u32,
+    pub load_bytes: u32,
+    pub stores: u32,
+    pub scratch: u32,
+    pub waits: u32,
+    pub barriers: u32,
+    pub branches: u32,
+    /// Loads of a lane that are on their way at once, at most, in the order of the listing.
+    pub loads_in_flight: u32,
+    /// Bytes of these.
+    pub bytes_in_flight: u32,
+}
+
+impl Counts {
+    fn of<'a>(blocks: impl Iterator<Item = &'a Block>) -> Self {
+        let mut counts = Counts::default();
+        let mut flight: VecDeque<Instruction> = VecDeque::new();
+        for instruction in blocks.flat_map(|block| &block.instructions) {
+            counts.add(instruction);
+            match instruction.awaits {
+                Awaits::Nothing => {}
+                Awaits::AllBut(newest) => drop(flight.drain(..flight.len().saturating_sub(newest))),
+                Awaits::Tokens(tokens) => flight.retain(|one| one.token.is_none_or(|token| tokens >> token & 1 == 0)),
+            }
+            if instruction.token.is_some() {
+                flight.push_back(*instruction);
+            }
+            let loads = flight.iter().filter(|one| one.kind == Kind::Load);
+            let (n, bytes) = loads.fold((0, 0), |(n, bytes), load| (n + 1, bytes + load.bytes));
+            counts.loads_in_flight = counts.loads_in_flight.max(n);
+            counts.bytes_in_flight = counts.bytes_in_flight.max(bytes);
+        }
+        counts
+    }
+
+    fn add(&mut self, instruction: &Instruction) {
+        self.instructions += 1;
+        self.multiply_adds += instruction.multiply_adds;
+        let one = match instruction.kind {
+            Kind::Fma => &mut self.fma,
+            Kind::Matrix => &mut self.matrix,
+            Kind::Special => &mut self.special,
+            Kind::Valu => &mut self.valu,
+            Kind::Scalar => &mut self.scalar,
+            Kind::Shared => {
+                self.shared_bytes += instruction.bytes;
+                &mut self.shared
+            }
+            Kind::Load => {
+                self.load_bytes += instruction.bytes;
+                &mut self.loads
+            }
+            Kind::Store => &mut self.stores,
+            Kind::Scratch => &mut self.scratch,
+            Kind::Wait => &mut self.waits,
+            Kind::Barrier => &mut self.barriers,
+            Kind::Branch => &mut self.branches,
+        };
+        *one += 1;
+    }
+
+    /// Bytes of workgroup memory a multiply-add; none where there are no multiply-adds to speak of.
+    pub fn shared_bytes_a_multiply_add(&self) -> Option<f64> {
+        (self.multiply_adds >= 8.0).then(|| self.shared_bytes as f64 / self.multiply_adds)
+    }
+}
+
+/// What a listing holds.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Contents {
+    pub whole: Counts,
+    /// Every loop, in the order of the listing.
+    pub loops: Vec<Counts>,
+}
+
+impl Contents {
+    /// Reads a listing; `scratch`: the compiler says that there is private memory; `subgroup`: its lanes.
+    pub fn read(maker: Maker, listing: &str, scratch: bool, subgroup: u32) -> Self {
+        Self::of(&match maker {
+            Maker::Amd { stores_are_counted } => amd::read(listing, stores_are_counted, scratch),
+            Maker::Nvidia => nvidia::read(listing),
+            Maker::Intel => intel::read(listing, subgroup),
+        })
+    }
+
+    fn of(program: &Program) -> Self {
+        let at = |label: &str| program.blocks.iter().position(|block| block.label == label);
+        let mut back: Vec<(usize, usize)> = program
+            .jumps
+            .iter()
+            .filter_map(|(from, label)| at(label).filter(|to| to <= from).map(|to| (to, *from)))
+            .collect();
+        // one loop a first block: `continue` is a jump back too
+        back.sort_by_key(|(first, last)| (*first, std::cmp::Reverse(*last)));
+        back.dedup_by_key(|(first, _)| *first);
+        let of = |(first, last): &(usize, usize)| {
+            let inside: Vec<_> = back
+                .iter()
+                .filter(|(f, l)| (f, l) != (first, last) && (*first..=*last).contains(f) && l <= last)
+                .collect();
+            let own = (*first..=*last).filter(|i| !inside.iter().any(|(f, l)| (*f..=*l).contains(i)));
+            let mut counts = Counts::of(own.map(|i| &program.blocks[i]));
+            counts.blocks = format!("{}..{}", program.blocks[*first].label, program.blocks[*last].label);
+            counts.inside = inside.len() as u32;
+            counts
+        };
+        let mut whole = Counts::of(program.blocks.iter());
+        whole.inside = back.len() as u32;
+        Contents { whole, loops: back.iter().map(of).collect() }
+    }
+
+    /// The most bytes of a lane that a loop has on their way; of the whole text, where no loop loads.
+    pub fn in_flight(&self) -> (u32, u32) {
+        let of = |counts: &Counts| (counts.loads_in_flight, counts.bytes_in_flight);
+        let loops = self.loops.iter().filter(|counts| counts.loads > 0).map(of);
+        loops.max_by_key(|(_, bytes)| *bytes).unwrap_or(of(&self.whole))
+    }
+
+    /// The loops that matter most: those with the most multiply-adds, then those that load.
+    pub fn hot(&self, most: usize) -> Vec<&Counts> {
+        let work = |counts: &&Counts| counts.multiply_adds + 64.0 * counts.matrix as f64 + counts.loads as f64;
+        let mut hot: Vec<_> = self.loops.iter().filter(|counts| work(counts) >= 1.0).collect();
+        hot.sort_by(|a, b| work(b).total_cmp(&work(a)));
+        hot.truncate(most);
+        hot
+    }
+}
+
+/// The digits at the start of a text.
+fn number(text: &str) -> Option<u32> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    text[..end].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(bytes: u32, token: u32) -> Instruction {
+        Instruction { bytes, token: Some(token), ..Instruction::of(Kind::Load) }
+    }
+    fn awaiting(awaits: Awaits) -> Instruction {
+        Instruction { awaits, ..Instruction::of(Kind::Valu) }
+    }
+    fn program(blocks: &[(&str, &[Instruction], Option<&str>)]) -> Program {
+        let mut program = Program::default();
+        for (label, instructions, jump) in blocks {
+            program.start(label);
+            instructions.iter().for_each(|one| program.push(*one));
+            jump.iter().for_each(|to| program.jump(to));
+        }
+        program
+    }
+
+    #[test]
+    fn own_instructions_of_nested_loops() {
+        let fma = Instruction { multiply_adds: 2.0, ..Instruction::of(Kind::Fma) };
+        let shared = Instruction { bytes: 16, ..Instruction::of(Kind::Shared) };
+        let branch = Instruction::of(Kind::Branch);
+        let contents = Contents::of(&program(&[
+            ("a", &[fma], None),
+            ("b", &[shared, branch], Some("e")),
+            ("c", &[fma; 4], Some("c")),
+            ("d", &[branch], Some("b")),
+            ("e", &[fma], None),
+        ]));
+        let [outer, inner] = contents.loops.as_slice() else { panic!("{:?}", contents.loops) };
+        assert_eq!((outer.blocks.as_str(), outer.inside, outer.instructions), ("b..d", 1, 3));
+        assert_eq!((outer.shared_bytes, outer.branches, outer.shared_bytes_a_multiply_add()), (16, 2, None));
+        assert_eq!((inner.blocks.as_str(), inner.fma, inner.multiply_adds), ("c..c", 4, 8.0));
+        assert_eq!((contents.whole.instructions, contents.whole.fma), (9, 6));
+        assert_eq!(contents.hot(9), [inner]);
+    }
+
+    #[test]
+    fn a_loop_with_a_continue_is_one() {
+        let one = [Instruction::of(Kind::Valu)];
+        let contents = Contents::of(&program(&[("a", &one, None), ("b", &one, Some("a")), ("c", &one, Some("a"))]));
+        assert_eq!(contents.loops.iter().map(|l| l.blocks.as_str()).collect::<Vec<_>>(), ["a..c"]);
+    }
+
+    #[test]
+    fn flights_end_where_they_are_awaited() {
+        let flight = |all: &[Instruction]| {
+            let contents = Contents::of(&program(&[("a", all, None)]));
+            contents.in_flight()
+        };
+        assert_eq!(flight(&[load(16, 0), load(16, 0), awaiting(Awaits::AllBut(0)), load(4, 0)]), (2, 32));
+        assert_eq!(flight(&[load(16, 0), load(16, 0), awaiting(Awaits::AllBut(1)), load(4, 0), load(4, 0)]), (3, 32));
+        let tokens = [load(8, 0), load(8, 1), awaiting(Awaits::Tokens(0b01)), load(8, 2), load(8, 2)];
+        assert_eq!(flight(&tokens), (3, 24));
+        let stored = Instruction { token: Some(0), ..Instruction::of(Kind::Store) };
+        assert_eq!(flight(&[load(8, 0), stored, awaiting(Awaits::AllBut(1)), load(8, 0)]), (1, 8));
+    }
+
+    #[test]
+    fn the_figure_of_a_text_is_its_best_loop() {
+        let many = [load(16, 0); 3];
+        let end = awaiting(Awaits::AllBut(0));
+        let one = [load(4, 0), end];
+        let contents = Contents::of(&program(&[("a", &many, None), ("b", &[end], None), ("c", &one, Some("c"))]));
+        assert_eq!((contents.whole.loads_in_flight, contents.in_flight()), (3, (1, 4)));
+    }
+}
