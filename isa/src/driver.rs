@@ -10,7 +10,7 @@ use std::process::Command;
 /// Why there is nothing to show.
 #[derive(Debug, PartialEq)]
 pub enum Problem {
-    /// No compiler for the card is on this machine; what would help.
+    /// No compiler for the card is on this machine: [`WAYS_OUT`].
     Missing(String),
     /// It was there, and failed.
     Failed(String),
@@ -23,7 +23,7 @@ pub const COMPILE: &str = "--compile-to";
 pub fn compile(card: &Card, shims: Option<&Path>, workloads: &[String], keep: Option<&Path>) -> Result<Run, Problem> {
     let failed = |what: &str, e: &dyn std::fmt::Display| Problem::Failed(format!("{}: {what}: {e}", card.name));
     if shims.is_none() && !card.null_device {
-        return Err(Problem::Missing(format!("{}: no driver compiles for it by itself. {WITH_SHIMS}", card.name)));
+        return Err(Problem::Missing(format!("{}: no driver compiles for it without a shim", card.name)));
     }
     let folder = tempfile::tempdir().map_err(|e| failed("a temporary folder", &e))?;
     let out = folder.path().join("run.json");
@@ -47,22 +47,21 @@ pub fn compile(card: &Card, shims: Option<&Path>, workloads: &[String], keep: Op
     let text = std::fs::read_to_string(&out).map_err(|e| failed("its figures", &e))?;
     let run: Option<Run> = serde_json::from_str(&text).map_err(|e| failed("its figures", &e))?;
     run.ok_or_else(|| match shims {
-        None => Problem::Missing(format!("{}: {NO_NULL_DEVICE}", card.name)),
+        None => Problem::Missing(format!(
+            "{}: the driver has no such device; RADV of Mesa 26 has no null device any more",
+            card.name
+        )),
         Some(_) => Problem::Missing(format!("{}: the driver takes no device from the shim", card.name)),
     })
 }
 
-const WITH_SHIMS: &str =
-    "Build Mesa with -Dtools=drm-shim and name the folder of its libraries with --shims FOLDER (docs/isa.md)";
+/// What helps where a card has no compiler.
+pub const WAYS_OUT: &str = "Two ways out:
+  - RADV of Mesa 22 to 25, for navi21 and vega10: Debian 12 and 13 and Ubuntu 24.04 have it in mesa-vulkan-drivers; one that was unpacked
+    elsewhere is named by VK_DRIVER_FILES=FOLDER/radeon_icd.x86_64.json (and LD_LIBRARY_PATH for its libraries)
+  - Mesa's shims, for any card: build Mesa with -Dtools=drm-shim and name the folder of its libraries with --shims FOLDER (docs/isa.md)";
 
-const NO_NULL_DEVICE: &str = "its driver is there and finds no device: Mesa 26 has no null device any more, older ones do.
-Two ways out:
-  - RADV of Mesa 22 to 25: Debian 12 and 13 and Ubuntu 24.04 have one in mesa-vulkan-drivers; one that was unpacked elsewhere is named by
-    VK_DRIVER_FILES=FOLDER/radeon_icd.x86_64.json (and LD_LIBRARY_PATH for its libraries)
-  - Mesa's shims, which answer for the kernel's driver: build Mesa with -Dtools=drm-shim and name the folder with --shims FOLDER (docs/isa.md)";
-
-const NO_DRIVER: &str =
-    "no Vulkan driver for it is installed; on Debian and Ubuntu: apt-get install mesa-vulkan-drivers";
+const NO_DRIVER: &str = "no Vulkan driver for it is installed";
 
 fn with_null_device(card: &Card, own: &Path) -> Result<Command, Problem> {
     let mut command = Command::new(own);
@@ -79,7 +78,7 @@ fn with_shims(card: &Card, shims: &Path, folder: &Path, own: &Path) -> Result<Co
     let shims = shims.canonicalize().map_err(|e| missing(format!("{}: {e}", shims.display())))?;
     let shim = shims.join(card.maker.shim());
     if !shim.exists() {
-        return Err(missing(format!("{} is not there. {WITH_SHIMS}", shim.display())));
+        return Err(missing(format!("{} is not there", shim.display())));
     }
     // the libraries of another system take that system's loader
     let loader = shims.join("ld-linux-x86-64.so.2");
@@ -151,7 +150,7 @@ mod tests {
             Err(Problem::Missing(text)) => text,
             other => panic!("{other:?}"),
         };
-        assert!(missing("h100", None).contains("--shims FOLDER"));
+        assert!(missing("h100", None).contains("without a shim"));
         let empty = tempfile::tempdir().unwrap();
         assert!(missing("navi21", Some(empty.path())).contains("libamdgpu_noop_drm_shim.so is not there"));
         assert!(missing("navi21", Some(&empty.path().join("x"))).contains("No such file"));

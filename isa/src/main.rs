@@ -83,7 +83,7 @@ fn cards(arguments: &Arguments) -> Result<ExitCode> {
     }
     let shims = arguments.shims.as_deref();
     let cards = if arguments.cards.is_empty() { Card::usual(shims.is_some()) } else { arguments.cards.clone() };
-    let (mut worse, mut problems) = (false, false);
+    let (mut worse, mut missing, mut failed) = (false, false, false);
     for card in cards {
         match driver::compile(&card, shims, &arguments.workloads, arguments.keep.as_deref()) {
             Ok(run) if arguments.check => worse |= check(&run)?,
@@ -98,15 +98,22 @@ fn cards(arguments: &Arguments) -> Result<ExitCode> {
                 }
             }
             Err(Problem::Missing(what)) if arguments.check => println!("left out: {what}"),
-            Err(Problem::Missing(what) | Problem::Failed(what)) => {
+            Err(Problem::Missing(what)) => {
                 eprintln!("{what}");
-                problems = true;
+                missing = true;
+            }
+            Err(Problem::Failed(what)) => {
+                eprintln!("{what}");
+                failed = true;
             }
         }
     }
+    if missing {
+        eprintln!("{}", driver::WAYS_OUT);
+    }
     Ok(ExitCode::from(if worse {
         1
-    } else if problems {
+    } else if missing || failed {
         2
     } else {
         0
