@@ -18,7 +18,87 @@ pub struct Run {
     pub device: String,
     /// As the driver names itself: `radv Mesa 22.3.6`.
     pub driver: String,
+    pub plans: Vec<PlanFacts>,
     pub entries: Vec<Entry>,
+}
+
+/// What the model needs of a plan.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct PlanFacts {
+    pub workload: String,
+    pub kernel: String,
+    pub tuning: String,
+    pub flop: f64,
+    pub bytes: f64,
+    /// Rows and keys.
+    pub tile: [u32; 2],
+    pub heads: u32,
+    pub kv_heads: u32,
+    pub head_dim: u32,
+    pub v_head_dim: u32,
+    pub q_len: u32,
+    pub kv_len: u32,
+    pub causal: bool,
+    /// Bytes of a stored element.
+    pub element: u32,
+    /// The text's constants that are whole numbers.
+    pub constants: BTreeMap<String, u32>,
+    /// In order.
+    pub dispatches: Vec<Dispatch>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Dispatch {
+    pub entry: String,
+    /// The first tile of rows.
+    pub first: u32,
+    pub workgroups: [u32; 3],
+}
+
+impl PlanFacts {
+    fn of(workload: &str, plan: &Plan, module: &Module) -> Self {
+        let (spec, shape) = (plan.spec(), plan.shape());
+        let dispatch = |one: &ropewalk::ChunkDispatch| Dispatch {
+            entry: one.entry.into(),
+            first: one.first[0],
+            workgroups: one.workgroups,
+        };
+        PlanFacts {
+            workload: workload.into(),
+            kernel: plan.label().split('.').next().unwrap_or("").into(),
+            tuning: plan.tuning().to_string(),
+            flop: plan.flop(),
+            bytes: plan.bytes() as f64,
+            tile: plan.tile(),
+            heads: spec.num_heads,
+            kv_heads: spec.num_kv_heads,
+            head_dim: spec.head_dim,
+            v_head_dim: spec.v_head_dim,
+            q_len: shape.q_len,
+            kv_len: shape.kv_len,
+            causal: spec.mask == ropewalk::Mask::causal(),
+            element: if spec.dtype == ropewalk::Dtype::F32 { 4 } else { 2 },
+            constants: module.constants(),
+            dispatches: plan.chunks().iter().map(dispatch).collect(),
+        }
+    }
+    /// Tiles of keys that some row of a tile of rows sees.
+    pub fn key_tiles(&self, tile: u32) -> f64 {
+        let rows = self.q_len * (self.heads / self.kv_heads);
+        let last = (((tile + 1) * self.tile[0]).min(rows) - 1) / (self.heads / self.kv_heads);
+        let keys = if self.causal { self.kv_len - self.q_len + last + 1 } else { self.kv_len };
+        keys.div_ceil(self.tile[1]) as f64
+    }
+    /// Whether keys are rotated before.
+    pub fn prepares_keys(&self) -> bool {
+        self.dispatches.iter().any(|one| one.entry == "prepare_k")
+    }
+    /// Bytes of q, k or o that an entry point beside `main` reads.
+    pub fn read_by(&self, entry: &str) -> f64 {
+        let keys = entry == "prepare_k" || self.kernel.starts_with("rotate_k");
+        let (rows, heads) = if keys { (self.kv_len, self.kv_heads) } else { (self.q_len, self.heads) };
+        rows as f64 * (heads * self.head_dim * self.element) as f64
+    }
 }
 
 impl Run {
@@ -79,14 +159,20 @@ pub struct Figures {
     pub bytes_in_flight: u32,
     /// All of the text.
     pub whole: Counts,
-    /// The loops with the most work.
+    /// Its loops, in the order of the listing.
     pub loops: Vec<Counts>,
 }
 
-/// Loops that are kept of an entry point.
-const HOT: usize = 8;
-
 impl Figures {
+    /// The loops that matter most: those with the most multiply-adds, then those that load.
+    pub fn hot(&self, most: usize) -> Vec<&Counts> {
+        let work = |counts: &&Counts| counts.multiply_adds + 64.0 * counts.matrix as f64 + counts.loads as f64;
+        let mut hot: Vec<_> = self.loops.iter().filter(|counts| work(counts) >= 1.0).collect();
+        hot.sort_by(|a, b| work(b).total_cmp(&work(a)));
+        hot.truncate(most);
+        hot
+    }
+
     fn of(card: &Card, compiled: &Compiled, shared: u32, compile_ms: u32) -> Result<Self> {
         let sum = |names: &[&str]| {
             let known: Vec<f64> = names.iter().filter_map(|name| compiled.statistics.get(*name).copied()).collect();
@@ -122,7 +208,7 @@ impl Figures {
             compile_ms,
             loads_in_flight,
             bytes_in_flight,
-            loops: contents.hot(HOT).into_iter().cloned().collect(),
+            loops: contents.loops,
             whole: contents.whole,
         })
     }
@@ -174,13 +260,15 @@ impl Text {
 /// Compiles workloads (or files of WGSL) for the card whose driver the environment names. `keep`: where listings and SPIR-V go.
 pub fn run(card: &Card, workloads: &[String], keep: Option<&Path>) -> Result<Option<Run>> {
     let Some(device) = Device::open(|name| card.is(name))? else { return Ok(None) };
-    let mut texts = vec![];
+    let (mut texts, mut plans) = (vec![], vec![]);
     for name in workloads {
         if name.ends_with(".wgsl") {
             texts.push(Text::of_file(Path::new(name))?);
         } else {
-            let plans = workload::named(name)?.plans(&device.limits)?;
-            texts.extend(plans.iter().map(|plan| Text::of_plan(name, plan)));
+            for plan in workload::named(name)?.plans(&device.limits)? {
+                texts.push(Text::of_plan(name, &plan));
+                plans.push(PlanFacts::of(name, &plan, &Module::parse(plan.wgsl(Target::Native))?));
+            }
         }
     }
     let mut known: HashMap<Vec<u32>, Figures> = HashMap::new();
@@ -217,7 +305,7 @@ pub fn run(card: &Card, workloads: &[String], keep: Option<&Path>) -> Result<Opt
             entries.push(one);
         }
     }
-    Ok(Some(Run { card: card.name.into(), device: device.name.clone(), driver: device.driver.clone(), entries }))
+    Ok(Some(Run { card: card.name.into(), device: device.name.clone(), driver: device.driver.clone(), plans, entries }))
 }
 
 fn write(folder: &Path, card: &Card, one: &Entry, wgsl: &str, spirv: &[u32], compiled: &Compiled) -> Result<()> {
@@ -276,7 +364,8 @@ mod tests {
     #[test]
     fn compilers_by_name_and_version() {
         let of = |driver: &str| {
-            Run { card: "x".into(), device: "x".into(), driver: driver.into(), entries: vec![] }.compiler()
+            Run { card: "x".into(), device: "x".into(), driver: driver.into(), plans: vec![], entries: vec![] }
+                .compiler()
         };
         assert_eq!(of("radv Mesa 22.3.6"), "radv-22.3.6");
         assert_eq!(of("radv Mesa 26.1.6-1~bpo13+1"), "radv-26.1.6");

@@ -5,6 +5,7 @@ mod compile;
 mod device;
 mod driver;
 mod listing;
+mod model;
 mod record;
 mod report;
 mod spirv;
@@ -40,6 +41,9 @@ struct Arguments {
     /// Compare with the record of the same card and compiler in benches/isa; worse ends with exit code 1
     #[arg(long, conflicts_with_all = ["record", "json"])]
     check: bool,
+    /// Print predicted times and shares instead, by the model of docs/model.md
+    #[arg(long, conflicts_with_all = ["record", "check"])]
+    predict: bool,
     /// Write that record
     #[arg(long)]
     record: bool,
@@ -87,6 +91,19 @@ fn cards(arguments: &Arguments) -> Result<ExitCode> {
     for card in cards {
         match driver::compile(&card, shims, &arguments.workloads, arguments.keep.as_deref()) {
             Ok(run) if arguments.check => worse |= check(&run)?,
+            Ok(run) if arguments.predict => {
+                let predictions = model::predict(&run);
+                if arguments.json {
+                    println!("{}", serde_json::to_string(&predictions)?);
+                } else {
+                    println!(
+                        "{} by {}: predictions\n{}\n",
+                        run.card,
+                        run.compiler(),
+                        report::predictions(&predictions)
+                    );
+                }
+            }
             Ok(run) => {
                 if arguments.json {
                     println!("{}", serde_json::to_string(&run)?);

@@ -121,6 +121,7 @@ mod tests {
             card: "navi21".into(),
             device: "x".into(),
             driver: "radv Mesa 22.3.6".into(),
+            plans: vec![],
             entries: entries.iter().map(entry).collect(),
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::compile::{Entry, Run};
 use crate::listing::Counts;
+use crate::model::Prediction;
 use comfy_table::{ContentArrangement, LineStyle, Table, presets};
 
 /// Loops of an entry point that the table has.
@@ -9,12 +10,57 @@ const LOOPS: usize = 3;
 
 /// All entry points of a card.
 pub fn table(run: &Run) -> Table {
+    of(&HEADER, run.entries.iter().map(row))
+}
+
+/// Predicted times and shares.
+pub fn predictions(all: &[Prediction]) -> Table {
+    // what is far from being the limit has no figure
+    let percent = |share: f64| if share < 10.0 { format!("{:.0} %", 100.0 * share) } else { "-".into() };
+    let micros = |seconds: f64| format!("{:.1}", 1e6 * seconds);
+    let row = |one: &Prediction| {
+        let [issue, shared, bandwidth, latency] = one.bounds.map(percent);
+        let share = format!("{} of {}", percent(one.share), one.of);
+        let times = [one.seconds, one.others, one.dispatches].map(micros);
+        let [all, others, dispatches] = times;
+        vec![
+            one.product.into(),
+            one.workload.clone(),
+            all,
+            share,
+            issue,
+            shared,
+            bandwidth,
+            latency,
+            percent(one.schedule),
+            others,
+            dispatches,
+        ]
+    };
+    of(&PREDICTED, all.iter().map(row))
+}
+
+const PREDICTED: [&str; 11] = [
+    "card",
+    "workload",
+    "us",
+    "share",
+    "issue",
+    "shared",
+    "bandwidth",
+    "latency",
+    "schedule",
+    "of us: passes",
+    "dispatches",
+];
+
+fn of(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
     let style = presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none());
     table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(HEADER);
-    for entry in &run.entries {
-        table.add_row(row(entry));
+    table.set_header(header.to_vec());
+    for row in rows {
+        table.add_row(row);
     }
     table
 }
@@ -24,7 +70,7 @@ const HEADER: [&str; 11] =
 
 fn row(entry: &Entry) -> Vec<String> {
     let figures = &entry.figures;
-    let hot = || figures.loops.iter().take(LOOPS);
+    let hot = || figures.hot(LOOPS).into_iter();
     let waves = figures.waves.map_or("-".into(), |waves| waves.to_string());
     vec![
         entry.id(),

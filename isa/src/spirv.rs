@@ -66,6 +66,16 @@ impl Module {
         self.module.entry_points.iter().map(|entry| entry.name.clone()).collect()
     }
 
+    /// Its named constants that are whole numbers.
+    pub fn constants(&self) -> BTreeMap<String, u32> {
+        let constants =
+            self.module.constants.iter().filter_map(|(_, one)| match self.module.global_expressions[one.init] {
+                naga::Expression::Literal(naga::Literal::U32(n)) => Some((one.name.clone()?, n)),
+                _ => None,
+            });
+        constants.collect()
+    }
+
     /// Lanes of a workgroup.
     pub fn lanes(&self, entry: &str) -> u32 {
         let entry = self.module.entry_points.iter().find(|one| one.name == entry);
@@ -184,6 +194,9 @@ mod tests {
         assert_eq!(module.buffers().into_iter().collect::<Vec<_>>(), buffers);
         assert_eq!(module.entries(), ["main", "second"]);
         assert_eq!((module.lanes("main"), module.shared("main"), module.shared("second")), (32, 256, 128));
+        let constants =
+            Module::parse("const A: u32 = 3u; const B: u32 = A * 2u; const C: f32 = 1.0;").unwrap().constants();
+        assert_eq!(constants.into_iter().collect::<Vec<_>>(), [("A".into(), 3), ("B".into(), 6)]);
         assert!(Module::parse("fn").is_err());
     }
 

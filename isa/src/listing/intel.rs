@@ -4,7 +4,7 @@ use super::{Awaits, Instruction, Kind, Program, number};
 
 /// `subgroup`: lanes of a subgroup; an instruction may be of fewer.
 pub(super) fn read(listing: &str, subgroup: u32) -> Program {
-    let mut program = Program::default();
+    let mut program = Program::new();
     // a message stands on two lines, the second one says what it is
     let mut lines = listing.lines().peekable();
     while let Some(line) = lines.next() {
@@ -27,8 +27,9 @@ pub(super) fn read(listing: &str, subgroup: u32) -> Program {
             continue;
         }
         program.push(instruction(name, rest, subgroup));
-        if name == "while" {
-            program.jump(rest.split_whitespace().find(|word| word.starts_with("LABEL")).unwrap_or(""));
+        // some lanes jump, others pass
+        if kind(name, rest) == Kind::Branch {
+            program.jump(rest.split_whitespace().filter(|word| word.starts_with("LABEL")), true);
         }
     }
     program
@@ -123,8 +124,8 @@ while(8)        JIP:  LABEL18                                   { align1 1Q };
     #[test]
     fn a_loop_of_dg2() {
         let contents = Contents::of(&read(DG2, 16));
-        let Counts { blocks, fma, multiply_adds, special, valu, shared, shared_bytes, .. } = &contents.loops[0];
-        assert_eq!((blocks.as_str(), *fma, *multiply_adds, *special, *valu), ("LABEL18..LABEL18", 1, 0.5, 1, 1));
+        let Counts { label, fma, multiply_adds, special, valu, shared, shared_bytes, .. } = &contents.loops[0];
+        assert_eq!((label.as_str(), *fma, *multiply_adds, *special, *valu), ("LABEL18", 1, 0.5, 1, 1));
         assert_eq!((*shared, *shared_bytes), (1, 16));
         let Counts { loads, load_bytes, scratch, scalar, waits, barriers, branches, .. } = &contents.loops[0];
         assert_eq!((*loads, *load_bytes, *scratch, *scalar, *waits, *barriers, *branches), (3, 40, 1, 1, 2, 1, 2));

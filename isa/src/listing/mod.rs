@@ -5,8 +5,11 @@ mod intel;
 mod nvidia;
 
 use crate::card::Maker;
+use petgraph::algo::dominators::simple_fast;
+use petgraph::graph::{DiGraph, NodeIndex};
+use petgraph::visit::EdgeRef;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// What an instruction keeps busy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,12 +64,13 @@ impl Instruction {
     }
 }
 
-/// A listing that was read.
-#[derive(Default)]
+/// A listing that was read: blocks that control enters at their start alone.
 struct Program {
     blocks: Vec<Block>,
-    /// Jumps: from the block, to the label.
+    /// From a block to the labels that its last instruction may jump to.
     jumps: Vec<(usize, String)>,
+    /// Blocks whose end control does not pass.
+    ends: BTreeSet<usize>,
 }
 
 #[derive(Default)]
@@ -76,27 +80,62 @@ struct Block {
 }
 
 impl Program {
+    fn new() -> Self {
+        Program { blocks: vec![Block::default()], jumps: vec![], ends: BTreeSet::new() }
+    }
     fn start(&mut self, label: &str) {
         self.blocks.push(Block { label: label.into(), instructions: vec![] });
     }
     fn push(&mut self, instruction: Instruction) {
-        if self.blocks.is_empty() {
-            self.start("start");
-        }
         self.blocks.last_mut().into_iter().for_each(|block| block.instructions.push(instruction));
     }
-    fn jump(&mut self, label: &str) {
-        self.jumps.push((self.blocks.len().saturating_sub(1), label.into()));
+    /// The instruction before was a jump to one of the labels; `passes`: or to what stands behind it.
+    fn jump<'a>(&mut self, labels: impl IntoIterator<Item = &'a str>, passes: bool) {
+        let last = self.blocks.len() - 1;
+        self.jumps.extend(labels.into_iter().map(|label| (last, label.to_string())));
+        if !passes {
+            self.ends.insert(last);
+        }
+        self.start("");
+    }
+
+    /// Its loops: the block where each begins, and its blocks. Two that begin in one place are one.
+    fn loops(&self) -> BTreeMap<usize, BTreeSet<usize>> {
+        let labels: HashMap<&str, usize> = self.blocks.iter().map(|block| block.label.as_str()).zip(0..).collect();
+        let jumps = self.jumps.iter().filter_map(|(from, label)| Some((*from, *labels.get(label.as_str())?)));
+        let passes = (1..self.blocks.len()).filter(|to| !self.ends.contains(&(to - 1))).map(|to| (to - 1, to));
+        let mut graph: DiGraph<(), ()> = DiGraph::new();
+        let nodes: Vec<NodeIndex> = self.blocks.iter().map(|_| graph.add_node(())).collect();
+        jumps.chain(passes).for_each(|(from, to)| {
+            graph.add_edge(nodes[from], nodes[to], ());
+        });
+
+        let dominators = simple_fast(&graph, nodes[0]);
+        let mut loops: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+        for edge in graph.edge_references() {
+            let (last, first) = (edge.source(), edge.target());
+            if !dominators.dominators(last).is_some_and(|mut all| all.any(|one| one == first)) {
+                continue;
+            }
+            let body = loops.entry(first.index()).or_insert_with(|| [first.index()].into());
+            let mut open = vec![last];
+            while let Some(node) = open.pop() {
+                if body.insert(node.index()) {
+                    open.extend(graph.neighbors_directed(node, petgraph::Incoming));
+                }
+            }
+        }
+        loops
     }
 }
 
 /// A loop's own instructions, without those of loops inside it; or a whole program's.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
-    /// The first and the last block, as the listing has them.
-    pub blocks: String,
-    /// Loops inside it.
-    pub inside: u32,
+    /// The block where it begins, as the listing has it.
+    pub label: String,
+    /// The loop around it, by its place in the list.
+    pub within: Option<usize>,
     pub instructions: u32,
     pub fma: u32,
     /// Multiply-adds of a lane: an instruction may be two.
@@ -194,29 +233,21 @@ impl Contents {
     }
 
     fn of(program: &Program) -> Self {
-        let at = |label: &str| program.blocks.iter().position(|block| block.label == label);
-        let mut back: Vec<(usize, usize)> = program
-            .jumps
-            .iter()
-            .filter_map(|(from, label)| at(label).filter(|to| to <= from).map(|to| (to, *from)))
-            .collect();
-        // one loop a first block: `continue` is a jump back too
-        back.sort_by_key(|(first, last)| (*first, std::cmp::Reverse(*last)));
-        back.dedup_by_key(|(first, _)| *first);
-        let of = |(first, last): &(usize, usize)| {
-            let inside: Vec<_> = back
-                .iter()
-                .filter(|(f, l)| (f, l) != (first, last) && (*first..=*last).contains(f) && l <= last)
-                .collect();
-            let own = (*first..=*last).filter(|i| !inside.iter().any(|(f, l)| (*f..=*l).contains(i)));
-            let mut counts = Counts::of(own.map(|i| &program.blocks[i]));
-            counts.blocks = format!("{}..{}", program.blocks[*first].label, program.blocks[*last].label);
-            counts.inside = inside.len() as u32;
-            counts
+        let loops: Vec<(usize, BTreeSet<usize>)> = program.loops().into_iter().collect();
+        let of = |(first, body): &(usize, BTreeSet<usize>)| {
+            let holds = |other: &BTreeSet<usize>| other.len() > body.len() && body.is_subset(other);
+            let around = loops.iter().enumerate().filter(|(_, (_, other))| holds(other));
+            let inside = |block: &usize| {
+                let mut smaller = loops.iter().filter(|(at, other)| at != first && other.is_subset(body));
+                smaller.any(|(_, other)| other.contains(block))
+            };
+            Counts {
+                label: program.blocks[*first].label.clone(),
+                within: around.min_by_key(|(_, (_, other))| other.len()).map(|(place, _)| place),
+                ..Counts::of(body.iter().filter(|block| !inside(block)).map(|block| &program.blocks[*block]))
+            }
         };
-        let mut whole = Counts::of(program.blocks.iter());
-        whole.inside = back.len() as u32;
-        Contents { whole, loops: back.iter().map(of).collect() }
+        Contents { whole: Counts::of(program.blocks.iter()), loops: loops.iter().map(of).collect() }
     }
 
     /// The most bytes of a lane that a loop has on their way; of the whole text, where no loop loads.
@@ -224,15 +255,6 @@ impl Contents {
         let of = |counts: &Counts| (counts.loads_in_flight, counts.bytes_in_flight);
         let loops = self.loops.iter().filter(|counts| counts.loads > 0).map(of);
         loops.max_by_key(|(_, bytes)| *bytes).unwrap_or(of(&self.whole))
-    }
-
-    /// The loops that matter most: those with the most multiply-adds, then those that load.
-    pub fn hot(&self, most: usize) -> Vec<&Counts> {
-        let work = |counts: &&Counts| counts.multiply_adds + 64.0 * counts.matrix as f64 + counts.loads as f64;
-        let mut hot: Vec<_> = self.loops.iter().filter(|counts| work(counts) >= 1.0).collect();
-        hot.sort_by(|a, b| work(b).total_cmp(&work(a)));
-        hot.truncate(most);
-        hot
     }
 }
 
@@ -253,11 +275,13 @@ mod tests {
         Instruction { awaits, ..Instruction::of(Kind::Valu) }
     }
     fn program(blocks: &[(&str, &[Instruction], Option<&str>)]) -> Program {
-        let mut program = Program::default();
+        let mut program = Program::new();
         for (label, instructions, jump) in blocks {
             program.start(label);
             instructions.iter().for_each(|one| program.push(*one));
-            jump.iter().for_each(|to| program.jump(to));
+            if jump.is_some() {
+                program.jump(*jump, true);
+            }
         }
         program
     }
@@ -275,18 +299,36 @@ mod tests {
             ("e", &[fma], None),
         ]));
         let [outer, inner] = contents.loops.as_slice() else { panic!("{:?}", contents.loops) };
-        assert_eq!((outer.blocks.as_str(), outer.inside, outer.instructions), ("b..d", 1, 3));
+        assert_eq!((outer.label.as_str(), outer.within, outer.instructions), ("b", None, 3));
         assert_eq!((outer.shared_bytes, outer.branches, outer.shared_bytes_a_multiply_add()), (16, 2, None));
-        assert_eq!((inner.blocks.as_str(), inner.fma, inner.multiply_adds), ("c..c", 4, 8.0));
+        assert_eq!((inner.label.as_str(), inner.within, inner.fma, inner.multiply_adds), ("c", Some(0), 4, 8.0));
         assert_eq!((contents.whole.instructions, contents.whole.fma), (9, 6));
-        assert_eq!(contents.hot(9), [inner]);
     }
 
     #[test]
     fn a_loop_with_a_continue_is_one() {
         let one = [Instruction::of(Kind::Valu)];
         let contents = Contents::of(&program(&[("a", &one, None), ("b", &one, Some("a")), ("c", &one, Some("a"))]));
-        assert_eq!(contents.loops.iter().map(|l| l.blocks.as_str()).collect::<Vec<_>>(), ["a..c"]);
+        let [only] = contents.loops.as_slice() else { panic!("{:?}", contents.loops) };
+        assert_eq!((only.label.as_str(), only.instructions), ("a", 3));
+    }
+
+    /// What a loop leaves for stands before or behind it in listings, and is not of it.
+    #[test]
+    fn a_loop_is_what_leads_back() {
+        let one = [Instruction::of(Kind::Valu)];
+        let mut text = Program::new();
+        for (label, jump, passes) in [("a", "c", false), ("b", "z", false), ("c", "e", true), ("d", "c", false)] {
+            text.start(label);
+            one.iter().for_each(|one| text.push(*one));
+            text.jump([jump], passes);
+        }
+        text.start("e");
+        text.jump(["b"], true);
+        text.start("f");
+        text.jump(["c"], false);
+        let loops = Contents::of(&text).loops;
+        assert_eq!(loops.iter().map(|one| (one.label.as_str(), one.instructions)).collect::<Vec<_>>(), [("c", 2)]);
     }
 
     #[test]

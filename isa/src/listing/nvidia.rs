@@ -3,7 +3,7 @@
 use super::{Awaits, Instruction, Kind, Program, number};
 
 pub(super) fn read(listing: &str) -> Program {
-    let mut program = Program::default();
+    let mut program = Program::new();
     for line in listing.lines() {
         let (code, note) = line.split_once("//").unwrap_or((line, ""));
         let code = code.trim();
@@ -12,6 +12,7 @@ pub(super) fn read(listing: &str) -> Program {
             program.start(code.split_whitespace().nth(2).unwrap_or(""));
             continue;
         }
+        let guarded = code.starts_with('@');
         let code = match code.strip_prefix('@') {
             Some(guarded) => guarded.split_once(char::is_whitespace).map_or("", |(_, code)| code.trim()),
             None => code,
@@ -22,8 +23,14 @@ pub(super) fn read(listing: &str) -> Program {
             continue;
         }
         program.push(instruction(name, results, note));
-        if name == "bra" {
-            program.jump(code.split_whitespace().next_back().unwrap_or(""));
+        // @!p0 bra pT L1, bra !up0 L1, bra pT L1: the last one always
+        match name {
+            "bra" => {
+                let always = !guarded && code.split_whitespace().nth(1) == Some("pT");
+                program.jump(code.split_whitespace().next_back(), !always);
+            }
+            "exit" => program.jump([], guarded),
+            _ => {}
         }
     }
     program
@@ -105,11 +112,8 @@ block 1 L4 [0, 1] -> {
     #[test]
     fn a_loop_of_hopper() {
         let contents = Contents::of(&read(HOPPER));
-        let Counts { blocks, instructions, fma, multiply_adds, special, valu, .. } = &contents.loops[0];
-        assert_eq!(
-            (blocks.as_str(), *instructions, *fma, *multiply_adds, *special, *valu),
-            ("L4..L4", 11, 1, 1.0, 1, 2)
-        );
+        let Counts { label, instructions, fma, multiply_adds, special, valu, .. } = &contents.loops[0];
+        assert_eq!((label.as_str(), *instructions, *fma, *multiply_adds, *special, *valu), ("L4", 11, 1, 1.0, 1, 2));
         let Counts { shared, shared_bytes, loads, load_bytes, scratch, barriers, branches, .. } = &contents.loops[0];
         assert_eq!((*shared, *shared_bytes, *loads, *load_bytes, *scratch), (1, 16, 3, 16, 1));
         assert_eq!((*barriers, *branches), (1, 1));

@@ -1,0 +1,155 @@
+//! Predictions: the time of a plan on a card that is not there. docs/model.md derives it.
+
+mod machine;
+mod rounds;
+mod schedule;
+
+use crate::compile::{Entry, PlanFacts, Run};
+use machine::{COPY, MACHINES, Machine};
+use rounds::{Counted, Work};
+use schedule::Job;
+use serde::Serialize;
+
+/// What a plan is predicted to take.
+#[derive(Debug, Clone, Serialize)]
+pub struct Prediction {
+    pub product: &'static str,
+    pub workload: String,
+    /// Seconds of a step, its dispatches included.
+    pub seconds: f64,
+    /// Share of the limit that the workload has by nature.
+    pub share: f64,
+    /// That limit: `f32` of multiply-adds, or `copy`, what a copy reaches of the bandwidth.
+    pub of: &'static str,
+    /// The same share if one bound alone held `main`: issue, workgroup memory, bandwidth, latency.
+    pub bounds: [f64; 4],
+    /// Of `main`'s workgroups: their work over slots and time.
+    pub schedule: f64,
+    /// Of the seconds, those of other entry points, and of dispatches.
+    pub others: f64,
+    pub dispatches: f64,
+}
+
+/// Every workload of a run, on every product of its card.
+pub fn predict(run: &Run) -> Vec<Prediction> {
+    let machines = MACHINES.iter().filter(|machine| machine.card == run.card);
+    machines.flat_map(|machine| of_machine(run, machine)).collect()
+}
+
+fn of_machine(run: &Run, machine: &Machine) -> Vec<Prediction> {
+    let mut predictions: Vec<Prediction> = vec![];
+    for plan in &run.plans {
+        let Some(one) = of_plan(run, plan, machine) else { continue };
+        // a step of several plans: times add
+        match predictions.last_mut().filter(|last| last.workload == one.workload) {
+            None => predictions.push(one),
+            Some(last) => {
+                let ideal = last.share * last.seconds + one.share * one.seconds;
+                last.seconds += one.seconds;
+                last.others += one.others;
+                last.dispatches += one.dispatches;
+                last.share = ideal / last.seconds;
+            }
+        }
+    }
+    predictions
+}
+
+fn of_plan(run: &Run, plan: &PlanFacts, machine: &Machine) -> Option<Prediction> {
+    let peak = 2.0 * machine.multiply_adds * machine.cores * machine.clock;
+    let copy = COPY * machine.bandwidth;
+    let ideal = (plan.flop / peak).max(plan.bytes / copy);
+    let own = |entry: &&Entry| entry.workload == plan.workload && entry.kernel == plan.kernel;
+    let mut prediction = Prediction {
+        product: machine.product,
+        workload: plan.workload.clone(),
+        seconds: 0.0,
+        share: 0.0,
+        of: if plan.flop / peak > plan.bytes / copy { "f32" } else { "copy" },
+        bounds: [0.0; 4],
+        schedule: 1.0,
+        others: 0.0,
+        dispatches: plan.dispatches.len() as f64 * machine.dispatch,
+    };
+    for entry in run.entries.iter().filter(own) {
+        let work = rounds::of(entry, plan)?;
+        let main = entry.entry == "main";
+        let core = Core::of(entry, machine, &work);
+        let main = entry.entry == "main";
+        let bytes = if main { plan.bytes } else { plan.read_by(&entry.entry) };
+        let time = core.time(&work);
+        if main {
+            let units: f64 = work.units.iter().flatten().sum();
+            let groups = work.units.iter().flatten().count() as f64;
+            let sums = core.bounds.map(|[unit, once]| unit * units + once * groups);
+            let cores = core.cores as f64;
+            let least = [sums[0] / cores, sums[1] / cores, plan.bytes / copy, sums[2] / cores / core.resident as f64];
+            prediction.bounds = least.map(|seconds| ideal / seconds);
+            prediction.schedule = least[0].max(least[1]).max(least[3]) / time;
+        } else {
+            prediction.others += time.max(bytes / copy);
+        }
+        prediction.seconds += time.max(bytes / copy);
+    }
+    prediction.seconds += prediction.dispatches;
+    prediction.share = ideal / prediction.seconds;
+    Some(prediction)
+}
+
+/// What a workgroup takes of a core.
+struct Core {
+    cores: usize,
+    /// Workgroups that fit beside each other.
+    resident: usize,
+    /// Seconds of a unit, and of what is done once: of the core's issue, of its workgroup memory, and of the workgroup by itself.
+    bounds: [[f64; 2]; 3],
+}
+
+impl Core {
+    fn of(entry: &Entry, machine: &Machine, work: &Work) -> Self {
+        let figures = &entry.figures;
+        let subgroups = (entry.lanes as f64 / figures.subgroup as f64).ceil();
+        // AMD's compiler tells subgroups of a SIMD, NVIDIA's of an SM
+        let by_registers = match (figures.waves, machine.others_are_free) {
+            (Some(waves), true) => waves as f64 * machine.schedulers,
+            (Some(waves), false) => waves as f64,
+            (None, _) => machine.subgroups,
+        };
+        let by_shared =
+            if figures.shared > 0 { (machine.shared / figures.shared as f64).floor() } else { f64::INFINITY };
+        let resident = (by_registers.min(machine.subgroups) / subgroups).floor().min(by_shared).max(1.0);
+
+        // cycles of an instruction of all lanes
+        let width = (figures.subgroup as f64 / machine.lanes).max(1.0);
+        let others = if machine.others_are_free { 0.0 } else { 1.0 };
+        let issue = |c: &Counted| subgroups / machine.schedulers * (width * (c.fma + c.valu) + others * c.other);
+        let shared = |c: &Counted| c.shared_bytes * entry.lanes as f64 / machine.shared_rate;
+        // prepared rows are read by many workgroups, so from a cache; a cache of keys by one, from memory
+        let cached = entry.entry == "main" && entry.tuning.starts_with("tile");
+        let trip = if cached { machine.cache_latency } else { machine.memory_latency };
+        // a scheduler that has several subgroups of the workgroup takes them in turn
+        let turns = (subgroups / machine.schedulers).max(1.0);
+        let alone = |c: &Counted| {
+            let own = width * c.fma + (width + machine.pace) * c.valu + (1.0 + machine.pace) * c.other;
+            (own + c.trips * trip * machine.clock).max(turns * issue(c) * machine.schedulers / subgroups)
+        };
+        let both = |cycles: &dyn Fn(&Counted) -> f64| [&work.unit, &work.once].map(|c| cycles(c) / machine.clock);
+        Core {
+            cores: machine.cores as usize,
+            resident: resident as usize,
+            bounds: [both(&issue), both(&shared), both(&alone)],
+        }
+    }
+
+    /// Seconds of a workgroup of so many units: of the core's throughput, and by itself.
+    fn job(&self, units: f64) -> Job {
+        let [issue, shared, alone] = self.bounds.map(|[unit, once]| units * unit + once);
+        Job { takes: issue.max(shared), alone: alone.max(issue).max(shared) }
+    }
+
+    /// Seconds of all dispatches, one after the other.
+    fn time(&self, work: &Work) -> f64 {
+        let jobs = |units: &Vec<f64>| units.iter().map(|units| self.job(*units)).collect::<Vec<_>>();
+        work.units.iter().map(|units| schedule::time(&jobs(units), self.cores, self.resident)).sum()
+    }
+}

@@ -1,0 +1,207 @@
+//! How often the loops of an entry point run. A listing does not say it; what the kernel has to do does: multiply-adds and loads are
+//! conserved. Here stands what the model knows of each family's structure, and it changes with the kernels.
+
+use crate::compile::{Entry, PlanFacts};
+use crate::listing::Counts;
+
+/// What a workgroup does, in the counts of one lane.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Work {
+    /// In a unit, of which a workgroup has several: a tile of keys.
+    pub unit: Counted,
+    /// Once.
+    pub once: Counted,
+    /// Units of each workgroup, dispatch by dispatch, in the order in which they start.
+    pub units: Vec<Vec<f64>>,
+}
+
+/// Instructions that ran, with the rounds of their loops.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Counted {
+    pub fma: f64,
+    /// Other instructions of lanes.
+    pub valu: f64,
+    /// All others.
+    pub other: f64,
+    pub multiply_adds: f64,
+    pub shared_bytes: f64,
+    /// Times that a lane waits for loads, one after the other.
+    pub trips: f64,
+}
+
+impl Counted {
+    fn add(&mut self, counts: &Counts, rounds: f64) {
+        let valu = counts.valu + counts.special;
+        self.fma += rounds * counts.fma as f64;
+        self.valu += rounds * valu as f64;
+        self.other += rounds * (counts.instructions - counts.fma - valu) as f64;
+        self.multiply_adds += rounds * counts.multiply_adds;
+        self.shared_bytes += rounds * counts.shared_bytes as f64;
+        if counts.loads > 0 {
+            self.trips += rounds * counts.load_bytes as f64 / counts.bytes_in_flight.max(1) as f64;
+        }
+    }
+}
+
+/// What the model makes of an entry point; none where it does not know the family's structure.
+pub fn of(entry: &Entry, plan: &PlanFacts) -> Option<Work> {
+    let family = plan.tuning.split('-').next().unwrap_or("");
+    match (family, entry.entry.as_str()) {
+        ("tile", "main") => tile(entry, plan),
+        ("decode", "main") => decode(entry, plan),
+        (_, "main") if !plan.kernel.starts_with("rotate") => None,
+        _ => Some(pass(entry, plan)),
+    }
+}
+
+/// The loop with the most multiply-adds in it and below it, outermost.
+fn root(loops: &[Counts]) -> Option<usize> {
+    let sum = |root: usize| -> f64 {
+        (0..loops.len()).filter(|i| below(loops, *i, root)).map(|i| loops[i].multiply_adds).sum()
+    };
+    let outermost = (0..loops.len()).filter(|i| loops[*i].within.is_none());
+    outermost.max_by(|a, b| sum(*a).total_cmp(&sum(*b)))
+}
+
+/// Whether a loop is another one or within it.
+fn below(loops: &[Counts], inner: usize, outer: usize) -> bool {
+    let mut at = Some(inner);
+    while let Some(i) = at {
+        if i == outer {
+            return true;
+        }
+        at = loops[i].within;
+    }
+    false
+}
+
+/// What no loop holds.
+fn outside(entry: &Entry) -> Counts {
+    let mut rest = entry.figures.whole.clone();
+    for one in &entry.figures.loops {
+        rest.instructions -= one.instructions;
+        rest.fma -= one.fma;
+        rest.valu -= one.valu;
+        rest.special -= one.special;
+        rest.multiply_adds -= one.multiply_adds;
+        rest.shared_bytes -= one.shared_bytes;
+        rest.loads -= one.loads;
+        rest.load_bytes -= one.load_bytes;
+    }
+    rest
+}
+
+/// Two products a tile of keys; S in slices of the head, O in slices of values, each staged by loads.
+fn tile(entry: &Entry, plan: &PlanFacts) -> Option<Work> {
+    let loops = &entry.figures.loops;
+    let constant = |name: &str| plan.constants.get(name).map(|n| *n as f64);
+    let [tile_q, tile_k] = plan.tile.map(|n| n as f64);
+    let lanes = entry.lanes as f64;
+    let root = root(loops)?;
+    let inside = |i: usize| i != root && below(loops, i, root);
+    let leaf = |i: usize| !loops.iter().any(|one| one.within == Some(i));
+    // the two loops with the most multiply-adds a round: S reads more of workgroup memory for each
+    let mut products: Vec<usize> = (0..loops.len()).filter(|i| inside(*i) && leaf(*i)).collect();
+    products.sort_by(|a, b| loops[*b].multiply_adds.total_cmp(&loops[*a].multiply_adds));
+    products.truncate(2);
+    let a_multiply_add = |i: &usize| loops[*i].shared_bytes as f64 / loops[*i].multiply_adds.max(1.0);
+    products.sort_by(|a, b| a_multiply_add(b).total_cmp(&a_multiply_add(a)));
+    let [scores, values] = products[..] else { return None };
+    if loops[values].multiply_adds < 8.0 {
+        return None;
+    }
+
+    let mut rounds = vec![0.0; loops.len()];
+    rounds[root] = 1.0;
+    let slices = [constant("HEAD_CHUNKS")? / constant("SLICE_CHUNKS")?, tile_k / constant("VALUE_KEYS")?];
+    let folds = constant("HEAD_CHUNKS")? / constant("FOLD")?;
+    let operand = |rows: f64, dim: u32, bytes: u32| rows * (dim * bytes) as f64 / lanes;
+    let staged = [operand(tile_q + tile_k, plan.head_dim, 4), operand(tile_k, plan.v_head_dim, plan.element)];
+    let dims = [plan.head_dim, plan.v_head_dim];
+    for (n, product) in [scores, values].into_iter().enumerate() {
+        rounds[product] = tile_q * tile_k * dims[n] as f64 / lanes / loops[product].multiply_adds;
+        // the loops around it: slices, and within them sums of some products
+        let around: Vec<usize> =
+            (0..loops.len()).filter(|i| inside(*i) && *i != product && below(loops, product, *i)).collect();
+        for i in &around {
+            rounds[*i] = if loops[*i].within == Some(root) { slices[n].ceil() } else { folds };
+        }
+        // what they do not load themselves the loops beside the product load
+        let own: f64 = around.iter().map(|i| rounds[*i] * loops[*i].load_bytes as f64).sum();
+        let stages: Vec<usize> = (0..loops.len())
+            .filter(|i| leaf(*i) && loops[*i].loads > 0 && around.iter().any(|a| loops[*i].within == Some(*a)))
+            .collect();
+        for i in &stages {
+            let left = (staged[n] - own).max(0.0) / stages.len() as f64;
+            rounds[*i] = left / loops[*i].load_bytes.max(1) as f64;
+        }
+    }
+    // what is left walks over a lane's keys: scores to weights
+    let keys = tile_k / constant("KEY_LANES")?;
+    for i in (0..loops.len()).filter(|i| inside(*i) && leaf(*i) && loops[*i].loads == 0 && !products.contains(i)) {
+        rounds[i] = keys;
+    }
+    let mut unit = Counted::default();
+    loops.iter().zip(&rounds).for_each(|(one, rounds)| unit.add(one, *rounds));
+    let mut once = Counted::default();
+    once.add(&outside(entry), 1.0);
+    let units = plan.dispatches.iter().filter(|one| one.entry == entry.entry).map(|dispatch| {
+        let [x, y, z] = dispatch.workgroups;
+        let of = |i: u32| plan.key_tiles(dispatch.first + i);
+        (0..y * z).flat_map(|_| (0..x).map(of)).collect()
+    });
+    Some(Work { unit, once, units: units.collect() })
+}
+
+/// Keys, then values of a split, each loaded once.
+fn decode(entry: &Entry, plan: &PlanFacts) -> Option<Work> {
+    let loops = &entry.figures.loops;
+    let root = root(loops)?;
+    let tile_k = plan.tile[1] as f64;
+    let bytes = |dim: u32, element: u32| tile_k * (dim * element) as f64 / entry.lanes as f64;
+    let keys = bytes(plan.head_dim, if plan.prepares_keys() { 4 } else { plan.element });
+    let values = bytes(plan.v_head_dim, plan.element);
+    let mut loading: Vec<usize> = (0..loops.len()).filter(|i| below(loops, *i, root) && loops[*i].loads > 0).collect();
+    loading.sort_by_key(|i| std::cmp::Reverse(loops[*i].load_bytes));
+    let mut unit = Counted::default();
+    unit.add(&loops[root], 1.0);
+    // the wider batch is the keys'
+    for (i, bytes) in loading.into_iter().filter(|i| *i != root).zip([keys, values]) {
+        unit.add(&loops[i], bytes / loops[i].load_bytes as f64);
+    }
+    let mut once = Counted::default();
+    once.add(&outside(entry), 1.0);
+    let of = |dispatch: &crate::compile::Dispatch| {
+        let [x, y, z] = dispatch.workgroups;
+        vec![(plan.kv_len as f64 / x as f64 / tile_k).ceil(); (x * y * z) as usize]
+    };
+    Some(Work { unit, once, units: plan.dispatches.iter().filter(|one| one.entry == entry.entry).map(of).collect() })
+}
+
+/// A pass over rows, before or after: the loop with the most bytes loads a lane's share of what is read; one over private memory
+/// walks over the pairs of a row; others over what a lane merges.
+fn pass(entry: &Entry, plan: &PlanFacts) -> Work {
+    let loops = &entry.figures.loops;
+    let widest = (0..loops.len()).filter(|i| loops[*i].loads > 0).max_by_key(|i| loops[*i].load_bytes);
+    let lanes = lanes_of(entry);
+    let splits = plan.dispatches.iter().filter(|one| one.entry == "main").map(|one| one.workgroups[0]).max();
+    let mut once = Counted::default();
+    once.add(&outside(entry), 1.0);
+    for (i, one) in loops.iter().enumerate() {
+        let rounds = match () {
+            _ if entry.entry == "combine" => splits.unwrap_or(1) as f64,
+            _ if one.scratch > 0 => plan.constants.get("PAIRS").copied().unwrap_or(1) as f64,
+            _ if Some(i) == widest => plan.read_by(&entry.entry) / lanes / one.load_bytes as f64,
+            _ => 0.0,
+        };
+        once.add(one, rounds);
+    }
+    let units = entry.dispatches.iter().map(|[x, y, z]| vec![0.0; (x * y * z) as usize]);
+    Work { unit: Counted::default(), once, units: units.collect() }
+}
+
+/// Lanes of all dispatches.
+fn lanes_of(entry: &Entry) -> f64 {
+    let workgroups: f64 = entry.dispatches.iter().map(|[x, y, z]| (*x as f64) * (*y as f64) * (*z as f64)).sum();
+    workgroups * entry.lanes as f64
+}
