@@ -257,9 +257,14 @@ impl Text {
     }
 }
 
-/// Compiles workloads (or files of WGSL) for the card whose driver the environment names. `keep`: where listings and SPIR-V go.
-pub fn run(card: &Card, workloads: &[String], keep: Option<&Path>) -> Result<Option<Run>> {
-    let Some(device) = Device::open(|name| card.is(name))? else { return Ok(None) };
+/// Compiles workloads (or files of WGSL) for the card whose driver the environment names. `matrix`: plans may take cooperative matrices;
+/// `keep`: where listings and SPIR-V go.
+pub fn run(card: &Card, workloads: &[String], matrix: bool, keep: Option<&Path>) -> Result<Option<Run>> {
+    let Some(mut device) = Device::open(|name| card.is(name))? else { return Ok(None) };
+    device.facts.matrices &= matrix;
+    if device.facts.matrices {
+        device.limits.cooperative_matrix = 16;
+    }
     let (mut texts, mut plans) = (vec![], vec![]);
     for name in workloads {
         if name.ends_with(".wgsl") {

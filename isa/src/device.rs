@@ -98,6 +98,7 @@ impl Device {
                 robust_images: robust.robust_image_access2 == 1 || f13.robust_image_access == 1,
                 dot_product: f13.shader_integer_dot_product == 1,
                 int8: f12.shader_int8 == 1,
+                matrices: matrices.cooperative_matrix == 1,
             };
             let has = &properties.limits;
             let mut limits = Limits::default();

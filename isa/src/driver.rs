@@ -20,7 +20,13 @@ pub enum Problem {
 pub const COMPILE: &str = "--compile-to";
 
 /// Compiles workloads for a card in another process.
-pub fn compile(card: &Card, shims: Option<&Path>, workloads: &[String], keep: Option<&Path>) -> Result<Run, Problem> {
+pub fn compile(
+    card: &Card,
+    shims: Option<&Path>,
+    workloads: &[String],
+    matrix: bool,
+    keep: Option<&Path>,
+) -> Result<Run, Problem> {
     let failed = |what: &str, e: &dyn std::fmt::Display| Problem::Failed(format!("{}: {what}: {e}", card.name));
     if shims.is_none() && !card.null_device {
         return Err(Problem::Missing(format!("{}: no driver compiles for it without a shim", card.name)));
@@ -34,6 +40,9 @@ pub fn compile(card: &Card, shims: Option<&Path>, workloads: &[String], keep: Op
     };
     command.envs(card.environment(shims.is_some())).env("MESA_SHADER_CACHE_DISABLE", "true");
     command.args(["--card", card.name, COMPILE]).arg(&out).args(workloads);
+    if matrix {
+        command.arg("--matrix");
+    }
     if let Some(keep) = keep {
         command.arg("--keep").arg(keep);
     }
@@ -146,10 +155,11 @@ mod tests {
 
     #[test]
     fn a_card_without_a_compiler_says_what_helps() {
-        let missing = |card: &str, shims: Option<&Path>| match compile(&Card::named(card).unwrap(), shims, &[], None) {
-            Err(Problem::Missing(text)) => text,
-            other => panic!("{other:?}"),
-        };
+        let missing =
+            |card: &str, shims: Option<&Path>| match compile(&Card::named(card).unwrap(), shims, &[], false, None) {
+                Err(Problem::Missing(text)) => text,
+                other => panic!("{other:?}"),
+            };
         assert!(missing("h100", None).contains("without a shim"));
         let empty = tempfile::tempdir().unwrap();
         assert!(missing("navi21", Some(empty.path())).contains("libamdgpu_noop_drm_shim.so is not there"));

@@ -35,6 +35,9 @@ struct Arguments {
     /// The folder of Mesa's shims (lib*_noop_drm_shim.so), and of its Vulkan drivers where they are not the system's
     #[arg(long, value_name = "FOLDER")]
     shims: Option<PathBuf>,
+    /// Plan with cooperative matrices of 16 rows, where the driver has them
+    #[arg(long, conflicts_with_all = ["record", "check"])]
+    matrix: bool,
     /// Print JSON for programs, a card a line
     #[arg(long)]
     json: bool,
@@ -71,7 +74,7 @@ fn main() -> ExitCode {
 }
 
 fn compile_here(card: &Card, file: &Path, arguments: &Arguments) -> Result<()> {
-    let run = compile::run(card, &arguments.workloads, arguments.keep.as_deref())?;
+    let run = compile::run(card, &arguments.workloads, arguments.matrix, arguments.keep.as_deref())?;
     Ok(std::fs::write(file, serde_json::to_string(&run)?)?)
 }
 
@@ -89,7 +92,7 @@ fn cards(arguments: &Arguments) -> Result<ExitCode> {
     let cards = if arguments.cards.is_empty() { Card::usual(shims.is_some()) } else { arguments.cards.clone() };
     let (mut worse, mut missing, mut failed) = (false, false, false);
     for card in cards {
-        match driver::compile(&card, shims, &arguments.workloads, arguments.keep.as_deref()) {
+        match driver::compile(&card, shims, &arguments.workloads, arguments.matrix, arguments.keep.as_deref()) {
             Ok(run) if arguments.check => worse |= check(&run)?,
             Ok(run) if arguments.predict => {
                 let predictions = model::predict(&run);

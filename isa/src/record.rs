@@ -81,8 +81,20 @@ impl Record {
         }
         std::fs::create_dir_all(folder)?;
         let path = Self::path(folder, run);
-        std::fs::write(&path, serde_json::to_string_pretty(&record)? + "\n")?;
+        std::fs::write(&path, record.text()?)?;
         Ok(path)
+    }
+    /// JSON with an entry point a line, so that a change shows in a diff.
+    fn text(&self) -> Result<String> {
+        let line = |(id, budget): (&String, &Budget)| {
+            Ok(format!("    {}: {}", serde_json::to_string(id)?, serde_json::to_string(budget)?))
+        };
+        let lines = self.budgets.iter().map(line).collect::<Result<Vec<_>>>()?.join(",\n");
+        let [card, compiler] = [&self.card, &self.compiler].map(serde_json::to_string);
+        Ok(format!(
+            "{{\n  \"card\": {},\n  \"compiler\": {},\n  \"budgets\": {{\n{lines}\n  }}\n}}\n",
+            card?, compiler?
+        ))
     }
     /// A run against this record. An entry point that it lacks is worse than none: it would go unseen.
     pub fn compare(&self, run: &Run) -> Verdict {
@@ -157,7 +169,8 @@ mod tests {
         let path = Record::write(folder.path(), &first).unwrap();
         assert_eq!(path, folder.path().join("navi21-radv-22.3.6.json"));
         let record = Record::read(folder.path(), &first).unwrap().unwrap();
-        assert_eq!(record.compare(&first), Verdict::default());
+        assert_eq!((record.compare(&first), record.budgets.len()), (Verdict::default(), 2));
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 8);
 
         let other = Run { driver: "radv Mesa 25.0.7".into(), ..run(&[]) };
         assert_eq!(Record::read(folder.path(), &other).unwrap(), None);

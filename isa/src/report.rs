@@ -27,6 +27,7 @@ pub fn predictions(all: &[Prediction]) -> Table {
             one.product.into(),
             one.workload.clone(),
             all,
+            format!("{:.1}", one.tflops),
             share,
             issue,
             shared,
@@ -40,10 +41,11 @@ pub fn predictions(all: &[Prediction]) -> Table {
     of(&PREDICTED, all.iter().map(row))
 }
 
-const PREDICTED: [&str; 11] = [
+const PREDICTED: [&str; 12] = [
     "card",
     "workload",
     "us",
+    "TFLOP/s",
     "share",
     "issue",
     "shared",

@@ -16,6 +16,8 @@ pub struct Facts {
     pub robust_images: bool,
     pub dot_product: bool,
     pub int8: bool,
+    /// Whether the device was opened with cooperative matrices.
+    pub matrices: bool,
 }
 
 /// A module, parsed and checked.
@@ -127,9 +129,7 @@ impl Module {
             ],
         );
         with(facts.int8, &[Capability::Int8]);
-        let matrices =
-            self.module.types.iter().any(|(_, t)| matches!(t.inner, naga::TypeInner::CooperativeMatrix { .. }));
-        with(matrices, &[Capability::CooperativeMatrixKHR, Capability::VulkanMemoryModel]);
+        with(facts.matrices, &[Capability::CooperativeMatrixKHR, Capability::VulkanMemoryModel]);
 
         let numbers = self.buffers().into_keys().zip(0..);
         let place = |(from, to): (u32, u32)| {
@@ -185,6 +185,7 @@ mod tests {
         robust_images: true,
         dot_product: true,
         int8: true,
+        matrices: false,
     };
 
     #[test]

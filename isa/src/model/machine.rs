@@ -19,6 +19,8 @@ pub struct Machine {
     pub schedulers: f64,
     /// Lanes that an instruction of one takes in a cycle.
     pub lanes: f64,
+    /// Cycles of a scheduler for an instruction of its matrix unit.
+    pub matrix: f64,
     /// Whether only instructions of lanes count there: others issue beside them, from other subgroups.
     pub others_are_free: bool,
     /// Subgroups of a core at once, at most.
@@ -56,6 +58,7 @@ const H100: Machine = Machine {
     multiply_adds: 128.0,
     schedulers: 4.0,
     lanes: 32.0,
+    matrix: 8.0,
     others_are_free: false,
     subgroups: 64.0,
     shared: 227.0 * 1024.0,
@@ -66,7 +69,7 @@ const H100: Machine = Machine {
     pace: 1.0,
     dispatch: 2e-6,
     sources: [
-        "NVIDIA H100 data sheet; the clock is the PCIe card's boost, which SXM cards hold under load (chipsandcheese.com, H100, 2023)",
+        "NVIDIA H100 data sheet; a matrix instruction at half the dense rate, assumed; the clock is the PCIe card's boost, which SXM cards hold under load (chipsandcheese.com, H100, 2023)",
         "CUDA programming guide, compute capability 9.0: 228 KB, 1 KB of it reserved, 32 banks of 4 B",
         HOPPER_LATENCY,
         PACE,
@@ -135,6 +138,7 @@ pub const MACHINES: [Machine; 8] = [
         multiply_adds: 128.0,
         schedulers: 16.0,
         lanes: 8.0,
+        matrix: 8.0,
         others_are_free: false,
         subgroups: 128.0,
         shared: 128.0 * 1024.0,
@@ -159,6 +163,7 @@ pub const MACHINES: [Machine; 8] = [
         multiply_adds: 128.0,
         schedulers: 8.0,
         lanes: 16.0,
+        matrix: 8.0,
         others_are_free: false,
         subgroups: 64.0,
         shared: 128.0 * 1024.0,
@@ -186,6 +191,7 @@ const NAVI31: Machine = Machine {
     multiply_adds: 128.0,
     schedulers: 4.0,
     lanes: 32.0,
+    matrix: 32.0,
     others_are_free: true,
     subgroups: 64.0,
     shared: 128.0 * 1024.0,
@@ -196,7 +202,7 @@ const NAVI31: Machine = Machine {
     pace: 1.0,
     dispatch: 5e-6,
     sources: [
-        "AMD's page of the card: 61.4 TFLOP/s by dual issue, half of it counted here, 960 GB/s",
+        "AMD's page of the card: 61.4 TFLOP/s by dual issue, half of it counted here, 960 GB/s; WMMA 16 x 16 x 16 in 32 cycles: 122.8 TFLOP/s",
         RDNA_SHARED,
         ASSUMED_LATENCY,
         PACE,

@@ -17,6 +17,8 @@ pub struct Prediction {
     pub workload: String,
     /// Seconds of a step, its dispatches included.
     pub seconds: f64,
+    /// Useful operations a second, in 10^12.
+    pub tflops: f64,
     /// Share of the limit that the workload has by nature.
     pub share: f64,
     /// That limit: `f32` of multiply-adds, or `copy`, what a copy reaches of the bandwidth.
@@ -45,10 +47,12 @@ fn of_machine(run: &Run, machine: &Machine) -> Vec<Prediction> {
             None => predictions.push(one),
             Some(last) => {
                 let ideal = last.share * last.seconds + one.share * one.seconds;
+                let flop = last.tflops * last.seconds + one.tflops * one.seconds;
                 last.seconds += one.seconds;
                 last.others += one.others;
                 last.dispatches += one.dispatches;
                 last.share = ideal / last.seconds;
+                last.tflops = flop / last.seconds;
             }
         }
     }
@@ -65,6 +69,7 @@ fn of_plan(run: &Run, plan: &PlanFacts, machine: &Machine) -> Option<Prediction>
         workload: plan.workload.clone(),
         seconds: 0.0,
         share: 0.0,
+        tflops: 0.0,
         of: if plan.flop / peak > plan.bytes / copy { "f32" } else { "copy" },
         bounds: [0.0; 4],
         schedule: 1.0,
@@ -73,7 +78,6 @@ fn of_plan(run: &Run, plan: &PlanFacts, machine: &Machine) -> Option<Prediction>
     };
     for entry in run.entries.iter().filter(own) {
         let work = rounds::of(entry, plan)?;
-        let main = entry.entry == "main";
         let core = Core::of(entry, machine, &work);
         let main = entry.entry == "main";
         let bytes = if main { plan.bytes } else { plan.read_by(&entry.entry) };
@@ -93,6 +97,7 @@ fn of_plan(run: &Run, plan: &PlanFacts, machine: &Machine) -> Option<Prediction>
     }
     prediction.seconds += prediction.dispatches;
     prediction.share = ideal / prediction.seconds;
+    prediction.tflops = plan.flop / prediction.seconds / 1e12;
     Some(prediction)
 }
 
@@ -122,22 +127,27 @@ impl Core {
         // cycles of an instruction of all lanes
         let width = (figures.subgroup as f64 / machine.lanes).max(1.0);
         let others = if machine.others_are_free { 0.0 } else { 1.0 };
-        let issue = |c: &Counted| subgroups / machine.schedulers * (width * (c.fma + c.valu) + others * c.other);
+        let issue = |c: &Counted| {
+            subgroups / machine.schedulers * (width * (c.fma + c.valu) + machine.matrix * c.matrix + others * c.other)
+        };
         let shared = |c: &Counted| c.shared_bytes * entry.lanes as f64 / machine.shared_rate;
         // prepared rows are read by many workgroups, so from a cache; a cache of keys by one, from memory
-        let cached = entry.entry == "main" && entry.tuning.starts_with("tile");
+        let cached = entry.entry == "main" && !entry.tuning.starts_with("decode");
         let trip = if cached { machine.cache_latency } else { machine.memory_latency };
         // a scheduler that has several subgroups of the workgroup takes them in turn
         let turns = (subgroups / machine.schedulers).max(1.0);
         let alone = |c: &Counted| {
-            let own = width * c.fma + (width + machine.pace) * c.valu + (1.0 + machine.pace) * c.other;
+            let own = width * c.fma
+                + machine.matrix * c.matrix
+                + (width + machine.pace) * c.valu
+                + (1.0 + machine.pace) * c.other;
             (own + c.trips * trip * machine.clock).max(turns * issue(c) * machine.schedulers / subgroups)
         };
-        let both = |cycles: &dyn Fn(&Counted) -> f64| [&work.unit, &work.once].map(|c| cycles(c) / machine.clock);
+        let of = |cycles: &dyn Fn(&Counted) -> f64, unit| [unit, &work.once].map(|c| cycles(c) / machine.clock);
         Core {
             cores: machine.cores as usize,
             resident: resident as usize,
-            bounds: [both(&issue), both(&shared), both(&alone)],
+            bounds: [of(&issue, &work.unit), of(&shared, &work.unit), of(&alone, &work.longest)],
         }
     }
 
