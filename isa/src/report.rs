@@ -67,8 +67,20 @@ fn of(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {
     table
 }
 
-const HEADER: [&str; 11] =
-    ["entry point", "plan", "reg", "spills", "scratch", "shared", "waves", "code", "in flight", "hot loops", "B/fma"];
+const HEADER: [&str; 12] = [
+    "entry point",
+    "plan",
+    "reg",
+    "spills",
+    "scratch",
+    "shared",
+    "waves",
+    "code",
+    "ms",
+    "in flight",
+    "hot loops",
+    "B/fma",
+];
 
 fn row(entry: &Entry) -> Vec<String> {
     let figures = &entry.figures;
@@ -83,6 +95,7 @@ fn row(entry: &Entry) -> Vec<String> {
         figures.shared.to_string(),
         format!("{waves} x{}", figures.subgroup),
         figures.code.to_string(),
+        figures.compile_ms.to_string(),
         flight(figures.loads_in_flight, figures.bytes_in_flight),
         hot().map(line).collect::<Vec<_>>().join("\n"),
         hot().map(shared).collect::<Vec<_>>().join("\n"),
