@@ -162,6 +162,27 @@ BB3:
     }
 
     #[test]
+    fn nothing_passes_a_jump_that_is_always_taken() {
+        let text = "BB0:
+\tv_nop
+BB2:
+\ts_cbranch_scc1 BB5
+\ts_cbranch_scc1 BB6
+BB3:
+\ts_branch BB2
+BB5:
+\tv_nop
+\ts_branch BB7
+BB6:
+\ts_branch BB2
+BB7:
+\ts_endpgm
+";
+        let loops = Contents::of(&read(text, false, false)).loops;
+        assert_eq!(loops.iter().map(|one| (one.label.as_str(), one.instructions)).collect::<Vec<_>>(), [("BB2", 4)]);
+    }
+
+    #[test]
     fn gcn_counts_stores_with_loads() {
         let text = "BB0:
 \tbuffer_load_dword v1, v2, s[0:3], 0 offen

@@ -113,6 +113,8 @@ send(1)         g102UD          g5UD            nullUD          0x6210c500      
 send(1)         g102UD          g5UD            nullUD          0x6210c500                0x05000000
                 ugm MsgDesc: ( load, a32, d32, V8, transpose, L1STATE_L3MOCS dst_len = 1, src0_len = 1, ss )  src1_len = 0 ex_bso surface_state_index 0  { align1 WE_all 1N $15 };
 sync nop(1)                     null<0,1,0>UB                   { align1 WE_all 1N $4.src };
+send(8)         g22UD           g13UD           nullUD          0x62403500                0x02000000
+                ugm MsgDesc: ( load, a32, d32, V4, L1STATE_L3MOCS dst_len = 4, src0_len = 1, src1_len = 0 bti )  BTI 2  base_offset 0  { align1 1Q $6 };
 mad(8)          g1<1>F          g2<8,8,1>F      g14<8,8,1>F     g4<1,1,1>F { align1 1Q @4 $4.dst };
 math exp(8)     g106<1>F        g105<0,1,0>F    null<8,8,1>F    { align1 WE_all 1Q $3 };
 send(8)         g20UD           g13UD           nullUD          0x62403500                0x02000000
@@ -128,9 +130,9 @@ while(8)        JIP:  LABEL18                                   { align1 1Q };
         assert_eq!((label.as_str(), *fma, *multiply_adds, *special, *valu), ("LABEL18", 1, 0.5, 1, 1));
         assert_eq!((*shared, *shared_bytes), (1, 16));
         let Counts { loads, load_bytes, scratch, scalar, waits, barriers, branches, .. } = &contents.loops[0];
-        assert_eq!((*loads, *load_bytes, *scratch, *scalar, *waits, *barriers, *branches), (3, 40, 1, 1, 2, 1, 2));
+        assert_eq!((*loads, *load_bytes, *scratch, *scalar, *waits, *barriers, *branches), (4, 56, 1, 1, 2, 1, 2));
         // .src says that a message has read its registers, not that it has answered
-        assert_eq!(contents.in_flight(), (2, 32));
+        assert_eq!(contents.in_flight(), (3, 48));
         assert_eq!(contents.whole.instructions, contents.loops[0].instructions + 1);
     }
 

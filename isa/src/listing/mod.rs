@@ -352,5 +352,7 @@ mod tests {
         let one = [load(4, 0), end];
         let contents = Contents::of(&program(&[("a", &many, None), ("b", &[end], None), ("c", &one, Some("c"))]));
         assert_eq!((contents.whole.loads_in_flight, contents.in_flight()), (3, (1, 4)));
+        let contents = Contents::of(&program(&[("a", &many, None), ("b", &[end], Some("b"))]));
+        assert_eq!(contents.in_flight(), (3, 48));
     }
 }

@@ -121,4 +121,23 @@ block 1 L4 [0, 1] -> {
         assert_eq!(contents.in_flight(), (3, 16));
         assert_eq!(contents.whole.scalar, 1);
     }
+
+    #[test]
+    fn what_follows_a_jump_or_an_exit() {
+        let loops = |text: &str| {
+            let loops = Contents::of(&read(text)).loops;
+            loops.iter().map(|one| (one.label.clone(), one.instructions)).collect::<Vec<_>>()
+        };
+        let around = |jump: &str| {
+            format!(
+                "block 0 L0 [] -> {{\nbra pT L2\n}}\nblock 1 L1 [] -> {{\nnop\n{jump}\n}}\nblock 2 L2 [] -> {{\nnop\nbra !up0 L1\nbra pT L2\n}}\n"
+            )
+        };
+        assert_eq!(loops(&around("exit")), [("L2".into(), 3)]);
+        assert_eq!(loops(&around("bra pT L0")), [("L0".into(), 3), ("L2".into(), 3)]);
+        assert_eq!(loops(&around("@p0 exit")), [("L2".into(), 5)]);
+        // one that is guarded is passed
+        let text = "block 0 L0 [] -> {\nnop\n}\nblock 1 L1 [] -> {\n@p0 bra pT L3\n}\nblock 2 L2 [] -> {\nbra pT L1\n}\nblock 3 L3 [] -> {\nexit\n}\n";
+        assert_eq!(loops(text), [("L1".into(), 2)]);
+    }
 }

@@ -163,3 +163,94 @@ impl Core {
         work.units.iter().map(|units| schedule::time(&jobs(units), self.cores, self.resident)).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compile::{Dispatch, Figures};
+    use crate::listing::Counts;
+
+    fn machine(product: &str) -> Machine {
+        MACHINES.into_iter().find(|machine| machine.product == product).unwrap()
+    }
+    fn entry(tuning: &str, subgroup: u32, waves: u32) -> Entry {
+        let figures = Figures { subgroup, waves: Some(waves), shared: 30_000, ..Figures::default() };
+        Entry {
+            workload: "p".into(),
+            kernel: "attention".into(),
+            entry: "main".into(),
+            tuning: tuning.into(),
+            lanes: 128,
+            dispatches: vec![],
+            figures,
+        }
+    }
+    #[track_caller]
+    fn near(is: f64, wanted: f64) {
+        assert!((is / wanted - 1.0).abs() < 1e-9, "{is}, not {wanted}");
+    }
+
+    #[test]
+    fn bounds_of_a_workgroup() {
+        let unit = Counted {
+            fma: 100.0,
+            valu: 20.0,
+            other: 7.0,
+            matrix: 3.0,
+            shared_bytes: 1000.0,
+            trips: 2.0,
+            ..Counted::default()
+        };
+        let work = Work { unit, longest: Counted { trips: 3.0, ..unit }, once: Counted::default(), units: vec![] };
+        // four subgroups on four schedulers; registers let two workgroups in, memory seven
+        let h100 = machine("H100 SXM");
+        let core = Core::of(&entry("tile-q64k64", 32, 8), &h100, &work);
+        assert_eq!((core.cores, core.resident), (132, 2));
+        let [[issue, _], [shared, _], [alone, _]] = core.bounds;
+        near(issue * h100.clock, 100.0 + 20.0 + 7.0 + 3.0 * 8.0);
+        near(shared * h100.clock, 1000.0);
+        near(alone * h100.clock, 100.0 + 2.0 * 20.0 + 2.0 * 7.0 + 3.0 * 8.0 + 3.0 * h100.cache_latency * h100.clock);
+        // keys of decode come from memory
+        let decode = Core::of(&entry("decode-q8", 32, 8), &h100, &work);
+        near(decode.bounds[2][0] - alone, 3.0 * (h100.memory_latency - h100.cache_latency));
+
+        // two subgroups of 64 on four schedulers of 16 lanes; scalar work beside it costs nothing; memory lets two workgroups in
+        let vega = machine("RX Vega 64");
+        let core = Core::of(&entry("tile-q64k64", 64, 4), &vega, &work);
+        assert_eq!(core.resident, 2);
+        near(core.bounds[0][0] * vega.clock, 0.5 * (4.0 * 120.0 + 3.0 * 32.0));
+    }
+
+    #[test]
+    fn a_share_is_of_the_limit_by_nature() {
+        let main =
+            Entry { figures: Figures { whole: Counts::default(), ..entry("", 32, 8).figures }, ..entry("", 32, 8) };
+        let mut plan = PlanFacts {
+            workload: "p".into(),
+            kernel: "rotate_q".into(),
+            tuning: "turns".into(),
+            bytes: COPY * 3.35e12 * 1e-3,
+            dispatches: vec![Dispatch { entry: "main".into(), first: 0, workgroups: [1; 3] }],
+            heads: 1,
+            kv_heads: 1,
+            ..PlanFacts::default()
+        };
+        let run = |plan: &PlanFacts| Run {
+            card: "h100".into(),
+            device: String::new(),
+            driver: String::new(),
+            plans: vec![plan.clone()],
+            entries: vec![Entry { kernel: "rotate_q".into(), dispatches: vec![[1; 3]], ..main.clone() }],
+        };
+        let of = |plan: &PlanFacts| predict(&run(plan)).into_iter().find(|one| one.product == "H100 SXM").unwrap();
+        let copied = of(&plan);
+        // a millisecond of copying and a dispatch
+        near(copied.seconds, 1e-3 + 2e-6);
+        near(copied.share, 1e-3 / copied.seconds);
+        assert_eq!((copied.of, copied.bounds[2]), ("copy", 1.0));
+        plan.flop = 2.0 * 132.0 * 128.0 * 1.755e9 * 2e-3;
+        let computed = of(&plan);
+        near(computed.share, 2.0 * copied.share);
+        assert_eq!((computed.of, computed.bounds[2]), ("f32", 2.0));
+    }
+}
