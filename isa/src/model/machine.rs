@@ -77,7 +77,7 @@ const H100: Machine = Machine {
 };
 
 /// All of them.
-pub const MACHINES: [Machine; 8] = [
+pub const MACHINES: [Machine; 9] = [
     Machine { card: "h100", product: "H200", bandwidth: 4.8e12, ..H100 },
     H100,
     Machine {
@@ -93,6 +93,24 @@ pub const MACHINES: [Machine; 8] = [
         sources: [
             "NVIDIA Ada whitepaper: 82.6 TFLOP/s, 1 008 GB/s",
             "CUDA programming guide, compute capability 8.9: 100 KB",
+            ASSUMED_LATENCY,
+            PACE,
+        ],
+        ..H100
+    },
+    Machine {
+        card: "ampere",
+        product: "RTX A6000",
+        cores: 84.0,
+        clock: 1.8e9,
+        subgroups: 48.0,
+        shared: 99.0 * 1024.0,
+        bandwidth: 0.768e12,
+        memory_latency: 250e-9,
+        cache_latency: 110e-9,
+        sources: [
+            "NVIDIA RTX A6000 data sheet: 38.7 TFLOP/s, 768 GB/s",
+            "CUDA programming guide, compute capability 8.6: 100 KB",
             ASSUMED_LATENCY,
             PACE,
         ],

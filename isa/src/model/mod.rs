@@ -253,4 +253,34 @@ mod tests {
         near(computed.share, 2.0 * copied.share);
         assert_eq!((computed.of, computed.bounds[2]), ("f32", 2.0));
     }
+
+    /// Other people's kernels, written in WGSL (`benches/isa/published`) and compiled by NAK of Mesa 26.1.6; their published times within a
+    /// factor of 2. github.com/siboehm/SGEMM_CUDA, kernels 6 and 3, on an RTX A6000 at 4 092.
+    #[test]
+    fn published_kernels() {
+        let card = machine("RTX A6000");
+        let tflops = |lanes: u32, waves: u32, unit: Counted, units: f64, groups: usize| {
+            let work = Work { unit, longest: unit, once: Counted::default(), units: vec![vec![units; groups]] };
+            let figures = Figures { subgroup: 32, waves: Some(waves), shared: 8192, ..Figures::default() };
+            let core = Core::of(&Entry { lanes, figures, ..entry("", 32, 0) }, &card, &work);
+            2.0 * 4096f64.powi(3) / core.time(&work) / 1e12
+        };
+        // eight rounds of the inner loop, and what is around it
+        let wide = Counted {
+            fma: 8.0 * 64.0,
+            valu: 8.0 * 11.0 + 61.0,
+            other: 8.0 * 9.0 + 28.0,
+            shared_bytes: 8.0 * 64.0 + 32.0,
+            trips: 32.0 / 24.0,
+            ..Counted::default()
+        };
+        let narrow =
+            Counted { fma: 32.0, valu: 18.0, other: 56.0, shared_bytes: 264.0, trips: 2.0, ..Counted::default() };
+        let predicted = [tflops(256, 20, wide, 512.0, 1024), tflops(1024, 48, narrow, 128.0, 16384)];
+        for (predicted, published) in predicted.into_iter().zip([18.24, 2.98]) {
+            assert!((0.5..2.0).contains(&(predicted / published)), "{predicted} TFLOP/s, published {published}");
+        }
+        // what docs/model.md says
+        assert_eq!(predicted.map(|one| format!("{one:.1}")), ["22.7", "4.7"]);
+    }
 }
