@@ -85,8 +85,14 @@ fn records() -> PathBuf {
 
 /// 0; 1 where something is worse than its record, 2 where a card could not be compiled for.
 fn cards(arguments: &Arguments) -> Result<ExitCode> {
-    for name in arguments.workloads.iter().filter(|name| !name.ends_with(".wgsl")) {
-        ropewalk::workload::named(name)?;
+    for name in &arguments.workloads {
+        match name.ends_with(".wgsl") {
+            true if arguments.check || arguments.record => {
+                return Err(format!("{name}: records are of workloads").into());
+            }
+            true => {}
+            false => drop(ropewalk::workload::named(name)?),
+        }
     }
     let shims = arguments.shims.as_deref();
     let cards = if arguments.cards.is_empty() { Card::usual(shims.is_some()) } else { arguments.cards.clone() };
