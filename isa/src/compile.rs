@@ -154,7 +154,7 @@ pub struct Figures {
     /// Bytes.
     pub code: u32,
     pub compile_ms: u32,
-    /// Loads of a lane on their way at once, and their bytes: the best of the loops that load.
+    /// Loads of a lane on their way at once, and their bytes: `Contents::in_flight`.
     pub loads_in_flight: u32,
     pub bytes_in_flight: u32,
     /// All of the text.

@@ -80,7 +80,8 @@ fn compile_here(card: &Card, file: &Path, arguments: &Arguments) -> Result<()> {
 
 /// Where records are.
 fn records() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../benches/isa")
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().unwrap_or(own).join("benches/isa")
 }
 
 /// 0; 1 where something is worse than its record, 2 where a card could not be compiled for.

@@ -250,12 +250,37 @@ impl Contents {
         Contents { whole: Counts::of(program.blocks.iter()), loops: loops.iter().map(of).collect() }
     }
 
-    /// The most bytes of a lane that a loop has on their way; of the whole text, where no loop loads.
+    /// Loads that a lane has on their way, and their bytes: the least of the loops that load in the one with the most products; the
+    /// most of the others where none of those loads; of the whole text where no loop does.
     pub fn in_flight(&self) -> (u32, u32) {
         let of = |counts: &Counts| (counts.loads_in_flight, counts.bytes_in_flight);
-        let loops = self.loops.iter().filter(|counts| counts.loads > 0).map(of);
-        loops.max_by_key(|(_, bytes)| *bytes).unwrap_or(of(&self.whole))
+        let root = root(&self.loops);
+        let main = (0..self.loops.len()).filter(|i| root.is_some_and(|root| below(&self.loops, *i, root)));
+        let main = main.map(|i| &self.loops[i]).filter(|counts| counts.loads > 0).map(of);
+        let any = || self.loops.iter().filter(|counts| counts.loads > 0).map(of).max_by_key(|(_, bytes)| *bytes);
+        main.min_by_key(|(_, bytes)| *bytes).or_else(any).unwrap_or(of(&self.whole))
     }
+}
+
+/// The outermost loop with the most products in it and below it.
+pub fn root(loops: &[Counts]) -> Option<usize> {
+    let products = |one: &Counts| one.multiply_adds + 2048.0 * one.matrix as f64;
+    let sum =
+        |root: usize| -> f64 { (0..loops.len()).filter(|i| below(loops, *i, root)).map(|i| products(&loops[i])).sum() };
+    let outermost = (0..loops.len()).filter(|i| loops[*i].within.is_none());
+    outermost.max_by(|a, b| sum(*a).total_cmp(&sum(*b)))
+}
+
+/// Whether a loop is another one or within it.
+pub fn below(loops: &[Counts], inner: usize, outer: usize) -> bool {
+    let mut at = Some(inner);
+    while let Some(i) = at {
+        if i == outer {
+            return true;
+        }
+        at = loops[i].within;
+    }
+    false
 }
 
 /// The digits at the start of a text.
@@ -346,13 +371,24 @@ mod tests {
     }
 
     #[test]
-    fn the_figure_of_a_text_is_its_best_loop() {
+    fn the_figure_of_a_text() {
         let many = [load(16, 0); 3];
         let end = awaiting(Awaits::AllBut(0));
-        let one = [load(4, 0), end];
-        let contents = Contents::of(&program(&[("a", &many, None), ("b", &[end], None), ("c", &one, Some("c"))]));
-        assert_eq!((contents.whole.loads_in_flight, contents.in_flight()), (3, (1, 4)));
-        let contents = Contents::of(&program(&[("a", &many, None), ("b", &[end], Some("b"))]));
-        assert_eq!(contents.in_flight(), (3, 48));
+        let [one, two] = [1, 2].map(|n| [[load(4, 0)].repeat(n), vec![end]].concat());
+        let fma = Instruction { multiply_adds: 8.0, ..Instruction::of(Kind::Fma) };
+        let of = |blocks: &[(&str, &[Instruction], Option<&str>)]| Contents::of(&program(blocks)).in_flight();
+        // of two loops without products the better one
+        assert_eq!(of(&[("a", &many, None), ("b", &one, Some("b")), ("c", &two, Some("c"))]), (2, 8));
+        // the least of what the main loop holds, whatever others do
+        let main: [(&str, &[Instruction], Option<&str>); 6] = [
+            ("a", &many, Some("a")),
+            ("b", &[end], None),
+            ("c", &two, Some("c")),
+            ("d", &one, Some("d")),
+            ("e", &[fma], Some("e")),
+            ("f", &[end], Some("b")),
+        ];
+        assert_eq!(of(&main), (1, 4));
+        assert_eq!(of(&[("a", &many, None), ("b", &[end], Some("b"))]), (3, 48));
     }
 }

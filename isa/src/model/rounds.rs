@@ -2,7 +2,7 @@
 //! conserved. Here stands what the model knows of each family's structure, and it changes with the kernels.
 
 use crate::compile::{Entry, PlanFacts};
-use crate::listing::Counts;
+use crate::listing::{Counts, below, root};
 
 /// What a workgroup does, in the counts of one lane.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,27 +57,6 @@ pub fn of(entry: &Entry, plan: &PlanFacts) -> Option<Work> {
         (_, "main") if !plan.kernel.starts_with("rotate") => None,
         _ => Some(pass(entry, plan)),
     }
-}
-
-/// The outermost loop with the most products in it and below it.
-fn root(loops: &[Counts]) -> Option<usize> {
-    let products = |one: &Counts| one.multiply_adds + 2048.0 * one.matrix as f64;
-    let sum =
-        |root: usize| -> f64 { (0..loops.len()).filter(|i| below(loops, *i, root)).map(|i| products(&loops[i])).sum() };
-    let outermost = (0..loops.len()).filter(|i| loops[*i].within.is_none());
-    outermost.max_by(|a, b| sum(*a).total_cmp(&sum(*b)))
-}
-
-/// Whether a loop is another one or within it.
-fn below(loops: &[Counts], inner: usize, outer: usize) -> bool {
-    let mut at = Some(inner);
-    while let Some(i) = at {
-        if i == outer {
-            return true;
-        }
-        at = loops[i].within;
-    }
-    false
 }
 
 /// What no loop holds.
