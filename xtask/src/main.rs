@@ -1,6 +1,6 @@
 //! `cargo xtask demo` runs the main job, `cargo xtask test` every test, `cargo xtask fuzz` random cases, each on a machine that has only a
-//! Rust toolchain: all look for a GPU driver first, and install Mesa's software driver where Linux has none. `cargo xtask peers` sets our
-//! times against those of other systems on the same machine.
+//! Rust toolchain: all look for a GPU driver first, and install Mesa's software driver where Linux has none. `cargo xtask isa` shows what
+//! GPU vendors' compilers make of the kernels, `cargo xtask peers` sets our times against those of other systems on the same machine.
 
 mod adapter;
 mod dawn;
@@ -17,6 +17,7 @@ use std::{env, fs, io};
 const USAGE: &str = "usage: cargo xtask demo [ARGUMENTS OF ropewalk demo]
        cargo xtask test
        cargo xtask fuzz [OPTIONS]
+       cargo xtask isa [OPTIONS] [WORKLOAD]...
        cargo xtask peers [OPTIONS]
        cargo xtask texts BEFORE AFTER [RENAMED]
 
@@ -24,10 +25,11 @@ demo  builds the command line and runs `ropewalk demo` on the best adapter, or o
 test  runs every test of every feature set, the examples, and with node and npm the composed shaders through Tint, and the library as
       WebAssembly on Dawn
 fuzz  runs random cases for a minute, GPU against reference, reference against a second one, and more: `fuzz --help`
+isa   shows what vendors' compilers make of the kernels, on a machine without their cards: `isa --help`, docs/isa.md
 peers runs the workloads of `ropewalk bench` in other systems, in alternation with ours, and prints ratios: `peers --help`
 texts compares two folders of `ropewalk wgsl --variants FOLDER`, of two states of the shaders: the same but for words that RENAMED lists
 
-On Linux without a working Vulkan driver all install Mesa's software driver with the system's package manager, as root
+On Linux without a working Vulkan driver all but isa and texts install Mesa's software driver with the system's package manager, as root
 or with passwordless sudo; otherwise they print the command.";
 
 /// Whether a step passed, or why it was left out or failed.
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Some("demo") => demo(rest),
         Some("test") if rest.is_empty() => test(),
         Some("fuzz") => fuzz(rest),
+        Some("isa") => isa(rest),
         Some("peers") => peers::peers(rest),
         Some("texts") => texts::texts(rest),
         Some("help" | "--help" | "-h") => {
@@ -169,6 +172,19 @@ fn fuzz(arguments: Vec<OsString>) -> ExitCode {
         died => {
             let case = fs::read_to_string(&running).unwrap_or_default();
             eprintln!("xtask: ropewalk-fuzz died ({died:?}); again: cargo xtask fuzz {case}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Passes the exit code of the program `ropewalk-isa` on, which needs drivers' compilers and no adapter.
+fn isa(arguments: Vec<OsString>) -> ExitCode {
+    let mut program = cargo("run");
+    program.args(["--quiet", "--package", "ropewalk-isa", "--"]).args(arguments);
+    match program.status() {
+        Ok(status) => ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("xtask: ropewalk-isa: {error}");
             ExitCode::FAILURE
         }
     }
