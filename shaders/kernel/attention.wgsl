@@ -14,8 +14,8 @@
 //       lane t: k_tile[t] <- R(n) N k                                           barrier on both sides
 //       s[t] <- score, seen[t] <- visible                                       (1) by index
 //       m' <- max(m, s);  o, l <- (o, l) * exp(m - m')                          (2) one rescale a tile
-//       for each seen t:  p <- exp(s[t] - m');  l <- l + p;  o <- o + p * v[t]  (3) unseen keys are skipped, not
-//   o / l, m + log l                                                                weighted 0: their NaN stays out
+//       for each seen t:  p <- exp(s[t] - m');  l <- l + p;  o <- o + p * v[t]  (3) masked keys are skipped instead of multiplied
+//   o / l, m + log l                                                                by a zero weight: a NaN in them cannot reach o
 //   a row that saw nothing: 0, MASKED;  one with a poisoned score: NaN       (4) by bits
 
 @compute @workgroup_size(TILE_Q)

@@ -15,7 +15,7 @@
 //   for each tile of TILE_K keys that some row of the workgroup can see
 //       kv_half <- R(n) N k                                                                barrier B
 //       s_tile <- Q K^T                                        (matrices)                   barrier C, behind the stores
-//       kv_half <- V;  s_tile <- scores, unseen by index; a share of m'                     barrier D
+//       kv_half <- V;  s_tile <- scores, masked by index; a share of m'                     barrier D
 //       p_half <- 2^14 exp(S - m');  l <- l exp(m - m') + sum P;  o_tile <- o exp(m - m')   barrier E
 //       o_tile <- o_tile + P V                                 (matrices)                   barrier F, behind the stores
 //   o / l, m + log l

@@ -9,9 +9,9 @@
 // registers  o: a column of every row, over the keys of the lane
 //
 //   for each tile of TILE_K keys of the split that some row can see
-//       S <- Q K^T, terms; unseen scores are marked                                        HEAD_CHUNKS + 3 additions deep; by index
+//       S <- Q K^T, terms; masked scores are marked                                        HEAD_CHUNKS + 3 additions deep; by index
 //       m' <- max(m, S);  P <- exp(S - m')                                                 one rescale a tile
-//       o, l <- (o, l) exp(m - m') + P (V, 1)                                              unseen keys are skipped where there are any
+//       o, l <- (o, l) exp(m - m') + P (V, 1)                                              masked keys are skipped where there are any
 //   o, m, l to `work`: one part of the row
 
 const KEYS: u32 = LANES / PARTS;            // of one step of scores

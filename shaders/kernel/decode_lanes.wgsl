@@ -14,9 +14,9 @@
 //
 //   for each tile of 32 keys of the split that some row can see
 //       S <- sum over c of q(4 rows x 4 elements) k(4 elements x 4 keys of the lane)      HEAD_CHUNKS + 3 additions deep
-//       S <- terms(S); unseen scores are marked                                            (1) by index
+//       S <- terms(S); masked scores are marked                                            (1) by index
 //       m' <- max(m, S) over lanes;  P <- exp(S - m');  l <- l exp(m - m') + sum P         (2) one rescale a tile; l by lane
-//       o <- o exp(m - m') + P V                                                           (3) unseen keys are skipped where there are any
+//       o <- o exp(m - m') + P V                                                           (3) masked keys are skipped where there are any
 //   o, m, l to `work`: one part of the row
 
 const LANES: u32 = 8u;

@@ -17,7 +17,7 @@
 //       S <- epilogue(S)                                                             (1) cap, terms
 //       where some row does not see some key: seen, a bit a key                     (2) by index
 //       m' <- max(m, S);  P <- exp(S - m');  l <- l exp(m - m') + sum P            (3) one rescale a tile
-//       o <- o exp(m - m') + P V                                                    (4) unseen values that are not finite are 0
+//       o <- o exp(m - m') + P V                                                    (4) masked values that are not finite are 0
 //   o / l, m + log l
 
 var<workgroup> o_tile: array<vec4<f32>, 4 * V_CHUNKS * LANES>;

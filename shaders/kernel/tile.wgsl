@@ -14,7 +14,7 @@
 //   for each tile of TILE_K keys that some row of the workgroup can see
 //       for each slice of the rows                                                             barriers A, B
 //           S += Q K^T: sums of 4 FOLD products, which are added up: HEAD_CHUNKS + 3 roundings deep at most
-//       p_tile <- S, complete: cap, terms, what poisons by bits; unseen where the tile has such keys     (own entries)
+//       p_tile <- S, complete: cap, terms, what poisons by bits; masked where the tile has such keys     (own entries)
 //       m' <- max(m, S) over the lanes of a row                                                barriers of `families/reduce_*`
 //       p_tile <- P = exp(S - m');  l <- l exp(m - m') + sum P;  o <- o exp(m - m')             (own entries)
 //       for each slice of V                                                                    barriers C, D
@@ -28,7 +28,7 @@
 // are read. D: V is written. E: p_tile has been read. F: l is written. They all stand in control flow that only uniform values decide: lengths in `step`,
 // `chunk`, `params`, the workgroup's place.
 //
-// A weight of 0 does not hide a value that is not finite. In tiles with unseen keys such values are staged as 0, and `stray` says so:
+// A weight of 0 does not hide a value that is not finite. In tiles with masked keys such values are staged as 0, and `stray` says so:
 // the rows that see them get them when they are stored.
 //
 // Instructions for a multiply-add, in the inner loops: S 12 loads of 16 bytes from shared memory and 8 additions (1 of FOLD = 4 times 32)
