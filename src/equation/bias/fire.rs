@@ -13,6 +13,9 @@ pub(crate) struct Fire {
 /// The most units: a score goes through all.
 const MAX_HIDDEN: u32 = 256;
 
+/// Smaller ones are lost beside the roundings of the logarithm that they are added to.
+const LEAST_EPS: f64 = 1e-6;
+
 /// Numbers of a head in front of its units: c, L, b2.
 const FRONT: usize = 3;
 /// Numbers of a unit: w1, b1, w2.
@@ -43,16 +46,17 @@ const U: f64 = 1.0 / (1u64 << 24) as f64;
 /// What may be read or written as 0 is smaller.
 const TINY: f64 = f32::MIN_POSITIVE as f64;
 
-/// x = ln(1 + c d) / (ln(1 + c scale) + eps) = a / b, and how far a device's a' / b' may be off: 1 + c d by 4 u of itself, where c d is not
-/// 0, so its logarithm by 4 u beside its own 3 u; the sum b by u; |a' / b' - a / b| <= (|a' - a| + x |b' - b|) / b', where b' is eps at
-/// least, since the logarithm of 1 or more is not below 0; the division by 2.5 units of the last place, 5 u.
+/// x = ln(1 + c d) / (ln(1 + c scale) + eps) = a / b, and how far a device's a' / b' may be off. 1 + c d errs by 4 u of itself where c d is
+/// not 0, so its logarithm by 4 u beside its own 3 u. In b a compiler may add eps to the terms of the logarithm first, of which the
+/// largest is below 1 + b: three additions more. |a' / b' - a / b| <= (|a' - a| + x |b' - b|) / b'; the division errs by 2.5 units of the
+/// last place, 5 u. b is 16 u at least, its error less than 8 u where it is as small.
 fn ratio(c: f64, d: f64, scale: f64, eps: f64) -> (f64, f64) {
     let above = (c * d).ln_1p();
     let below = (c * scale).ln_1p() + eps;
     let error = |ln: f64| if ln == 0.0 { 0.0 } else { U * (4.0 + 3.0 * ln) };
     let x = above / below;
-    let of_below = error(below - eps) + 2.0 * U * below;
-    let least = (below - of_below).max(eps * (1.0 - 2.0 * U));
+    let of_below = error(below - eps) + 3.0 * U * (1.0 + below);
+    let least = below - of_below;
     let of_quotient = (error(above) + x * of_below) / least;
     (x, of_quotient * (1.0 + 6.0 * U) + 6.0 * U * x)
 }
@@ -83,8 +87,8 @@ impl Term for Fire {
             let help = format!("give 1 to {MAX_HIDDEN} units (32 in the paper)");
             return Err(Error::spec(field("fire.hidden"), format!("is {}", self.hidden), help));
         }
-        if !(1e-9..=1.0).contains(&self.eps) {
-            let help = "give a number from 1e-9 to 1 (1e-6 in the paper's code)";
+        if !(LEAST_EPS..=1.0).contains(&self.eps) {
+            let help = "give a number from 1e-6 to 1 (1e-6 in the paper's code)";
             return Err(Error::spec(field("fire.eps"), format!("is {}", self.eps), help));
         }
         Ok(())
