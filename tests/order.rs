@@ -3,6 +3,7 @@
 use petgraph::{algo::tarjan_scc, graphmap::DiGraphMap};
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::RandomState;
 use std::path::Path;
 use std::sync::LazyLock;
 use syn::visit::{self, Visit};
@@ -285,7 +286,9 @@ impl<'a> Library<'a> {
 
 /// The sets of more than `most` nodes that all reach each other.
 fn circles<'a>(what: &str, most: usize, arrows: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<String> {
-    let found = tarjan_scc(&DiGraphMap::<_, ()>::from_edges(arrows)).into_iter().filter(|circle| circle.len() > most);
+    let found = tarjan_scc(&DiGraphMap::<_, (), RandomState>::from_edges(arrows))
+        .into_iter()
+        .filter(|circle| circle.len() > most);
     let told = found.map(|mut circle| {
         circle.sort_unstable();
         format!("a circle of {} {what}: {}", circle.len(), circle.join(", ").replace("crate::", ""))
