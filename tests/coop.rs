@@ -174,7 +174,7 @@ fn a_score_of_infinity_makes_its_row_nan() {
         of_d.attn_bias = dense(f32::INFINITY);
         let want = run(&gpu, &spec, &clean);
         for (dirty, is_nan) in [
-            (&overflowed, &(|i, _| i + 60usize >= 133) as &dyn Fn(usize, usize) -> bool),
+            (&overflowed, &(|i: usize, _: usize| i + 60 >= 133) as &dyn Fn(usize, usize) -> bool),
             (&of_d, &|i, h| (i, h) == (70, 1)),
         ] {
             let got = run(&gpu, &spec, dirty);

@@ -14,7 +14,6 @@ use crate::equation::parameter::Parameter;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// C: a relative bias, added after the cap.
@@ -126,7 +125,8 @@ impl Bias {
     }
 
     /// The term of some of the heads; what is no parameter is cut here.
-    pub(crate) fn of_heads(&self, heads: u32, some: &Range<u32>) -> Bias {
+    #[cfg(feature = "wgpu")]
+    pub(crate) fn of_heads(&self, heads: u32, some: &std::ops::Range<u32>) -> Bias {
         let mut of = self.clone();
         if let Bias::Alibi { slopes, scale, .. } = &mut of {
             let all = self.term().slopes(heads);
