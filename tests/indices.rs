@@ -116,6 +116,8 @@ const CASES: &[(&str, Family)] = {
         ("attention/swin+rms-norm-weights+temperature-and-head-scale/q33k70/f32/seed1", Tile),
         ("attention/heads16+d80+alibi-key-position+window+rotated-keys/q1k300/f32/seed1", Decode),
         ("attention/gqa3+d33+sink-zero+cap+kv-lens+kerple-power/q2k67/f16/seed1", Decode),
+        ("attention/fire+no-rotation/q22k64/f32/seed1", Tile),
+        ("attention/gqa3+fire-and-t5/q2k67/f32/seed1", Decode),
         ("attention/heads7/q19k33/f32/seed1", Rows),
         ("attention/shaw-values+rotated-values+sink-zero/q40k140/f16/seed1", Rows),
         ("scores/table+top-left+mask/q64k31/f32/seed1", Rows),
