@@ -68,7 +68,7 @@ fn faults_are_told_at_their_line() {
         (format!("\nstruct Params {{ x: f32 }}\n{}", inside("    return s;")), 2, "declared in common/params.wgsl"),
         (format!("const k_tile = 1;\n{}", inside("    return s;")), 1, "declared in common/k_tile.wgsl"),
         (format!("struct ScoreAt {{ x: f32 }}\n{}", inside("    return s;")), 1, "declared in common/score_at.wgsl"),
-        (format!("fn main() {{ }}\n{}", inside("    return s;")), 1, "declared in kernel/"),
+        (format!("fn main() {{ }}\n{}", inside("    return s;")), 1, "`main` is declared in "),
         (
             format!("fn distance(x: f32) -> f32 {{ return x; }}\n{}", inside("    return s;")),
             1,

@@ -1,6 +1,6 @@
 """Golden cases of FIRE (Li et al. 2024, arXiv 2310.04418, equation 20 and appendix), by numpy in float64, written from the paper.
 
-python3 fire.py writes 10_other/fire_*.safetensors beside itself; it takes numpy and safetensors.
+python3 fire.py writes golden/10_other/fire_*.safetensors beside itself; it takes numpy and safetensors.
 """
 import json
 import pathlib
@@ -8,7 +8,7 @@ import pathlib
 import numpy
 from safetensors.numpy import save_file
 
-FOLDER = pathlib.Path(__file__).parent / "10_other"
+FOLDER = pathlib.Path(__file__).parent / "golden" / "10_other"
 
 
 def psi(x, c):
@@ -52,7 +52,7 @@ def case(name, seed, q_len, kv_len, hidden, c, least, eps, causal):
         "format_version": "1",
         "system": "FIRE",
         "case": name,
-        "source": "numpy in float64, tests/golden/fire.py, from the paper",
+        "source": "numpy in float64, tests/fire.py, from the paper",
         "precision": "float64, cast to float32 on save",
         "semantics": "bias = b2 + w2 relu(w1 x + b1), x = ln(1 + |c| |m - n|) / (ln(1 + |c| max(m, |L|)) + eps); positions from 0",
         "parameters": json.dumps(parameters),
