@@ -81,7 +81,7 @@ fn golden_cases_pass_by_the_reference() {
     let output = conform(&[GOLDEN.as_ref()], &["--reference", "--json"]);
     let (lines, counts) = report(&output);
     assert_eq!((counts, code(&output)), ([168, 0, 3], 0));
-    assert_eq!(lines.len(), 169);
+    assert_eq!(lines.len(), 171);
     for (name, line) in &lines {
         match line["status"].as_str().unwrap() {
             "passed" => assert_ne!(line["compared"].as_array().unwrap().len(), 0, "{name} compares nothing"),
@@ -233,7 +233,7 @@ fn a_perturbed_element_fails_its_case_and_no_other() {
     }
     let output = conform(&[&folder], &["--reference", "--json"]);
     let (lines, counts) = report(&output);
-    assert_eq!((counts, code(&output)), ([165, 1, 3], 1));
+    assert_eq!((counts, code(&output)), ([167, 1, 3], 1));
     let failed: Vec<&String> = lines.iter().filter(|(_, l)| l["status"] == "failed").map(|(name, _)| name).collect();
     assert_eq!(failed, [victim]);
     assert!(lines[victim]["reason"].as_str().unwrap().contains("expected_out"), "{}", lines[victim]);
