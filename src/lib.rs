@@ -172,7 +172,8 @@ pub use error::{Error, Result};
 pub use gpu::adapter::{GpuOptions, adapters, describe};
 #[cfg(feature = "wgpu")]
 pub use gpu::device::{Gpu, Progress, Stats};
-#[cfg(feature = "wgpu")]
+#[cfg(all(feature = "wgpu", not(target_arch = "wasm32")))]
+#[doc(hidden)]
 pub use gpu::disk::{pipelines_file, saved_pipelines};
 #[cfg(feature = "wgpu")]
 pub use gpu::dispatch::{Buffers, Dispatch};
