@@ -316,6 +316,44 @@ mod device {
         }
     }
 
+    /// The loops of a term are counted: on software adapters, some of which leave every loop without a word after 65 535 rounds, dispatches
+    /// hold fewer keys for it, and what no dispatch can hold is refused.
+    #[test]
+    fn loops_of_terms_cut_dispatches() {
+        let (mut spec, mut inputs) = fire(20, 700);
+        spec.bias = vec![Bias::Fire { hidden: 256, eps: 1e-3 }];
+        for (name, n) in [("fire_w1", 256), ("fire_b1", 256), ("fire_w2", 4 * 256)] {
+            inputs.parameters.insert(name.into(), noise(n, n as u64));
+        }
+        let problem = ropewalk::Problem::new(&spec, &inputs).unwrap();
+        let mut limits = Limits::default().for_cpu();
+        limits.subgroup_size = 8;
+        let all = Tuning::candidates(Kernel::Attention, &spec, &problem.shape(), &limits).unwrap();
+        assert!(all.iter().any(|t| t.family == Family::Rows));
+        for tuning in all.iter().filter(|t| t.family == Family::Rows) {
+            limits.tuning = Some(*tuning);
+            let plan = Plan::for_problem(Kernel::Attention, &problem, &limits).unwrap();
+            for keys in plan.chunks().iter().map(|chunk| chunk.keys) {
+                assert!((keys[1] - keys[0]) * 256 <= limits.max_loop_rounds, "{keys:?} of {}", plan.label());
+            }
+        }
+        let many = |n: usize| {
+            let mut many = spec.clone();
+            many.bias = vec![Bias::Fire { hidden: 255, eps: 1e-3 }; n];
+            many
+        };
+        let planned =
+            |spec: &Spec| Plan::new(Kernel::Attention, spec, &Shape::new(spec, 1, 20, 700), &Limits::default());
+        assert!(planned(&many(4)).is_ok());
+        let refused = planned(&many(5)).unwrap_err().to_string();
+        assert!(refused.contains("1280 rounds for each score") && refused.contains("at most 1024"), "{refused}");
+        for gpu in gpus() {
+            let got = gpu.attention(&spec, &inputs).unwrap();
+            let report = check::verify(&spec, &inputs, &got, &check::Options::default(), &|_| ()).unwrap();
+            assert!(report.passed(), "{}: {report}", gpu.describe());
+        }
+    }
+
     /// Where logarithms are as small as their errors and eps is no more: the bound says so.
     #[test]
     fn fire_of_a_small_scale() {

@@ -30,7 +30,11 @@ pub(crate) fn texts(arguments: Vec<OsString>) -> ExitCode {
 
 fn compare(before: &Path, after: &Path, renamed: Option<&Path>) -> io::Result<bool> {
     let list = renamed.map(fs::read_to_string).transpose()?.unwrap_or_default();
-    let words: BTreeMap<&str, &str> = list.lines().filter_map(|line| line.split_once(' ')).collect();
+    let pair = |line| {
+        let words = str::split_once(line, ' ');
+        words.ok_or_else(|| io::Error::other(format!("RENAMED: {line:?} is not two words with a space between them")))
+    };
+    let words = list.lines().map(pair).collect::<io::Result<BTreeMap<&str, &str>>>()?;
     let (before, after) = (read(before)?, read(after)?);
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let (mut equal, mut renamed, mut different) = (0, 0, 0);
