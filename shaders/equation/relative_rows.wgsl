@@ -1,7 +1,7 @@
 // Embeddings of relative positions against queries and keys as they come:
 //   A = < q_i + v_h, table[r] >,  B = < k_j, table[r] >
 // The query rows (QUERY_ROWS of them, q alone and q with each v) stay in registers; rows of a large table are read where they
-// are used, products with a small one are gathered (see gathered.wgsl). HEAD_CHUNKS additions deep, then two.
+// are used, products with a small one are gathered (see equation/relative_gathered.wgsl). HEAD_CHUNKS additions deep, then two.
 struct QueryRows {
     row: array<Row, QUERY_ROWS>,
     products: u32,      // where those made beforehand start in `work`

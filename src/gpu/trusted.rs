@@ -23,9 +23,9 @@
 //! - **q, k, v, out**: offset + batch, token, head times strides + an element of the row. `params` holds what the plan was made for; the
 //!   plan's sizes of bindings are the extents of exactly these tensors, and `bind` refuses a buffer that is smaller. The host's own products
 //!   do not wrap: extents are counted in 128 bits (`Strides::extent`), what is multiplied elsewhere `Shape::check` bounds before, and a
-//!   size that has no index of 32 bits is an error (`plan::binding_size`). Sizes are below 2^32 bytes ([`sizes_fit`]), so no product of
+//!   size that has no index of 32 bits is an error (`plan::params::binding_size`). Sizes are below 2^32 bytes ([`sizes_fit`]), so no product of
 //!   the shader wraps. Offsets of buffers are added on both sides, and `Pipeline::place` refuses one with which an index would wrap.
-//! - **work**: lse and the state of a row at (batch, head, row) below capacities; sized by the same numbers (`plan::base_words`). Behind
+//! - **work**: lse and the state of a row at (batch, head, row) below capacities; sized by the same numbers (`plan::grid::base_words`). Behind
 //!   them scratch: prepared rows and keys, products, parts of rows, lse of tiles, each at its sequence, kv head and tile (or key)
 //!   counted from `chunk`'s first, below the part's `chunk.tiles` and `chunk.kv_heads`, by which the family sized it; then a row of a
 //!   table, a split, an element. It starts at a whole vector and ends below the binding's end wherever the caller's starts
@@ -80,7 +80,7 @@ pub(crate) fn shader_module(device: &wgpu::Device, plan: &crate::plan::plan::Pla
 pub(crate) fn experimental_features() -> wgpu::ExperimentalFeatures {
     // SAFETY: the caller accepts that experimental features may have bugs. The one that is asked for with it is
     // EXPERIMENTAL_COOPERATIVE_MATRIX. Of the modules that this crate makes only those of `kernel/coop.wgsl` use it: with run-time checks, on
-    // blocks that lie within constant workgroup arrays whatever the inputs (`family::coop::products`; rows and columns are multiples of
+    // blocks that lie within constant workgroup arrays whatever the inputs (`plan::family::coop`; rows and columns are multiples of
     // MATRIX), and only after a self-test on the device. It takes the cargo feature and the caller's option, both off by default.
     unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
@@ -91,7 +91,7 @@ pub(crate) fn experimental_features() -> wgpu::ExperimentalFeatures {
 pub(crate) fn pipeline_cache(device: &wgpu::Device, saved: Option<crate::gpu::disk::Saved>) -> wgpu::PipelineCache {
     let data = saved.as_ref().map(crate::gpu::disk::Saved::bytes);
     let descriptor = wgpu::PipelineCacheDescriptor { label: Some("ropewalk"), data, fallback: true };
-    // SAFETY: a `Saved` is made only by `pipeline::disk::load`, of bytes that `pipeline::disk::save` took from `PipelineCache::get_data`: it
+    // SAFETY: a `Saved` is made only by `gpu::disk::load`, of bytes that `gpu::disk::save` took from `PipelineCache::get_data`: it
     // compares the file's schema, wgpu's key of the adapter, adapter, driver and this crate's version with the present ones, and length and
     // checksum with those recorded at the time. The file lies in the user's own cache folder, is written whole under another name and
     // then renamed. Whoever can forge it can already run programs as that user. wgpu compares its own header once more, and drivers theirs.

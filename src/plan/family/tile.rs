@@ -39,7 +39,7 @@ use crate::plan::budget::{
 };
 use crate::plan::call::Call;
 use crate::plan::family::prepare;
-use crate::plan::family::prepare::{ACROSS, Prepared, UNIT_LANES, workgroups_of_units};
+use crate::plan::family::prepare::{ACROSS, Prepared, UNIT_LANES, prepares_keys, workgroups_of_units};
 use crate::plan::grid;
 use crate::plan::grid::{ChunkDispatch, LaidOut};
 use crate::plan::kernel::Kernel;
@@ -62,7 +62,7 @@ impl<'a> ShaderFiles<'a> {
         }
         self.add("common/online_softmax.wgsl", &[]);
         self.of_scores(aligned);
-        let (prepared, complete) = (self::prepares_keys(self.spec), self::completes_scores(self.spec));
+        let (prepared, complete) = (prepares_keys(self.spec), self::completes_scores(self.spec));
         self.add(if prepared { "families/tile_keys_prepared.wgsl" } else { "families/tile_keys_direct.wgsl" }, &[]);
         self.add(if complete { "families/tile_scores_terms.wgsl" } else { "families/tile_scores_plain.wgsl" }, &[]);
         self.add(if self.subgroups { "families/reduce_subgroup.wgsl" } else { "families/reduce_workgroup.wgsl" }, &[]);
@@ -134,11 +134,6 @@ impl Division {
         let once = 2 * chunks + spec.head_dim + 3 * spec.v_head_dim + 200;
         keys.div_ceil(tile_k) as u64 * (tile as u64 + scores) + stray + once as u64
     }
-}
-
-/// Whether keys are rotated (or normed) beforehand, or read as they are.
-pub(crate) fn prepares_keys(spec: &Spec) -> bool {
-    !spec.keys_rotated() && (spec.rotary.is_some() || spec.norm.is_some())
 }
 
 /// Whether a lane prepares some pairs of a token for all heads, cos and sin made once, instead of a row.
