@@ -5,9 +5,9 @@
 //!
 //! naga adds to every access of a buffer, a workgroup array or a private array a check of the index, to every loop a guard against running
 //! forever, and to every integer division one against zero. [`shader_module`] leaves them out for modules whose every file stands in
-//! `shader/files.rs` as in bounds, with the kinds of index that it forms; a file that is not there keeps the checks of the whole module. What is read of `step`, which engines write without the
-//! host's looking, and of other buffers is never trusted: it is clamped in the shader, or its file keeps its checks. The argument, by the
-//! indices that those files form:
+//! `shader/files.rs` as in bounds, with the kinds of index that it forms; a file that is not there keeps the checks of the whole module.
+//! What is read of `step`, which engines write without the host's looking, and of other buffers is never trusted: it is clamped in the
+//! shader, or its file keeps its checks. The argument, by the indices that those files form:
 //!
 //! - **Sequences, kv heads, row tiles**: `chunk` + workgroup id. The host writes `chunk` and the grid from the same list of dispatches
 //!   (`ChunkDispatch`), which covers the plan's grid exactly once (`tests/plan.rs`). `decode` takes splits below `params.splits` for
@@ -21,19 +21,20 @@
 //!   so do those of a split, which ends at `params.split_keys` of its own too. `scores` goes over `chunk`'s keys, which end at the
 //!   capacity, and reads keys below that range's end alone.
 //! - **q, k, v, out**: offset + batch, token, head times strides + an element of the row. `params` holds what the plan was made for; the
-//!   plan's sizes of bindings are the extents of exactly these tensors, and `bind` refuses a buffer that is smaller. The host's own products
-//!   do not wrap: extents are counted in 128 bits (`Strides::extent`), what is multiplied elsewhere `Shape::check` bounds before, and a
-//!   size that has no index of 32 bits is an error (`plan::params::binding_size`). Sizes are below 2^32 bytes ([`sizes_fit`]), so no product of
-//!   the shader wraps. Offsets of buffers are added on both sides, and `Pipeline::place` refuses one with which an index would wrap.
-//! - **work**: lse and the state of a row at (batch, head, row) below capacities; sized by the same numbers (`plan::grid::base_words`). Behind
-//!   them scratch: prepared rows and keys, products, parts of rows, lse of tiles, each at its sequence, kv head and tile (or key)
+//!   plan's sizes of bindings are the extents of exactly these tensors, and `bind` refuses a buffer that is smaller. The host's own
+//!   products do not wrap: extents are counted in 128 bits (`Strides::extent`), what is multiplied elsewhere `Shape::check` bounds
+//!   before, and a size that has no index of 32 bits is an error (`plan::params::binding_size`). Sizes are below 2^32 bytes
+//!   ([`sizes_fit`]), so no product of the shader wraps. Offsets of buffers are added on both sides, and `Pipeline::place` refuses one
+//!   with which an index would wrap.
+//! - **work**: lse and the state of a row at (batch, head, row) below capacities; sized by the same numbers (`plan::grid::base_words`).
+//!   Behind them scratch: prepared rows and keys, products, parts of rows, lse of tiles, each at its sequence, kv head and tile (or key)
 //!   counted from `chunk`'s first, below the part's `chunk.tiles` and `chunk.kv_heads`, by which the family sized it; then a row of a
 //!   table, a split, an element. It starts at a whole vector and ends below the binding's end wherever the caller's starts
 //!   (`Plan::with_tuning`, `Pipeline::place`). Nothing that is read of it becomes an index: an engine may write `step` between two
 //!   dispatches of a plan.
 //! - **tables**: a constant of the preamble + a head or a row that is clamped in the shader to the table's (`equation/term_table`,
-//!   `equation/index_distance`, `equation/index_grid`, `equation/index_segment`), or + an element of a row of HEAD_DIM, or + a number of a head's row (`equation/term_fire`, whose loop ends with the row). `tables` is sized by the layout that made
-//!   the constants.
+//!   `equation/index_distance`, `equation/index_grid`, `equation/index_segment`), or + an element of a row of HEAD_DIM, or + a number of
+//!   a head's row (`equation/term_fire`, whose loop ends with the row). `tables` is sized by the layout that made the constants.
 //! - **dense**: strides as of tensors, 0 where D is broadcast; gates at (batch, head, row).
 //! - **step**: the ranges of `StepLayout`, whose offsets stand in `params`, at a batch, a row or key below its capacity and a stream
 //!   that the spec has. Mask bits of a key j: word j / 32 of a row of ceil(capacity / 32).
