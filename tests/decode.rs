@@ -1,4 +1,4 @@
-//! Few rows over many keys: every split, both forms of the kernel, both sides of every boundary.
+//! Few rows over many keys: every split, every form of the kernels, both sides of every boundary.
 #![cfg(feature = "wgpu")]
 
 mod common;
@@ -29,11 +29,15 @@ fn rotated(mut spec: Spec, pairing: Pairing, dim: u32) -> Spec {
     spec
 }
 
-/// What the family may take of a call.
+fn of_few_rows(family: Family) -> bool {
+    matches!(family, Family::Decode | Family::Wide)
+}
+
+/// What the families may take of a call.
 fn tunings(gpu: &Gpu, spec: &Spec, inputs: &Inputs) -> Vec<Tuning> {
     let problem = Problem::new(spec, inputs).unwrap();
     let all = Tuning::candidates(Kernel::Attention, spec, &problem.shape(), gpu.limits()).unwrap();
-    all.into_iter().filter(|t| t.family == Family::Decode).collect()
+    all.into_iter().filter(|t| of_few_rows(t.family)).collect()
 }
 
 fn forced(gpu: &Gpu, tuning: Tuning) -> Gpu {
@@ -44,7 +48,7 @@ fn forced(gpu: &Gpu, tuning: Tuning) -> Gpu {
 
 fn run(gpu: &Gpu, spec: &Spec, inputs: &Inputs, tuning: Tuning) -> Output<f32> {
     let (got, stats) = forced(gpu, tuning).attention_with(spec, inputs, &|_| ()).unwrap();
-    assert!(stats.kernel.contains(".decode"), "{}", stats.kernel);
+    assert!([".decode", ".wide"].iter().any(|of| stats.kernel.contains(of)), "{}", stats.kernel);
     got
 }
 
@@ -63,12 +67,15 @@ fn check(spec: &Spec, inputs: &Inputs, which: Which) {
     for gpu in adapters() {
         let all = tunings(gpu, spec, inputs);
         assert!(!all.is_empty(), "{}: {spec:?}", gpu.describe());
-        let ends = [Some(&all[0]), all.iter().min_by_key(|t| t.splits), all.iter().max_by_key(|t| t.splits)];
-        let mut some: Vec<Tuning> = match which {
-            Which::Most => ends[2].into_iter().copied().collect(),
-            Which::Ends => ends.into_iter().flatten().copied().collect(),
-            Which::Every => all.clone(),
-        };
+        let mut some: Vec<Tuning> = Vec::new();
+        for all in all.chunk_by(|a, b| a.family == b.family) {
+            let ends = [Some(&all[0]), all.iter().min_by_key(|t| t.splits), all.iter().max_by_key(|t| t.splits)];
+            some.extend(match which {
+                Which::Most => ends[2].into_iter().copied().collect(),
+                Which::Ends => ends.into_iter().flatten().copied().collect(),
+                Which::Every => all.to_vec(),
+            });
+        }
         some.dedup();
         for tuning in some {
             let got = run(gpu, spec, inputs, tuning);
@@ -179,7 +186,7 @@ fn masks_terms_and_sinks() {
     relative.relative = vec![Relative::new(RelativeSide::Key, IndexMap::distance(-4, 4))];
     let shape = Shape::new(&relative, 1, 1, 64);
     let all = Tuning::candidates(Kernel::Attention, &relative, &shape, &Limits::default()).unwrap();
-    assert!(all.iter().all(|t| t.family != Family::Decode) && !all.is_empty());
+    assert!(all.iter().all(|t| !of_few_rows(t.family)) && !all.is_empty());
 }
 
 /// The smallest scores grow to the end, so that every split begins far below what the row's maximum was before it.
@@ -316,7 +323,7 @@ fn plans_cover_every_split_once_within_the_limits() {
         (limits.max_flop_per_dispatch, limits.max_workgroups) = (flop, groups);
         (limits.cpu, limits.subgroup_size) = (cpu, if cpu { 8 } else { 0 });
         let all = Tuning::candidates(Kernel::Attention, &spec, &shape, &limits).unwrap();
-        for tuning in all.into_iter().filter(|t| t.family == Family::Decode) {
+        for tuning in all.into_iter().filter(|t| of_few_rows(t.family)) {
             let plan = Plan::with_tuning(Kernel::Attention, &spec, &shape, &limits, Some(tuning)).unwrap();
             let mut seen = std::collections::BTreeMap::new();
             let mut combined = 0;

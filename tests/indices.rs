@@ -102,7 +102,7 @@ fn indices(
 
 /// Cases, and the family that takes each: both sides of edges of tiles, every kind of term, mask, layout and storage.
 const CASES: &[(&str, Family)] = {
-    use Family::{Decode, Rows, Tile, Turns};
+    use Family::{Decode, Rows, Tile, Turns, Wide};
     &[
         ("attention/alibi-key-from-end/q33k65/f32/seed1", Tile),
         ("attention/gqa3+no-rotation+sink+no-mask+kerple-log/q22k64/f16/seed1", Tile),
@@ -116,6 +116,9 @@ const CASES: &[(&str, Family)] = {
         ("attention/swin+rms-norm-weights+temperature-and-head-scale/q33k70/f32/seed1", Tile),
         ("attention/heads16+d80+alibi-key-position+window+rotated-keys/q1k300/f32/seed1", Decode),
         ("attention/gqa3+d33+sink-zero+cap+kv-lens+kerple-power/q2k67/f16/seed1", Decode),
+        ("attention/heads16+d80+alibi-key-position+window+rotated-keys/q1k300/f32/seed1", Wide),
+        ("attention/gqa3+d32+interleaved+sink-zero+cap+kv-lens+kerple-power/q2k67/f16/seed1", Wide),
+        ("attention/heads7+no-rotation+mask+ids-far/q2k130/bf16/seed1", Wide),
         ("attention/fire+no-rotation/q22k64/f32/seed1", Tile),
         ("attention/gqa3+fire-and-t5/q2k67/f32/seed1", Decode),
         ("attention/heads7/q19k33/f32/seed1", Rows),
@@ -338,7 +341,7 @@ fn indices_of_tile_are_within_their_ends() {
 
 #[test]
 fn indices_of_decode_and_rotations_are_within_their_ends() {
-    watch(&[Family::Decode, Family::Turns]);
+    watch(&[Family::Decode, Family::Wide, Family::Turns]);
 }
 
 #[test]
@@ -392,7 +395,7 @@ fn every_argued_file_is_watched() {
     let argued = argued.filter(|name| *name != "families/loops_constant.wgsl");
     let mut limits = Limits::default();
     (limits.subgroup_size, limits.rolled_loops) = (32, true);
-    let families = [Family::Decode, Family::Rows, Family::Tile, Family::Turns];
+    let families = [Family::Decode, Family::Wide, Family::Rows, Family::Tile, Family::Turns];
     let (mut watched, mut cut) = (BTreeSet::new(), BTreeSet::new());
     for (_, plan) in all_plans(&limits, &families) {
         watched.extend((1..=plan.wgsl(Target::Native).lines().count()).map(|line| plan.locate(line).0));

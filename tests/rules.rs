@@ -167,7 +167,7 @@ fn a_poisoned_score_makes_its_row_nan_in_every_family_and_changes_no_other() {
             let shape = Problem::new(&call.spec, &call.inputs).unwrap().shape();
             for gpu in &gpus {
                 let all = Tuning::candidates(Kernel::Attention, &call.spec, &shape, gpu.limits()).unwrap();
-                for tuning in all.into_iter().filter(|t| (t.family == Family::Decode) == few) {
+                for tuning in all.into_iter().filter(|t| matches!(t.family, Family::Decode | Family::Wide) == few) {
                     let plan =
                         Plan::with_tuning(Kernel::Attention, &call.spec, &shape, gpu.limits(), Some(tuning)).unwrap();
                     let kernel = match dtype {
@@ -464,7 +464,7 @@ fn work_starts_anywhere() {
     let mut families = BTreeSet::new();
     for gpu in gpus().into_iter().chain(common::equipped(|_| true)) {
         let all = Tuning::candidates(Kernel::Attention, &spec, &shape, gpu.limits()).unwrap();
-        for family in [Family::Lanes, Family::Tile, Family::Decode, Family::Rows] {
+        for family in [Family::Lanes, Family::Tile, Family::Decode, Family::Wide, Family::Rows] {
             let Some(tuning) = all.iter().find(|t| t.family == family) else { continue };
             families.insert(family.name());
             let plan = Plan::with_tuning(Kernel::Attention, &spec, &shape, gpu.limits(), Some(*tuning)).unwrap();
@@ -498,7 +498,7 @@ fn a_poisoned_sink_makes_the_rows_of_its_head_nan() {
     let step = Step { q_len: 7, kv_len: 45, ..Step::default() };
     for gpu in gpus().into_iter().chain(common::equipped(|_| true)) {
         let all = Tuning::candidates(Kernel::Attention, &spec, &shape, gpu.limits()).unwrap();
-        for family in [Family::Lanes, Family::Tile, Family::Decode, Family::Rows] {
+        for family in [Family::Lanes, Family::Tile, Family::Decode, Family::Wide, Family::Rows] {
             let Some(tuning) = all.iter().find(|t| t.family == family) else { continue };
             let plan = Plan::with_tuning(Kernel::Attention, &spec, &shape, gpu.limits(), Some(*tuning)).unwrap();
             let work = vec![0u8; plan.workspace_size() as usize];

@@ -165,6 +165,10 @@ fn bytes(plan: &Plan, slot: Slot) -> u128 {
                     let keys = if has("prepare_k") { of(&[y, z, shape.kv_len]) * row } else { 0 };
                     vec![of(&[y, z, tile_q]) * row, keys, of(&[y, z, splits, 4 * quads]) * part]
                 }
+                Family::Wide => {
+                    let splits = main().map(|c| c.first[0] + c.workgroups[0]).max().expect("a dispatch");
+                    vec![of(&[y, z, splits, tile_q]) * part]
+                }
                 Family::Tile | Family::Lanes => {
                     let z = if spec.packed { 1 } else { z };
                     let keys = if has("prepare_k") { of(&[y, z, shape.kv_len]) * row } else { 0 };
@@ -349,7 +353,7 @@ fn many_sequences_decode_in_one_plan() {
     let mut limits = Limits::default();
     limits.max_binding_size = 1 << 31;
     let shape = Shape::new(&spec, 8192, 1, 16);
-    assert!(planned("decode", Kernel::Attention, &spec, &shape, &limits));
+    assert!(planned("wide", Kernel::Attention, &spec, &shape, &limits));
 }
 
 #[cfg(feature = "wgpu")]

@@ -667,7 +667,7 @@ fn candidates_of_an_impossible_call_are_the_error_of_its_plan() {
 fn a_tuning_of_impossible_numbers_is_refused() {
     let spec = Spec::new(4, 2, 64);
     let shape = Shape::new(&spec, 1, 64, 64);
-    for family in ["rows", "tile", "decode", "lanes", "turns"] {
+    for family in ["rows", "tile", "decode", "lanes", "turns", "wide"] {
         for n in [1, 3, 1 << 31, u32::MAX] {
             for checks in [true, false] {
                 let mut tuning: Tuning = family.parse().unwrap();

@@ -49,7 +49,7 @@ fn unknown_queries_and_missing_adapters_have_their_exit_codes() {
         (&["attention/control/q99999k99999/f32/seed1"], 2, "the shape is too large"),
         (&["attention/alibi+t5/q1k1/f32/seed1"], 2, "they exclude each other"),
         (&["attention/control/q1k1/f32/seed1/tiles"], 2, "the kernel is unknown"),
-        (&["--family", "tiles"], 2, "give a family (turns, decode, coop, lanes, tile, rows)"),
+        (&["--family", "tiles"], 2, "give a family (turns, wide, decode, coop, lanes, tile, rows)"),
         (&["embed/alibi/q1k1/f32/seed1"], 2, "alibi means nothing to embed"),
         (&["--limit", "0"], 2, "no case matches"),
         (&["--limit", "x"], 2, "invalid value"),
@@ -132,7 +132,7 @@ fn families_are_named_and_counted() {
     let report = run(&[&format!("{address}/families")]);
     let line = &report["adapters"][0];
     // the default limits know no subgroups, and so no lanes
-    assert_eq!(line["families"], serde_json::json!({ "decode": 1, "rows": 1, "tile": 1 }), "{line}");
+    assert_eq!(line["families"], serde_json::json!({ "decode": 1, "rows": 1, "tile": 1, "wide": 1 }), "{line}");
     assert_eq!((&line["cases"], &line["runs"], &report["passed"]), (&1.into(), &3.into(), &3.into()));
     let outcomes = line["outcomes"].as_array().expect("a list");
     let has = |n: usize, address: &str, label: &str| {

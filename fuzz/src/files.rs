@@ -642,6 +642,7 @@ const WORDS: &[&str] = &[
     "tile",
     "tile-q64k32",
     "decode",
+    "wide",
     "lanes",
     "coop",
     "turns",

@@ -137,7 +137,7 @@ fn shape(draw: &mut Draw, spec: &Spec) -> Shape {
 }
 
 fn some_tuning(draw: &mut Draw) -> Option<Tuning> {
-    let names = ["rows", "tile", "decode", "decode-lanes", "lanes", "turns", "coop", "linear"];
+    let names = ["rows", "tile", "decode", "wide", "lanes", "turns", "coop", "linear"];
     let mut tuning: Tuning = draw.pick(&names).parse().ok()?;
     (tuning.tile_q, tuning.tile_k, tuning.splits) = (draw.u32(), draw.u32(), draw.u32());
     tuning.checks = draw.once_in(2);
@@ -150,7 +150,7 @@ fn limits(draw: &mut Draw) -> Limits {
         limits = limits.for_cpu();
     }
     for _ in 0..draw.below(3) {
-        match draw.below(13) {
+        match draw.below(15) {
             0 => limits.max_binding_size = draw.word() >> draw.below(64),
             1 => limits.max_storage_buffers = draw.u32(),
             2 => limits.max_workgroups = draw.u32(),
@@ -163,6 +163,8 @@ fn limits(draw: &mut Draw) -> Limits {
             9 => limits.f16 = !limits.f16,
             10 => limits.cooperative_matrix = draw.u32(),
             11 => limits.tuning = some_tuning(draw),
+            12 => limits.max_scratch_bytes = draw.word() >> draw.below(64),
+            13 => limits.registers = draw.u32(),
             _ => limits.max_binding_size = u64::MAX,
         }
     }
@@ -498,6 +500,7 @@ fn tuning(draw: &mut Draw) -> bool {
         "rows",
         "tile",
         "decode",
+        "wide",
         "lanes",
         "coop",
         "turns",

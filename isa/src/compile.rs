@@ -257,11 +257,19 @@ impl Text {
     }
 }
 
-/// Compiles workloads (or files of WGSL) for the card whose driver the environment names. `matrix`: plans may take cooperative matrices;
-/// `keep`: where listings and SPIR-V go.
-pub fn run(card: &Card, workloads: &[String], matrix: bool, keep: Option<&Path>) -> Result<Option<Run>> {
-    let Some(mut device) = Device::open(|name| card.is(name))? else { return Ok(None) };
-    device.facts.matrices &= matrix;
+/// How.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Plans may take cooperative matrices.
+    pub matrix: bool,
+    /// Without robust access to buffers.
+    pub plain: bool,
+}
+
+/// Compiles workloads (or files of WGSL) for the card whose driver the environment names. `keep`: where listings and SPIR-V go.
+pub fn run(card: &Card, workloads: &[String], options: Options, keep: Option<&Path>) -> Result<Option<Run>> {
+    let Some(mut device) = Device::open(|name| card.is(name), options.plain)? else { return Ok(None) };
+    device.facts.matrices &= options.matrix;
     if device.facts.matrices {
         device.limits.cooperative_matrix = 16;
     }

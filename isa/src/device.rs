@@ -33,8 +33,8 @@ fn text(c: &[c_char]) -> String {
 }
 
 impl Device {
-    /// The device of a name, of the drivers that the environment names; none where they have none.
-    pub fn open(is_it: impl Fn(&str) -> bool) -> Result<Option<Self>> {
+    /// The device of a name, of the drivers that the environment names; none where they have none. `plain`: without robust access to buffers.
+    pub fn open(is_it: impl Fn(&str) -> bool, plain: bool) -> Result<Option<Self>> {
         // SAFETY: the loader is the system's, and every structure below lives until the call that takes it has returned.
         unsafe {
             let entry = ash::Entry::load()?;
@@ -72,7 +72,7 @@ impl Device {
             let mut names = vec![wanted];
             let mut features = vk::PhysicalDeviceFeatures2::default().push_next(&mut f11).push_next(&mut f12);
             features = features.push_next(&mut f13).push_next(&mut executable);
-            if has(ash::ext::robustness2::NAME) {
+            if !plain && has(ash::ext::robustness2::NAME) {
                 names.push(ash::ext::robustness2::NAME);
                 features = features.push_next(&mut robust);
             }
@@ -82,6 +82,9 @@ impl Device {
             }
             // everything that the driver has, robust access to buffers included: wgpu always asks for it
             instance.get_physical_device_features2(physical, &mut features);
+            if plain {
+                features.features.robust_buffer_access = vk::FALSE;
+            }
             let queues = [vk::DeviceQueueCreateInfo::default().queue_priorities(&[1.0])];
             let names: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
             let info = vk::DeviceCreateInfo::default().queue_create_infos(&queues).enabled_extension_names(&names);
@@ -109,6 +112,7 @@ impl Device {
             let [least, most] = [sizes.min_subgroup_size, sizes.max_subgroup_size];
             limits.subgroup_size = if least == most { least } else { 0 };
             limits.f16 = facts.f16;
+            limits.registers = if properties.vendor_id == 0x8086 { 128 } else { limits.registers };
             Ok(Some(Device {
                 executable: ash::khr::pipeline_executable_properties::Device::new(&instance, &device),
                 device,

@@ -1,7 +1,7 @@
 //! How a card's compiler is started: in a process of its own, since shims are loaded before it and drivers read the environment once.
 
 use crate::card::Card;
-use crate::compile::Run;
+use crate::compile::{Options, Run};
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub fn compile(
     card: &Card,
     shims: Option<&Path>,
     workloads: &[String],
-    matrix: bool,
+    options: Options,
     keep: Option<&Path>,
 ) -> Result<Run, Problem> {
     let failed = |what: &str, e: &dyn std::fmt::Display| Problem::Failed(format!("{}: {what}: {e}", card.name));
@@ -40,7 +40,10 @@ pub fn compile(
     };
     command.envs(card.environment(shims.is_some())).env("MESA_SHADER_CACHE_DISABLE", "true");
     command.args(["--card", card.name, COMPILE]).arg(&out).args(workloads);
-    if matrix {
+    if options.plain {
+        command.arg("--plain");
+    }
+    if options.matrix {
         command.arg("--matrix");
     }
     if let Some(keep) = keep {

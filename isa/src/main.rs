@@ -38,6 +38,9 @@ struct Arguments {
     /// Plan with cooperative matrices of 16 rows, where the driver has them
     #[arg(long, conflicts_with_all = ["record", "check"])]
     matrix: bool,
+    /// Without robust access to buffers, which wgpu always asks for: Mesa's NAK splits wide loads for it, NVIDIA's own compiler is another
+    #[arg(long, conflicts_with_all = ["record", "check"])]
+    plain: bool,
     /// Print JSON for programs, a card a line
     #[arg(long)]
     json: bool,
@@ -58,6 +61,12 @@ struct Arguments {
     compile_to: Option<PathBuf>,
 }
 
+impl Arguments {
+    fn options(&self) -> compile::Options {
+        compile::Options { matrix: self.matrix, plain: self.plain }
+    }
+}
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::parse();
     if arguments.workloads.is_empty() {
@@ -74,7 +83,7 @@ fn main() -> ExitCode {
 }
 
 fn compile_here(card: &Card, file: &Path, arguments: &Arguments) -> Result<()> {
-    let run = compile::run(card, &arguments.workloads, arguments.matrix, arguments.keep.as_deref())?;
+    let run = compile::run(card, &arguments.workloads, arguments.options(), arguments.keep.as_deref())?;
     Ok(std::fs::write(file, serde_json::to_string(&run)?)?)
 }
 
@@ -99,7 +108,7 @@ fn cards(arguments: &Arguments) -> Result<ExitCode> {
     let cards = if arguments.cards.is_empty() { Card::usual(shims.is_some()) } else { arguments.cards.clone() };
     let (mut worse, mut missing, mut failed) = (false, false, false);
     for card in cards {
-        match driver::compile(&card, shims, &arguments.workloads, arguments.matrix, arguments.keep.as_deref()) {
+        match driver::compile(&card, shims, &arguments.workloads, arguments.options(), arguments.keep.as_deref()) {
             Ok(run) if arguments.check => worse |= check(&run)?,
             Ok(run) if arguments.predict => {
                 let predictions = model::predict(&run);

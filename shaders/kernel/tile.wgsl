@@ -57,7 +57,7 @@ fn p_at(t: u32, row4: u32) -> u32 { return t * ROWS4 + (row4 ^ (t & min(7u, ROWS
 fn attend(workgroup: vec3<u32>, lane: u32, index: u32) {
     let batch = chunk.batch + workgroup.z;
     let kv_head = chunk.kv_head + workgroup.y;
-    let tile = chunk.tile + workgroup.x;
+    let tile = chunk.tile + chunk.tiles - 1u - workgroup.x;                // the last ones first: of causal rows they have the most keys
     let rows = q_length(batch) * params.group;
     if (tile * TILE_Q >= rows) { return; }                                 // the same for the whole workgroup
     let first_token = tile * TILE_Q / params.group;

@@ -57,22 +57,6 @@ fn prepare_k(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
     }
 }
 
-// Where a unit's two vec4 come from, and where they go.
-fn unit_of(unit: u32) -> vec4<u32> {
-    let copied = unit - QUADS;
-    let c = select(copied, copied + 2u * QUADS, 4u * copied >= ROTARY_OFFSET);
-    return select(vec4<u32>(quad_source(unit), quad_target(unit)), vec4<u32>(c), unit >= QUADS);
-}
-// cos and sin of a unit's four pairs, times their magnitudes.
-fn turns_of(position: Position, unit: u32, side: f32) -> mat2x4<f32> {
-    let pairs = quad_pairs(min(unit, QUADS - 1u));
-    return transpose(mat4x2<f32>(
-        turn_of(position, pairs.x, side), turn_of(position, pairs.y, side), turn_of(position, pairs.z, side), turn_of(position, pairs.w, side)));
-}
-fn turn_of(position: Position, pair: u32, side: f32) -> vec2<f32> {
-    let of_pair = pair_position(position, pair);
-    return angle(of_pair, pair) * magnitude(of_pair, pair, side);
-}
 fn put_query4(start: u32, c: u32, x: vec4<f32>) {
     let at = start + 4u * c * TILE_Q;
     work[at] = x.x;

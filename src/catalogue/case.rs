@@ -647,6 +647,8 @@ fn edges() -> Vec<CaseId> {
             .into_iter()
             .for_each(|k| add(Op::Attention, &[dim, "one-head", "one-sequence"], 5, k, Dtype::F32, Families));
     }
+    let few = ["d256", "one-head", "one-sequence"];
+    sides(32).into_iter().for_each(|k| add(Op::Attention, &few, 3, k, Dtype::F32, Families));
     // scores of +inf, from wherever they come
     for name in ["inf-query", "inf-key", "dense-infinity", "own-infinity"] {
         let names = ["one-head", "d32", "one-sequence", name];

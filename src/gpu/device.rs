@@ -90,10 +90,14 @@ impl Limits {
         Limits {
             subgroup_size: if one_size { info.subgroup_min_size } else { 0 },
             f16: features.contains(wgpu::Features::SHADER_F16),
+            registers: if FEW_REGISTERS.contains(&info.vendor) { 128 } else { self.registers },
             ..self
         }
     }
 }
+
+/// Vendors (PCI's numbers, or Khronos') whose compilers give a lane 128 registers: Intel (of 8 lanes each), Apple, Arm, Qualcomm, Imagination.
+const FEW_REGISTERS: [u32; 5] = [0x8086, 0x106b, 0x13b5, 0x5143, 0x1010];
 
 impl Gpu {
     /// How many pipelines the one-call form keeps, where [`Gpu::pipelines`] was not told another number: prefill and decode of some ten

@@ -10,7 +10,7 @@
 //! shader, or its file keeps its checks. The argument, by the indices that those files form:
 //!
 //! - **Sequences, kv heads, row tiles**: `chunk` + workgroup id. The host writes `chunk` and the grid from the same list of dispatches
-//!   (`ChunkDispatch`), which covers the plan's grid exactly once (`tests/plan.rs`). `decode` takes splits below `params.splits` for
+//!   (`ChunkDispatch`), which covers the plan's grid exactly once (`tests/plan.rs`). `decode` and `wide` take splits below `params.splits` for
 //!   tiles.
 //! - **Rows**: i < `q_length` = min(step\[0\], `params.q_capacity`); a row of a tile beyond the last is cut to the last or returns.
 //!   Units of tokens (`turns`, `prepare/heads`) are numbers of lanes divided by UNITS, which the host keeps in 32 bits: `turns` by a check
@@ -41,7 +41,7 @@
 //! - **rotary, heads**: arrays of constant size in uniforms; pairs and heads are limited by `Spec::validate` to them.
 //! - **Workgroup and private arrays**: a lane below TILE_K, a key of a tile, an element of a row below the padded row that the array
 //!   has; rotations touch ROTARY_OFFSET..ROTARY_OFFSET + 2 PAIRS, within HEAD_DIM by `Spec::validate`. `tile`'s arrays follow from one
-//!   `Division`, `decode`'s from one `Form`: a lane is below LANES (clamped where subgroups number it, so that nothing hangs on their
+//!   `Division`, those of `decode` and `wide` from one `Form` each: a lane is below LANES (clamped where subgroups number it, so that nothing hangs on their
 //!   size), its rows and keys are that number divided. `tile_rows`, the one array whose words become indices, is written whole by
 //!   local indices before a barrier. Rolled loops add `unseen_zero()` to these bounds, which is 0 for every word that `step` may hold.
 //! - **Loops** count up to one of these bounds in steps above 0; none waits for memory.

@@ -47,8 +47,8 @@ pub(crate) const TILES: [[u32; 2]; 6] = [[64, 64], [32, 64], [64, 32], [128, 64]
 /// dispatches leave a large GPU idle.
 pub(crate) const TILE_FLOP: f64 = 8.0;
 
-/// The most of `work` for prepared queries and keys: a part of the grid at a time.
-pub(crate) const PREPARED_BYTES: u64 = 24 << 20;
+/// The same of the family `wide`, which memory bounds: 32 GFLOP of its kind read 16 GB at most.
+pub(crate) const WIDE_FLOP: f64 = 8.0;
 
 /// Kinds of scratch in `work`: products of queries, products of keys, prepared queries, prepared keys, partial results.
 pub(crate) const SCRATCH: usize = 5;

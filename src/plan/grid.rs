@@ -66,33 +66,65 @@ pub(crate) fn lse_words(spec: &Spec, shape: &Shape) -> u64 {
 
 /// A grid whose workgroups depend on nothing, cut into dispatches that respect the limits of grid and work.
 pub(crate) fn cut_grid(grid: [u64; 3], flop_per_workgroup: f64, limits: &Limits) -> Result<Vec<ChunkDispatch>> {
-    let budget = ((limits.max_flop_per_dispatch / flop_per_workgroup) as u64).max(1);
-    let cap = limits.max_workgroups as u64;
-    let x = grid[0].min(budget).min(cap);
-    let y = grid[1].min((budget / x).max(1)).min(cap);
-    let z = grid[2].min((budget / (x * y)).max(1)).min(cap);
-    let by = [x, y, z];
-    if grid.iter().zip(by).fold(1u64, |n, (whole, by)| n.saturating_mul(whole.div_ceil(by))) > MAX_DISPATCHES {
+    let part = largest_part(grid, limits.max_flop_per_dispatch / flop_per_workgroup, limits, |_| true);
+    let whole = |Cut { first, workgroups }: Cut| {
+        let [tiles, heads, _] = workgroups;
+        ChunkDispatch { first, keys: [0, 1], workgroups, entry: "main", tiles, heads }
+    };
+    Ok(cuts(grid, part, 1)?.into_iter().map(whole).collect())
+}
+
+/// Bytes that scratch in `work` may take: what an engine allows, as far as a binding reaches behind the results.
+pub(crate) fn scratch_bytes(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits) -> u64 {
+    let results = 4 * base_words(kernel, spec, shape, false) + 128;
+    limits.max_scratch_bytes.min(limits.max_binding_size.saturating_sub(results))
+}
+
+/// The largest part of a grid, rows (or splits) first, then heads, then sequences: at most so many workgroups, and what `fits`. Of several
+/// parts none is much smaller than the others.
+pub(crate) fn largest_part(
+    grid: [u64; 3],
+    workgroups: f64,
+    limits: &Limits,
+    fits: impl Fn([u64; 3]) -> bool,
+) -> [u64; 3] {
+    let most = (workgroups as u64).max(1);
+    let mut part = [1; 3];
+    for axis in 0..3 {
+        let others: u64 = part.iter().product();
+        part[axis] = grid[axis].min(most / others).min(limits.max_workgroups as u64).max(1);
+        while part[axis] > 1 && !fits(part) {
+            part[axis] = part[axis].div_ceil(2);
+        }
+        part[axis] = grid[axis].max(1).div_ceil(grid[axis].max(1).div_ceil(part[axis]));
+    }
+    part
+}
+
+/// A part of a grid: where it starts, and how large it is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Cut {
+    pub(crate) first: [u32; 3],
+    pub(crate) workgroups: [u32; 3],
+}
+
+/// A grid in such parts, rows innermost; `dispatches` for each part.
+pub(crate) fn cuts(grid: [u64; 3], part: [u64; 3], dispatches: u64) -> Result<Vec<Cut>> {
+    let parts = grid.iter().zip(part).fold(1u64, |n, (whole, by)| n.saturating_mul(whole.div_ceil(by)));
+    if parts.saturating_mul(dispatches) > MAX_DISPATCHES {
         return Err(too_many_dispatches());
     }
-    let steps = |n: u64, by: u64| (0..n.div_ceil(by)).map(move |i| (i * by, by.min(n - i * by)));
-    let mut chunks = Vec::new();
-    for (z0, zn) in steps(grid[2], z) {
-        for (y0, yn) in steps(grid[1], y) {
-            for (x0, xn) in steps(grid[0], x) {
-                let (first, workgroups) = ([x0, y0, z0].map(|n| n as u32), [xn, yn, zn].map(|n| n as u32));
-                chunks.push(ChunkDispatch {
-                    first,
-                    keys: [0, 1],
-                    workgroups,
-                    entry: "main",
-                    tiles: xn as u32,
-                    heads: yn as u32,
-                });
-            }
+    let steps = |axis: usize| {
+        let (whole, by) = (grid[axis], part[axis]);
+        (0..whole.div_ceil(by)).map(move |i| [i * by, by.min(whole - i * by)].map(|n| n as u32))
+    };
+    let mut all = Vec::new();
+    for [z, zn] in steps(2) {
+        for [y, yn] in steps(1) {
+            all.extend(steps(0).map(|[x, xn]| Cut { first: [x, y, z], workgroups: [xn, yn, zn] }));
         }
     }
-    Ok(chunks)
+    Ok(all)
 }
 
 /// Operations of a score and its value: products of the content and of each relative table, the value, the user's function.

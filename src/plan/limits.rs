@@ -20,6 +20,9 @@ pub struct Limits {
     pub max_invocations: u32,
     /// Floating-point operations that one dispatch may hold, so that no watchdog is near.
     pub max_flop_per_dispatch: f64,
+    /// Bytes of `work` that a plan may take for what it prepares beforehand and for parts of rows, as far as a binding reaches. With less the
+    /// work is cut into more dispatches.
+    pub max_scratch_bytes: u64,
     /// Whether loops over a row keep run-time bounds: software adapters compile unrolled ones for seconds.
     pub rolled_loops: bool,
     /// Rounds of all loops that an invocation may make in a dispatch; longer work is cut over keys.
@@ -32,6 +35,8 @@ pub struct Limits {
     pub f16: bool,
     /// Rows of the square matrices (f16 x f16 + f32) of cooperative matrix multiplication: 8, 16, or 0 for none.
     pub cooperative_matrix: u32,
+    /// Registers of 32 bits that a kernel may take for a lane before they spill: 256, or 128 where the vendor's compilers have no more.
+    pub registers: u32,
     /// A family and its numbers to take, where they suit, instead of the table's.
     pub tuning: Option<Tuning>,
     /// Winners that were measured on the device: they go before the table, in the buckets that they are for, where they suit.
@@ -47,12 +52,14 @@ impl Default for Limits {
             max_workgroup_storage: 16_384,
             max_invocations: 256,
             max_flop_per_dispatch: GPU_FLOP_PER_DISPATCH,
+            max_scratch_bytes: 256 << 20,
             rolled_loops: false,
             max_loop_rounds: u32::MAX,
             cpu: false,
             subgroup_size: 0,
             f16: false,
             cooperative_matrix: 0,
+            registers: 256,
             tuning: None,
             tunings: Tunings::default(),
         }

@@ -46,6 +46,9 @@ impl<'a> ShaderFiles<'a> {
     /// What an entry point prepares in `work`, for others to read by vectors.
     pub(crate) fn prepared(&mut self) {
         self.add("common/prepared.wgsl", &[]);
+        self.work_by_vectors();
+    }
+    pub(crate) fn work_by_vectors(&mut self) {
         self.glue += "// `work` by vectors; an entry point uses one of the two.\n";
         self.glue += &Slot::Work.binding("f32", 0).declaration().replace("work: array<f32>", "work4: array<vec4<f32>>");
     }

@@ -132,7 +132,7 @@ impl Core {
         };
         let shared = |c: &Counted| c.shared_bytes * entry.lanes as f64 / machine.shared_rate;
         // prepared rows are read by many workgroups, so from a cache; a cache of keys by one, from memory
-        let cached = entry.entry == "main" && !entry.tuning.starts_with("decode");
+        let cached = entry.entry == "main" && !["decode", "wide"].iter().any(|family| entry.tuning.starts_with(family));
         let trip = if cached { machine.cache_latency } else { machine.memory_latency };
         // a scheduler that has several subgroups of the workgroup takes them in turn
         let turns = (subgroups / machine.schedulers).max(1.0);

@@ -54,6 +54,8 @@ pub fn of(entry: &Entry, plan: &PlanFacts) -> Option<Work> {
         ("tile", "main") => tile(entry, plan),
         ("coop", "main") => coop(entry, plan),
         ("decode", "main") => decode(entry, plan),
+        ("wide", "main") => wide(entry, plan),
+        ("wide", "combine") => combine_wide(entry, plan),
         (_, "main") if !plan.kernel.starts_with("rotate") => None,
         _ => Some(pass(entry, plan)),
     }
@@ -188,12 +190,52 @@ fn decode(entry: &Entry, plan: &PlanFacts) -> Option<Work> {
     }
     let mut once = Counted::default();
     once.add(&outside(entry), 1.0);
+    Some(Work { unit, longest: unit, once, units: units_of_splits(entry, plan) })
+}
+
+/// Keys and values of a split, a tile at a time: every load of one is in the loop's own body.
+fn wide(entry: &Entry, plan: &PlanFacts) -> Option<Work> {
+    let loops = &entry.figures.loops;
+    let root = root(loops)?;
+    if (0..loops.len()).any(|i| i != root && below(loops, i, root) && loops[i].loads > 0) {
+        return None;
+    }
+    let (mut unit, mut once) = (Counted::default(), Counted::default());
+    unit.add(&loops[root], 1.0);
+    once.add(&outside(entry), 1.0);
+    Some(Work { unit, longest: unit, once, units: units_of_splits(entry, plan) })
+}
+
+/// Tiles of keys of every workgroup, where the keys are split over them.
+fn units_of_splits(entry: &Entry, plan: &PlanFacts) -> Vec<Vec<f64>> {
     let of = |dispatch: &crate::compile::Dispatch| {
         let [x, y, z] = dispatch.workgroups;
-        vec![(plan.kv_len as f64 / x as f64 / tile_k).ceil(); (x * y * z) as usize]
+        vec![(plan.kv_len as f64 / x as f64 / plan.tile[1] as f64).ceil(); (x * y * z) as usize]
     };
-    let units = plan.dispatches.iter().filter(|one| one.entry == entry.entry).map(of).collect();
-    Some(Work { unit, longest: unit, once, units })
+    plan.dispatches.iter().filter(|one| one.entry == entry.entry).map(of).collect()
+}
+
+/// The parts of a row, a column of them a lane: the widest loop in batches, those over their sums a part a lane.
+fn combine_wide(entry: &Entry, plan: &PlanFacts) -> Option<Work> {
+    let loops = &entry.figures.loops;
+    let splits = plan.dispatches.iter().filter(|one| one.entry == "main").map(|one| one.workgroups[0]).max()? as f64;
+    let columns = *plan.constants.get("COLUMNS")? as f64;
+    let lanes = entry.lanes as f64;
+    let widest = (0..loops.len()).max_by_key(|i| loops[*i].load_bytes)?;
+    let mut once = Counted::default();
+    once.add(&outside(entry), 1.0);
+    for (i, one) in loops.iter().enumerate() {
+        let rounds = match () {
+            _ if i == widest => (16.0 * splits * columns / lanes / one.load_bytes.max(1) as f64).ceil(),
+            _ if one.loads > 0 => (splits / lanes).ceil(),
+            // a lane's eighth
+            _ => lanes / 8.0,
+        };
+        once.add(one, rounds);
+    }
+    let units = entry.dispatches.iter().map(|[x, y, z]| vec![0.0; (x * y * z) as usize]);
+    let none = Counted::default();
+    Some(Work { unit: none, longest: none, once, units: units.collect() })
 }
 
 /// A pass over rows, before or after: the loop with the most bytes loads a lane's share of what is read; one over private memory

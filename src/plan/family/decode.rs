@@ -81,7 +81,7 @@ pub(crate) fn by_lanes(limits: &Limits) -> bool {
 }
 
 /// Nothing turns a product into a score, where every row sees the key.
-fn plain(spec: &Spec) -> bool {
+pub(crate) fn plain(spec: &Spec) -> bool {
     let terms = spec.bias.len() + spec.dense_bias as usize + spec.score_mod.is_some() as usize;
     terms == 0 && spec.logits_soft_cap.is_none()
 }

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::plan::call::Call;
-use crate::plan::family::{coop, decode, lanes, prepare, rows, tile, turns};
+use crate::plan::family::{coop, decode, lanes, prepare, rows, tile, turns, wide};
 use crate::plan::grid::LaidOut;
 use crate::plan::kernel::Kernel;
 use crate::plan::slots::ShaderFiles;
@@ -48,6 +48,7 @@ impl<'a> ShaderFiles<'a> {
             }
             Kernel::Attention if self.tuning.family == Family::Tile => self.tile(aligned),
             Kernel::Attention if self.tuning.family == Family::Decode => self.decode(aligned, decode::by_lanes(limits)),
+            Kernel::Attention if self.tuning.family == Family::Wide => self.wide(),
             Kernel::Attention => {
                 self.add("kernel/attention.wgsl", &[Slot::Work]);
                 self.scores(aligned);
@@ -84,8 +85,8 @@ impl<'a> ShaderFiles<'a> {
 
 impl Family {
     /// Every family; what comes first is preferred where the table is silent.
-    pub(crate) const ALL: [Family; 6] =
-        [Family::Turns, Family::Decode, Family::Coop, Family::Lanes, Family::Tile, Family::Rows];
+    pub(crate) const ALL: [Family; 7] =
+        [Family::Turns, Family::Wide, Family::Decode, Family::Coop, Family::Lanes, Family::Tile, Family::Rows];
 
     /// The tunings of this family that a call may take, the best guess first; none where it does not suit.
     pub(crate) fn candidates(self, call: &Call) -> Vec<Tuning> {
@@ -96,6 +97,7 @@ impl Family {
             Family::Lanes => lanes::candidates(call),
             Family::Tile => tile::candidates(call),
             Family::Rows => vec![Tuning::of(Family::Rows)],
+            Family::Wide => wide::candidates(call),
         }
     }
 
@@ -107,6 +109,7 @@ impl Family {
             Family::Lanes => lanes::lay_out(call, tuning),
             Family::Tile => tile::lay_out(call, tuning),
             Family::Rows => rows::lay_out(call),
+            Family::Wide => wide::lay_out(call, tuning),
         }
     }
 }

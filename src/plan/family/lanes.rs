@@ -25,6 +25,7 @@ impl<'a> ShaderFiles<'a> {
         let by_heads = prepared.by_heads(self.spec, aligned);
         self.add(if by_heads { "prepare/heads.wgsl" } else { "prepare/rows.wgsl" }, &[]);
         if by_heads {
+            self.add("common/units.wgsl", &[]);
             self.quads();
         }
         self.add("families/broadcast_subgroup.wgsl", &[]);

@@ -8,3 +8,4 @@ pub(crate) mod prepare;
 pub(crate) mod rows;
 pub(crate) mod tile;
 pub(crate) mod turns;
+pub(crate) mod wide;

@@ -34,9 +34,7 @@
 use crate::equation::relative::RelativeSide;
 use crate::equation::spec::Spec;
 use crate::error::{Error, Result};
-use crate::plan::budget::{
-    MAX_DISPATCHES, PREPARED_BYTES, PRODUCT_BYTES, SCRATCH, TILE_FLOP, TILES, too_many_dispatches,
-};
+use crate::plan::budget::{PRODUCT_BYTES, SCRATCH, TILE_FLOP, TILES};
 use crate::plan::call::Call;
 use crate::plan::family::prepare;
 use crate::plan::family::prepare::{ACROSS, Prepared, UNIT_LANES, prepares_keys, workgroups_of_units};
@@ -58,6 +56,7 @@ impl<'a> ShaderFiles<'a> {
         let by_heads = self::prepares_by_heads(self.spec, aligned);
         self.add(if by_heads { "prepare/heads.wgsl" } else { "prepare/rows.wgsl" }, &[]);
         if by_heads {
+            self.add("common/units.wgsl", &[]);
             self.quads();
         }
         self.add("common/online_softmax.wgsl", &[]);
@@ -235,7 +234,7 @@ impl Scratch {
         ]
     }
     fn fits(&self, call: &Call, part: [u64; 3]) -> bool {
-        4 * self.words(part).iter().sum::<u64>() <= PREPARED_BYTES.min(call.limits.max_binding_size / 2)
+        4 * self.words(part).iter().sum::<u64>() <= grid::scratch_bytes(call.kernel, call.spec, call.shape, call.limits)
     }
 }
 
@@ -251,55 +250,34 @@ pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     let sequences = if spec.packed { shape.sequences } else { shape.batch };
     let grid = [rows_of(call).div_ceil(tile[0] as u64), spec.num_kv_heads as u64, sequences as u64];
     let flop = tile[0] as f64 * keys as f64 * grid::flop_per_score(spec, of_score);
-    let most = ((budget(call) / flop) as u64).max(1);
-    // the largest part, rows first, that respects the limits of work, grid and scratch
-    let mut part = [1; 3];
-    for axis in 0..3 {
-        let others: u64 = part.iter().product();
-        part[axis] = grid[axis].min(most / others).min(limits.max_workgroups as u64).max(1);
-        while part[axis] > 1 && !scratch.fits(call, part) {
-            part[axis] = part[axis].div_ceil(2);
-        }
-    }
-    let cuts = grid.iter().zip(part).fold(1u64, |n, (whole, by)| n.saturating_mul(whole.div_ceil(by)));
-    if cuts > MAX_DISPATCHES / 5 {
-        return Err(too_many_dispatches());
-    }
-    let steps = |axis: usize| {
-        let (whole, by) = (grid[axis], part[axis]);
-        (0..whole.div_ceil(by)).map(move |i| [i * by, by.min(whole - i * by)].map(|n| n as u32))
-    };
+    let part = grid::largest_part(grid, budget(call) / flop, limits, |part| scratch.fits(call, part));
     let rotary_dim = spec.rotary.as_ref().map_or(0, |r| r.rotary_dim);
     let (quads, units) = (rotary_dim / 8, spec.head_dim / 4 - rotary_dim / 8);
     let by_heads = prepares_by_heads(spec, call.aligned);
     let in_units = |tokens: u32| workgroups_of_units(tokens as u64, units) as u32;
     let key_tiles = keys.div_ceil(tile[0]);
     let mut chunks = Vec::new();
-    for [z, zn] in steps(2) {
-        for [y, yn] in steps(1) {
-            for [x, xn] in steps(0) {
-                let mut add = |entry: &'static str, tiles: u32, heads: u32| {
-                    let (first, workgroups, keys) = ([x, y, z], [tiles, heads, zn], [0, shape.kv_len]);
-                    chunks.push(ChunkDispatch { first, keys, workgroups, entry, tiles: xn, heads: yn });
-                };
-                // keys serve every row
-                if x == 0 && products.key > 0 {
-                    add("relative_keys", key_tiles, yn);
-                }
-                if x == 0 && prepares_keys(spec) {
-                    let (tiles, heads) = if by_heads { (in_units(keys), 1) } else { (key_tiles, yn) };
-                    add("prepare_k", tiles, heads);
-                }
-                if products.query > 0 {
-                    add("relative_queries", xn, yn);
-                }
-                let tokens = (xn * tile[0]).div_ceil(spec.group()) + 1;
-                let (tiles, heads) = if by_heads { (in_units(tokens), 1) } else { (xn, yn) };
-                add("prepare_q", tiles, heads);
-                add("main", xn, yn);
-                add("store_lse", xn, yn);
-            }
+    for grid::Cut { first, workgroups: [xn, yn, zn] } in grid::cuts(grid, part, 6)? {
+        let mut add = |entry: &'static str, tiles: u32, heads: u32| {
+            let workgroups = [tiles, heads, zn];
+            chunks.push(ChunkDispatch { first, keys: [0, shape.kv_len], workgroups, entry, tiles: xn, heads: yn });
+        };
+        // keys serve every row
+        if first[0] == 0 && products.key > 0 {
+            add("relative_keys", key_tiles, yn);
         }
+        if first[0] == 0 && prepares_keys(spec) {
+            let (tiles, heads) = if by_heads { (in_units(keys), 1) } else { (key_tiles, yn) };
+            add("prepare_k", tiles, heads);
+        }
+        if products.query > 0 {
+            add("relative_queries", xn, yn);
+        }
+        let tokens = (xn * tile[0]).div_ceil(spec.group()) + 1;
+        let (tiles, heads) = if by_heads { (in_units(tokens), 1) } else { (xn, yn) };
+        add("prepare_q", tiles, heads);
+        add("main", xn, yn);
+        add("store_lse", xn, yn);
     }
     let scratch = scratch.words(part);
     let mut constants = vec![

@@ -367,15 +367,21 @@ mod tests {
             let wanted = offered_tiles(&limits);
             let found: BTreeSet<[u32; 2]> = tiles(Family::Tile, Kernel::Attention);
             assert!(wanted.is_subset(&found), "{device}: {found:?} of {wanted:?}");
-            // decode: groups of four rows, the most rows, and splits of keys
-            let rows: BTreeSet<u32> = of(Family::Decode).map(|r| r.sizes[2]).collect();
-            for n in [1, 3, 4, 5, 7, 8, 9, 15, 16] {
-                assert!(rows.contains(&n), "{device}: no decode of {n} rows");
+            for keys in [32, 64, 128] {
+                let here = of(Family::Wide).filter(|r| r.tile[1] == keys);
+                meets(&format!("wide, tiles of {keys}, keys"), &mut here.map(|r| r.sizes[3]), keys);
             }
-            assert!(rows.iter().all(|n| *n <= 16) && all.iter().any(|r| r.sizes[2] == 17));
-            let splits = of(Family::Decode).filter(|r| r.splits[0] > 1);
-            let found: BTreeSet<usize> = splits.filter_map(|r| side(r.sizes[3], r.splits[1])).collect();
-            assert_eq!(found.len(), 3, "{device}: sides {found:?} of splits");
+            // groups of four rows, the most rows, and splits of keys
+            for family in [Family::Decode, Family::Wide] {
+                let rows: BTreeSet<u32> = of(family).map(|r| r.sizes[2]).collect();
+                for n in [1, 3, 4, 5, 7, 8, 9, 15, 16] {
+                    assert!(rows.contains(&n), "{device}: no {} of {n} rows", family.name());
+                }
+                assert!(rows.iter().all(|n| *n <= 16) && all.iter().any(|r| r.sizes[2] == 17));
+                let splits = of(family).filter(|r| r.splits[0] > 1);
+                let found: BTreeSet<usize> = splits.filter_map(|r| side(r.sizes[3], r.splits[1])).collect();
+                assert_eq!(found.len(), 3, "{device}: sides {found:?} of splits of {}", family.name());
+            }
             // rotations: tokens of neighbouring lanes, heads of a lane
             for kernel in ROTATE_Q {
                 let turns = || of(Family::Turns).filter(move |r| r.kernel == kernel);

@@ -146,6 +146,14 @@ pub(crate) static TABLE: &[Line] = &[
     },
     Line {
         device: Device::Gpu,
+        family: Family::Wide,
+        calls: EVERY,
+        numbers: None,
+        checks: false,
+        source: NOT_MEASURED,
+    },
+    Line {
+        device: Device::Gpu,
         family: Family::Decode,
         calls: EVERY,
         numbers: None,

@@ -23,6 +23,8 @@ pub enum Family {
     Tile,
     /// Rotation alone: one lane some pairs of a token, over its heads.
     Turns,
+    /// Few rows over many keys, every load of a tile on its way at once: decode on GPUs.
+    Wide,
 }
 
 impl Family {
@@ -35,6 +37,7 @@ impl Family {
             Family::Rows => "rows",
             Family::Tile => "tile",
             Family::Turns => "turns",
+            Family::Wide => "wide",
         }
     }
 }
@@ -104,6 +107,10 @@ impl FromStr for Tuning {
 impl Tuning {
     pub(crate) fn of(family: Family) -> Self {
         Tuning { family, tile_q: 0, tile_k: 0, splits: 0, checks: true }
+    }
+    /// It was never a candidate of a call.
+    pub(crate) fn misfit(&self) -> Error {
+        Error::spec("tuning", format!("{self:?} does not fit"), "take one of Tuning::candidates")
     }
     /// The same without its shader's run-time checks; plans take it only where the host bounds every index.
     pub fn without_checks(self) -> Self {
