@@ -116,7 +116,7 @@ const CASES: &[(&str, Family)] = {
         ("attention/swin+rms-norm-weights+temperature-and-head-scale/q33k70/f32/seed1", Tile),
         ("attention/heads16+d80+alibi-key-position+window+rotated-keys/q1k300/f32/seed1", Decode),
         ("attention/gqa3+d33+sink-zero+cap+kv-lens+kerple-power/q2k67/f16/seed1", Decode),
-        ("attention/heads16+d80+alibi-key-position+window+rotated-keys/q1k300/f32/seed1", Wide),
+        ("attention/heads16+d80+alibi-key-position+window+rotated-keys/q1k1500/f32/seed1", Wide),
         ("attention/gqa3+d32+interleaved+sink-zero+cap+kv-lens+kerple-power/q2k67/f16/seed1", Wide),
         ("attention/heads7+no-rotation+mask+ids-far/q2k130/bf16/seed1", Wide),
         ("attention/fire+no-rotation/q22k64/f32/seed1", Tile),
