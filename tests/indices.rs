@@ -102,7 +102,7 @@ fn indices(
 
 /// Cases, and the family that takes each: both sides of edges of tiles, every kind of term, mask, layout and storage.
 const CASES: &[(&str, Family)] = {
-    use Family::{Decode, Rows, Tile, Turns, Wide};
+    use Family::{Block, Decode, Rows, Tile, Turns, Wide};
     &[
         ("attention/alibi-key-from-end/q33k65/f32/seed1", Tile),
         ("attention/gqa3+no-rotation+sink+no-mask+kerple-log/q22k64/f16/seed1", Tile),
@@ -120,6 +120,11 @@ const CASES: &[(&str, Family)] = {
         ("attention/heads16+d80+alibi-key-position+rotated-keys/q1k1500/f32/seed1", Wide),
         ("attention/heads7+no-rotation+mask+ids-far/q2k130/bf16/seed1", Wide),
         ("attention/fire+no-rotation/q22k64/f32/seed1", Tile),
+        ("attention/heads7+d80+alibi+chunk+sink/q40k130/f32/seed1", Block),
+        ("attention/packed+interleaved+cap/q37k75/f16/seed1", Block),
+        ("attention/no-rotation+mask+kv-lens/q40k70/bf16/seed1", Block),
+        ("attention/rotated-keys+window/q70k200/f32/seed1", Block),
+        ("attention/bert-key-query+one-sequence+rms-norm-weights/q101k402/f32/seed1", Block),
         ("attention/gqa3+fire-and-t5/q2k67/f32/seed1", Decode),
         ("attention/heads7/q19k33/f32/seed1", Rows),
         ("attention/shaw-values+rotated-values+sink-zero/q40k140/f16/seed1", Rows),
@@ -336,7 +341,7 @@ fn watch(families: &[Family]) {
 
 #[test]
 fn indices_of_tile_are_within_their_ends() {
-    watch(&[Family::Tile]);
+    watch(&[Family::Tile, Family::Block]);
 }
 
 #[test]
@@ -395,7 +400,7 @@ fn every_argued_file_is_watched() {
     let argued = argued.filter(|name| *name != "families/loops_constant.wgsl");
     let mut limits = Limits::default();
     (limits.subgroup_size, limits.rolled_loops) = (32, true);
-    let families = [Family::Decode, Family::Wide, Family::Rows, Family::Tile, Family::Turns];
+    let families = [Family::Block, Family::Decode, Family::Wide, Family::Rows, Family::Tile, Family::Turns];
     let (mut watched, mut cut) = (BTreeSet::new(), BTreeSet::new());
     for (_, plan) in all_plans(&limits, &families) {
         watched.extend((1..=plan.wgsl(Target::Native).lines().count()).map(|line| plan.locate(line).0));

@@ -464,7 +464,7 @@ fn work_starts_anywhere() {
     let mut families = BTreeSet::new();
     for gpu in gpus().into_iter().chain(common::equipped(|_| true)) {
         let all = Tuning::candidates(Kernel::Attention, &spec, &shape, gpu.limits()).unwrap();
-        for family in [Family::Lanes, Family::Tile, Family::Decode, Family::Wide, Family::Rows] {
+        for family in [Family::Lanes, Family::Block, Family::Tile, Family::Decode, Family::Wide, Family::Rows] {
             let Some(tuning) = all.iter().find(|t| t.family == family) else { continue };
             families.insert(family.name());
             let plan = Plan::with_tuning(Kernel::Attention, &spec, &shape, gpu.limits(), Some(*tuning)).unwrap();
@@ -498,7 +498,7 @@ fn a_poisoned_sink_makes_the_rows_of_its_head_nan() {
     let step = Step { q_len: 7, kv_len: 45, ..Step::default() };
     for gpu in gpus().into_iter().chain(common::equipped(|_| true)) {
         let all = Tuning::candidates(Kernel::Attention, &spec, &shape, gpu.limits()).unwrap();
-        for family in [Family::Lanes, Family::Tile, Family::Decode, Family::Wide, Family::Rows] {
+        for family in [Family::Lanes, Family::Block, Family::Tile, Family::Decode, Family::Wide, Family::Rows] {
             let Some(tuning) = all.iter().find(|t| t.family == family) else { continue };
             let plan = Plan::with_tuning(Kernel::Attention, &spec, &shape, gpu.limits(), Some(*tuning)).unwrap();
             let work = vec![0u8; plan.workspace_size() as usize];

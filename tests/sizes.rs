@@ -169,6 +169,17 @@ fn bytes(plan: &Plan, slot: Slot) -> u128 {
                     let splits = main().map(|c| c.first[0] + c.workgroups[0]).max().expect("a dispatch");
                     vec![of(&[y, z, splits, tile_q]) * part]
                 }
+                Family::Block => {
+                    let z = if spec.packed { 1 } else { z };
+                    let constant = |name: &str| -> u32 {
+                        let line = plan.wgsl(Target::Native).lines().find(|l| l.starts_with(&format!("const {name}:")));
+                        let value = line.and_then(|l| l.split_once("= ")).expect("a constant").1;
+                        value.trim_end_matches("u;").parse().expect("a number")
+                    };
+                    let row = constant("ROW_PADDED") as u128;
+                    assert!(row >= four(spec.head_dim) && row < four(spec.head_dim) + 16);
+                    vec![rows * row, of(&[y, z, shape.kv_len.next_multiple_of(plan.tile()[1])]) * row, rows]
+                }
                 Family::Tile | Family::Lanes => {
                     let z = if spec.packed { 1 } else { z };
                     let keys = if has("prepare_k") { of(&[y, z, shape.kv_len]) * row } else { 0 };
@@ -385,7 +396,7 @@ mod devices {
             let parts = ["1073741824 bytes of `k`", "the device has 134217728"];
             refused(&gpu, &large, "max_storage_buffer_binding_size", &parts);
             let tile = plan(Kernel::Attention, shape, &|l| l.max_workgroup_storage = 49_152);
-            assert!(tile.label().contains(".tile"), "{}", tile.label());
+            assert!(tile.label().contains(".block"), "{}", tile.label());
             refused(&gpu, &tile, "max_compute_workgroup_storage_size", &["bytes of workgroup memory", "has 16384"]);
             // every row the same one, so that buffers are small
             let mut wide = Shape::new(&spec, 1, 1 << 20, 1);

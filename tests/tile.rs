@@ -1,4 +1,4 @@
-//! The family `tile`, forced where a device would not choose it: every tile against the bounds, at both sides of its edges; every slot that
+//! The families `tile` and `block`, forced where a device would not choose it: every tile against the bounds, at both sides of its edges; every slot that
 //! it serves; the rules for NaN; the same bits every time; texts for devices that are not here.
 #![cfg(feature = "wgpu")]
 
@@ -20,7 +20,7 @@ fn devices() -> Vec<Gpu> {
 /// The tiles that suit; none where the family leaves the call to another.
 fn tiles(spec: &Spec, shape: &Shape, limits: &Limits) -> Vec<Tuning> {
     let all = Tuning::candidates(Kernel::Attention, spec, shape, limits).expect("a valid spec");
-    all.into_iter().filter(|t| t.family == Family::Tile).collect()
+    all.into_iter().filter(|t| matches!(t.family, Family::Tile | Family::Block)).collect()
 }
 
 /// The result of a tile.
@@ -29,7 +29,8 @@ fn run(gpu: &Gpu, tuning: Tuning, spec: &Spec, inputs: &Inputs) -> Output<f32> {
     limits.tuning = Some(tuning);
     let (out, stats) = gpu.with_limits(limits).attention_with(spec, inputs, &|_| ()).expect("it runs");
     let tile = format!("q{}k{}", tuning.tile_q, tuning.tile_k);
-    assert!(stats.kernel.contains(".tile") && stats.kernel.contains(&tile), "{} is not {tuning:?}", stats.kernel);
+    let family = format!(".{}", tuning.family.name());
+    assert!(stats.kernel.contains(&family) && stats.kernel.contains(&tile), "{} is not {tuning:?}", stats.kernel);
     out
 }
 
@@ -72,14 +73,16 @@ fn tiles_within_their_bounds() {
             let all = tiles(&spec, &Shape::new(&spec, 1, 70, 140), gpu.limits());
             assert!(!all.is_empty(), "no tile for {dim}");
             // another tile for every spec, so that all of them come up
-            let tuning = all[n % all.len()];
             let group = heads / kv_heads;
-            let (rows, keys) = (tuning.tile_q.div_ceil(group), tuning.tile_k);
-            for (q_len, kv_len) in [(1, 1), (rows - 1, keys - 1), (rows, keys), (rows + 1, keys + 1), (5, 2 * keys + 3)]
-            {
-                let q_len = q_len.max(1);
-                let inputs = inputs(&spec, 1, q_len, kv_len, 3 + n as u64);
-                check(&gpu, tuning, &spec, &inputs, &format!("d {dim}, q {q_len}, k {kv_len}"));
+            for tuning in all.chunk_by(|a, b| a.family == b.family).map(|all| all[n % all.len()]) {
+                let (rows, keys) = (tuning.tile_q.div_ceil(group), tuning.tile_k);
+                for (q_len, kv_len) in
+                    [(1, 1), (rows - 1, keys - 1), (rows, keys), (rows + 1, keys + 1), (5, 2 * keys + 3)]
+                {
+                    let q_len = q_len.max(1);
+                    let inputs = inputs(&spec, 1, q_len, kv_len, 3 + n as u64);
+                    check(&gpu, tuning, &spec, &inputs, &format!("d {dim}, q {q_len}, k {kv_len}"));
+                }
             }
         }
     }
@@ -114,7 +117,9 @@ fn slots_within_their_bounds() {
             let shape = Problem::new(&case.spec, &case.inputs).expect("a case is a problem").shape();
             let all = tiles(&case.spec, &shape, gpu.limits());
             assert!(!all.is_empty(), "no tile for {address}");
-            check(&gpu, all[n % all.len()], &case.spec, &case.inputs, address);
+            for all in all.chunk_by(|a, b| a.family == b.family) {
+                check(&gpu, all[n % all.len()], &case.spec, &case.inputs, address);
+            }
         }
     }
 }
@@ -136,8 +141,8 @@ fn others_take_the_rest() {
     let spec = rotated(4, 2, 64, 64);
     let shape = Shape::new(&spec, 1, 40, 40);
     let family = |limits: &Limits| Plan::new(Kernel::Attention, &spec, &shape, limits).map(|p| p.tuning().family);
-    assert_eq!(family(&limits).ok(), Some(Family::Tile));
-    assert_ne!(family(&limits.for_cpu()).ok(), Some(Family::Tile));
+    assert_eq!(family(&limits).ok(), Some(Family::Block));
+    assert!(!matches!(family(&limits.for_cpu()).ok(), Some(Family::Tile | Family::Block)));
 }
 
 /// A key that a row does not see has no influence on it, whatever stands in its k and v; one that it sees has, whatever its weight.

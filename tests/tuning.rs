@@ -292,8 +292,10 @@ fn fast_families_may_drop_their_checks() {
     let shared = limits(|l| (l.subgroup_size, l.max_workgroup_storage) = (32, 49_152));
     for limits in [Limits::default(), shared, shared.for_cpu()] {
         for (kernel, q_len, family) in [
+            (Kernel::Attention, 100, Family::Block),
             (Kernel::Attention, 100, Family::Tile),
             (Kernel::Attention, 1, Family::Decode),
+            (Kernel::Attention, 1, Family::Wide),
             (Kernel::RotateQ { in_place: false }, 100, Family::Turns),
             (Kernel::RotateK { in_place: true }, 100, Family::Turns),
         ] {
@@ -667,7 +669,7 @@ fn candidates_of_an_impossible_call_are_the_error_of_its_plan() {
 fn a_tuning_of_impossible_numbers_is_refused() {
     let spec = Spec::new(4, 2, 64);
     let shape = Shape::new(&spec, 1, 64, 64);
-    for family in ["rows", "tile", "decode", "lanes", "turns", "wide"] {
+    for family in ["block", "rows", "tile", "decode", "lanes", "turns", "wide"] {
         for n in [1, 3, 1 << 31, u32::MAX] {
             for checks in [true, false] {
                 let mut tuning: Tuning = family.parse().unwrap();

@@ -49,7 +49,7 @@ fn unknown_queries_and_missing_adapters_have_their_exit_codes() {
         (&["attention/control/q99999k99999/f32/seed1"], 2, "the shape is too large"),
         (&["attention/alibi+t5/q1k1/f32/seed1"], 2, "they exclude each other"),
         (&["attention/control/q1k1/f32/seed1/tiles"], 2, "the kernel is unknown"),
-        (&["--family", "tiles"], 2, "give a family (turns, wide, decode, coop, lanes, tile, rows)"),
+        (&["--family", "tiles"], 2, "give a family (turns, wide, decode, coop, lanes, block, tile, rows)"),
         (&["embed/alibi/q1k1/f32/seed1"], 2, "alibi means nothing to embed"),
         (&["--limit", "0"], 2, "no case matches"),
         (&["--limit", "x"], 2, "invalid value"),

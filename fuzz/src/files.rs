@@ -643,6 +643,7 @@ const WORDS: &[&str] = &[
     "tile-q64k32",
     "decode",
     "wide",
+    "block",
     "lanes",
     "coop",
     "turns",

@@ -137,7 +137,7 @@ fn shape(draw: &mut Draw, spec: &Spec) -> Shape {
 }
 
 fn some_tuning(draw: &mut Draw) -> Option<Tuning> {
-    let names = ["rows", "tile", "decode", "wide", "lanes", "turns", "coop", "linear"];
+    let names = ["rows", "tile", "block", "decode", "wide", "lanes", "turns", "coop", "linear"];
     let mut tuning: Tuning = draw.pick(&names).parse().ok()?;
     (tuning.tile_q, tuning.tile_k, tuning.splits) = (draw.u32(), draw.u32(), draw.u32());
     tuning.checks = draw.once_in(2);
@@ -501,6 +501,7 @@ fn tuning(draw: &mut Draw) -> bool {
         "tile",
         "decode",
         "wide",
+        "block",
         "lanes",
         "coop",
         "turns",

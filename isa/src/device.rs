@@ -112,6 +112,9 @@ impl Device {
             let [least, most] = [sizes.min_subgroup_size, sizes.max_subgroup_size];
             limits.subgroup_size = if least == most { least } else { 0 };
             limits.f16 = facts.f16;
+            if properties.device_type == vk::PhysicalDeviceType::DISCRETE_GPU {
+                limits.max_flop_per_dispatch *= 4.0;
+            }
             limits.registers = if properties.vendor_id == 0x8086 { 128 } else { limits.registers };
             Ok(Some(Device {
                 executable: ash::khr::pipeline_executable_properties::Device::new(&instance, &device),

@@ -15,3 +15,13 @@ fn prepared_k_row(batch: u32, kv_head: u32, j: u32) -> u32 {
 }
 fn prepared_v_row(batch: u32, kv_head: u32, j: u32) -> u32 { return prepared_k_row(batch, kv_head, j) + KEYS_TOGETHER * VALUE_WORD; }
 fn prepared4(at: u32) -> vec4<f32> { return work4[at / 4u]; }
+fn put_key4(start: u32, c: u32, x: vec4<f32>) { work4[start / 4u + c * KEYS_TOGETHER] = x; }
+fn put_query4(start: u32, c: u32, x: vec4<f32>) {
+    let at = start + 4u * c * TILE_Q;
+    work[at] = x.x;
+    work[at + TILE_Q] = x.y;
+    work[at + 2u * TILE_Q] = x.z;
+    work[at + 3u * TILE_Q] = x.w;
+}
+// The token, of ACROSS, that a lane prepares.
+fn across(lane: u32) -> u32 { return lane; }

@@ -4,3 +4,6 @@ fn v_chunks() -> u32 { return V_CHUNKS; }
 fn pairs() -> u32 { return PAIRS; }
 fn head_padded() -> u32 { return HEAD_PADDED; }
 fn v_padded() -> u32 { return V_PADDED; }
+// Loops that have to be unrolled: private arrays as long as they.
+fn steps(n: u32) -> u32 { return n; }
+fn hide_steps() {}

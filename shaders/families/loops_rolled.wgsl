@@ -5,3 +5,7 @@ fn v_chunks() -> u32 { return V_CHUNKS + unseen_zero(); }
 fn pairs() -> u32 { return PAIRS + unseen_zero(); }
 fn head_padded() -> u32 { return HEAD_PADDED + unseen_zero(); }
 fn v_padded() -> u32 { return V_PADDED + unseen_zero(); }
+// A number of rounds that no compiler knows, once an entry point has called hide_steps.
+var<private> no_steps: u32;
+fn steps(n: u32) -> u32 { return n + no_steps; }
+fn hide_steps() { no_steps = unseen_zero(); }

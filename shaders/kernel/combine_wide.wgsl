@@ -8,6 +8,7 @@ const COMBINED: u32 = 16u;
 
 @compute @workgroup_size(LANES)
 fn combine(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    hide_steps();
     let batch = chunk.batch + workgroup.z;
     let kv_head = chunk.kv_head + workgroup.y;
     let packed = workgroup.x;
@@ -34,7 +35,7 @@ fn combine(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
     for (var n = lane % 8u; n < LANES; n += 8u) { own = max(own, lane_tile[n]); }
     fold_tile[lane] = own;
     workgroupBarrier();
-    for (var n = 0u; n < 8u; n++) { own = max(own, fold_tile[n]); }
+    for (var n = 0u; n < steps(8u); n++) { own = max(own, fold_tile[n]); }
     let m = own.x;
     let is_row_nan = own.z != 0.0;
 
@@ -53,15 +54,15 @@ fn combine(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
     fold_tile[lane] = vec4<f32>(l_eighth);
     workgroupBarrier();
     var l = sink.l * exp_of(sink.m - m);
-    for (var n = 0u; n < 8u; n++) { l += fold_tile[n].x; }
+    for (var n = 0u; n < steps(8u); n++) { l += fold_tile[n].x; }
 
     // o
     let c = min(lane % COLUMNS, V_CHUNKS - 1u);
     var o = vec4<f32>(0.0);
     for (var start = lane / COLUMNS; start < count; start += COMBINED * KEY_LANES) {
         var x: array<vec4<f32>, COMBINED>;
-        for (var n = 0u; n < COMBINED; n++) { x[n] = part_word4(part + min(start + n * KEY_LANES, count - 1u) * stride + c); }
-        for (var n = 0u; n < COMBINED; n++) {
+        for (var n = 0u; n < steps(COMBINED); n++) { x[n] = part_word4(part + min(start + n * KEY_LANES, count - 1u) * stride + c); }
+        for (var n = 0u; n < steps(COMBINED); n++) {
             let at = start + n * KEY_LANES;
             o = select(o, fma(x[n], vec4<f32>(lane_tile[min(at, count - 1u)].x), o), vec4<bool>(at < count));
         }

@@ -13,7 +13,7 @@
 //   for each tile of TILE_K keys of the split that some row can see
 //       keys, values <- memory
 //       q_tile <- scale R(m) (q)                                              again for each tile: with a branch around it the loads would wait
-//       S <- Q K^T: by units, then over the PARTS lanes of a key              HEAD_CHUNKS + 3 roundings at most; terms; masked ones marked
+//       S <- Q K^T: by units, then over the PARTS lanes of a key              HEAD_DIM roundings at most; terms; masked ones marked
 //       m' <- max(m, S);  P <- exp(S - m')                                    one rescale a tile
 //       o, l <- (o, l) exp(m - m') + P (V, 1)                                 masked keys are skipped
 //   o, m, l to `work`: one part of the row
@@ -29,6 +29,7 @@ var<workgroup> fold_tile: array<vec4<f32>, LANES>;
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    hide_steps();
     let batch = chunk.batch + workgroup.z;
     let kv_head = chunk.kv_head + workgroup.y;
     let split = chunk.tile + workgroup.x;
@@ -48,36 +49,36 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var m: array<vec4<f32>, ROW_QUADS>;
     var l: array<vec4<f32>, ROW_QUADS>;                                    // of the lane's own keys, as nan
     var nan: array<vec4<u32>, ROW_QUADS>;
-    for (var quad = 0u; quad < ROW_QUADS; quad++) {
+    for (var quad = 0u; quad < steps(ROW_QUADS); quad++) {
         m[quad] = vec4<f32>(SCORE_FLOOR);
         l[quad] = vec4<f32>(0.0);
         nan[quad] = vec4<u32>(0u);
-        for (var r = 0u; r < 4u; r++) { o[quad][r] = vec4<f32>(0.0); }
+        for (var r = 0u; r < steps(4u); r++) { o[quad][r] = vec4<f32>(0.0); }
     }
 
     for (var first = keys.x / TILE_K * TILE_K; first < keys.y; first += TILE_K) {
         let last = keys.y - 1u;
         // every load
         var q_raw: array<QueryUnit, Q_ITEMS>;
-        for (var n = 0u; n < Q_ITEMS; n++) { q_raw[n] = query_unit(batch, kv_head, rows, lane + n * LANES); }
+        for (var n = 0u; n < steps(Q_ITEMS); n++) { q_raw[n] = query_unit(batch, kv_head, rows, lane + n * LANES); }
         var at_key: array<KeyPosition, PASSES>;
-        for (var sweep = 0u; sweep < PASSES; sweep++) { at_key[sweep] = key_position(batch, min(first + slot + sweep * KEYS, last)); }
+        for (var sweep = 0u; sweep < steps(PASSES); sweep++) { at_key[sweep] = key_position(batch, min(first + slot + sweep * KEYS, last)); }
         var k_raw: array<array<array<Raw4, 2>, LANE_UNITS>, PASSES>;
-        for (var sweep = 0u; sweep < PASSES; sweep++) {
+        for (var sweep = 0u; sweep < steps(PASSES); sweep++) {
             let k_start = k_row(batch, min(first + slot + sweep * KEYS, last), kv_head);
-            for (var u = 0u; u < LANE_UNITS; u++) {
+            for (var u = 0u; u < steps(LANE_UNITS); u++) {
                 let source = key_source(min(part + u * PARTS, KEY_UNITS - 1u));
                 k_raw[sweep][u][0] = k_raw4(k_start, source.x);
                 k_raw[sweep][u][1] = k_raw4(k_start, source.y);
             }
         }
         var v_raw: array<Raw4, VALUE_LOADS>;
-        for (var n = 0u; n < VALUE_LOADS; n++) {
+        for (var n = 0u; n < steps(VALUE_LOADS); n++) {
             v_raw[n] = v_raw4(v_row(batch, min(first + key_lane + n * KEY_LANES, last), kv_head), c_own);
         }
 
         // q; rows past the last stand behind it and are asked by nobody
-        for (var n = 0u; n < Q_ITEMS; n++) {
+        for (var n = 0u; n < steps(Q_ITEMS); n++) {
             let item = lane + n * LANES;
             let y = turned_query(q_raw[n], batch, kv_head, rows, item);
             let place = query_place(item);
@@ -88,23 +89,23 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
         // S, a lane's share of it
         var s: array<array<vec4<f32>, PASSES>, ROW_QUADS>;
-        for (var quad = 0u; quad < ROW_QUADS; quad++) {
-            for (var sweep = 0u; sweep < PASSES; sweep++) { s[quad][sweep] = vec4<f32>(0.0); }
+        for (var quad = 0u; quad < steps(ROW_QUADS); quad++) {
+            for (var sweep = 0u; sweep < steps(PASSES); sweep++) { s[quad][sweep] = vec4<f32>(0.0); }
         }
-        for (var u = 0u; u < LANE_UNITS; u++) {
+        for (var u = 0u; u < steps(LANE_UNITS); u++) {
             let unit = min(part + u * PARTS, KEY_UNITS - 1u);
             let there = part + u * PARTS < KEY_UNITS;
             let place = key_place(unit, there);
             var y: array<mat2x4<f32>, PASSES>;
-            for (var sweep = 0u; sweep < PASSES; sweep++) {
+            for (var sweep = 0u; sweep < steps(PASSES); sweep++) {
                 y[sweep] = turned_key(unpack4(k_raw[sweep][u][0]), unpack4(k_raw[sweep][u][1]), at_key[sweep], unit, there);
             }
-            for (var quad = 0u; quad < ROW_QUADS; quad++) {
-                for (var r = 0u; r < 4u; r++) {
+            for (var quad = 0u; quad < steps(ROW_QUADS); quad++) {
+                for (var r = 0u; r < steps(4u); r++) {
                     let row = (4u * quad + r) * Q_STRIDE;
                     let a = q_tile[row + place.x];
                     let b = q_tile[row + place.y];
-                    for (var sweep = 0u; sweep < PASSES; sweep++) {
+                    for (var sweep = 0u; sweep < steps(PASSES); sweep++) {
                         s[quad][sweep][r] = plus_products(plus_products(s[quad][sweep][r], a, y[sweep][0]), b, y[sweep][1]);
                     }
                 }
@@ -115,15 +116,15 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         let own = lane < TILE_K && first + lane >= keys.x && first + lane < keys.y;
         let mixed = first < clear.x || first + TILE_K > clear.y || first < keys.x;
         var s_own: array<vec4<f32>, ROW_QUADS>;
-        for (var quad = 0u; quad < ROW_QUADS; quad++) {
+        for (var quad = 0u; quad < steps(ROW_QUADS); quad++) {
             workgroupBarrier();
-            for (var sweep = 0u; sweep < PASSES; sweep++) { lane_tile[sweep * LANES + lane] = s[quad][sweep]; }
+            for (var sweep = 0u; sweep < steps(PASSES); sweep++) { lane_tile[sweep * LANES + lane] = s[quad][sweep]; }
             workgroupBarrier();
             let shares = min(lane, TILE_K - 1u) * PARTS;                   // pass, key of it, part: in this order
             var sum = lane_tile[shares + lane % PARTS];                    // not all lanes at the same bank
             for (var n = 1u; n < PARTS; n++) { sum += lane_tile[shares + (lane + n) % PARTS]; }
             if (PLAIN == 1u) {
-                for (var r = 0u; r < 4u; r++) { sum[r] = select(MASKED, sum[r], own && seen_plainly(batch, kv_head, min(4u * quad + r, rows - 1u), j)); }
+                for (var r = 0u; r < steps(4u); r++) { sum[r] = select(MASKED, sum[r], own && seen_plainly(batch, kv_head, min(4u * quad + r, rows - 1u), j)); }
             } else {
                 sum = select(vec4<f32>(MASKED), finish4(sum, batch, kv_head, min(4u * quad, rows - 1u), rows, j), vec4<bool>(own));
             }
@@ -133,17 +134,17 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
         // m, and what came before in its terms
         workgroupBarrier();
-        for (var quad = 0u; quad < ROW_QUADS; quad++) { lane_tile[quad * LANES + lane] = s_own[quad]; }
+        for (var quad = 0u; quad < steps(ROW_QUADS); quad++) { lane_tile[quad * LANES + lane] = s_own[quad]; }
         workgroupBarrier();
         var top = vec4<f32>(SCORE_FLOOR);
-        for (var n = 0u; n < TILE_K / 8u; n++) { top = max(top, lane_tile[fold_start(lane) + 8u * n]); }
+        for (var n = 0u; n < steps(TILE_K / 8u); n++) { top = max(top, lane_tile[fold_start(lane) + 8u * n]); }
         fold_tile[lane] = top;
         workgroupBarrier();
-        for (var quad = 0u; quad < ROW_QUADS; quad++) {
+        for (var quad = 0u; quad < steps(ROW_QUADS); quad++) {
             var next = m[quad];
-            for (var n = 0u; n < 8u; n++) { next = max(next, fold_tile[8u * quad + n]); }
+            for (var n = 0u; n < steps(8u); n++) { next = max(next, fold_tile[8u * quad + n]); }
             let shrink = exp_of4(m[quad] - next);
-            for (var r = 0u; r < 4u; r++) { o[quad][r] *= shrink[r]; }
+            for (var r = 0u; r < steps(4u); r++) { o[quad][r] *= shrink[r]; }
             let p = marked(exp_of4(s_own[quad] - next), s_own[quad]);
             lane_tile[quad * LANES + lane] = p;
             l[quad] = l[quad] * shrink + weight(p);
@@ -152,15 +153,15 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         workgroupBarrier();
 
         // O
-        for (var n = 0u; n < VALUE_LOADS; n++) {
+        for (var n = 0u; n < steps(VALUE_LOADS); n++) {
             let t = key_lane + n * KEY_LANES;
             var y = unpack4(v_raw[n]);
             // where all rows see the same keys, a key that they do not see is 0: the first of them stands for all
             if (ONE_MASK == 1u) { y = select(vec4<f32>(0.0), y, vec4<bool>(lane_tile[t].x >= 0.0)); }
-            for (var quad = 0u; quad < ROW_QUADS; quad++) {
+            for (var quad = 0u; quad < steps(ROW_QUADS); quad++) {
                 let p = lane_tile[quad * LANES + t];
                 let w = weight(p);
-                for (var r = 0u; r < 4u; r++) {
+                for (var r = 0u; r < steps(4u); r++) {
                     let next = fma(y, vec4<f32>(w[r]), o[quad][r]);
                     o[quad][r] = select(o[quad][r], next, vec4<bool>(ONE_MASK == 1u || p[r] >= 0.0));
                 }
@@ -169,9 +170,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
 
     // the lanes of a column together
-    for (var quad = 0u; quad < ROW_QUADS; quad++) {
+    for (var quad = 0u; quad < steps(ROW_QUADS); quad++) {
         workgroupBarrier();
-        for (var r = 0u; r < 4u; r++) { lane_tile[r * LANES + lane] = o[quad][r]; }
+        for (var r = 0u; r < steps(4u); r++) { lane_tile[r * LANES + lane] = o[quad][r]; }
         workgroupBarrier();
         for (var r = key_lane; r < 4u; r += KEY_LANES) {
             let column = r * LANES + lane % COLUMNS;
@@ -182,12 +183,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     // l, and whether a row is NaN
     workgroupBarrier();
-    for (var quad = 0u; quad < ROW_QUADS; quad++) { lane_tile[quad * LANES + lane] = l[quad]; }
+    for (var quad = 0u; quad < steps(ROW_QUADS); quad++) { lane_tile[quad * LANES + lane] = l[quad]; }
     workgroupBarrier();
     fold_tile[lane] = folded_sum(lane);
     workgroupBarrier();
     var l_all: array<vec4<f32>, ROW_QUADS>;
-    for (var quad = 0u; quad < ROW_QUADS; quad++) {
+    for (var quad = 0u; quad < steps(ROW_QUADS); quad++) {
         l_all[quad] = fold_tile[8u * quad];
         for (var n = 1u; n < 8u; n++) { l_all[quad] += fold_tile[8u * quad + n]; }
         lane_tile[quad * LANES + lane] = vec4<f32>(nan[quad]);
@@ -196,10 +197,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     fold_tile[lane] = folded_sum(lane);
     workgroupBarrier();
     if (lane > 0u) { return; }
-    for (var quad = 0u; quad < ROW_QUADS; quad++) {
+    for (var quad = 0u; quad < steps(ROW_QUADS); quad++) {
         var nan_all = fold_tile[8u * quad];
         for (var n = 1u; n < 8u; n++) { nan_all += fold_tile[8u * quad + n]; }
-        for (var r = 0u; r < 4u; r++) {
+        for (var r = 0u; r < steps(4u); r++) {
             let row = 4u * quad + r;
             if (row < rows) { end_part(part_at(batch, kv_head, split, row), m[quad][r], l_all[quad][r], nan_all[r] > 0.0); }
         }
@@ -215,11 +216,8 @@ fn folded_sum(lane: u32) -> vec4<f32> {
     return sum;
 }
 
-// One more vec4 of a product: a chain where that has no more roundings than the bounds count.
-fn plus_products(s: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {
-    if (CHAINED == 1u) { return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, s)))); }
-    return s + fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, a.x * b.x)));
-}
+// One more vec4 of a product.
+fn plus_products(s: f32, a: vec4<f32>, b: vec4<f32>) -> f32 { return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, s)))); }
 
 // Whether a row sees key j, where the mask is a range.
 fn seen_plainly(batch: u32, kv_head: u32, packed: u32, j: u32) -> bool {

@@ -19,12 +19,7 @@ fn prepare_q(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
     load_q(&row, q_row(batch, i, head), ScoreAt(batch, head, i, 0u, 0, q_position(batch, i), 0));
     let start = prepared_q_tile(batch, kv_head, tile) + lane;
     for (var c = 0u; c < head_chunks(); c++) {
-        let x = row[c];
-        let at = start + 4u * c * TILE_Q;
-        work[at] = x.x;
-        work[at + TILE_Q] = x.y;
-        work[at + 2u * TILE_Q] = x.z;
-        work[at + 3u * TILE_Q] = x.w;
+        put_query4(start, c, row[c]);
     }
 }
 
@@ -41,5 +36,3 @@ fn prepare_k(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
     let start = prepared_k_row(batch, kv_head, j);
     for (var c = 0u; c < head_chunks(); c++) { put_key4(start, c, row[c]); }
 }
-
-fn put_key4(start: u32, c: u32, x: vec4<f32>) { work4[start / 4u + c * KEYS_TOGETHER] = x; }

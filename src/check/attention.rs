@@ -249,7 +249,9 @@ impl<'a> Bounds<'a> {
         let scale_underflow = if factors > 0.0 { UNDERFLOW * (1.0 + spec.scale().abs()) * (1.0 + factor) } else { 0.0 };
         let additions = spec.head_dim.div_ceil(4) as f64 + 3.0;
         let of_keys = if self.prepared.keys_turned { self.rotation } else { 0.0 };
-        let relative = self.rotation + of_keys + (2.0 + factors) * U + g(additions);
+        // of the product with a key: folded, or one chain of multiply-adds, whose products may be rounded too
+        let of_product = g(additions).max(g(spec.head_dim as f64) + U);
+        let relative = self.rotation + of_keys + (2.0 + factors) * U + of_product;
         let terms = problem.terms.len() + problem.inputs.attn_bias.is_some() as usize + spec.relative.len();
         let terms = terms as f64 + if spec.gated_bias { 2.0 } else { 0.0 };
         let one = |j: u32| {

@@ -8,6 +8,7 @@ use crate::gpu::pipeline::{filled, scoped};
 use crate::gpu::pipelines::Pipelines;
 use crate::gpu::submission::{Submission, wait};
 use crate::gpu::turn::{Held, is_lost, turn_on};
+use crate::plan::budget::{DISCRETE_RATE, INTEGRATED_RATE, flop_per_dispatch};
 use crate::plan::limits::Limits;
 use crate::plan::plan::Plan;
 use crate::plan::tuning::table::Source;
@@ -82,7 +83,13 @@ impl Limits {
             max_invocations: limits.max_compute_invocations_per_workgroup,
             ..Limits::default()
         };
-        if device_type == wgpu::DeviceType::Cpu { ours.for_cpu() } else { ours }
+        let of_rate = |rate: f64| Limits { max_flop_per_dispatch: flop_per_dispatch(rate), ..ours };
+        match device_type {
+            wgpu::DeviceType::Cpu => ours.for_cpu(),
+            wgpu::DeviceType::DiscreteGpu => of_rate(DISCRETE_RATE),
+            wgpu::DeviceType::IntegratedGpu => of_rate(INTEGRATED_RATE),
+            _ => ours,
+        }
     }
     /// What the features that a device was opened with allow kernels to use.
     pub fn with_features(self, features: wgpu::Features, info: &wgpu::AdapterInfo) -> Self {

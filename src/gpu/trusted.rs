@@ -41,7 +41,7 @@
 //! - **rotary, heads**: arrays of constant size in uniforms; pairs and heads are limited by `Spec::validate` to them.
 //! - **Workgroup and private arrays**: a lane below TILE_K, a key of a tile, an element of a row below the padded row that the array
 //!   has; rotations touch ROTARY_OFFSET..ROTARY_OFFSET + 2 PAIRS, within HEAD_DIM by `Spec::validate`. `tile`'s arrays follow from one
-//!   `Division`, those of `decode` and `wide` from one `Form` each: a lane is below LANES (clamped where subgroups number it, so that nothing hangs on their
+//!   `Division`, those of `block` likewise, those of `decode` and `wide` from one `Form` each: a lane is below LANES (clamped where subgroups number it, so that nothing hangs on their
 //!   size), its rows and keys are that number divided. `tile_rows`, the one array whose words become indices, is written whole by
 //!   local indices before a barrier. Rolled loops add `unseen_zero()` to these bounds, which is 0 for every word that `step` may hold.
 //! - **Loops** count up to one of these bounds in steps above 0; none waits for memory.

@@ -10,12 +10,27 @@ pub(crate) const TILE_Q: u32 = 64;
 /// The most keys of a tile; their visibility is one u32.
 const MAX_TILE_K: u32 = 32;
 
-/// Multiply-adds and the like (2 for each) that one dispatch may hold, so that it stays well below a watchdog's two
-/// seconds. GPU: an integrated one at 8 GFLOP/s would need half a second. CPU adapter: SwiftShader reaches 1 GFLOP/s on
-/// two cores with these kernels.
-pub(crate) const GPU_FLOP_PER_DISPATCH: f64 = 4e9;
+/// Seconds that a dispatch is planned for at most, a quarter of what the shortest watchdog waits (Windows: two seconds).
+const DISPATCH_SECONDS: f64 = 0.5;
 
-/// See [`GPU_FLOP_PER_DISPATCH`].
+/// Floating-point operations a second that the kernels are assumed to reach at least, by kind of GPU: a twentieth of the peak of small ones of the
+/// kind (a discrete card of 24 TFLOP/s, an integrated one of 2). Not yet measured. The families `block`, `tile` and `wide`; others have an eighth
+/// of it ([`TILE_FLOP`]).
+pub(crate) const DISCRETE_RATE: f64 = 1.2e12;
+
+/// See [`DISCRETE_RATE`].
+#[cfg(feature = "wgpu")]
+pub(crate) const INTEGRATED_RATE: f64 = 1e11;
+
+/// Of a GPU that does not say what it is: a quarter of a discrete one's.
+pub(crate) const UNKNOWN_RATE: f64 = DISCRETE_RATE / 4.0;
+
+/// Operations (2 for a multiply-add) that a dispatch may hold, of a family without a factor of its own.
+pub(crate) const fn flop_per_dispatch(rate: f64) -> f64 {
+    DISPATCH_SECONDS * rate / TILE_FLOP
+}
+
+/// The same of a software adapter: SwiftShader reaches 1 GFLOP/s on two cores with these kernels.
 pub(crate) const CPU_FLOP_PER_DISPATCH: f64 = 5e8;
 
 /// Of the family `lanes`, which reaches some 50 GFLOP/s on two cores: about half a second, and whole heads at a time.
@@ -43,11 +58,10 @@ pub(crate) const PRODUCT_BYTES: u64 = 16 << 20;
 /// Rows and keys of a tile of the family `tile`, the best guess first: see `family/tile.rs`; not yet measured on a GPU.
 pub(crate) const TILES: [[u32; 2]; 6] = [[64, 64], [32, 64], [64, 32], [128, 64], [128, 32], [32, 128]];
 
-/// The same family's operations of a dispatch, in those of [`GPU_FLOP_PER_DISPATCH`]: it is that much faster at least, and smaller
-/// dispatches leave a large GPU idle.
+/// The operations of a dispatch of `tile` and `block` on a GPU, in those of other families: they are that much faster at least.
 pub(crate) const TILE_FLOP: f64 = 8.0;
 
-/// The same of the family `wide`, which memory bounds: 32 GFLOP of its kind read 16 GB at most.
+/// The same of the family `wide`, which memory bounds: 150 GFLOP of its kind read 75 GB at most, and few rows far less.
 pub(crate) const WIDE_FLOP: f64 = 8.0;
 
 /// Kinds of scratch in `work`: products of queries, products of keys, prepared queries, prepared keys, partial results.

@@ -1,12 +1,10 @@
 //! What a plan has to do: useful operations, bytes that must move, memory that it takes. Pure functions of the plan, so that every
 //! rate which is printed anywhere has one definition.
 
-use crate::equation::mask::Alignment;
 use crate::equation::relative::RelativeSide;
-use crate::equation::spec::Spec;
-use crate::inputs::shape::Shape;
 use crate::plan::kernel::Kernel;
 use crate::plan::linear::StateLayout;
+use crate::plan::pairs::pairs_of_head;
 use crate::plan::plan::Plan;
 use crate::shader::layout::Slot;
 
@@ -108,37 +106,4 @@ impl Plan {
     pub fn peak_bytes(&self) -> u64 {
         self.bindings().iter().map(|b| b.size).sum()
     }
-}
-
-/// Pairs that one head's masks leave of one batch entry.
-fn pairs_of_head(spec: &Spec, shape: &Shape) -> u64 {
-    if !spec.packed {
-        return pairs(spec, shape.q_len, shape.kv_len);
-    }
-    let n = shape.sequences.max(1);
-    let share = |len: u32, s: u32| len / n + (s < len % n) as u32;
-    (0..n).map(|s| pairs(spec, share(shape.q_len, s), share(shape.kv_len, s))).sum()
-}
-
-fn pairs(spec: &Spec, q_len: u32, kv_len: u32) -> u64 {
-    let mask = &spec.mask;
-    let keys = kv_len as i64;
-    if mask.right().is_none() && mask.window_left.is_none() && mask.chunk.is_none() {
-        return q_len as u64 * kv_len as u64;
-    }
-    let shift = match mask.alignment {
-        Alignment::BottomRight => keys - q_len as i64,
-        Alignment::TopLeft => 0,
-    };
-    let seen = |i: u32| {
-        let at = i as i64 + shift;
-        let chunk = mask.chunk.map_or((0, keys), |c| {
-            let first = at.div_euclid(c as i64) * c as i64;
-            (first, first + c as i64)
-        });
-        let first = mask.window_left.map_or(0, |left| at - left as i64).max(chunk.0).max(0);
-        let end = mask.right().map_or(keys, |right| at + right as i64 + 1).min(chunk.1).min(keys);
-        (end - first).max(0) as u64
-    };
-    (0..q_len).map(seen).sum()
 }

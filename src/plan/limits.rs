@@ -1,6 +1,6 @@
 //! What a plan has to respect: a device's limits, and what may be forced or was measured.
 
-use crate::plan::budget::{CPU_FLOP_PER_DISPATCH, CPU_LOOP_ROUNDS, GPU_FLOP_PER_DISPATCH};
+use crate::plan::budget::{CPU_FLOP_PER_DISPATCH, CPU_LOOP_ROUNDS, UNKNOWN_RATE, flop_per_dispatch};
 use crate::plan::tuning::bucket::Tunings;
 use crate::plan::tuning::tuning::Tuning;
 
@@ -51,7 +51,7 @@ impl Default for Limits {
             max_workgroups: 65_535,
             max_workgroup_storage: 16_384,
             max_invocations: 256,
-            max_flop_per_dispatch: GPU_FLOP_PER_DISPATCH,
+            max_flop_per_dispatch: flop_per_dispatch(UNKNOWN_RATE),
             max_scratch_bytes: 256 << 20,
             rolled_loops: false,
             max_loop_rounds: u32::MAX,

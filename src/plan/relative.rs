@@ -113,7 +113,7 @@ impl<'a> ShaderFiles<'a> {
             false => "",
         };
         if query_products + key_products > 0 {
-            let by_vectors = matches!(self.tuning.family, Family::Lanes | Family::Tile);
+            let by_vectors = matches!(self.tuning.family, Family::Lanes | Family::Block | Family::Tile);
             self.add(if by_vectors { "equation/product_vector.wgsl" } else { "equation/product_word.wgsl" }, &[]);
         }
         if terms.is_empty() {

@@ -52,6 +52,7 @@ pub fn of(entry: &Entry, plan: &PlanFacts) -> Option<Work> {
     let family = plan.tuning.split('-').next().unwrap_or("");
     match (family, entry.entry.as_str()) {
         ("tile", "main") => tile(entry, plan),
+        ("block", "main") => block(entry, plan),
         ("coop", "main") => coop(entry, plan),
         ("decode", "main") => decode(entry, plan),
         ("wide", "main") => wide(entry, plan),
@@ -135,11 +136,53 @@ fn tile(entry: &Entry, plan: &PlanFacts) -> Option<Work> {
     Some(Work { unit, longest: unit, once, units: tiles_of_keys(plan) })
 }
 
+/// Two products a tile of keys, each in a loop over slices; what is left of the tile runs once.
+fn block(entry: &Entry, plan: &PlanFacts) -> Option<Work> {
+    let loops = &entry.figures.loops;
+    let constant = |name: &str| plan.constants.get(name).map(|n| *n as f64);
+    let [tile_q, tile_k] = plan.tile.map(|n| n as f64);
+    let lanes = entry.lanes as f64;
+    let root = root(loops)?;
+    let inside = |i: usize| i != root && below(loops, i, root);
+    let leaf = |i: usize| !loops.iter().any(|one| one.within == Some(i));
+    // the loops with the most multiply-adds a round: of S the first; the values of each half may have one of their own
+    let mut products: Vec<usize> = (0..loops.len()).filter(|i| inside(*i) && leaf(*i)).collect();
+    let most = products.iter().map(|i| loops[*i].multiply_adds).fold(0.0, f64::max);
+    products.retain(|i| loops[*i].multiply_adds > most / 8.0 && loops[*i].multiply_adds > 8.0);
+    products.sort_unstable();
+    let (scores, values) = products.split_first()?;
+    let mut rounds = vec![0.0; loops.len()];
+    rounds[root] = 1.0;
+    let of = |dim: u32| tile_q * tile_k * dim as f64 / lanes;
+    rounds[*scores] = of(plan.head_dim) / loops[*scores].multiply_adds;
+    let each: f64 = values.iter().map(|i| loops[*i].multiply_adds).sum();
+    values.iter().for_each(|i| rounds[*i] = of(plan.v_head_dim) / each);
+    let slices = [constant("ROW_PADDED")? / constant("SLICE_DIM")?, tile_k / constant("SLICE_KEYS")?];
+    for product in &products {
+        let all = if product == scores { slices[0] } else { slices[1] / values.len() as f64 };
+        let around: Vec<usize> =
+            (0..loops.len()).filter(|i| inside(*i) && i != product && below(loops, *product, *i)).collect();
+        // the nearest walks over slices, others over halves of the tile
+        for i in around {
+            rounds[i] = if loops[*product].within == Some(i) { all } else { 1.0 };
+        }
+    }
+    // what has neither loads nor products walks over a lane's scores, where something is done to them
+    let of_lane = tile_q * tile_k / lanes / 4.0;
+    let rest = |i: &usize| inside(*i) && leaf(*i) && !products.contains(i);
+    (0..loops.len()).filter(rest).for_each(|i| rounds[i] = of_lane);
+    let (mut unit, mut once) = (Counted::default(), Counted::default());
+    loops.iter().zip(&rounds).for_each(|(one, rounds)| unit.add(one, *rounds));
+    once.add(&outside(entry), 1.0);
+    Some(Work { unit, longest: unit, once, units: tiles_of_keys(plan) })
+}
+
 /// Units of every workgroup of `main`, where a unit is a tile of keys that its rows see.
 fn tiles_of_keys(plan: &PlanFacts) -> Vec<Vec<f64>> {
+    let last_first = !plan.tuning.starts_with("coop");
     let dispatches = plan.dispatches.iter().filter(|one| one.entry == "main").map(|dispatch| {
         let [x, y, z] = dispatch.workgroups;
-        let of = |i: u32| plan.key_tiles(dispatch.first + i);
+        let of = |i: u32| plan.key_tiles(dispatch.first + if last_first { x - 1 - i } else { i });
         (0..y * z).flat_map(|_| (0..x).map(of)).collect()
     });
     dispatches.collect()

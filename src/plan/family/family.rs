@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::plan::call::Call;
-use crate::plan::family::{coop, decode, lanes, prepare, rows, tile, turns, wide};
+use crate::plan::family::{block, coop, decode, lanes, prepare, rows, tile, turns, wide};
 use crate::plan::grid::LaidOut;
 use crate::plan::kernel::Kernel;
 use crate::plan::slots::ShaderFiles;
@@ -46,6 +46,7 @@ impl<'a> ShaderFiles<'a> {
             Kernel::Attention if self.tuning.family == Family::Lanes => {
                 self.lanes(aligned, prepare::Prepared::of(spec, shape))
             }
+            Kernel::Attention if self.tuning.family == Family::Block => self.block(aligned),
             Kernel::Attention if self.tuning.family == Family::Tile => self.tile(aligned),
             Kernel::Attention if self.tuning.family == Family::Decode => self.decode(aligned, decode::by_lanes(limits)),
             Kernel::Attention if self.tuning.family == Family::Wide => self.wide(),
@@ -85,12 +86,21 @@ impl<'a> ShaderFiles<'a> {
 
 impl Family {
     /// Every family; what comes first is preferred where the table is silent.
-    pub(crate) const ALL: [Family; 7] =
-        [Family::Turns, Family::Wide, Family::Decode, Family::Coop, Family::Lanes, Family::Tile, Family::Rows];
+    pub(crate) const ALL: [Family; 8] = [
+        Family::Turns,
+        Family::Wide,
+        Family::Decode,
+        Family::Coop,
+        Family::Lanes,
+        Family::Block,
+        Family::Tile,
+        Family::Rows,
+    ];
 
     /// The tunings of this family that a call may take, the best guess first; none where it does not suit.
     pub(crate) fn candidates(self, call: &Call) -> Vec<Tuning> {
         match self {
+            Family::Block => block::candidates(call),
             Family::Coop => coop::candidates(call),
             Family::Turns => turns::candidates(call),
             Family::Decode => decode::candidates(call),
@@ -103,6 +113,7 @@ impl Family {
 
     pub(crate) fn lay_out(self, call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         match self {
+            Family::Block => block::lay_out(call, tuning),
             Family::Coop => coop::lay_out(call, tuning),
             Family::Turns => turns::lay_out(call, tuning),
             Family::Decode => decode::lay_out(call, tuning),

@@ -23,11 +23,7 @@ impl<'a> ShaderFiles<'a> {
         self.prepared();
         self.add("common/lse.wgsl", &[]);
         let by_heads = prepared.by_heads(self.spec, aligned);
-        self.add(if by_heads { "prepare/heads.wgsl" } else { "prepare/rows.wgsl" }, &[]);
-        if by_heads {
-            self.add("common/units.wgsl", &[]);
-            self.quads();
-        }
+        self.prepares_rows(by_heads);
         self.add("families/broadcast_subgroup.wgsl", &[]);
         self.add("common/online_softmax.wgsl", &[]);
         self.of_scores(aligned);
@@ -179,7 +175,7 @@ pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
                     });
                 };
                 // rows a lane each; or units of tokens, which walk over the heads
-                let in_units = |tokens: u64| workgroups_of_units(tokens, units);
+                let in_units = |tokens: u64| workgroups_of_units(tokens, units, ACROSS, UNIT_LANES);
                 let of_keys = (shape.kv_len as u64).div_ceil(tile_q);
                 if prepared.keys && x0 == 0 {
                     match by_heads {
@@ -188,7 +184,11 @@ pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
                     }
                 }
                 if prepared.values && x0 == 0 {
-                    add("prepare_v", workgroups_of_units(shape.kv_len as u64, spec.v_head_dim.div_ceil(4)), 1);
+                    add(
+                        "prepare_v",
+                        workgroups_of_units(shape.kv_len as u64, spec.v_head_dim.div_ceil(4), ACROSS, UNIT_LANES),
+                        1,
+                    );
                 }
                 if products.key > 0 && x0 == 0 {
                     add("relative_keys", of_keys, yn);

@@ -1,5 +1,6 @@
 //! The families of kernels: each one way to compute a call.
 
+pub(crate) mod block;
 pub(crate) mod coop;
 pub(crate) mod decode;
 pub(crate) mod family;

@@ -4,6 +4,20 @@ use crate::equation::rotary::rotary::Pairing;
 use crate::equation::spec::Spec;
 use crate::inputs::shape::Shape;
 use crate::inputs::tensor::Strides;
+use crate::plan::slots::ShaderFiles;
+
+impl ShaderFiles<'_> {
+    /// Rows, or four pairs of a token, a lane.
+    pub(crate) fn prepares_rows(&mut self, by_heads: bool) {
+        if !by_heads {
+            return self.add("prepare/rows.wgsl", &[]);
+        }
+        for file in ["prepare/heads_q.wgsl", "prepare/heads_k.wgsl", "common/units.wgsl"] {
+            self.add(file, &[]);
+        }
+        self.quads();
+    }
+}
 
 /// Tokens whose same units neighbouring lanes prepare.
 pub(crate) const ACROSS: u32 = 8;
@@ -11,9 +25,9 @@ pub(crate) const ACROSS: u32 = 8;
 /// Lanes of a workgroup that prepares units: small ones cost a software adapter more than their work.
 pub(crate) const UNIT_LANES: u32 = 128;
 
-/// Workgroups that prepare units of some tokens.
-pub(crate) fn workgroups_of_units(tokens: u64, units: u32) -> u64 {
-    (tokens.next_multiple_of(ACROSS as u64) * units as u64).div_ceil(UNIT_LANES as u64)
+/// Workgroups of so many lanes that prepare units of some tokens, the same units of `across` tokens beside each other.
+pub(crate) fn workgroups_of_units(tokens: u64, units: u32, across: u32, lanes: u32) -> u64 {
+    (tokens.next_multiple_of(across as u64) * units as u64).div_ceil(lanes as u64)
 }
 
 /// The least rows that such a copy pays for: several tiles, each of which reads all of it.

@@ -54,11 +54,7 @@ impl<'a> ShaderFiles<'a> {
         self.prepared();
         self.add("common/lse.wgsl", &[]);
         let by_heads = self::prepares_by_heads(self.spec, aligned);
-        self.add(if by_heads { "prepare/heads.wgsl" } else { "prepare/rows.wgsl" }, &[]);
-        if by_heads {
-            self.add("common/units.wgsl", &[]);
-            self.quads();
-        }
+        self.prepares_rows(by_heads);
         self.add("common/online_softmax.wgsl", &[]);
         self.of_scores(aligned);
         let (prepared, complete) = (prepares_keys(self.spec), self::completes_scores(self.spec));
@@ -153,19 +149,22 @@ pub(crate) fn takes_subgroups(call: &Call, tuning: &Tuning) -> bool {
     tuning.family == Family::Tile && (4..=128).contains(&size) && size.is_power_of_two() && lanes.is_multiple_of(size)
 }
 
-pub(crate) fn candidates(call: &Call) -> Vec<Tuning> {
+/// Products of relative tables that are made beforehand; none where the families that stage tiles do not take a call, or a device has fewer lanes.
+pub(crate) fn makes_products(call: &Call, lanes: u32) -> Option<Products> {
     let Call { kernel, spec, shape, limits, .. } = *call;
-    let lanes = limits.max_invocations >= UNIT_LANES;
-    if kernel != Kernel::Attention || spec.rotates_values() || spec.linear.is_some() || !lanes {
-        return Vec::new();
+    if kernel != Kernel::Attention || spec.rotates_values() || spec.linear.is_some() || limits.max_invocations < lanes {
+        return None;
     }
     let products = Products::new(kernel, spec, shape, limits, 128);
-    let gathered = |(relative, gathered): (&crate::equation::relative::Relative, &bool)| {
+    let beforehand = |(relative, gathered): (&crate::equation::relative::Relative, &bool)| {
         *gathered && relative.side != RelativeSide::Value
     };
-    if !spec.relative.iter().zip(&products.gathered).all(gathered) {
-        return Vec::new();
-    }
+    spec.relative.iter().zip(&products.gathered).all(beforehand).then_some(products)
+}
+
+pub(crate) fn candidates(call: &Call) -> Vec<Tuning> {
+    let Call { kernel, spec, shape, limits, .. } = *call;
+    let Some(products) = makes_products(call, UNIT_LANES) else { return Vec::new() };
     let rows = rows_of(call);
     let keys = grid::key_rows(kernel, spec, shape);
     let suits = |tile: &[u32; 2]| {
@@ -190,25 +189,25 @@ pub(crate) fn candidates(call: &Call) -> Vec<Tuning> {
 }
 
 /// Rows of a kv head: of the longest sequence.
-fn rows_of(call: &Call) -> u64 {
+pub(crate) fn rows_of(call: &Call) -> u64 {
     let len = if call.spec.packed { call.shape.max_seqlen_q } else { call.shape.q_len };
     len as u64 * call.spec.group() as u64
 }
 
 /// Operations of a dispatch.
-fn budget(call: &Call) -> f64 {
+pub(crate) fn budget(call: &Call) -> f64 {
     call.limits.max_flop_per_dispatch * if call.limits.cpu { 1.0 } else { TILE_FLOP }
 }
 
 /// Words of `work` for a part of the grid.
-struct Scratch {
+pub(crate) struct Scratch {
     /// Of a tile of rows: products, prepared queries.
-    tile: [u64; 2],
+    pub(crate) tile: [u64; 2],
     /// Of a kv head of a sequence: products of keys; prepared keys, which packed sequences share.
-    head: [u64; 2],
-    packed: bool,
+    pub(crate) head: [u64; 2],
+    pub(crate) packed: bool,
     /// lse of a tile of rows.
-    lse: u64,
+    pub(crate) lse: u64,
 }
 
 impl Scratch {
@@ -223,7 +222,7 @@ impl Scratch {
         }
     }
     /// Products of queries, of keys, queries, keys, lse.
-    fn words(&self, [x, y, z]: [u64; 3]) -> [u64; SCRATCH] {
+    pub(crate) fn words(&self, [x, y, z]: [u64; 3]) -> [u64; SCRATCH] {
         let sequences = if self.packed { 1 } else { z };
         [
             x * y * z * self.tile[0],
@@ -233,7 +232,7 @@ impl Scratch {
             x * y * z * self.lse,
         ]
     }
-    fn fits(&self, call: &Call, part: [u64; 3]) -> bool {
+    pub(crate) fn fits(&self, call: &Call, part: [u64; 3]) -> bool {
         4 * self.words(part).iter().sum::<u64>() <= grid::scratch_bytes(call.kernel, call.spec, call.shape, call.limits)
     }
 }
@@ -250,11 +249,11 @@ pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     let sequences = if spec.packed { shape.sequences } else { shape.batch };
     let grid = [rows_of(call).div_ceil(tile[0] as u64), spec.num_kv_heads as u64, sequences as u64];
     let flop = tile[0] as f64 * keys as f64 * grid::flop_per_score(spec, of_score);
-    let part = grid::largest_part(grid, budget(call) / flop, limits, |part| scratch.fits(call, part));
+    let part = grid::part_of_rows(call, grid, budget(call), flop, |part| scratch.fits(call, part));
     let rotary_dim = spec.rotary.as_ref().map_or(0, |r| r.rotary_dim);
     let (quads, units) = (rotary_dim / 8, spec.head_dim / 4 - rotary_dim / 8);
     let by_heads = prepares_by_heads(spec, call.aligned);
-    let in_units = |tokens: u32| workgroups_of_units(tokens as u64, units) as u32;
+    let in_units = |tokens: u32| workgroups_of_units(tokens as u64, units, ACROSS, UNIT_LANES) as u32;
     let key_tiles = keys.div_ceil(tile[0]);
     let mut chunks = Vec::new();
     for grid::Cut { first, workgroups: [xn, yn, zn] } in grid::cuts(grid, part, 6)? {

@@ -5,7 +5,6 @@
 //! Loads of a lane, 16 of keys and 16 of values in f32 at head_dim 128, are asked for before the first is used. By that number a tile is
 //! cut: 128 keys at head_dim 64, 64 at 128, 32 at 256.
 
-use crate::equation::spec::Spec;
 use crate::error::Result;
 use crate::plan::budget::{SCRATCH, WIDE_FLOP};
 use crate::plan::call::Call;
@@ -139,11 +138,6 @@ impl Form {
         self.tile_k * self.parts / LANES
     }
 
-    /// Whether a chain of multiply-adds over the elements of a lane rounds no more often than the bounds count: d / 4 + 3 times.
-    fn chains(&self, spec: &Spec) -> bool {
-        8 * self.lane_units + self.parts <= spec.head_dim / 4 + 3
-    }
-
     /// Rounds of all loops of an invocation for a tile, from above.
     fn rounds_of_tile(&self, call: &Call) -> u64 {
         let (rows, passes) = (self.rows() as u64, self.passes() as u64);
@@ -254,7 +248,6 @@ pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         ("KEY_UNITS", form.key_units),
         ("LANE_UNITS", form.lane_units),
         ("EXACT", exact as u32),
-        ("CHAINED", form.chains(spec) as u32),
         ("PLAIN", (decode::plain(spec) && !spec.mask.dense && spec.mask_mod.is_none()) as u32),
         ("ONE_MASK", one_mask as u32),
         ("ONE_TOKEN", (q_len == 1) as u32),

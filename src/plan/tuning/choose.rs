@@ -349,7 +349,7 @@ mod tests {
             let tiles = |family: Family, kernel: Kernel| -> BTreeSet<[u32; 2]> {
                 of(family).filter(|r| r.kernel == kernel).map(|r| r.tile).collect()
             };
-            for family in [Family::Rows, Family::Lanes, Family::Tile, Family::Decode] {
+            for family in [Family::Rows, Family::Lanes, Family::Block, Family::Tile, Family::Decode] {
                 for tile in tiles(family, Kernel::Attention) {
                     let here = || of(family).filter(|r| r.kernel == Kernel::Attention && r.tile == tile);
                     let name = format!("{} {tile:?}", family.name());

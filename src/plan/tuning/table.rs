@@ -193,6 +193,15 @@ pub(crate) static TABLE: &[Line] = &[
             command: "ropewalk tune --checks p1 d1 r1",
         },
     },
+    // products in registers: three quarters of its instructions and more multiply
+    Line {
+        device: Device::Gpu,
+        family: Family::Block,
+        calls: EVERY,
+        numbers: None,
+        checks: false,
+        source: NOT_MEASURED,
+    },
     // first of its kind on a GPU: staged once a tile for all rows, in register tiles
     Line {
         device: Device::Gpu,

@@ -11,6 +11,8 @@ use std::str::FromStr;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Family {
+    /// Both products in blocks of registers: prefill on GPUs.
+    Block,
     /// Both products on cooperative matrices: prefill in f16, where a device was opened with them.
     Coop,
     /// Few rows over many keys, which are split over workgroups: decode.
@@ -19,7 +21,7 @@ pub enum Family {
     Lanes,
     /// One lane a row: takes everything.
     Rows,
-    /// Register tiles of both products: prefill on GPUs.
+    /// Register tiles of both products, scores in workgroup memory: prefill on GPUs where `block` does not fit.
     Tile,
     /// Rotation alone: one lane some pairs of a token, over its heads.
     Turns,
@@ -31,6 +33,7 @@ impl Family {
     /// The name in labels and files.
     pub fn name(self) -> &'static str {
         match self {
+            Family::Block => "block",
             Family::Coop => "coop",
             Family::Decode => "decode",
             Family::Lanes => "lanes",

@@ -8,7 +8,7 @@
 fn prepare_q(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let batch = chunk.batch + workgroup.z;
     let index = workgroup.x * UNIT_LANES + lane;
-    let i = chunk.tile * TILE_Q / params.group + index / (ACROSS * UNITS) * ACROSS + index % ACROSS;
+    let i = chunk.tile * TILE_Q / params.group + index / (ACROSS * UNITS) * ACROSS + across(index % ACROSS);
     let unit = index / ACROSS % UNITS;
     if (i >= q_length(batch)) { return; }
     let place = unit_of(unit);
@@ -33,35 +33,3 @@ fn prepare_q(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
         }
     }
 }
-
-@compute @workgroup_size(UNIT_LANES)
-fn prepare_k(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let batch = chunk.batch + workgroup.z;
-    let index = workgroup.x * UNIT_LANES + lane;
-    let j = index / (ACROSS * UNITS) * ACROSS + index % ACROSS;
-    let unit = index / ACROSS % UNITS;
-    if (j >= kv_length(batch)) { return; }
-    let place = unit_of(unit);
-    let turn = turns_of(k_positions(batch, j), unit, -1.0);
-    for (var h = 0u; h < chunk.kv_heads + unseen_zero(); h++) {
-        let source = k_row(batch, j, chunk.kv_head + h);
-        let start = prepared_k_row(batch, chunk.kv_head + h, j);
-        if (unit >= QUADS) {
-            put_key4(start, place.z, k4(source, place.x));
-        } else {
-            let x = quad_apart(k4(source, place.x), k4(source, place.y));
-            let y = quad_together(x[0] * turn[0] - x[1] * turn[1], x[0] * turn[1] + x[1] * turn[0]);
-            put_key4(start, place.z, y[0]);
-            put_key4(start, place.w, y[1]);
-        }
-    }
-}
-
-fn put_query4(start: u32, c: u32, x: vec4<f32>) {
-    let at = start + 4u * c * TILE_Q;
-    work[at] = x.x;
-    work[at + TILE_Q] = x.y;
-    work[at + 2u * TILE_Q] = x.z;
-    work[at + 3u * TILE_Q] = x.w;
-}
-fn put_key4(start: u32, c: u32, x: vec4<f32>) { work4[start / 4u + c * KEYS_TOGETHER] = x; }
