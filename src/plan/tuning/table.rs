@@ -86,6 +86,17 @@ impl Device {
     }
 }
 
+/// What becomes of run-time checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Checks {
+    Kept,
+    /// Dropped where the host bounds every index.
+    Dropped,
+    /// The line is about no call whose checks have to stay: compared with its end, each index of a private array is one that a compiler may not
+    /// resolve, and blocks of registers go to memory.
+    Without,
+}
+
 /// A line.
 pub(crate) struct Line {
     device: Device,
@@ -94,8 +105,7 @@ pub(crate) struct Line {
     calls: Calls,
     /// tile_q, tile_k and splits; none: the family's own first guess for the call.
     numbers: Option<[u32; 3]>,
-    /// Whether run-time checks stay. Where the host does not bound every index they stay whatever this says.
-    checks: bool,
+    checks: Checks,
     pub(crate) source: Source,
 }
 
@@ -116,7 +126,7 @@ pub(crate) static TABLE: &[Line] = &[
         family: Family::Turns,
         calls: EVERY,
         numbers: None,
-        checks: true,
+        checks: Checks::Kept,
         source: Source::Table {
             device: "llvmpipe (Mesa 22.3, 25.0, 26.1), 2 cores",
             date: "2026-11-22",
@@ -128,7 +138,7 @@ pub(crate) static TABLE: &[Line] = &[
         family: Family::Turns,
         calls: EVERY,
         numbers: None,
-        checks: false,
+        checks: Checks::Dropped,
         source: NOT_MEASURED,
     },
     // few rows over many keys; the number of splits is the family's guess
@@ -137,7 +147,7 @@ pub(crate) static TABLE: &[Line] = &[
         family: Family::Decode,
         calls: EVERY,
         numbers: None,
-        checks: true,
+        checks: Checks::Kept,
         source: Source::Table {
             device: "llvmpipe (Mesa 22.3, 25.0, 26.1), 2 cores",
             date: "2026-11-22",
@@ -149,7 +159,7 @@ pub(crate) static TABLE: &[Line] = &[
         family: Family::Wide,
         calls: EVERY,
         numbers: None,
-        checks: false,
+        checks: Checks::Dropped,
         source: NOT_MEASURED,
     },
     Line {
@@ -157,7 +167,7 @@ pub(crate) static TABLE: &[Line] = &[
         family: Family::Decode,
         calls: EVERY,
         numbers: None,
-        checks: false,
+        checks: Checks::Dropped,
         source: NOT_MEASURED,
     },
     // who asks for cooperative matrices gets them: no other device has them
@@ -166,7 +176,7 @@ pub(crate) static TABLE: &[Line] = &[
         family: Family::Coop,
         calls: EVERY,
         numbers: None,
-        checks: true,
+        checks: Checks::Kept,
         source: NOT_MEASURED,
     },
     Line {
@@ -174,7 +184,7 @@ pub(crate) static TABLE: &[Line] = &[
         family: Family::Lanes,
         calls: EVERY,
         numbers: None,
-        checks: true,
+        checks: Checks::Kept,
         source: Source::Table {
             device: "llvmpipe (Mesa 26.1), 2 cores",
             date: "2026-11-22",
@@ -186,7 +196,7 @@ pub(crate) static TABLE: &[Line] = &[
         family: Family::Rows,
         calls: EVERY,
         numbers: None,
-        checks: true,
+        checks: Checks::Kept,
         source: Source::Table {
             device: "llvmpipe (Mesa 22.3, 25.0, 26.1) and SwiftShader, 2 cores",
             date: "2026-11-22",
@@ -199,7 +209,7 @@ pub(crate) static TABLE: &[Line] = &[
         family: Family::Block,
         calls: EVERY,
         numbers: None,
-        checks: false,
+        checks: Checks::Without,
         source: NOT_MEASURED,
     },
     // first of its kind on a GPU: staged once a tile for all rows, in register tiles
@@ -208,7 +218,7 @@ pub(crate) static TABLE: &[Line] = &[
         family: Family::Tile,
         calls: EVERY,
         numbers: None,
-        checks: false,
+        checks: Checks::Dropped,
         source: NOT_MEASURED,
     },
     Line {
@@ -216,7 +226,7 @@ pub(crate) static TABLE: &[Line] = &[
         family: Family::Rows,
         calls: EVERY,
         numbers: None,
-        checks: false,
+        checks: Checks::Dropped,
         source: NOT_MEASURED,
     },
 ];
@@ -231,7 +241,12 @@ impl Line {
         }
         let numbers = |t: &Tuning| self.numbers.is_none_or(|numbers| numbers == [t.tile_q, t.tile_k, t.splits]);
         let tuning = *all.iter().find(|t| t.family == self.family && numbers(t))?;
-        Some(tuning.without_checks()).filter(|t| !self.checks && t.suits(call)).or(Some(tuning))
+        let without = || Some(tuning.without_checks()).filter(|t| t.suits(call));
+        match self.checks {
+            Checks::Kept => Some(tuning),
+            Checks::Dropped => without().or(Some(tuning)),
+            Checks::Without => without(),
+        }
     }
 }
 
