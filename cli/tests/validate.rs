@@ -133,7 +133,7 @@ fn families_are_named_and_counted() {
     let line = &report["adapters"][0];
     // the default limits know no subgroups, and so no lanes
     assert_eq!(line["families"], serde_json::json!({ "decode": 1, "rows": 1, "tile": 1, "wide": 1 }), "{line}");
-    assert_eq!((&line["cases"], &line["runs"], &report["passed"]), (&1.into(), &3.into(), &3.into()));
+    assert_eq!((&line["cases"], &line["runs"], &report["passed"]), (&1.into(), &4.into(), &4.into()));
     let outcomes = line["outcomes"].as_array().expect("a list");
     let has = |n: usize, address: &str, label: &str| {
         let outcome = &outcomes[n];
