@@ -1,6 +1,5 @@
 //! `ropewalk validate`: what it selects, what it prints, how it ends.
 
-#[path = "../../tests/common/mod.rs"]
 mod common;
 use ropewalk::case::CaseId;
 use serde_json::Value;
@@ -142,16 +141,16 @@ fn families_are_named_and_counted() {
         found.to_string()
     };
     assert_eq!(has(0, address, ".decode"), address);
-    has(1, &format!("{address}/tile-q"), ".tile");
-    has(2, &format!("{address}/rows"), "attention.f32");
+    has(1, &format!("{address}/wide-q"), ".wide");
+    has(3, &format!("{address}/rows"), "attention.f32");
     // the address of a kernel is one of a case
-    let tile = has(1, address, ".tile");
+    let tile = has(2, &format!("{address}/tile-q"), ".tile");
     let again = run(&[&tile]);
     assert_eq!(again["adapters"][0]["families"], serde_json::json!({ "tile": 1 }));
-    assert_eq!(again["adapters"][0]["outcomes"][0], outcomes[1]);
+    assert_eq!(again["adapters"][0]["outcomes"][0], outcomes[2]);
     // all numbers of each, a family alone, and what it does not take
     let all = run(&[&format!("{address}/tunings")]);
-    assert!(all["passed"].as_u64() > Some(3) && all["adapters"][0]["families"] == line["families"], "{all}");
+    assert!(all["passed"].as_u64() > Some(4) && all["adapters"][0]["families"] == line["families"], "{all}");
     let alone = run(&["--family", "tile", &format!("{address}/families")]);
     assert_eq!(alone["adapters"][0]["families"], serde_json::json!({ "tile": 1 }));
     let none = validate(&["--default-limits", "--family", "lanes", address], &[]);
