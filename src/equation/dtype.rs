@@ -32,6 +32,10 @@ impl Dtype {
             Dtype::Bf16 => 2f64.powi(-8),
         }
     }
+    /// Whether two elements share a 32-bit word.
+    pub(crate) fn shares_words(self) -> bool {
+        self.size() < 4
+    }
     /// The file of `shaders/tensor/storage_*`.
     pub(crate) fn storage_file(self) -> &'static str {
         match self {

@@ -11,6 +11,7 @@ use crate::equation::rotary::rotary::{Angle, Pairing, Rotary};
 use crate::equation::spec::{Positions, Spec};
 use crate::equation::user;
 use crate::plan::kernel::Kernel;
+use crate::plan::storage::{out_file, storage_of};
 use crate::plan::tables::{TableLayout, bias_name, lookup_name};
 use crate::plan::tuning::tuning::Tuning;
 use crate::shader::compose::{wgsl_f32, wgsl_i32};
@@ -147,20 +148,8 @@ impl<'a> ShaderFiles<'a> {
         self.angles(rotary);
     }
     pub(crate) fn out(&mut self, aligned: bool) {
-        let file = match (aligned, self.spec.dtype) {
-            (true, _) => "tensor/out_aligned.wgsl",
-            (false, Dtype::F32) => "tensor/out_f32_unaligned.wgsl",
-            (false, Dtype::F16 | Dtype::Bf16) => "tensor/out_16_unaligned.wgsl",
-        };
-        self.add(file, &[Slot::Out]);
-    }
-    pub(crate) fn storage(&mut self) {
-        let file = match self.spec.dtype {
-            Dtype::F32 => "tensor/storage_f32.wgsl",
-            Dtype::F16 => "tensor/storage_f16.wgsl",
-            Dtype::Bf16 => "tensor/storage_bf16.wgsl",
-        };
-        self.add(file, &[]);
+        let shares_words = storage_of(self.spec, self.kernel, Slot::Out).is_some_and(Dtype::shares_words);
+        self.add(out_file(aligned, shares_words), &[Slot::Out]);
     }
     pub(crate) fn rotation(&mut self) {
         self.add("common/row.wgsl", &[]);

@@ -79,7 +79,7 @@ impl<'a> ShaderFiles<'a> {
             }
         }
         self.add("common/params.wgsl", &[Slot::Params, Slot::Chunk, Slot::Step]);
-        self.storage();
+        self.storage(aligned);
     }
 }
 
