@@ -16,6 +16,15 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Whether the whole repository is here: a published package has no `cli/`.
+fn is_whole() -> bool {
+    let whole = root().join("cli").is_dir();
+    if !whole {
+        println!("LEFT OUT: no cli/ (a published package has none)");
+    }
+    whole
+}
+
 fn read(file: &str) -> String {
     std::fs::read_to_string(root().join(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
 }
@@ -123,6 +132,9 @@ fn exists(folder: &Path, pattern: &str) -> bool {
 
 #[test]
 fn every_path_of_the_documents_exists() {
+    if !is_whole() {
+        return;
+    }
     let slots = names(&root().join("shaders"));
     let mut seen = 0;
     let mut missing = Vec::new();
@@ -246,7 +258,10 @@ fn the_rooms_stand_in_their_order() {
 
 #[test]
 fn the_readme_lists_every_command() {
-    let program = read("cli/src/lib.rs");
+    if !is_whole() {
+        return;
+    }
+    let program = read("cli/src/program.rs");
     let arms = program.lines().filter_map(|line| line.trim().strip_prefix("Command::")?.split_once('('));
     let commands: BTreeSet<String> = arms.map(|(name, _)| name.to_lowercase()).collect();
     assert!(commands.len() > 5, "{commands:?}");

@@ -2,7 +2,8 @@
 
 use crate::figures::{self, Engine, Figures};
 use crate::files::TensorFile;
-use crate::report::{self, Bar};
+use crate::progress::Bar;
+use crate::report;
 use crate::tensors::{self, Layout};
 use ropewalk::{Bias, Data, Dtype, Inputs, Mask, Pairing, Positions, Result, Rotary, Spec, Tensor, check, reference};
 use serde::Serialize;

@@ -1,6 +1,7 @@
 //! One computation: on a GPU or by the reference, timed, counted, checked.
 
-use crate::report::{self, Bar};
+use crate::progress::Bar;
+use crate::report;
 use rayon::prelude::*;
 use ropewalk::{Dtype, Gpu, GpuOptions, Inputs, Output, Problem, Result, Spec, Stats, check, reference};
 use serde::Serialize;

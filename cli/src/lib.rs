@@ -1,118 +1,54 @@
 //! The command line: parse, call the library, print. Results go to stdout, everything else to stderr.
 //!
-//! A library so that a fuzzer reaches [`readers`]; the program is [`run`]. Not a stable API.
+//! A library so that a fuzzer reaches [`readers`]; the program is [`run`]. Without the feature `program` what remains needs no
+//! arguments, files, threads or terminal, and builds for wasm32-unknown-unknown: [`cases`], [`workloads`] and [`pictures`],
+//! with results as [`text`]. Not a stable API.
 
+pub mod cases;
+pub mod pictures;
+pub mod text;
+pub mod workloads;
+
+#[cfg(feature = "program")]
 mod bench;
+#[cfg(feature = "program")]
 mod conform;
+#[cfg(feature = "program")]
 mod demo;
+#[cfg(feature = "program")]
 mod devices;
+#[cfg(feature = "program")]
 mod figures;
+#[cfg(feature = "program")]
 mod files;
+#[cfg(feature = "program")]
 mod golden;
+#[cfg(feature = "program")]
 mod plot;
+#[cfg(feature = "program")]
+mod program;
+#[cfg(feature = "program")]
+mod progress;
+#[cfg(feature = "program")]
 pub mod readers;
+#[cfg(feature = "program")]
 mod report;
+#[cfg(feature = "program")]
 mod run;
+#[cfg(feature = "program")]
 mod source;
+#[cfg(feature = "program")]
 mod systems;
+#[cfg(feature = "program")]
 mod tensors;
+#[cfg(feature = "program")]
 mod tune;
+#[cfg(feature = "program")]
 mod validate;
+#[cfg(feature = "program")]
 mod wgsl;
 
-use clap::{Parser, Subcommand};
-use ropewalk::{Error, Result};
-use std::io::Write;
-use std::process::ExitCode;
-
-const EXIT_CODES: &str = "Exit codes: 0 ok; 1 a result is outside its bound; 2 usage, bad input, a failing device or \
-                          output that cannot be written; 3 no adapter.";
-
-/// Fused rotary attention on any GPU, checked against an f64 reference.
-#[derive(Debug, Parser)]
-#[command(name = "ropewalk", version, after_help = EXIT_CODES, propagate_version = true)]
-struct Cli {
-    /// Print JSON for programs instead of text for people
-    #[arg(long, global = true)]
-    json: bool,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    Devices(devices::Args),
-    Run(run::Args),
-    Conform(conform::Args),
-    Validate(validate::Args),
-    Wgsl(wgsl::Args),
-    Demo(demo::Args),
-    Bench(bench::Args),
-    Tune(tune::Args),
-    Systems(systems::Args),
-    Plot(plot::Args),
-}
-
-/// The program: parses its arguments, runs the command, says what went wrong.
-pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(e) if e.use_stderr() => {
-            e.print().ok();
-            return ExitCode::from(2);
-        }
-        // help or the version
-        Err(e) => {
-            report::note(e.print().and_then(|()| std::io::stdout().flush()));
-            return end(Ok(ExitCode::SUCCESS));
-        }
-    };
-    let done = match &cli.command {
-        Command::Devices(args) => devices::run(args, cli.json),
-        Command::Run(args) => run::run(args, cli.json),
-        Command::Conform(args) => conform::run(args, cli.json),
-        Command::Validate(args) => validate::run(args, cli.json),
-        Command::Wgsl(args) => wgsl::run(args, cli.json),
-        Command::Demo(args) => demo::run(args, cli.json),
-        Command::Bench(args) => bench::run(args, cli.json),
-        Command::Tune(args) => tune::run(args, cli.json),
-        Command::Systems(args) => systems::run(args, cli.json),
-        Command::Plot(args) => plot::run(args, cli.json),
-    };
-    end(done)
-}
-
-/// Says what went wrong, stdout included; the exit code.
-fn end(done: Result<ExitCode>) -> ExitCode {
-    let delivered = report::delivered();
-    if let Err(error) = &done
-        && delivered.as_ref().err() != Some(error)
-    {
-        report::complain(&format!("error: {error}"));
-    }
-    match (delivered, done) {
-        (Ok(()), Ok(code)) => code,
-        (Ok(()), Err(error)) => exit(&error),
-        (Err(_), _) if report::closed() => ExitCode::from(CLOSED),
-        (Err(error), _) => {
-            report::complain(&format!("error: {error}"));
-            exit(&error)
-        }
-    }
-}
-
-/// What a shell shows of a program that SIGPIPE has ended.
-const CLOSED: u8 = 141;
-
-/// The exit code of a command that could not finish.
-fn exit(error: &Error) -> ExitCode {
-    ExitCode::from(match error {
-        Error::NoAdapter { .. } => 3,
-        _ => 2,
-    })
-}
-
-/// What a command that finished found.
-fn verdict(passed: bool) -> Result<ExitCode> {
-    Ok(ExitCode::from(if passed { 0 } else { 1 }))
-}
+#[cfg(feature = "program")]
+pub use program::run;
+#[cfg(feature = "program")]
+use program::verdict;

@@ -1,18 +1,14 @@
 //! `ropewalk plot`: pictures of systems, where people would rather look than read.
 
-pub mod data;
-mod draw;
-mod theme;
-
+use crate::pictures::data::{self, Kind, Options, Panel};
+use crate::pictures::{Theme, format, picture};
 use crate::systems::unknown;
 use crate::{files, report};
-use data::{Kind, Options, Panel};
 use ropewalk::systems::{System, system, systems};
 use ropewalk::{Error, Result};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
-pub use theme::Theme;
 
 /// Draw systems: encodings, similarities, biases, decay, the error of angles
 ///
@@ -55,13 +51,6 @@ pub struct Args {
 /// The name of RoPE and its length extensions together, drawn as their decay.
 const EXTENSIONS: &str = "extensions";
 
-/// The format that a file's ending asks for.
-#[derive(Clone, Copy)]
-pub enum Format {
-    Svg,
-    Png,
-}
-
 /// Runs the command.
 pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
     let format = args.out.as_ref().map(|out| format("--out", out)).transpose()?;
@@ -98,28 +87,6 @@ fn titles(panels: &[Panel]) -> Vec<&str> {
         Panel::Curves(curves) => curves.title.as_str(),
     });
     titles.collect()
-}
-
-/// The file of a picture.
-pub fn picture(panels: &[Panel], theme: Theme, format: Format) -> Result<Vec<u8>> {
-    let drawn = match format {
-        Format::Svg => draw::svg(panels, theme).map(String::into_bytes),
-        Format::Png => draw::png(panels, theme),
-    };
-    drawn.map_err(|e| Error::device("drawing", e))
-}
-
-/// What the file of an option is to hold.
-pub fn format(option: &str, out: &std::path::Path) -> Result<Format> {
-    match out.extension().map(|e| e.to_string_lossy().to_lowercase()).as_deref() {
-        Some("svg") => Ok(Format::Svg),
-        Some("png") => Ok(Format::Png),
-        _ => Err(Error::input(
-            format!("{option} {}", out.display()),
-            "does not end in .svg or .png",
-            "give the file one of these endings: it says which format is written",
-        )),
-    }
 }
 
 /// The systems of some names, each once.

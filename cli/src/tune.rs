@@ -1,10 +1,10 @@
 //! `ropewalk tune`: measures which kernel is fastest on this adapter, and remembers it.
 
-use crate::bench::checked;
-use crate::bench::timing::{Budget, Stopwatch, Timing};
-use crate::bench::{self, SEED};
-use crate::report::{self, Bar};
-use crate::validate;
+use crate::progress::Bar;
+use crate::report;
+use crate::workloads::timing::{Budget, Stopwatch, Timing};
+use crate::workloads::{self, SEED, checked};
+use crate::{bench, validate};
 use ropewalk::workload::{Loaded, Workload};
 use ropewalk::{Bucket, Error, Gpu, Inputs, Kernel, Limits, Plan, Result, Tuning, TuningCache, Tunings, Winner};
 use serde::Serialize;
@@ -71,7 +71,7 @@ struct Line {
 
 /// Runs the command: exit code 1 if a candidate is wrong.
 pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
-    let (chosen, named) = bench::choose(&args.workloads)?;
+    let (chosen, named) = workloads::choose(&args.workloads)?;
     let gpus = validate::open(args.adapter.as_deref(), false)?;
     if args.show || args.clear {
         return keep(&gpus, args, json);
@@ -164,7 +164,7 @@ fn measure(
             runs: 0,
             compile_ms: 0.0,
         };
-        let sets = bench::default_sets(plan.peak_bytes()).min(2);
+        let sets = workloads::default_sets(plan.peak_bytes()).min(2);
         match check(gpu, &stopwatch, workload, plan, inputs, sets, &mut line) {
             Ok((loaded, first)) if line.checked => right.push((lines.len(), loaded, first)),
             Ok(_) => {}

@@ -1,6 +1,5 @@
 //! `ropewalk bench`: what it refuses, what it prints. No time is asserted.
 
-#[path = "../../tests/common/mod.rs"]
 mod common;
 use serde_json::Value;
 use std::fs;

@@ -1,5 +1,6 @@
 //! The built program: exit codes, messages, files. Bad input ends with code 2, names the field, and leaves no file.
 
+mod common;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -660,7 +661,7 @@ fn variants_cover_every_shader_file() {
         .map(|e| fs::read_to_string(e.expect("a file").path()).expect("a shader"))
         .collect();
     assert!(ran.stdout.starts_with(&format!("{} shaders", texts.len())), "{}", ran.stdout);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shaders");
+    let Some(root) = common::repository("shaders") else { return };
     let mut files = 0;
     for slot in fs::read_dir(&root).expect("shaders can be read").flatten().filter(|e| e.path().is_dir()) {
         for file in fs::read_dir(slot.path()).expect("a slot can be read").flatten() {
@@ -695,7 +696,7 @@ fn printing(folder: &Path) -> Vec<Vec<std::ffi::OsString>> {
     ]
     .map(words)
     .into();
-    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/09_alibi");
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/src/demo");
     for json in [false, true] {
         let mut conform = words("conform --reference");
         conform.push(golden.into());
@@ -769,7 +770,7 @@ fn json_names_a_path_that_is_no_utf_8() {
 #[cfg(target_os = "linux")]
 #[test]
 fn files_without_an_end_are_refused_by_the_limit_of_their_kind() {
-    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/09_alibi");
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/src/demo");
     for (args, why) in [
         (&["wgsl", "--spec", "/dev/zero"][..], "is larger than 8 MiB, the limit of a spec file"),
         (&["wgsl", "--config", "/dev/zero"], "is larger than 8 MiB, the limit of a config.json"),

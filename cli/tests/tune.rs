@@ -1,6 +1,5 @@
 //! `ropewalk tune`: measures, stores, shows and clears. No time is asserted.
 
-#[path = "../../tests/common/mod.rs"]
 mod common;
 use std::fs;
 use std::path::Path;

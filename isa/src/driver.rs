@@ -158,11 +158,16 @@ mod tests {
 
     #[test]
     fn a_card_without_a_compiler_says_what_helps() {
-        let missing =
-            |card: &str, shims: Option<&Path>| match compile(&Card::named(card).unwrap(), shims, &[], false, None) {
-                Err(Problem::Missing(text)) => text,
-                other => panic!("{other:?}"),
-            };
+        let missing = |card: &str, shims: Option<&Path>| match compile(
+            &Card::named(card).unwrap(),
+            shims,
+            &[],
+            Options::default(),
+            None,
+        ) {
+            Err(Problem::Missing(text)) => text,
+            other => panic!("{other:?}"),
+        };
         assert!(missing("h100", None).contains("without a shim"));
         let empty = tempfile::tempdir().unwrap();
         assert!(missing("navi21", Some(empty.path())).contains("libamdgpu_noop_drm_shim.so is not there"));

@@ -63,7 +63,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         for (var n = 0u; n < steps(Q_ITEMS); n++) { q_raw[n] = query_unit(batch, kv_head, rows, lane + n * LANES); }
         var at_key: array<KeyPosition, PASSES>;
         for (var sweep = 0u; sweep < steps(PASSES); sweep++) { at_key[sweep] = key_position(batch, min(first + slot + sweep * KEYS, last)); }
-        var k_raw: array<array<array<Raw4, 2>, LANE_UNITS>, PASSES>;
+        var k_raw: array<array<array<KRaw4, 2>, LANE_UNITS>, PASSES>;
         for (var sweep = 0u; sweep < steps(PASSES); sweep++) {
             let k_start = k_row(batch, min(first + slot + sweep * KEYS, last), kv_head);
             for (var u = 0u; u < steps(LANE_UNITS); u++) {
@@ -72,7 +72,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 k_raw[sweep][u][1] = k_raw4(k_start, source.y);
             }
         }
-        var v_raw: array<Raw4, VALUE_LOADS>;
+        var v_raw: array<VRaw4, VALUE_LOADS>;
         for (var n = 0u; n < steps(VALUE_LOADS); n++) {
             v_raw[n] = v_raw4(v_row(batch, min(first + key_lane + n * KEY_LANES, last), kv_head), c_own);
         }
@@ -98,7 +98,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let place = key_place(unit, there);
             var y: array<mat2x4<f32>, PASSES>;
             for (var sweep = 0u; sweep < steps(PASSES); sweep++) {
-                y[sweep] = turned_key(unpack4(k_raw[sweep][u][0]), unpack4(k_raw[sweep][u][1]), at_key[sweep], unit, there);
+                y[sweep] = turned_key(k_unpack4(k_raw[sweep][u][0]), k_unpack4(k_raw[sweep][u][1]), at_key[sweep], unit, there);
             }
             for (var quad = 0u; quad < steps(ROW_QUADS); quad++) {
                 for (var r = 0u; r < steps(4u); r++) {
@@ -155,7 +155,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         // O
         for (var n = 0u; n < steps(VALUE_LOADS); n++) {
             let t = key_lane + n * KEY_LANES;
-            var y = unpack4(v_raw[n]);
+            var y = v_unpack4(v_raw[n]);
             // where all rows see the same keys, a key that they do not see is 0: the first of them stands for all
             if (ONE_MASK == 1u) { y = select(vec4<f32>(0.0), y, vec4<bool>(lane_tile[t].x >= 0.0)); }
             for (var quad = 0u; quad < steps(ROW_QUADS); quad++) {

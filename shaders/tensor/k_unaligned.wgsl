@@ -4,5 +4,5 @@ fn k4(row: u32, c: u32) -> vec4<f32> {
 }
 fn k_or_0(row: u32, d: u32) -> f32 {
     if (d >= HEAD_DIM) { return 0.0; }
-    return unpack1(k[word_of(row + d)], row + d);
+    return k_unpack1(k[k_word_of(row + d)], row + d);
 }

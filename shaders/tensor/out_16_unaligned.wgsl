@@ -4,7 +4,7 @@ fn put4(row: u32, c: u32, x: vec4<f32>) {
     for (var e = 0u; e < min(4u, OUT_DIM - 4u * c); e++) {
         let element = row + 4u * c + e;
         let shift = (element & 1u) * 16u;
-        atomicAnd(&out[word_of(element)], ~(0xffffu << shift));
-        atomicOr(&out[word_of(element)], narrow(x[e]) << shift);
+        atomicAnd(&out[out_word_of(element)], ~(0xffffu << shift));
+        atomicOr(&out[out_word_of(element)], out_narrow(x[e]) << shift);
     }
 }

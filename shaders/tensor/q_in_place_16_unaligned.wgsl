@@ -4,5 +4,5 @@ fn q4(row: u32, c: u32) -> vec4<f32> {
 }
 fn q_or_0(row: u32, d: u32) -> f32 {
     if (d >= HEAD_DIM) { return 0.0; }
-    return unpack1(atomicLoad(&out[word_of(row + d)]), row + d);
+    return out_unpack1(atomicLoad(&out[out_word_of(row + d)]), row + d);
 }

@@ -1,22 +1,22 @@
 // binary16 storage without a device feature: two elements share a u32, the lower one in the low half.
 // Widening is exact (an implementation may read a subnormal as 0). Narrowing rounds to nearest even in integers, so that
 // every device stores the same bits; overflow gives infinity.
-alias Raw4 = vec2<u32>;
-alias Raw1 = u32;
+alias Raw4_f16 = vec2<u32>;
+alias Raw1_f16 = u32;
 
-fn unpack4(raw: Raw4) -> vec4<f32> { return vec4<f32>(unpack2x16float(raw.x), unpack2x16float(raw.y)); }
-fn pack4(x: vec4<f32>) -> Raw4 {
-    return vec2<u32>(narrow(x.x) | (narrow(x.y) << 16u), narrow(x.z) | (narrow(x.w) << 16u));
+fn unpack4_f16(raw: Raw4_f16) -> vec4<f32> { return vec4<f32>(unpack2x16float(raw.x), unpack2x16float(raw.y)); }
+fn pack4_f16(x: vec4<f32>) -> Raw4_f16 {
+    return vec2<u32>(narrow_f16(x.x) | (narrow_f16(x.y) << 16u), narrow_f16(x.z) | (narrow_f16(x.w) << 16u));
 }
 
-fn word_of(element: u32) -> u32 { return element >> 1u; }
-fn unpack1(raw: Raw1, element: u32) -> f32 {
+fn word_of_f16(element: u32) -> u32 { return element >> 1u; }
+fn unpack1_f16(raw: Raw1_f16, element: u32) -> f32 {
     let both = unpack2x16float(raw);
     return select(both.x, both.y, (element & 1u) == 1u);
 }
 
 // The 16 bits of x. A binary32 is sign, exponent (bias 127), 23 bits; a binary16 is sign, exponent (bias 15), 10 bits.
-fn narrow(x: f32) -> u32 {
+fn narrow_f16(x: f32) -> u32 {
     let bits = bitcast<u32>(x);
     let sign = (bits >> 16u) & 0x8000u;
     let size = bits & 0x7fffffffu;

@@ -4,5 +4,5 @@ fn v4(row: u32, c: u32) -> vec4<f32> {
 }
 fn v_or_0(row: u32, d: u32) -> f32 {
     if (d >= V_HEAD_DIM) { return 0.0; }
-    return unpack1(v[word_of(row + d)], row + d);
+    return v_unpack1(v[v_word_of(row + d)], row + d);
 }

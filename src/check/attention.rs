@@ -5,7 +5,6 @@ use crate::check::bound::{
     UNDERFLOW, g, stored,
 };
 use crate::equation::defaults::SCORE_FLOOR;
-use crate::equation::dtype::least_normal;
 use crate::equation::factors::NormKind;
 use crate::equation::relative::{Relative, RelativeSide};
 use crate::equation::rotary::rotary::Angle;
@@ -104,7 +103,7 @@ fn lost(problem: &Problem, t: &Tensor, rotated: &Rotated, flushed: &[f64], weigh
         return flushed.iter().map(|f| [*f, 0.0]).collect();
     };
     let [batch, len, heads, dim] = t.shape();
-    let least = least_normal(t.dtype());
+    let least = t.dtype().least_normal();
     let weight = match norm.weights {
         true => problem.parameter(weights).iter().fold(0.0f32, |m, w| m.max(w.abs())) as f64,
         false => 1.0,
@@ -133,7 +132,7 @@ fn lost(problem: &Problem, t: &Tensor, rotated: &Rotated, flushed: &[f64], weigh
 /// as rotation makes them.
 fn flushed(t: &Tensor, rotated: &Rotated) -> Vec<f64> {
     let [batch, len, heads, dim] = t.shape();
-    let least = least_normal(t.dtype()) as f32;
+    let least = t.dtype().least_normal() as f32;
     let sum = |[b, j, h]: [u32; 3]| {
         let start = t.row_start(b, j, h);
         let lost = |i: usize| match t.data().get(i).abs() {
@@ -332,7 +331,7 @@ impl<'a> Bounds<'a> {
             return false;
         }
         let (q, k) = (self.prepared.q_row(b, h, i).0, self.prepared.k_row(b, self.prepared.kv_head(h), j).0);
-        let least = f64::max(2.0 * least_normal(spec.dtype), 1.0 / HUGE);
+        let least = f64::max(2.0 * spec.dtype.least_normal(), 1.0 / HUGE);
         let mut finite = 0.0;
         let mut one = |(q, k): (&f64, &f64)| {
             let (scaled, q, k) = (scale * q.abs(), q.abs(), k.abs());
@@ -482,7 +481,7 @@ impl<'a> Bounds<'a> {
     fn value(&self, value: &mut Vec<Value>, [b, h, i, j]: [u32; 4]) -> f64 {
         let problem = self.prepared.problem;
         let (spec, t, g_head) = (problem.spec, &problem.inputs.v, self.prepared.kv_head(h));
-        let least = least_normal(spec.dtype);
+        let least = spec.dtype.least_normal();
         let (v, v_size) = self.prepared.v_row(b, g_head, j);
         let start = t.row_start(b, j, g_head);
         let turned = spec.rotates_values();

@@ -133,12 +133,7 @@ pub enum Arithmetic {
 
 /// Adds the rounding to storage.
 pub(crate) fn stored(dtype: Dtype, value: f64, bound: f64) -> f64 {
-    let (least, most) = match dtype {
-        Dtype::F32 => (TINY, f32::MAX as f64),
-        // half of the least subnormal
-        Dtype::F16 => (2f64.powi(-25), 65_504.0),
-        Dtype::Bf16 => (TINY, 3.3e38),
-    };
+    let (least, most) = (dtype.subnormal_error().unwrap_or(TINY), dtype.most());
     let size = value.abs() + bound;
     if size > most { f64::INFINITY } else { SECOND_ORDER * bound + dtype.unit_roundoff() * size + least }
 }

@@ -2,7 +2,6 @@
 //! not share.
 
 use crate::check::bound::{Bounded, HUGE, MAGNITUDE, SECOND_ORDER, TINY, TRIG, U, UNDERFLOW, g, stored};
-use crate::equation::dtype::least_normal;
 use crate::equation::linear::{Decay, FeatureMap, Linear};
 use crate::equation::rotary::rotary::{Angle, Rotary};
 use crate::equation::spec::Spec;
@@ -290,7 +289,7 @@ fn head(rows: &FeatureRows, b: u32, h: u32) -> HeadResult {
     let state_of = |given: &Option<Vec<f32>>, words: usize| -> Vec<Sum> {
         let start = (b as usize * spec.num_kv_heads as usize + kv_head as usize) * words;
         let given = given.as_ref().and_then(|g| g.get(start..start + words));
-        let f32s = least_normal(crate::equation::dtype::Dtype::F32);
+        let f32s = crate::equation::dtype::Dtype::F32.least_normal();
         match given {
             Some(given) => given.iter().map(|x| Sum::given(*x as f64, f32s)).collect(),
             None => vec![Sum::default(); words],

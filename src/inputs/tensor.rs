@@ -257,7 +257,7 @@ impl Tensor {
     /// How far each element that a device reads may be from the row's: its residual, and all of it where it is subnormal.
     pub(crate) fn lost(&self, batch: u32, token: u32, head: u32) -> impl Iterator<Item = f64> + '_ {
         let start = self.row_start(batch, token, head);
-        let least = crate::equation::dtype::least_normal(self.dtype()) as f32;
+        let least = self.dtype().least_normal() as f32;
         (start..start + self.shape[3] as usize).map(move |i| {
             let x = self.data.get(i).abs();
             self.residual(i).abs() + if x < least { x as f64 } else { 0.0 }

@@ -13,6 +13,7 @@ use crate::plan::limits::Limits;
 use crate::plan::params::binding_size;
 use crate::plan::plan::Plan;
 use crate::plan::step::StepLayout;
+use crate::plan::storage;
 use crate::shader::compose::Composed;
 use crate::shader::layout::{Params, Slot};
 use std::fmt::Write;
@@ -71,25 +72,17 @@ impl Plan {
         let fours = |n: u32| n.is_multiple_of(4);
         let strides = [shape.x.batch, shape.x.token, out.batch, out.token, shape.table_row, embed.dim];
         let aligned = shape.aligned && strides.into_iter().all(fours);
-        let narrow = embed.dtype != Dtype::F32;
+        let mut spec = Spec::new(1, 1, embed.dim);
+        spec.dtype = embed.dtype;
 
-        let mut files = vec!["kernel/embed.wgsl", "common/params.wgsl", embed.dtype.storage_file()];
+        let shares_words = storage::storage_of(&spec, kernel, Slot::Out).is_some_and(Dtype::shares_words);
+        let mut files = vec!["kernel/embed.wgsl", "common/params.wgsl"];
         let mut slots = vec![Slot::Out, Slot::Step, Slot::Params, Slot::Chunk];
-        match (in_place, aligned, narrow) {
-            (false, true, _) => files.push("tensor/q_aligned.wgsl"),
-            (false, false, _) => files.push("tensor/q_unaligned.wgsl"),
-            (true, true, _) => files.push("tensor/q_in_place_aligned.wgsl"),
-            (true, false, false) => files.push("tensor/q_in_place_f32_unaligned.wgsl"),
-            (true, false, true) => files.push("tensor/q_in_place_16_unaligned.wgsl"),
-        }
+        files.push(storage::source_file(in_place, aligned, shares_words));
         if !in_place {
             slots.push(Slot::Q);
         }
-        files.push(match (aligned, narrow) {
-            (true, _) => "tensor/out_aligned.wgsl",
-            (false, false) => "tensor/out_f32_unaligned.wgsl",
-            (false, true) => "tensor/out_16_unaligned.wgsl",
-        });
+        files.push(storage::out_file(aligned, shares_words));
         match &embed.positions {
             Absolute::Learned { .. } => {
                 files.push("embed/learned.wgsl");
@@ -107,6 +100,8 @@ impl Plan {
             }
         }
         slots.sort();
+        let (storage_files, joined) = storage::joined(&spec, kernel, &slots, aligned);
+        files.extend(storage_files);
 
         let params = Params {
             q_capacity: len,
@@ -145,14 +140,7 @@ impl Plan {
         for slot in slots {
             let (elements, bytes) = size(slot);
             let size = binding_size(slot, elements, bytes, limits)?;
-            bindings.push(slot.binding(
-                match (slot, aligned) {
-                    (Slot::Out, false) if narrow => "atomic<u32>",
-                    (_, true) => "Raw4",
-                    (_, false) => "Raw1",
-                },
-                size,
-            ));
+            bindings.push(slot.binding(&storage::element(&spec, kernel, slot, aligned), size));
         }
 
         let mut label = format!("{}.{}.d{}", kernel.name(), embed.dtype.name(), embed.dim);
@@ -162,14 +150,12 @@ impl Plan {
         if !aligned {
             label.push_str(".unaligned");
         }
-        let mut spec = Spec::new(1, 1, embed.dim);
-        spec.dtype = embed.dtype;
         let mut planned = Shape::new(&spec, batch, len, rows);
         (planned.q, planned.out, planned.k.token, planned.aligned) = (shape.x, out, shape.table_row, shape.aligned);
         Ok(Plan {
             kernel,
             aligned,
-            composed: Composed::new(&preamble(embed, &bindings), &files, &[]),
+            composed: Composed::new(&(preamble(embed, &bindings) + &joined), &files, &[]),
             bindings,
             params,
             rotary: Vec::new(),

@@ -1,4 +1,4 @@
-//! Dispatches: a grid cut to the limits; one cutter for all families.
+//! Dispatches: a grid cut to the limits; one cutter for all families but `rows`, whose keys may be cut too.
 
 use crate::equation::spec::Spec;
 use crate::error::Result;

@@ -19,6 +19,7 @@ pub(crate) mod products;
 pub(crate) mod relative;
 pub(crate) mod slots;
 pub(crate) mod step;
+pub(crate) mod storage;
 pub(crate) mod tables;
 pub(crate) mod tuning;
 pub(crate) mod user;

@@ -1,6 +1,5 @@
 //! How it is computed: which kernel from which files, tiles, dispatches, workspace. Pure: no device, no shader compiler.
 
-use crate::equation::dtype::Dtype;
 use crate::equation::spec::Spec;
 use crate::equation::user;
 use crate::error::{Error, Result};
@@ -19,6 +18,7 @@ use crate::plan::params::{assign_offsets, binding_elements, binding_size, head_e
 use crate::plan::preamble::{label, preamble};
 use crate::plan::slots::ShaderFiles;
 use crate::plan::step::StepLayout;
+use crate::plan::storage;
 use crate::plan::tables::TableLayout;
 use crate::plan::tuning::table::Source;
 use crate::plan::tuning::tuning::Tuning;
@@ -104,10 +104,6 @@ impl Plan {
             ));
         }
         let files = ShaderFiles::new(&call, &tuning, laid.carry, laid.products.gathered.clone());
-        let element = match (kernel, aligned) {
-            (_, true) => "Raw4",
-            (_, false) => "Raw1",
-        };
         let mut bindings = Vec::new();
         // every kind of scratch is whole vectors and starts at one, wherever a caller's buffer starts
         let scratch_words = match laid.scratch.iter().sum::<u64>() {
@@ -121,12 +117,7 @@ impl Plan {
                 elements += scratch_words as u128;
             }
             let size = binding_size(*slot, elements, bytes, limits)?;
-            let element = match (*slot, kernel, spec.dtype, aligned) {
-                (Slot::Out, Kernel::Scores, ..) => "u32",
-                (Slot::Out, _, Dtype::F16 | Dtype::Bf16, false) => "atomic<u32>",
-                _ => element,
-            };
-            bindings.push(slot.binding(element, size));
+            bindings.push(slot.binding(&storage::element(spec, kernel, *slot, aligned), size));
         }
         tuning.checks |= !files::sizes_fit(&bindings);
 

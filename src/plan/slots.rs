@@ -4,14 +4,15 @@
 use crate::equation::bias::term::Argument;
 use crate::equation::dtype::Dtype;
 use crate::equation::factors::{NormKind, Sink};
-use crate::equation::index::{IndexMap, Outside};
+use crate::equation::index::{IndexMap, map as index};
 use crate::equation::linear::FeatureMap;
 use crate::equation::mask::Alignment;
 use crate::equation::rotary::rotary::{Angle, Pairing, Rotary};
 use crate::equation::spec::{Positions, Spec};
 use crate::equation::user;
 use crate::plan::kernel::Kernel;
-use crate::plan::tables::{TableLayout, bias_name, lookup_name};
+use crate::plan::storage::{out_file, storage_of};
+use crate::plan::tables::{TableLayout, bias_name};
 use crate::plan::tuning::tuning::Tuning;
 use crate::shader::compose::{wgsl_f32, wgsl_i32};
 use crate::shader::layout::Slot;
@@ -147,20 +148,8 @@ impl<'a> ShaderFiles<'a> {
         self.angles(rotary);
     }
     pub(crate) fn out(&mut self, aligned: bool) {
-        let file = match (aligned, self.spec.dtype) {
-            (true, _) => "tensor/out_aligned.wgsl",
-            (false, Dtype::F32) => "tensor/out_f32_unaligned.wgsl",
-            (false, Dtype::F16 | Dtype::Bf16) => "tensor/out_16_unaligned.wgsl",
-        };
-        self.add(file, &[Slot::Out]);
-    }
-    pub(crate) fn storage(&mut self) {
-        let file = match self.spec.dtype {
-            Dtype::F32 => "tensor/storage_f32.wgsl",
-            Dtype::F16 => "tensor/storage_f16.wgsl",
-            Dtype::Bf16 => "tensor/storage_bf16.wgsl",
-        };
-        self.add(file, &[]);
+        let shares_words = storage_of(self.spec, self.kernel, Slot::Out).is_some_and(Dtype::shares_words);
+        self.add(out_file(aligned, shares_words), &[Slot::Out]);
     }
     pub(crate) fn rotation(&mut self) {
         self.add("common/row.wgsl", &[]);
@@ -267,43 +256,22 @@ impl<'a> ShaderFiles<'a> {
     }
     /// An expression for the row that an index map gives at `at`; below 0: none.
     pub(crate) fn index(&mut self, map: &IndexMap) -> String {
-        match *map {
-            IndexMap::Distance { min, max, outside, stream, reversed } => {
-                self.add("equation/index_distance.wgsl", &[]);
-                self.add("equation/term_distance.wgsl", &[]);
-                let sign = if reversed { "-" } else { "" };
-                let distance = match stream {
-                    0 => "distance(at)".to_string(),
-                    stream => {
-                        self.add("equation/index_streams.wgsl", &[Slot::Step]);
-                        format!("stream_distance(at, {stream}u)")
-                    }
-                };
-                let of = match outside {
-                    Outside::Clip => "index_clipped",
-                    Outside::Zero => "index_inside",
-                };
-                format!("{of}({sign}{distance}, {}, {})", wgsl_i32(min), wgsl_i32(max))
-            }
-            IndexMap::LogBucket { .. } => {
-                let Some(lookup) = map.lookup() else { return String::new() };
-                self.add("equation/index_lookup.wgsl", &[Slot::Tables]);
-                self.add("equation/term_distance.wgsl", &[]);
-                let first = self.tables.start(&lookup_name(map));
-                format!("index_lookup(-distance(at), {first}u, {}, {})", lookup.most, wgsl_i32(lookup.far))
-            }
-            IndexMap::Grid { height, width, class } => {
-                self.add("equation/index_grid.wgsl", &[]);
-                self.add("equation/index_streams.wgsl", &[Slot::Step]);
-                self.add("equation/term_distance.wgsl", &[]);
-                let of = if class { "index_grid_class" } else { "index_grid" };
-                format!("{of}(at, {height}, {width})")
-            }
-            IndexMap::Segment => {
-                self.add("equation/index_segment.wgsl", &[Slot::Step]);
-                "index_segment(at)".to_string()
-            }
-        }
+        let (lookup, expression) = (map.lookup(), map.expression());
+        let slots: &[Slot] = match (lookup.is_some(), map.last_stream() > 0 || map.segments()) {
+            (true, true) => &[Slot::Tables, Slot::Step],
+            (true, false) => &[Slot::Tables],
+            (false, true) => &[Slot::Step],
+            (false, false) => &[],
+        };
+        expression.files.iter().for_each(|file| self.add(file, slots));
+        let first = lookup.map_or(0, |lookup| self.tables.start(&lookup.name));
+        let argument = |argument: &index::Argument| match argument {
+            index::Argument::Text(text) => text.clone(),
+            index::Argument::Int(n) => wgsl_i32(*n),
+            index::Argument::Rows => format!("{first}u"),
+        };
+        let arguments: Vec<String> = expression.arguments.iter().map(argument).collect();
+        format!("{}({})", expression.function, arguments.join(", "))
     }
     pub(crate) fn kv_length(&mut self) {
         let file = match (self.spec.packed, self.spec.kv_lens) {

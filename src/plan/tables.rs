@@ -1,7 +1,7 @@
 //! What stands where in the `tables` buffer: the parameters of the spec's terms, and what the host makes of them.
 
 use crate::equation::bias::bias;
-use crate::equation::index::IndexMap;
+use crate::equation::index::map::Lookup;
 use crate::equation::spec::Spec;
 use crate::error::Result;
 use crate::inputs::inputs::AngleTable;
@@ -25,8 +25,9 @@ impl TableLayout {
         for p in spec.parameters().iter().filter(|p| of_bias.iter().all(|b| b.name != p.name)) {
             layout.push(p.name.clone(), p.len());
         }
-        for map in lookups(spec) {
-            layout.push(lookup_name(&map), map.lookup().map_or(0, |lookup| lookup.len()));
+        for lookup in lookups(spec) {
+            let words = lookup.len();
+            layout.push(lookup.name, words);
         }
         layout
     }
@@ -58,10 +59,10 @@ impl TableLayout {
         let mut packed = Vec::with_capacity(self.words as usize);
         for (name, _, words) in &self.entries {
             let term = (0..terms.len()).find(|i| *name == bias_name(*i));
-            let map = lookups(spec).find(|map| *name == lookup_name(map));
-            let values = match (term, map) {
+            let lookup = lookups(spec).find(|lookup| *name == lookup.name);
+            let values = match (term, lookup) {
                 (Some(i), _) => terms.get(i).map(|term| term.packed()).unwrap_or_default(),
-                (None, Some(map)) => map.lookup().map(|lookup| lookup.rows()).unwrap_or_default(),
+                (None, Some(lookup)) => lookup.rows(),
                 (None, None) => {
                     let given = parameters.get(name).cloned().unwrap_or_default();
                     match name == "head_scale" {
@@ -93,18 +94,10 @@ pub(crate) fn bias_name(i: usize) -> String {
 }
 
 /// The index maps that read their row from a table.
-fn lookups(spec: &Spec) -> impl Iterator<Item = IndexMap> {
-    let mut maps: Vec<IndexMap> = spec.index_maps().filter(|m| m.lookup().is_some()).collect();
-    maps.dedup();
-    maps.into_iter()
-}
-
-/// The entry of an index map's rows.
-pub(crate) fn lookup_name(map: &IndexMap) -> String {
-    match map {
-        IndexMap::LogBucket { buckets, max_position } => format!("buckets_{buckets}_{max_position}"),
-        _ => String::new(),
-    }
+fn lookups(spec: &Spec) -> impl Iterator<Item = Lookup> {
+    let mut lookups: Vec<Lookup> = spec.index_maps().filter_map(|map| map.lookup()).collect();
+    lookups.dedup_by(|a, b| a.name == b.name);
+    lookups.into_iter()
 }
 
 /// What a device reads is what the map says: see `IndexMap::lookup`.

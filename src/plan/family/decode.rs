@@ -5,11 +5,11 @@ use crate::equation::rotary::rotary::Pairing;
 use crate::equation::spec::Spec;
 use crate::error::{Error, Result};
 use crate::inputs::shape::Shape;
-use crate::plan::budget::{MAX_DISPATCHES, SCRATCH};
+use crate::plan::budget::SCRATCH;
 use crate::plan::call::Call;
 use crate::plan::family::prepare;
 use crate::plan::family::prepare::{Prepared, prepares_keys};
-use crate::plan::grid::{ChunkDispatch, LaidOut, flop_per_score, lse_words};
+use crate::plan::grid::{self, ChunkDispatch, Cut, LaidOut, flop_per_score, lse_words};
 use crate::plan::kernel::Kernel;
 use crate::plan::limits::Limits;
 use crate::plan::slots::ShaderFiles;
@@ -228,49 +228,37 @@ pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     let rows = 4 * form.quads;
     let words = |heads: u64| scratch_words(call, &form, splits, heads);
     let bytes = |heads: u64| 4 * words(heads).iter().sum::<u64>();
-    let grid = [splits as u64, spec.num_kv_heads as u64, sequences(call)];
+    let whole = [splits as u64, spec.num_kv_heads as u64, sequences(call)];
     let flop = split_keys as f64 * rows as f64 * flop_per_score(spec, of_score);
     let most = if by_lanes(limits) { limits.max_flop_per_dispatch.max(CPU_FLOP) } else { limits.max_flop_per_dispatch };
-    let budget = ((most / flop) as u64).max(1);
-    let cap = limits.max_workgroups as u64;
-    let fit = (SCRATCH_BYTES.min(limits.max_binding_size / 2) / bytes(1).max(1)).max(1);
-    let x = grid[0].min(budget).min(cap);
-    let y = grid[1].min((budget / x).max(1)).min(cap).min(fit);
-    let z = grid[2].min((budget / (x * y)).max(1)).min(cap).min((fit / y).max(1));
-    let cuts = grid.iter().zip([x, y, z]).fold(1u64, |n, (whole, by)| n.saturating_mul(whole.div_ceil(by)));
-    let of_keys = (shape.kv_len as u64).div_ceil(form.tile_q as u64);
-    if cuts > MAX_DISPATCHES / 4 || (keys_first(call) && of_keys > cap) || rows as u64 > cap {
+    let scratch = SCRATCH_BYTES.min(limits.max_binding_size / 2);
+    let part = grid::largest_part(whole, most / flop, limits, |[_, y, z]| bytes(y * z) <= scratch);
+    let of_keys = shape.kv_len.div_ceil(form.tile_q);
+    if (keys_first(call) && of_keys > limits.max_workgroups) || rows > limits.max_workgroups {
         return Err(Error::limit(
-            "dispatches",
-            format!("more than {MAX_DISPATCHES} of them, or {of_keys} workgroups in one"),
-            "call for fewer sequences, heads or tokens at a time",
+            "max_compute_workgroups_per_dimension",
+            format!("{of_keys} workgroups of keys and {rows} of rows in one dispatch"),
+            "call for fewer tokens at a time",
         ));
     }
-    let steps = |n: u64, by: u64| (0..n.div_ceil(by)).map(move |i| (i * by, by.min(n - i * by)));
     let mut chunks = Vec::new();
-    for (z0, zn) in steps(grid[2], z) {
-        for (y0, yn) in steps(grid[1], y) {
-            let mut add = |entry: &'static str, x0: u64, xn: u64| {
-                let first = [x0, y0, z0].map(|n| n as u32);
-                let workgroups = [xn, yn, zn].map(|n| n as u32);
-                chunks.push(ChunkDispatch {
-                    first,
-                    keys: [0, shape.kv_len],
-                    workgroups,
-                    entry,
-                    tiles: 1,
-                    heads: yn as u32,
-                });
-            };
+    for Cut { first, workgroups: [xn, yn, zn] } in grid::cuts(whole, part, 4)? {
+        let mut add = |entry: &'static str, [x, y, z]: [u32; 3], xn: u32| {
+            let (keys, workgroups) = ([0, shape.kv_len], [xn, yn, zn]);
+            chunks.push(ChunkDispatch { first: [x, y, z], keys, workgroups, entry, tiles: 1, heads: yn });
+        };
+        let [_, y, z] = first;
+        // all splits of a head share what is prepared, and `combine`
+        if first[0] == 0 {
             if keys_first(call) {
-                add("prepare_k", 0, of_keys);
+                add("prepare_k", [0, y, z], of_keys);
             }
-            add("prepare_q", 0, 1);
-            for (x0, xn) in steps(grid[0], x) {
-                add("main", x0, xn);
-            }
+            add("prepare_q", [0, y, z], 1);
+        }
+        add("main", first, xn);
+        if (first[0] + xn) as u64 == whole[0] {
             let q_len = if spec.packed { shape.max_seqlen_q } else { shape.q_len };
-            add("combine", 0, q_len as u64 * spec.group() as u64);
+            add("combine", [0, y, z], q_len * spec.group());
         }
     }
     let mut constants = vec![
@@ -292,7 +280,7 @@ pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         chunks,
         tile: [form.tile_q, form.tile_k],
         constants,
-        scratch: words(y * z),
+        scratch: words(part[1] * part[2]),
         splits: [splits, split_keys],
         label: format!(".decode{}.s{split_keys}{prepared}", if by_lanes(limits) { "-lanes" } else { "" }),
         ..LaidOut::default()

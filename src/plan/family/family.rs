@@ -80,7 +80,7 @@ impl<'a> ShaderFiles<'a> {
             }
         }
         self.add("common/params.wgsl", &[Slot::Params, Slot::Chunk, Slot::Step]);
-        self.storage();
+        self.storage(aligned);
     }
 }
 

@@ -5,11 +5,11 @@ use crate::equation::bias::Bias;
 use crate::equation::relative::RelativeSide;
 use crate::equation::spec::{Positions, Spec};
 use crate::error::Result;
-use crate::plan::budget::{LANES_BYTES, LANES_FLOP_PER_DISPATCH, MAX_DISPATCHES, SCRATCH, too_many_dispatches};
+use crate::plan::budget::{LANES_BYTES, LANES_FLOP_PER_DISPATCH, SCRATCH};
 use crate::plan::call::Call;
 use crate::plan::family::prepare;
 use crate::plan::family::prepare::{ACROSS, Prepared, UNIT_LANES, workgroups_of_units};
-use crate::plan::grid::{ChunkDispatch, LaidOut, flop_per_score, lse_words};
+use crate::plan::grid::{self, ChunkDispatch, Cut, LaidOut, flop_per_score, lse_words};
 use crate::plan::kernel::Kernel;
 use crate::plan::products::Products;
 use crate::plan::slots::ShaderFiles;
@@ -138,72 +138,48 @@ pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     let products = Products::new(kernel, spec, shape, limits, tuning.tile_q);
     let rows = shape.q_len as u64 * spec.group() as u64;
     let prepared = Prepared::of(spec, shape);
-    let grid = [rows.div_ceil(tile_q), spec.num_kv_heads as u64, shape.batch as u64];
+    let whole = [rows.div_ceil(tile_q), spec.num_kv_heads as u64, shape.batch as u64];
     let words = |part: [u64; 3]| scratch_words(call, &products, tile_q, part);
     let bytes = |part: [u64; 3]| 4 * words(part).iter().sum::<u64>();
     let scratch = LANES_BYTES.min(limits.max_binding_size / 2);
     let flop = shape.kv_len as f64 * tile_q as f64 * flop_per_score(spec, of_score);
     let most = limits.max_flop_per_dispatch.max(LANES_FLOP_PER_DISPATCH);
-    let budget = ((most / flop) as u64).max(1);
-    let cap = limits.max_workgroups as u64;
     // whole heads first: they share nothing, and both halves of a causal triangle come along
-    let per_tile = bytes([2, 1, 1]) - bytes([1, 1, 1]);
-    let beside = bytes([1, 1, 1]) - per_tile;
-    let x = grid[0].min(budget).min(cap).min((scratch.saturating_sub(beside) / per_tile).max(1));
-    let y = grid[1].min((budget / x).max(1)).min(cap).min((scratch / bytes([x, 1, 1]).max(1)).max(1));
-    let z = grid[2].min((budget / (x * y)).max(1)).min(cap).min((scratch / bytes([x, y, 1]).max(1)).max(1));
-    let cuts = grid.iter().zip([x, y, z]).fold(1u64, |n, (whole, by)| n.saturating_mul(whole.div_ceil(by)));
-    if cuts > MAX_DISPATCHES / 4 {
-        return Err(too_many_dispatches());
-    }
+    let part = grid::largest_part(whole, most / flop, limits, |part| bytes(part) <= scratch);
     let by_heads = prepared.by_heads(spec, call.aligned);
     let (quads, units) =
         spec.rotary.as_ref().map_or((0, 0), |r| (r.rotary_dim / 8, spec.head_dim / 4 - r.rotary_dim / 8));
-    let steps = |n: u64, by: u64| (0..n.div_ceil(by)).map(move |i| (i * by, by.min(n - i * by)));
     let mut chunks = Vec::new();
-    for (z0, zn) in steps(grid[2], z) {
-        for (y0, yn) in steps(grid[1], y) {
-            for (x0, xn) in steps(grid[0], x) {
-                let mut add = |entry: &'static str, tiles: u64, heads: u64| {
-                    chunks.push(ChunkDispatch {
-                        first: [x0, y0, z0].map(|n| n as u32),
-                        keys: [0, shape.kv_len],
-                        workgroups: [tiles, heads, zn].map(|n| n as u32),
-                        entry,
-                        tiles: xn as u32,
-                        heads: yn as u32,
-                    });
-                };
-                // rows a lane each; or units of tokens, which walk over the heads
-                let in_units = |tokens: u64| workgroups_of_units(tokens, units, ACROSS, UNIT_LANES);
-                let of_keys = (shape.kv_len as u64).div_ceil(tile_q);
-                if prepared.keys && x0 == 0 {
-                    match by_heads {
-                        true => add("prepare_k", in_units(shape.kv_len as u64), 1),
-                        false => add("prepare_k", of_keys, yn),
-                    }
-                }
-                if prepared.values && x0 == 0 {
-                    add(
-                        "prepare_v",
-                        workgroups_of_units(shape.kv_len as u64, spec.v_head_dim.div_ceil(4), ACROSS, UNIT_LANES),
-                        1,
-                    );
-                }
-                if products.key > 0 && x0 == 0 {
-                    add("relative_keys", of_keys, yn);
-                }
-                if products.query > 0 {
-                    add("relative_queries", xn, yn);
-                }
-                match by_heads {
-                    true => add("prepare_q", in_units((xn * tile_q).div_ceil(spec.group() as u64) + 1), 1),
-                    false => add("prepare_q", xn, yn),
-                }
-                add("main", xn, yn);
-                add("store_lse", xn, yn);
+    for Cut { first, workgroups: [xn, yn, zn] } in grid::cuts(whole, part, 4)? {
+        let mut add = |entry: &'static str, tiles: u64, heads: u32| {
+            let (keys, workgroups) = ([0, shape.kv_len], [tiles as u32, heads, zn]);
+            chunks.push(ChunkDispatch { first, keys, workgroups, entry, tiles: xn, heads: yn });
+        };
+        // rows a lane each; or units of tokens, which walk over the heads
+        let in_units = |tokens: u64| workgroups_of_units(tokens, units, ACROSS, UNIT_LANES);
+        let of_keys = (shape.kv_len as u64).div_ceil(tile_q);
+        if prepared.keys && first[0] == 0 {
+            match by_heads {
+                true => add("prepare_k", in_units(shape.kv_len as u64), 1),
+                false => add("prepare_k", of_keys, yn),
             }
         }
+        if prepared.values && first[0] == 0 {
+            let of_values = workgroups_of_units(shape.kv_len as u64, spec.v_head_dim.div_ceil(4), ACROSS, UNIT_LANES);
+            add("prepare_v", of_values, 1);
+        }
+        if products.key > 0 && first[0] == 0 {
+            add("relative_keys", of_keys, yn);
+        }
+        if products.query > 0 {
+            add("relative_queries", xn as u64, yn);
+        }
+        match by_heads {
+            true => add("prepare_q", in_units((xn as u64 * tile_q).div_ceil(spec.group() as u64) + 1), 1),
+            false => add("prepare_q", xn as u64, yn),
+        }
+        add("main", xn as u64, yn);
+        add("store_lse", xn as u64, yn);
     }
     let of_units = by_heads.then_some([("UNITS", units), ("QUADS", quads)]);
     let label = match (prepared.keys, prepared.values) {
@@ -213,7 +189,7 @@ pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         (false, false) => ".lanes",
     };
     let constants = [("LANES", tuning.tile_q / 4), ("ACROSS", ACROSS), ("UNIT_LANES", UNIT_LANES)];
-    let words = words([x, y, z]);
+    let words = words(part);
     Ok(LaidOut {
         chunks,
         products,

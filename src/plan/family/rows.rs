@@ -13,21 +13,16 @@ use crate::plan::linear;
 use crate::plan::linear::split_times;
 use crate::plan::products::Products;
 use crate::plan::slots::ShaderFiles;
+use crate::plan::storage::{source_file, storage_of};
 use crate::plan::tuning::tuning::Family;
 use crate::plan::user::Cost;
 use crate::shader::layout::Slot;
 
 impl<'a> ShaderFiles<'a> {
     pub(crate) fn rotate_source(&mut self, aligned: bool, in_place: bool) {
-        let narrow = self.spec.dtype != Dtype::F32;
-        let (file, slots): (_, &[Slot]) = match (in_place, aligned, narrow) {
-            (false, true, _) => ("tensor/q_aligned.wgsl", &[Slot::Q]),
-            (false, false, _) => ("tensor/q_unaligned.wgsl", &[Slot::Q]),
-            (true, true, _) => ("tensor/q_in_place_aligned.wgsl", &[]),
-            (true, false, false) => ("tensor/q_in_place_f32_unaligned.wgsl", &[]),
-            (true, false, true) => ("tensor/q_in_place_16_unaligned.wgsl", &[]),
-        };
-        self.add(file, slots);
+        let shares_words = storage_of(self.spec, self.kernel, Slot::Out).is_some_and(Dtype::shares_words);
+        let slots: &[Slot] = if in_place { &[] } else { &[Slot::Q] };
+        self.add(source_file(in_place, aligned, shares_words), slots);
         self.out(aligned);
         if self.tuning.family == Family::Turns {
             self.add("kernel/rotate_heads.wgsl", &[]);

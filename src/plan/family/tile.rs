@@ -233,7 +233,11 @@ impl Scratch {
         ]
     }
     pub(crate) fn fits(&self, call: &Call, part: [u64; 3]) -> bool {
-        4 * self.words(part).iter().sum::<u64>() <= grid::scratch_bytes(call.kernel, call.spec, call.shape, call.limits)
+        let words = self.words(part);
+        // products of relative tables grow with rows times rows of a table: they stay small beside the rest
+        let products = 4 * (words[0] + words[1]) <= PRODUCT_BYTES;
+        let room = grid::scratch_bytes(call.kernel, call.spec, call.shape, call.limits);
+        4 * words.iter().sum::<u64>() <= room && products
     }
 }
 

@@ -103,7 +103,7 @@ impl Form {
         let form =
             Form { quads, tile_k, parts, columns, units: turning + outside, turning, key_units, lane_units, shared: 0 };
         let vectors = form.q_rows() * (chunks + 1) + 4 * LANES + LANES;
-        let fits = columns <= LANES && tile_k <= LANES && tile_k >= 8 && tile_k >= LANES / columns;
+        let fits = columns <= LANES && (8..=LANES).contains(&tile_k) && tile_k >= LANES / columns;
         fits.then_some(Form { shared: 16 * vectors, ..form })
     }
 

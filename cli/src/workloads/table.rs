@@ -1,26 +1,25 @@
 //! Results for people.
 
-use super::ceilings::Ceilings;
 use super::compare::{Earlier, unmatched};
-use super::{Bound, Line};
-use crate::report;
+use super::{Bound, Ceilings, Line};
+use crate::text;
 use ropewalk::{Gpu, workload};
 
 /// Cores of other processes that a time is not disturbed by.
 const QUIET: f64 = 0.15;
 
 /// The results of one adapter, below its ceilings.
-pub fn print(gpu: &Gpu, ceilings: &Ceilings, lines: &[Line]) {
-    report::say(&gpu.describe());
+pub fn text(gpu: &Gpu, ceilings: &Ceilings, lines: &[Line]) -> String {
+    let mut said = vec![gpu.describe()];
     let matrix = ceilings.matrix_gflops.map_or(String::new(), |rate| format!(", {} on matrix units", rate_of(rate)));
-    report::say(&format!(
+    said.push(format!(
         "ceilings, measured now: {} GB/s copied by a kernel (read and written; {} by the driver's own copy), {} in f32 multiply-adds{matrix}",
-        report::number(ceilings.copy_gbps),
-        report::number(ceilings.transfer_gbps),
+        text::number(ceilings.copy_gbps),
+        text::number(ceilings.transfer_gbps),
         rate_of(ceilings.fma_gflops)
     ));
     if lines.is_empty() {
-        return;
+        return said.join("\n");
     }
     let header = ["", "median", "best", "spread", "GFLOP/s", "GB/s", "of ceiling", "memory", "compile", "checked"];
     let mut header = header.to_vec();
@@ -29,16 +28,16 @@ pub fn print(gpu: &Gpu, ceilings: &Ceilings, lines: &[Line]) {
         header.push("before / now");
     }
     let row = |line: &Line| {
-        let ms = |ms: f64| report::time(1e-3 * ms);
+        let ms = |ms: f64| text::time(1e-3 * ms);
         let mut row = vec![
             line.workload.clone(),
             ms(line.median_ms),
             ms(line.min_ms),
             format!("{:.0} %", line.spread_percent),
-            report::number(line.gflops),
-            report::number(line.gbps),
+            text::number(line.gflops),
+            text::number(line.gbps),
             format!("{:.0} % {}", line.ceiling_percent, line.bound.map_or("", Bound::name)),
-            report::bytes(line.peak_bytes),
+            text::bytes(line.peak_bytes),
             ms(line.compile_ms),
             match line.wrong {
                 true => format!("WRONG: {}", line.what),
@@ -51,14 +50,14 @@ pub fn print(gpu: &Gpu, ceilings: &Ceilings, lines: &[Line]) {
         }
         row
     };
-    report::say(&report::table(&header, lines.iter().map(row)).to_string());
+    said.push(text::table(&header, lines.iter().map(row)).to_string());
     let about = |line: &Line| {
         let base = line.workload.split('-').next().unwrap_or_default();
         let about = workload::named(base).map_or("", |w| w.about);
         let stored = line.tuning.contains(&ropewalk::Source::Stored);
         format!("{about}; {}{}", line.kernel, if stored { " (tuned)" } else { "" })
     };
-    report::pairs(&lines.iter().map(|line| (line.workload.as_str(), about(line))).collect::<Vec<_>>());
+    said.push(text::pairs(&lines.iter().map(|line| (line.workload.as_str(), about(line))).collect::<Vec<_>>()));
     let clock = match lines.iter().all(|l| l.clock == "wall") {
         true => "by the wall clock around runs that are waited for",
         false => "by the GPU's timestamps",
@@ -67,53 +66,56 @@ pub fn print(gpu: &Gpu, ceilings: &Ceilings, lines: &[Line]) {
         let all = lines.iter().map(|l| l.runs);
         if most { all.max() } else { all.min() }.unwrap_or(0)
     };
-    report::say(&format!(
+    said.push(format!(
         "Times {clock}, over {} to {} runs; spread: 10th to 90th percentile. GFLOP/s: what must be computed (causal pairs",
         runs(false),
         runs(true)
     ));
-    report::say(
-        "alone; products with keys, values and tables; of r1 the turns). GB/s: what must move (each input read once, each",
+    said.push("alone; products with keys, values and tables; of r1 the turns). GB/s: what must move (each input read once, each".into());
+    said.push(
+        "result written once). Of ceiling: the least time that the ceilings allow, as a share of the median.".into(),
     );
-    report::say("result written once). Of ceiling: the least time that the ceilings allow, as a share of the median.");
     if lines.iter().any(|l| l.tuning.contains(&ropewalk::Source::Stored)) {
-        report::say("`tuned`: what `ropewalk tune` found fastest here; --untuned leaves that aside.");
+        said.push("`tuned`: what `ropewalk tune` found fastest here; --untuned leaves that aside.".into());
     }
     // beside what others did
     let others = lines.iter().filter_map(|l| l.other_cores).fold(0.0, f64::max);
     if others > QUIET {
-        report::say(&format!(
+        said.push(format!(
             "Other processes kept up to {others:.1} cores busy meanwhile: read `best`, or run it again alone."
         ));
     }
     for line in lines.iter().filter(|line| line.wrong) {
-        report::say(&format!("{}: {}", line.workload, line.check));
+        said.push(format!("{}: {}", line.workload, line.check));
     }
+    said.join("\n")
 }
 
 fn rate_of(gflops: f64) -> String {
     match gflops {
-        rate if rate >= 1e3 => format!("{} TFLOP/s", report::number(1e-3 * rate)),
-        rate => format!("{} GFLOP/s", report::number(rate)),
+        rate if rate >= 1e3 => format!("{} TFLOP/s", text::number(1e-3 * rate)),
+        rate => format!("{} GFLOP/s", text::number(rate)),
     }
 }
 
 /// What has no partner in the other run, and where the driver changed.
-pub fn print_partners(lines: &[Line], earlier: &[Earlier]) {
+pub fn partners(lines: &[Line], earlier: &[Earlier]) -> Vec<String> {
+    let mut said = Vec::new();
     for line in lines {
         match &line.compare {
             None => {
                 let Line { workload, adapter, .. } = line;
-                report::complain(&format!("{workload} on {adapter}: not in the earlier run"));
+                said.push(format!("{workload} on {adapter}: not in the earlier run"));
             }
             Some(ratio) => {
                 if let Some(driver) = &ratio.before_driver {
-                    report::complain(&format!("{}: another driver then, {driver}", line.workload));
+                    said.push(format!("{}: another driver then, {driver}", line.workload));
                 }
             }
         }
     }
     for e in unmatched(lines, earlier) {
-        report::complain(&format!("{} on {}: only in the earlier run", e.workload, e.adapter));
+        said.push(format!("{} on {}: only in the earlier run", e.workload, e.adapter));
     }
+    said
 }

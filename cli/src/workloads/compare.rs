@@ -1,10 +1,8 @@
 //! Ratios against an earlier run's JSON lines.
 
 use super::Line;
-use crate::files;
 use ropewalk::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 
 /// What a line of an earlier run must hold; it may hold more.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -36,12 +34,7 @@ pub struct Ratio {
     pub before_date: Option<String>,
 }
 
-/// Reads a file of JSON lines; an error names the line.
-pub fn read(path: &Path) -> Result<Vec<Earlier>> {
-    parse(&path.display().to_string(), &files::text(path, files::Kind::Results)?)
-}
-
-/// The results in a file's text, one JSON object a line.
+/// The results in a file's text, one JSON object a line; an error names the line.
 pub fn parse(name: &str, text: &str) -> Result<Vec<Earlier>> {
     let help = "give what `ropewalk bench --json` printed, one object a line";
     let mut all = Vec::new();

@@ -1,6 +1,5 @@
 //! The numbers of the pictures. Whatever the f64 reference computes comes from it: rotations, scores, biases.
 
-use clap::ValueEnum;
 use ropewalk::systems::{Stretch, System, Term, systems};
 use ropewalk::{
     Absolute, Angle, Bias, Columns, Denominator, Embed, EmbedInputs, Error, IndexMap, Inputs, Pairing, Positions,
@@ -10,7 +9,8 @@ use serde::Serialize;
 use std::f64::consts::PI;
 
 /// What is drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "program", derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// The encoding: position by dimension
@@ -23,6 +23,19 @@ pub enum Kind {
     Decay,
     /// The error of angles with position: float32 and exact phase
     Phase,
+}
+
+impl Kind {
+    /// As an argument.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Encoding => "encoding",
+            Kind::Similarity => "similarity",
+            Kind::Bias => "bias",
+            Kind::Decay => "decay",
+            Kind::Phase => "phase",
+        }
+    }
 }
 
 /// Numbers that the commands' options set; `None`: a default for the kind.
@@ -173,7 +186,7 @@ pub fn panels(systems: &[&System], kind: Option<Kind>, options: &Options) -> Res
 }
 
 fn no_picture(system: &System, kinds: &[Kind], wanted: Option<Kind>) -> Error {
-    let name = |kind: &Kind| kind.to_possible_value().map_or_else(String::new, |v| v.get_name().to_string());
+    let name = |kind: &Kind| kind.name().to_string();
     let kinds: Vec<String> = kinds.iter().map(name).collect();
     let problem = match wanted {
         Some(kind) if !kinds.is_empty() => format!("has no picture of kind {}", name(&kind)),

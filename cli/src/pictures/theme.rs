@@ -1,10 +1,10 @@
 //! Colours of the pictures: two plain backgrounds, curves and maps that colour-blind people tell apart.
 
-use clap::ValueEnum;
 use plotters::prelude::{DerivedColorMap, RGBColor};
 
 /// The background that a picture is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "program", derive(clap::ValueEnum))]
 pub enum Theme {
     Light,
     Dark,

@@ -6,8 +6,8 @@ use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, Ranged, ValueFormatter};
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
+use plotters::style::FontTransform;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{FontTransform, register_font};
 use std::ops::Range;
 
 /// Width and height of a panel, in units that are pixels of an SVG.
@@ -52,6 +52,9 @@ pub fn svg(panels: &[Panel], theme: Theme) -> Result<String, String> {
 
 /// A picture as PNG.
 pub fn png(panels: &[Panel], theme: Theme) -> Result<Vec<u8>, String> {
+    if cfg!(target_arch = "wasm32") {
+        return Err("a browser draws no letters into pixels; ask for SVG".into());
+    }
     fonts()?;
     let (width, height) = page(panels);
     let (width, height) = (width * PNG_SCALE, height * PNG_SCALE);
@@ -69,8 +72,16 @@ pub fn png(panels: &[Panel], theme: Theme) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 fn fonts() -> Result<(), String> {
-    register_font(FONT, FontStyle::Normal, dejavu::sans::regular()).map_err(|_| "the built-in font is broken".into())
+    plotters::style::register_font(FONT, FontStyle::Normal, dejavu::sans::regular())
+        .map_err(|_| "the built-in font is broken".into())
+}
+
+/// plotters measures text by the browser's own font there.
+#[cfg(target_arch = "wasm32")]
+fn fonts() -> Result<(), String> {
+    Ok(())
 }
 
 /// An axis that is linear or logarithmic at run time: plotters has a type for each.

@@ -1,8 +1,8 @@
 //! The roofline: what each workload reached, below what the adapter's ceilings allow at its operations a byte.
 
 use super::Line;
-use crate::plot::data::{self, Axis, Curves, Dot, Panel};
-use crate::report::number;
+use crate::pictures::data::{self, Axis, Curves, Dot, Panel};
+use crate::text::number;
 
 /// A panel for each adapter.
 pub fn panels(lines: &[Line]) -> Vec<Panel> {
@@ -58,7 +58,7 @@ fn short(adapter: &str, driver: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::ceilings::Ceilings;
+    use crate::workloads::Ceilings;
 
     #[test]
     fn an_adapter_gets_a_panel_and_its_lines_a_dot_each() {
