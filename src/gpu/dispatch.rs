@@ -8,6 +8,10 @@ use crate::shader::layout::{CHUNK_STRIDE, Slot};
 /// plan made with `shape.aligned` asks for multiples of four elements); tables and step at the device's offset alignment,
 /// 256 by default. Slots that the plan does not use are ignored.
 ///
+/// Several tensors may lie in one buffer. What is only read may overlap; what the plan writes (`out`, `work`) lies apart from everything
+/// else by the bytes that are bound: from each tensor's start, rounded down to the offset alignment, to its end. The plan is then one of
+/// [`Plan::share`](crate::Plan::share), which names what else lies in a buffer with `out` or `work`.
+///
 /// `dense` holds D and, behind it, the words that the user's functions read. `out` receives the result, `work` (`plan.workspace_size()` bytes) lse, `tables` holds what `plan.pack_tables()` gives,
 /// `step` what `plan.step_layout()` says, written for every step.
 #[derive(Debug, Clone, Default)]

@@ -22,6 +22,7 @@
 //! Called by the catalogue and by users; it calls everything below.
 
 pub(crate) mod adapter;
+pub(crate) mod bind;
 pub(crate) mod clock;
 pub(crate) mod device;
 #[cfg(not(target_arch = "wasm32"))]

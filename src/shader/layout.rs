@@ -16,6 +16,8 @@
 //! | 10 | rotary | uniform | of each pair: increment, inv_freq, attention factor; from entry 128 on its stream, xPos |
 //! | 11 | heads | uniform | of each head: ALiBi's slope, or the decay of `linear` |
 //!
+//! `Plan::share` declares what is read as read-write, for tensors that lie in one buffer with what is written.
+//!
 //! Buffers are bound at multiples of the device's offset alignment (256 bytes by default); `bind` passes what is finer on as element
 //! offsets in `params`.
 
@@ -135,6 +137,12 @@ impl Slot {
     /// Whether it is a storage buffer, the caller's; else a uniform of the plan.
     pub(crate) fn is_storage(self) -> bool {
         !matches!(self, Slot::Params | Slot::Chunk | Slot::Rotary | Slot::Heads)
+    }
+
+    /// Whether kernels write what it holds.
+    #[cfg(feature = "wgpu")]
+    pub(crate) fn is_written(self) -> bool {
+        matches!(self, Slot::Out | Slot::Work)
     }
 
     /// The entry of a binding table; `element` is the WGSL element type of q, k, v or out.
