@@ -3,9 +3,103 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::dispatch::Buffers;
+use crate::gpu::pipeline::{filled, scoped};
+use crate::gpu::trusted;
+use crate::gpu::turn::{Held, is_lost, owns};
 use crate::plan::kernel::Kernel;
 use crate::plan::plan::Plan;
-use crate::shader::layout::{Access, Binding, Params, Slot};
+use crate::shader::layout::{Access, Binding, CHUNK_STRIDE, Params, Slot};
+
+/// What a bind group has beside the caller's buffers.
+#[derive(Debug, Clone)]
+pub(crate) struct Frame {
+    layout: wgpu::BindGroupLayout,
+    /// What the uniform of the parameters holds.
+    params: Params,
+    /// By the number of the binding.
+    uniforms: Vec<(u32, wgpu::Buffer)>,
+}
+
+impl Frame {
+    pub(crate) fn layout(&self) -> &wgpu::BindGroupLayout {
+        &self.layout
+    }
+}
+
+/// A bind group of the caller's buffers. The uniforms are those of `known` where there is one; the parameters count the elements before each
+/// tensor's first, and have another buffer where these differ, since work that is not submitted yet may read the known one.
+///
+/// # Errors
+/// As of [`place`] and [`check_aliasing`]; a buffer of another device, by its name; the device's.
+pub(crate) async fn bind(
+    device: &wgpu::Device,
+    plan: &Plan,
+    layout: &wgpu::BindGroupLayout,
+    buffers: &Buffers<'_>,
+    known: Option<&Frame>,
+) -> Result<(Held<wgpu::BindGroup>, Held<Frame>)> {
+    let Placed { params, bound } = place(plan, &device.limits(), buffers)?;
+    let foreign = |name: &str| Error::input(name, "is of another device, or destroyed", "bind buffers of the device");
+    let on_gl = device.adapter_info().backend == wgpu::Backend::Gl;
+    let context = format!("binding {}", plan.label());
+    if let Some(b) = bound.iter().find(|b| trusted::is_on_gl(&b.buffer) != on_gl) {
+        // numbered by another instance; or destroyed with its device
+        return match is_lost(device).await {
+            true => Err(Error::device_lost(context, None)),
+            false => Err(foreign(b.name)),
+        };
+    }
+    check_aliasing(plan, &bound)?;
+
+    let label = plan.label();
+    let made = scoped(device, &context, || {
+        let uniforms = plan.bindings().iter().filter(|b| !b.slot.is_storage()).map(|b| {
+            let same = known.filter(|known| b.slot != Slot::Params || known.params == params);
+            if let Some((_, buffer)) = same.and_then(|known| known.uniforms.iter().find(|(n, _)| *n == b.binding)) {
+                return Some((b.binding, buffer.clone()));
+            }
+            let contents = match b.slot {
+                Slot::Params => bytemuck::bytes_of(&params).to_vec(),
+                slot => plan.uniform(slot)?,
+            };
+            Some((b.binding, filled(device, label, wgpu::BufferUsages::UNIFORM, &contents)?))
+        });
+        let uniforms: Vec<_> = uniforms.collect::<Option<_>>()?;
+        let entry = |binding, buffer, offset, size| wgpu::BindGroupEntry {
+            binding,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer,
+                offset,
+                size: wgpu::BufferSize::new(size),
+            }),
+        };
+        let of_uniform = |(number, buffer): &(u32, wgpu::Buffer)| {
+            let b = plan.bindings().iter().find(|b| b.binding == *number);
+            b.map_or(0, |b| if b.slot == Slot::Chunk { CHUNK_STRIDE } else { b.size }).min(buffer.size())
+        };
+        let ours = uniforms.iter().map(|uniform| entry(uniform.0, &uniform.1, 0, of_uniform(uniform)));
+        let theirs = bound.iter().map(|b| entry(b.number, &b.buffer, b.offset, b.size));
+        let entries: Vec<_> = ours.chain(theirs).collect();
+        let descriptor = wgpu::BindGroupDescriptor { label: Some(label), layout, entries: &entries };
+        Some((device.create_bind_group(&descriptor), uniforms))
+    });
+    match made.await {
+        Ok(Some((group, uniforms))) => {
+            let frame = Frame { layout: layout.clone(), params, uniforms };
+            Ok((Held::new(device, group), Held::new(device, frame)))
+        }
+        Ok(None) => Err(Error::device(context, "a uniform buffer could not be mapped")),
+        Err(e @ Error::Device { .. }) => {
+            for b in &bound {
+                if !owns(device, &b.buffer).await {
+                    return Err(foreign(b.name));
+                }
+            }
+            Err(e)
+        }
+        Err(e) => Err(e),
+    }
+}
 
 /// A storage binding: bytes from `offset`, a multiple of the device's offset alignment.
 #[derive(Debug)]

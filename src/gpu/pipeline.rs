@@ -1,14 +1,15 @@
 //! A compiled plan, and its binding to the caller's buffers.
 
 use crate::error::{Error, Result};
-use crate::gpu::bind::{Placed, check_aliasing, place};
+use crate::gpu::bind::bind;
 use crate::gpu::clock::Clock;
 use crate::gpu::dispatch::{Buffers, Dispatch};
 use crate::gpu::submission::Submission;
-use crate::gpu::turn::{Held, is_lost, owns, turn};
+use crate::gpu::turn::{Held, is_lost, turn};
 use crate::gpu::{takes, trusted};
 use crate::plan::plan::Plan;
-use crate::shader::layout::{Access, CHUNK_STRIDE, Slot};
+use crate::shader::layout::{Access, CHUNK_STRIDE};
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -20,7 +21,7 @@ use std::time::Duration;
 /// the same text shares it, see [`Pipeline::for_plan`].
 #[derive(Debug, Clone)]
 pub struct Pipeline {
-    plan: Plan,
+    plan: Arc<Plan>,
     /// One for each entry point that the plan dispatches.
     pipelines: Held<Vec<(&'static str, wgpu::ComputePipeline)>>,
     layout: wgpu::BindGroupLayout,
@@ -155,7 +156,13 @@ impl Pipeline {
         let (pipelines, layout) = made.await?;
         layouts.keep(&layout);
         let (device, pipelines) = (Held::new(device, device.clone()), Held::new(device, pipelines));
-        Ok(Pipeline { plan: plan.clone(), pipelines, layout: layout.group, compile_time: clock.elapsed(), device })
+        Ok(Pipeline {
+            plan: Arc::new(plan.clone()),
+            pipelines,
+            layout: layout.group,
+            compile_time: clock.elapsed(),
+            device,
+        })
     }
 
     /// How long the device took to make it. Some drivers compile only when it first runs: see [`Pipeline::warm`].
@@ -235,7 +242,7 @@ impl Pipeline {
                 "compile a pipeline of its own",
             ));
         }
-        Ok(Pipeline { plan: plan.clone(), ..self.clone() })
+        Ok(Pipeline { plan: Arc::new(plan.clone()), ..self.clone() })
     }
 
     /// The plan.
@@ -256,72 +263,15 @@ impl Pipeline {
     pub async fn bind_async(&self, device: &wgpu::Device, buffers: &Buffers<'_>) -> Result<Dispatch> {
         self.check_device(device)?;
         takes::check(device, &self.plan)?;
-        let Placed { params, bound } = place(&self.plan, &device.limits(), buffers)?;
-        let foreign =
-            |name: &str| Error::input(name, "is of another device, or destroyed", "bind buffers of the device");
-        let on_gl = device.adapter_info().backend == wgpu::Backend::Gl;
-        if let Some(b) = bound.iter().find(|b| trusted::is_on_gl(&b.buffer) != on_gl) {
-            // numbered by another instance; or destroyed with its device
-            return match is_lost(device).await {
-                true => Err(Error::device_lost(format!("binding {}", self.plan.label()), None)),
-                false => Err(foreign(b.name)),
-            };
-        }
-        check_aliasing(&self.plan, &bound)?;
-
-        let label = self.plan.label();
-        let context = format!("binding {label}");
-        let made = scoped(device, &context, || {
-            let uniforms: Vec<_> = self
-                .plan
-                .bindings()
-                .iter()
-                .filter_map(|b| {
-                    let contents = match b.slot {
-                        Slot::Params => bytemuck::bytes_of(&params).to_vec(),
-                        slot => self.plan.uniform(slot)?,
-                    };
-                    Some((b, filled(device, label, wgpu::BufferUsages::UNIFORM, &contents)))
-                })
-                .collect();
-            let of_uniform = |(b, buffer): &(&crate::shader::layout::Binding, Option<wgpu::Buffer>)| {
-                let buffer = buffer.as_ref()?;
-                let size = if b.slot == Slot::Chunk { CHUNK_STRIDE } else { b.size };
-                Some((b.binding, buffer.clone(), 0, size))
-            };
-            let mut all: Vec<(u32, wgpu::Buffer, u64, u64)> = uniforms.iter().filter_map(of_uniform).collect();
-            if all.len() < uniforms.len() {
-                return None;
-            }
-            all.extend(bound.iter().map(|b| (b.number, b.buffer.clone(), b.offset, b.size)));
-            let entries: Vec<_> = all
-                .iter()
-                .map(|(binding, buffer, offset, size)| wgpu::BindGroupEntry {
-                    binding: *binding,
-                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                        buffer,
-                        offset: *offset,
-                        size: wgpu::BufferSize::new(*size),
-                    }),
-                })
-                .collect();
-            let descriptor = wgpu::BindGroupDescriptor { label: Some(label), layout: &self.layout, entries: &entries };
-            Some(device.create_bind_group(&descriptor))
-        });
-        let group = match made.await {
-            Ok(Some(group)) => Held::new(device, group),
-            Ok(None) => return Err(Error::device(context, "a uniform buffer could not be mapped")),
-            Err(e @ Error::Device { .. }) => {
-                for b in &bound {
-                    if !owns(device, &b.buffer).await {
-                        return Err(foreign(b.name));
-                    }
-                }
-                return Err(e);
-            }
-            Err(e) => return Err(e),
-        };
-        Ok(Dispatch { pipelines: self.pipelines.clone(), group, chunks: self.plan.chunks().to_vec() })
+        let (group, frame) = bind(device, &self.plan, &self.layout, buffers, None).await?;
+        Ok(Dispatch {
+            pipelines: self.pipelines.clone(),
+            group,
+            frame,
+            plan: self.plan.clone(),
+            chunks: self.plan.chunks().to_vec(),
+            device: self.device.clone(),
+        })
     }
 
     fn check_device(&self, device: &wgpu::Device) -> Result<()> {
