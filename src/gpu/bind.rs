@@ -177,8 +177,13 @@ fn place_one(
     let slot = binding.slot;
     let rest = given.offset % alignment;
     let words = slot == Slot::Out && plan.kernel() == Kernel::Scores; // scores are 4 bytes whatever the storage
-    let tensor = matches!(slot, Slot::Q | Slot::K | Slot::V | Slot::Out) && !words;
-    let element = if tensor { plan.spec().dtype.size() as u64 } else { 4 };
+    let new = matches!(slot, Slot::NewK | Slot::NewV);
+    let tensor = new || matches!(slot, Slot::Q | Slot::K | Slot::V | Slot::Out) && !words;
+    let element = match (tensor, new) {
+        (true, true) => plan.kernel().new_rows(plan.spec()).size() as u64,
+        (true, false) => plan.spec().dtype.size() as u64,
+        (false, _) => 4,
+    };
     let unit = match slot {
         _ if tensor && plan.aligned() => 4 * element,
         _ if tensor || words => element,
@@ -205,6 +210,8 @@ fn place_one(
         Slot::Q => params.q_offset += elements,
         Slot::K => params.k_offset += elements,
         Slot::V => params.v_offset += elements,
+        Slot::NewK => params.new_k_offset += elements,
+        Slot::NewV => params.new_v_offset += elements,
         Slot::Out => {
             params.out_offset += elements;
             if plan.kernel().in_place() {
@@ -237,12 +244,13 @@ fn place_one(
 /// alignment on. Browsers want all that is declared read-write apart, written or not.
 pub(crate) fn check_aliasing(plan: &Plan, bound: &[Bound]) -> Result<()> {
     let writable = |b: &Bound| b.access == Access::ReadWrite;
+    let written = |b: &Bound| plan.kernel().writes(b.slot);
     let pairs = bound.iter().enumerate().flat_map(|(n, a)| bound[..n].iter().map(move |b| (a, b)));
     for (a, b) in pairs.filter(|(a, b)| a.buffer == b.buffer) {
         // the one that is written comes first
-        let (a, b) = if b.slot.is_written() && !a.slot.is_written() { (b, a) } else { (a, b) };
+        let (a, b) = if written(b) && !written(a) { (b, a) } else { (a, b) };
         let overlap = a.offset < b.offset + b.size && b.offset < a.offset + a.size;
-        let apart = a.slot.is_written() || cfg!(target_arch = "wasm32") && writable(a) && writable(b);
+        let apart = written(a) || cfg!(target_arch = "wasm32") && writable(a) && writable(b);
         let moves = matches!(plan.kernel(), Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. });
         if overlap && apart {
             let range = |b: &Bound| format!("{} to {}", b.offset, b.offset + b.size);

@@ -124,9 +124,21 @@ impl Plan {
             let element = match (*slot, kernel, spec.dtype, aligned) {
                 (Slot::Out, Kernel::Scores, ..) => "u32",
                 (Slot::Out, _, Dtype::F16 | Dtype::Bf16, false) => "atomic<u32>",
+                (Slot::K | Slot::V, Kernel::Append { .. }, Dtype::F16 | Dtype::Bf16, false) => "atomic<u32>",
+                (Slot::NewK | Slot::NewV, Kernel::Append { rows: Dtype::F32 }, _, aligned) => {
+                    if aligned {
+                        "vec4<f32>"
+                    } else {
+                        "f32"
+                    }
+                }
                 _ => element,
             };
-            bindings.push(slot.binding(element, size));
+            let mut binding = slot.binding(element, size);
+            if kernel.writes(*slot) {
+                binding.access = Access::ReadWrite;
+            }
+            bindings.push(binding);
         }
         tuning.checks |= !files::sizes_fit(&bindings);
 
