@@ -11,7 +11,7 @@ mod raw;
 use allocation_counter::measure;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use raw::{Compiled, Layers};
-use ropewalk::{Gpu, wgpu, workload};
+use ropewalk::{Buffers, Gpu, wgpu, workload};
 use std::time::{Duration, Instant};
 
 const LAYERS: usize = 32;
@@ -150,7 +150,7 @@ fn encoding(criterion: &mut Criterion) {
     }
 }
 
-/// Once a layer.
+/// Once a layer; in rebinding, for engines whose tensors move, once a call.
 fn binding(criterion: &mut Criterion) {
     let Ok(gpu) = Gpu::new() else { return };
     let mut group = criterion.benchmark_group("bind");
@@ -159,6 +159,15 @@ fn binding(criterion: &mut Criterion) {
         let plans = workload::named(name).and_then(|workload| workload.plans(gpu.limits())).expect("a named workload");
         let compiled = Compiled::new(&gpu, &plans[0]);
         let buffers = compiled.buffers(&gpu, |_| true);
+        let other = compiled.buffers(&gpu, |_| true);
+        let dispatch = std::cell::RefCell::new(compiled.bind(&gpu, &buffers));
+        let turn = std::cell::Cell::new(false);
+        let rebind = || {
+            turn.set(!turn.get());
+            let to = if turn.get() { &other } else { &buffers };
+            let bound = to.iter().fold(Buffers::new(), |all, (slot, buffer)| all.with(*slot, buffer, 0));
+            dispatch.borrow_mut().rebind(&bound).expect("buffers of the plan's sizes");
+        };
         let mut bench = |who, bind: &dyn Fn()| {
             // tables of wgpu grow now and then
             let [count, bytes] = (0..5).map(|_| allocations(bind)).min().expect("five of them");
@@ -182,6 +191,7 @@ fn binding(criterion: &mut Criterion) {
         };
         bench("ropewalk", &|| drop(compiled.bind(&gpu, &buffers)));
         bench("control", &|| drop(compiled.bind_raw(&gpu, &buffers)));
+        bench("rebind", &rebind);
     }
 }
 

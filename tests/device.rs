@@ -70,6 +70,7 @@ fn every_call_on_a_lost_device_says_that_it_is_lost() {
         let given = buffers(device, &plan);
         let staging = buffer(device, 64, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
         let submission = gpu.queue().submit([]);
+        let mut dispatch = pipeline.bind(device, &bound(&given)).unwrap();
         device.destroy();
 
         let (spec, mut inputs) = (spec(), inputs(&spec(), 1, 4, 64, 1));
@@ -94,6 +95,7 @@ fn every_call_on_a_lost_device_says_that_it_is_lost() {
         assert_lost("Pipelines::warm", Pipelines::new(device.clone()).warm(gpu.queue(), &[plan]), None);
         assert_lost("Pipeline::warm", pipeline.warm(device, gpu.queue()), None);
         assert_lost("bind", pipeline.bind(device, &bound(&given)), None);
+        assert_lost("rebind", dispatch.rebind(&bound(&given)), None);
         assert_eq!(heard.load(Ordering::Relaxed), why.is_none(), "the caller's own callback");
     }
 }
@@ -129,9 +131,13 @@ fn buffers_pipelines_and_devices_that_do_not_belong_together_are_named() {
             for n in 0..given.len() {
                 let mut mixed = given.clone();
                 mixed[n] = buffers(other.device(), &plan).swap_remove(n);
-                match pipeline.bind(gpu.device(), &bound(&mixed)) {
-                    Err(Error::Input { field, .. }) => assert_eq!(field, given[n].0.name()),
-                    other => panic!("{:?}", other.map(|_| ())),
+                let mut dispatch = pipeline.bind(gpu.device(), &bound(&given)).unwrap();
+                for result in [pipeline.bind(gpu.device(), &bound(&mixed)).map(|_| ()), dispatch.rebind(&bound(&mixed))]
+                {
+                    match result {
+                        Err(Error::Input { field, .. }) => assert_eq!(field, given[n].0.name()),
+                        other => panic!("{other:?}"),
+                    }
                 }
             }
             let elsewhere = pipeline.bind(other.device(), &bound(&given)).map(|_| ());

@@ -14,10 +14,10 @@ use ropewalk::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Where the watch is bound, behind the bindings of all plans.
-const WATCH: u32 = 12;
+const WATCH: u32 = 14;
 /// Of some index that was beyond its end: its site, itself and the length.
 const WATCH_TEXT: &str = "
-@group(0) @binding(12) var<storage, read_write> watch: vec4<u32>;
+@group(0) @binding(14) var<storage, read_write> watch: vec4<u32>;
 fn within(site: u32, index: u32, length: u32) -> u32 {
     if (index >= length) { watch = vec4<u32>(1u, site, index, length); }
     return index;

@@ -216,6 +216,28 @@ fn linear() -> Vec<Plan> {
     all
 }
 
+/// New rows of each type into caches of each, prepared or as they come.
+fn append() -> Vec<Plan> {
+    let types = [Dtype::F32, Dtype::F16, Dtype::Bf16].map(|dtype| [(Dtype::F32, dtype), (dtype, dtype)]);
+    let mut all = Vec::new();
+    for (rows, dtype) in types.into_iter().flatten() {
+        for (dims, keys_rotated) in [([64, 64], false), ([64, 64], true), ([33, 7], false), ([33, 7], true)] {
+            let mut spec = Spec::new(4, 2, dims[0]);
+            (spec.v_head_dim, spec.dtype) = (dims[1], dtype);
+            let mut rotary = Rotary::new(Pairing::Half, 32, 1e4);
+            rotary.keys_rotated = keys_rotated;
+            spec.rotary = Some(rotary);
+            for packed in [false, true] {
+                spec.packed = packed;
+                let shape = if packed { Shape::packed(&spec, 3, 5, 70) } else { Shape::new(&spec, 2, 5, 70) };
+                let limits = if packed { Limits::default().for_cpu() } else { Limits::default() };
+                all.push(Plan::new(Kernel::Append { rows }, &spec, &shape, &limits).expect("a plan of append"));
+            }
+        }
+    }
+    all
+}
+
 /// Absolute systems in their variants.
 fn embed() -> Vec<Plan> {
     let forms = [
@@ -249,7 +271,11 @@ fn plans() -> Vec<Plan> {
         KERNELS.map(|kernel| plan(kernel, &changes))
     });
     let mut texts = BTreeSet::new();
-    all.chain(linear()).chain(embed()).filter(|plan| texts.insert(plan.wgsl(Target::Native).to_string())).collect()
+    all.chain(linear())
+        .chain(append())
+        .chain(embed())
+        .filter(|plan| texts.insert(plan.wgsl(Target::Native).to_string()))
+        .collect()
 }
 
 /// A plan for cooperative matrices, which WebGPU's core does not know.

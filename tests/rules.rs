@@ -619,7 +619,7 @@ fn bind_names_what_is_wrong() {
             ("usage", good().with(Slot::Q, &other_usage, 0), "q: its buffer lacks"),
             ("misaligned", good().with(Slot::Q, &all[0], 4), "q: starts at byte 4"),
             ("step misaligned", good().with(Slot::Step, &all[5], 16), "step: starts at byte 16"),
-            ("aliased", good().with(Slot::Out, &all[0], 512), "out: is the buffer of q too"),
+            ("shared", good().with(Slot::Out, &all[0], 512), "q: is in the buffer of out, which is read-write"),
         ];
         for (name, buffers, message) in wrong {
             let error = pipeline.bind(gpu.device(), &buffers).expect_err(name).to_string();

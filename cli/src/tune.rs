@@ -246,6 +246,7 @@ fn kernel_name(kernel: Kernel) -> &'static str {
         Kernel::Linear => "linear",
         Kernel::RotateQ { .. } => "rotate q",
         Kernel::RotateK { .. } => "rotate k",
+        Kernel::Append { .. } => "append",
         _ => "embed",
     }
 }

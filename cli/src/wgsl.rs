@@ -5,7 +5,9 @@ mod variants;
 use crate::report;
 use crate::source::Source;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use ropewalk::{Access, CHUNK_STRIDE, Error, Family, Kernel, Limits, Plan, Result, Shape, Slot, Strides, Target};
+use ropewalk::{
+    Access, CHUNK_STRIDE, Dtype, Error, Family, Kernel, Limits, Plan, Result, Shape, Slot, Strides, Target,
+};
 use serde_json::json;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -55,6 +57,8 @@ enum KernelName {
     RotateK,
     RotateQInPlace,
     RotateKInPlace,
+    /// New rows in f32 into caches of the spec's type.
+    Append,
 }
 
 impl From<KernelName> for Kernel {
@@ -67,6 +71,7 @@ impl From<KernelName> for Kernel {
             KernelName::RotateK => Kernel::RotateK { in_place: false },
             KernelName::RotateQInPlace => Kernel::RotateQ { in_place: true },
             KernelName::RotateKInPlace => Kernel::RotateK { in_place: true },
+            KernelName::Append => Kernel::Append { rows: Dtype::F32 },
         }
     }
 }

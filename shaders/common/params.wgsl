@@ -17,6 +17,8 @@ struct Params {
     query_products: u32, key_products: u32, prepared_q: u32, prepared_k: u32,  // words in `work`, as partials
     user_offset: u32, user_words: u32, first_batch: u32, first_head: u32,    // words in `dense`; where a part of a problem begins
     feature_chunks: u32, normalizer: u32, maximum: u32, split_keys: u32,    // linear: a constant; words from state_offset; keys of a split
+    new_k_offset: u32, new_k_batch: u32, new_k_token: u32, new_k_head: u32,
+    new_v_offset: u32, new_v_batch: u32, new_v_token: u32, new_v_head: u32,
 }
 
 // Which part of the grid this dispatch covers.

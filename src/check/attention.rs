@@ -5,6 +5,7 @@ use crate::check::bound::{
     UNDERFLOW, g, stored,
 };
 use crate::equation::defaults::SCORE_FLOOR;
+use crate::equation::dtype::Dtype;
 use crate::equation::factors::NormKind;
 use crate::equation::relative::{Relative, RelativeSide};
 use crate::equation::rotary::rotary::Angle;
@@ -14,7 +15,7 @@ use crate::inputs::inputs::Inputs;
 use crate::inputs::problem::Problem;
 use crate::inputs::tensor::Tensor;
 use crate::plan::budget::tile_k;
-use crate::reference::attention::{Prepared, Rotated, Softmax, rows_of};
+use crate::reference::attention::{Prepared, Rotated, Softmax, appended_rows, elements, rows_of, taken};
 use rayon::prelude::*;
 
 /// A sum whose other terms together are this share of the largest, or less, is the largest.
@@ -94,6 +95,42 @@ pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
     let q = one(&bounds.prepared.q, &inputs.q, &|_| u32::MAX, &bounds.q_lost);
     let k = one(&bounds.prepared.k, &inputs.k, &|b| problem.kv_len(b), &bounds.k_lost);
     Ok((q, k))
+}
+
+/// Every element that [`Kernel::Append`](crate::Kernel::Append) stores, as [`reference::append`](crate::reference::append) has them: rows of k,
+/// then of v. The inputs are of the new rows' type, f32 or the spec's. What is only converted is off by the rounding to storage, and by
+/// subnormals that a device reads as 0; no bound is said of rows that are not stored.
+pub fn append(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
+    let given = Spec { dtype: inputs.k.dtype(), ..spec.clone() };
+    let rows = appended_rows(&given, inputs)?;
+    let copied = |t: &Tensor| {
+        let mut all = Bounded::default();
+        for value in elements(t) {
+            let small = |dtype: Dtype| if value.abs() < dtype.least_normal() { value.abs() } else { 0.0 };
+            let rounded = if given.dtype == spec.dtype { 0.0 } else { stored(spec.dtype, value, 0.0) };
+            all.push((value, rounded + small(given.dtype).max(small(spec.dtype))));
+        }
+        all
+    };
+    let k = match spec.keys_rotated() {
+        false => copied(&inputs.k),
+        true => {
+            let mut k = rotate(&given, inputs)?.1;
+            if given.dtype != spec.dtype {
+                let both = k.value.iter().zip(&mut k.bound);
+                both.for_each(|(value, bound)| *bound = stored(spec.dtype, *value, *bound));
+            }
+            k
+        }
+    };
+    let of = |all: Bounded, t: &Tensor| {
+        let mut bound = taken(&rows, &all.bound, t);
+        let width = bound.len() / rows.len().max(1);
+        let unknown = rows.iter().enumerate().filter(|(_, row)| row.is_none());
+        unknown.for_each(|(n, _)| bound[n * width..(n + 1) * width].fill(f64::INFINITY));
+        Bounded { value: taken(&rows, &all.value, t), bound }
+    };
+    Ok((of(k, &inputs.k), of(copied(&inputs.v), &inputs.v)))
 }
 
 /// What each row loses of its elements (the sum of sizes, as in [`flushed`]) and, relative to it, of its length on the way through

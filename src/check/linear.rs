@@ -459,7 +459,7 @@ impl Kernel {
     /// Whether the spec suits the kernel.
     pub(crate) fn suits(self, spec: &Spec) -> Result<()> {
         match self {
-            Kernel::Attention | Kernel::Scores => spec.expect_softmax(),
+            Kernel::Attention | Kernel::Scores | Kernel::Append { .. } => spec.expect_softmax(),
             Kernel::Linear => spec.expect_linear().map(|_| ()),
             Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } => Ok(()),
         }

@@ -106,7 +106,7 @@ pub(crate) mod embed;
 pub(crate) mod linear;
 pub(crate) mod report;
 
-pub use attention::{attention, attention_in, rotate, scores};
+pub use attention::{append, attention, attention_in, rotate, scores};
 pub use bound::{Arithmetic, Bounded, Worst};
 pub use embed::bounds as embed;
 pub use linear::bounds as linear;

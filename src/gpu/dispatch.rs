@@ -1,12 +1,20 @@
 //! A pipeline bound to buffers: encoding it cannot fail.
 
+use crate::error::Result;
+use crate::gpu::bind::{Frame, bind};
 use crate::gpu::turn::Held;
 use crate::plan::grid::ChunkDispatch;
+use crate::plan::plan::Plan;
 use crate::shader::layout::{CHUNK_STRIDE, Slot};
+use std::sync::Arc;
 
 /// The caller's buffers by slot, each with an offset in bytes. q, k, v, out, dense and work may start at any element (a
 /// plan made with `shape.aligned` asks for multiples of four elements); tables and step at the device's offset alignment,
 /// 256 by default. Slots that the plan does not use are ignored.
+///
+/// Several tensors may lie in one buffer. What is only read may overlap; what the plan writes (`out`, `work`) lies apart from everything
+/// else by the bytes that are bound: from each tensor's start, rounded down to the offset alignment, to its end. The plan is then one of
+/// [`Plan::share`](crate::Plan::share), which names what else lies in a buffer with `out` or `work`.
 ///
 /// `dense` holds D and, behind it, the words that the user's functions read. `out` receives the result, `work` (`plan.workspace_size()` bytes) lse, `tables` holds what `plan.pack_tables()` gives,
 /// `step` what `plan.step_layout()` says, written for every step.
@@ -40,10 +48,32 @@ impl<'a> Buffers<'a> {
 pub struct Dispatch {
     pub(crate) pipelines: Held<Vec<(&'static str, wgpu::ComputePipeline)>>,
     pub(crate) group: Held<wgpu::BindGroup>,
+    pub(crate) frame: Held<Frame>,
+    pub(crate) plan: Arc<Plan>,
     pub(crate) chunks: Vec<ChunkDispatch>,
+    /// Let go last: the others have the device too, which is to end in its turn.
+    pub(crate) device: Held<wgpu::Device>,
 }
 
 impl Dispatch {
+    /// Binds other buffers of the caller's in place of all of these, for engines whose tensors move from call to call. The uniforms stay,
+    /// but for the parameters where a tensor starts at another distance from a multiple of the device's offset alignment: those get a buffer
+    /// of their own. What is encoded already keeps the buffers that it was encoded with.
+    ///
+    /// # Errors
+    /// As [`Pipeline::bind`](crate::Pipeline::bind); the dispatch then stays as it was.
+    pub fn rebind(&mut self, buffers: &Buffers) -> Result<()> {
+        pollster::block_on(self.rebind_async(buffers))
+    }
+    /// See [`Dispatch::rebind`].
+    ///
+    /// # Errors
+    /// As [`Dispatch::rebind`].
+    pub async fn rebind_async(&mut self, buffers: &Buffers<'_>) -> Result<()> {
+        let made = bind(&self.device, &self.plan, self.frame.layout(), buffers, Some(&self.frame)).await?;
+        (self.group, self.frame) = made;
+        Ok(())
+    }
     /// Encodes every dispatch into the caller's compute pass.
     pub fn encode(&self, pass: &mut wgpu::ComputePass) {
         for chunk in 0..self.chunks.len() {

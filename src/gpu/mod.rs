@@ -16,12 +16,13 @@
 //! (`disk`) behind a line with schema, version, wgpu's key, adapter, length and checksum.
 //!
 //! **The host's cost** of a step is wgpu's: `Dispatch::encode` is three calls a dispatch over what `bind` laid out, and `StepLayout::write`
-//! fills the caller's words. tests/allocations.rs counts what a step allocates beside a control that issues the same wgpu calls by hand
+//! fills the caller's words. `Dispatch::rebind` is one bind group, 10 to 15 us on busy cores (benches/encode.rs). tests/allocations.rs counts what a step allocates beside a control that issues the same wgpu calls by hand
 //! (benches/raw) and lets no difference pass; benches/encode.rs times both.
 //!
 //! Called by the catalogue and by users; it calls everything below.
 
 pub(crate) mod adapter;
+pub(crate) mod bind;
 pub(crate) mod clock;
 pub(crate) mod device;
 #[cfg(not(target_arch = "wasm32"))]

@@ -1,14 +1,15 @@
 //! A compiled plan, and its binding to the caller's buffers.
 
 use crate::error::{Error, Result};
+use crate::gpu::bind::bind;
 use crate::gpu::clock::Clock;
 use crate::gpu::dispatch::{Buffers, Dispatch};
 use crate::gpu::submission::Submission;
-use crate::gpu::turn::{Held, is_lost, owns, turn};
+use crate::gpu::turn::{Held, is_lost, turn};
 use crate::gpu::{takes, trusted};
-use crate::plan::kernel::Kernel;
 use crate::plan::plan::Plan;
-use crate::shader::layout::{Access, CHUNK_STRIDE, Params, Slot};
+use crate::shader::layout::{Access, CHUNK_STRIDE};
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -20,7 +21,7 @@ use std::time::Duration;
 /// the same text shares it, see [`Pipeline::for_plan`].
 #[derive(Debug, Clone)]
 pub struct Pipeline {
-    plan: Plan,
+    plan: Arc<Plan>,
     /// One for each entry point that the plan dispatches.
     pipelines: Held<Vec<(&'static str, wgpu::ComputePipeline)>>,
     layout: wgpu::BindGroupLayout,
@@ -155,7 +156,13 @@ impl Pipeline {
         let (pipelines, layout) = made.await?;
         layouts.keep(&layout);
         let (device, pipelines) = (Held::new(device, device.clone()), Held::new(device, pipelines));
-        Ok(Pipeline { plan: plan.clone(), pipelines, layout: layout.group, compile_time: clock.elapsed(), device })
+        Ok(Pipeline {
+            plan: Arc::new(plan.clone()),
+            pipelines,
+            layout: layout.group,
+            compile_time: clock.elapsed(),
+            device,
+        })
     }
 
     /// How long the device took to make it. Some drivers compile only when it first runs: see [`Pipeline::warm`].
@@ -235,7 +242,7 @@ impl Pipeline {
                 "compile a pipeline of its own",
             ));
         }
-        Ok(Pipeline { plan: plan.clone(), ..self.clone() })
+        Ok(Pipeline { plan: Arc::new(plan.clone()), ..self.clone() })
     }
 
     /// The plan.
@@ -256,91 +263,15 @@ impl Pipeline {
     pub async fn bind_async(&self, device: &wgpu::Device, buffers: &Buffers<'_>) -> Result<Dispatch> {
         self.check_device(device)?;
         takes::check(device, &self.plan)?;
-        let alignment = device.limits().min_storage_buffer_offset_alignment as u64;
-        let mut params = self.plan.params;
-        let mut bound = Vec::new();
-        for binding in self.plan.bindings() {
-            if matches!(binding.access, Access::Uniform | Access::UniformDynamic) {
-                continue;
-            }
-            let Some(given) = buffers.get(binding.slot) else {
-                return Err(Error::input(binding.name, "is not bound", format!("bind {} bytes of it", binding.size)));
-            };
-            self.check_size(binding, given)?;
-            let placed = self.place(&mut params, binding.slot, given, alignment)?;
-            let most = device.limits().max_storage_buffer_binding_size;
-            if placed.2 > most {
-                let help = format!("start it at a multiple of {alignment} bytes, or call for less at a time");
-                let problem = format!("{} takes {} of {most} bytes with what lies before it", binding.name, placed.2);
-                return Err(Error::limit("max_storage_buffer_binding_size", problem, help));
-            }
-            bound.push((binding, placed));
-        }
-        let foreign =
-            |name: &str| Error::input(name, "is of another device, or destroyed", "bind buffers of the device");
-        let on_gl = device.adapter_info().backend == wgpu::Backend::Gl;
-        if let Some((b, _)) = bound.iter().find(|(_, (buffer, ..))| trusted::is_on_gl(buffer) != on_gl) {
-            // numbered by another instance; or destroyed with its device
-            return match is_lost(device).await {
-                true => Err(Error::device_lost(format!("binding {}", self.plan.label()), None)),
-                false => Err(foreign(b.name)),
-            };
-        }
-        self.check_aliasing(buffers)?;
-
-        let label = self.plan.label();
-        let context = format!("binding {label}");
-        let made = scoped(device, &context, || {
-            let uniforms: Vec<_> = self
-                .plan
-                .bindings()
-                .iter()
-                .filter_map(|b| {
-                    let contents = match b.slot {
-                        Slot::Params => bytemuck::bytes_of(&params).to_vec(),
-                        slot => self.plan.uniform(slot)?,
-                    };
-                    Some((b, filled(device, label, wgpu::BufferUsages::UNIFORM, &contents)))
-                })
-                .collect();
-            let of_uniform = |(b, buffer): &(&crate::shader::layout::Binding, Option<wgpu::Buffer>)| {
-                let buffer = buffer.as_ref()?;
-                let size = if b.slot == Slot::Chunk { CHUNK_STRIDE } else { b.size };
-                Some((b.binding, buffer.clone(), 0, size))
-            };
-            let mut all: Vec<(u32, wgpu::Buffer, u64, u64)> = uniforms.iter().filter_map(of_uniform).collect();
-            if all.len() < uniforms.len() {
-                return None;
-            }
-            all.extend(bound.iter().map(|(b, (buffer, offset, size))| (b.binding, buffer.clone(), *offset, *size)));
-            let entries: Vec<_> = all
-                .iter()
-                .map(|(binding, buffer, offset, size)| wgpu::BindGroupEntry {
-                    binding: *binding,
-                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                        buffer,
-                        offset: *offset,
-                        size: wgpu::BufferSize::new(*size),
-                    }),
-                })
-                .collect();
-            let descriptor = wgpu::BindGroupDescriptor { label: Some(label), layout: &self.layout, entries: &entries };
-            Some(device.create_bind_group(&descriptor))
-        });
-        let group = match made.await {
-            Ok(Some(group)) => Held::new(device, group),
-            Ok(None) => return Err(Error::device(context, "a uniform buffer could not be mapped")),
-            Err(e @ Error::Device { .. }) => {
-                for (b, (buffer, ..)) in &bound {
-                    if !owns(device, buffer).await {
-                        return Err(foreign(b.name));
-                    }
-                }
-                return Err(e);
-            }
-            Err(e) => return Err(e),
-        };
-        Ok(Dispatch { pipelines: self.pipelines.clone(), group, chunks: self.plan.chunks().to_vec() })
+        let (group, frame) = bind(device, &self.plan, &self.layout, buffers, None).await?;
+        Ok(Dispatch {
+            pipelines: self.pipelines.clone(),
+            group,
+            frame,
+            plan: self.plan.clone(),
+            chunks: self.plan.chunks().to_vec(),
+            device: self.device.clone(),
+        })
     }
 
     fn check_device(&self, device: &wgpu::Device) -> Result<()> {
@@ -353,113 +284,6 @@ impl Pipeline {
                 "compile it on every device that runs it",
             )),
         }
-    }
-
-    fn check_size(&self, binding: &crate::shader::layout::Binding, given: &wgpu::BufferBinding) -> Result<()> {
-        let room = given.buffer.size().saturating_sub(given.offset);
-        let room = given.size.map_or(room, |s| room.min(s.get()));
-        if room < binding.size {
-            return Err(Error::input(
-                binding.name,
-                format!("{room} bytes from offset {}", given.offset),
-                format!("the plan takes {} bytes", binding.size),
-            ));
-        }
-        if !given.buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
-            return Err(Error::input(
-                binding.name,
-                "its buffer lacks BufferUsages::STORAGE",
-                "create the buffer with that usage",
-            ));
-        }
-        Ok(())
-    }
-
-    /// Splits a byte offset into what a binding can express and elements in the parameters.
-    fn place(
-        &self,
-        params: &mut Params,
-        slot: Slot,
-        given: &wgpu::BufferBinding,
-        alignment: u64,
-    ) -> Result<(wgpu::Buffer, u64, u64)> {
-        let rest = given.offset % alignment;
-        let words = slot == Slot::Out && self.plan.kernel() == Kernel::Scores; // scores are 4 bytes whatever the storage
-        let tensor = matches!(slot, Slot::Q | Slot::K | Slot::V | Slot::Out) && !words;
-        let element = if tensor { self.plan.spec().dtype.size() as u64 } else { 4 };
-        let unit = match slot {
-            _ if tensor && self.plan.aligned() => 4 * element,
-            _ if tensor || words => element,
-            Slot::Dense | Slot::Work => element,
-            _ => alignment,
-        };
-        if !rest.is_multiple_of(unit) {
-            return Err(Error::input(
-                slot.name(),
-                format!("starts at byte {}", given.offset),
-                match tensor && self.plan.aligned() {
-                    true => format!("start at a multiple of {unit} bytes, or plan with shape.aligned = false"),
-                    false => format!("start at a multiple of {unit} bytes"),
-                },
-            ));
-        }
-        let elements = (rest / element) as u32;
-        let size = self.plan.binding(slot).map_or(0, |b| b.size);
-        if (size + rest).div_ceil(element) > u32::MAX as u64 {
-            let help = format!("start it at a multiple of {alignment} bytes, or call for less at a time");
-            let problem = format!("{} takes {size} bytes from byte {}", slot.name(), given.offset);
-            return Err(Error::limit("max_storage_buffer_binding_size", problem, help));
-        }
-        match slot {
-            Slot::Q => params.q_offset += elements,
-            Slot::K => params.k_offset += elements,
-            Slot::V => params.v_offset += elements,
-            Slot::Out => {
-                params.out_offset += elements;
-                if self.plan.kernel().in_place() {
-                    params.q_offset += elements; // the source is `out` too
-                }
-            }
-            Slot::Dense => {
-                params.dense_offset += elements;
-                params.gate_offset += elements;
-            }
-            Slot::Work => {
-                params.lse_offset += elements;
-                params.state_offset += elements;
-                // scratch is read by vectors too
-                let vectors = elements.next_multiple_of(4);
-                params.query_products += vectors;
-                params.key_products += vectors;
-                params.prepared_q += vectors;
-                params.prepared_k += vectors;
-                params.partials += vectors;
-            }
-            _ => {}
-        }
-        let size = (size + rest).next_multiple_of(4);
-        let size = size.min(given.buffer.size() - (given.offset - rest));
-        Ok((given.buffer.clone(), given.offset - rest, size))
-    }
-
-    /// A buffer that is written may not be read through another binding of the same dispatch.
-    fn check_aliasing(&self, buffers: &Buffers) -> Result<()> {
-        let used = |slot: Slot| buffers.get(slot).filter(|_| self.plan.binding(slot).is_some());
-        for written in [Slot::Out, Slot::Work] {
-            let Some(target) = used(written) else { continue };
-            for other in [Slot::Q, Slot::K, Slot::V, Slot::Tables, Slot::Dense, Slot::Step, Slot::Work, Slot::Out] {
-                if other != written && used(other).is_some_and(|o| o.buffer == target.buffer) {
-                    let help = match self.plan.kernel() {
-                        Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } => {
-                            "plan with in_place: true"
-                        }
-                        _ => "use two buffers: WebGPU forbids reading and writing one buffer in a dispatch",
-                    };
-                    return Err(Error::input(written.name(), format!("is the buffer of {} too", other.name()), help));
-                }
-            }
-        }
-        Ok(())
     }
 }
 

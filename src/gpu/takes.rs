@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::plan::plan::Plan;
-use crate::shader::layout::Access;
+use crate::shader::layout::{Access, Slot};
 
 /// Buffers, workgroups and features.
 ///
@@ -25,6 +25,11 @@ pub(crate) fn check(device: &wgpu::Device, plan: &Plan) -> Result<()> {
             }
             Access::UniformDynamic => {}
         }
+    }
+    let shared = plan.binding(Slot::Step).is_some_and(|b| b.access == Access::ReadWrite);
+    if cfg!(target_arch = "wasm32") && shared {
+        let problem = "is read-write, and decides how often a workgroup meets at a barrier: browsers refuse that";
+        return Err(Error::input("step", problem, "leave it out of Plan::share, and give it another buffer"));
     }
     let buffers = has.max_storage_buffers_per_shader_stage as u64;
     within("max_storage_buffers_per_shader_stage", " storage buffers", storage, buffers)?;

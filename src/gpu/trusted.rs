@@ -24,13 +24,13 @@
 //!   plan's sizes of bindings are the extents of exactly these tensors, and `bind` refuses a buffer that is smaller. The host's own
 //!   products do not wrap: extents are counted in 128 bits (`Strides::extent`), what is multiplied elsewhere `Shape::check` bounds
 //!   before, and a size that has no index of 32 bits is an error (`plan::params::binding_size`). Sizes are below 2^32 bytes
-//!   ([`sizes_fit`]), so no product of the shader wraps. Offsets of buffers are added on both sides, and `Pipeline::place` refuses one
+//!   ([`sizes_fit`]), so no product of the shader wraps. Offsets of buffers are added on both sides, and `gpu::bind::place` refuses one
 //!   with which an index would wrap.
 //! - **work**: lse and the state of a row at (batch, head, row) below capacities; sized by the same numbers (`plan::grid::base_words`).
 //!   Behind them scratch: prepared rows and keys, products, parts of rows, lse of tiles, each at its sequence, kv head and tile (or key)
 //!   counted from `chunk`'s first, below the part's `chunk.tiles` and `chunk.kv_heads`, by which the family sized it; then a row of a
 //!   table, a split, an element. It starts at a whole vector and ends below the binding's end wherever the caller's starts
-//!   (`Plan::with_tuning`, `Pipeline::place`). Nothing that is read of it becomes an index: an engine may write `step` between two
+//!   (`Plan::with_tuning`, `gpu::bind::place`). Nothing that is read of it becomes an index: an engine may write `step` between two
 //!   dispatches of a plan.
 //! - **tables**: a constant of the preamble + a head or a row that is clamped in the shader to the table's (`equation/term_table`,
 //!   `equation/index_distance`, `equation/index_grid`, `equation/index_segment`), or + an element of a row of HEAD_DIM, or + a number of

@@ -24,6 +24,10 @@ pub struct Shape {
     pub v: Strides,
     /// Strides of out.
     pub out: Strides,
+    /// Strides of the new rows of k that [`Kernel::Append`](crate::Kernel::Append) reads, `q_len` tokens of each sequence.
+    pub new_k: Strides,
+    /// Strides of the new rows of v.
+    pub new_v: Strides,
     /// The dense bias, every dimension 1 (broadcast) or that of `[batch, num_heads, q_len, kv_len]`.
     pub dense: [u32; 4],
     /// The boolean mask, likewise.
@@ -58,6 +62,8 @@ impl Shape {
             k: Strides::bshd(kv_len, spec.num_kv_heads, spec.head_dim),
             v: Strides::bshd(kv_len, spec.num_kv_heads, spec.v_head_dim),
             out: Strides::bshd(q_len, spec.num_heads, spec.v_head_dim),
+            new_k: Strides::bshd(q_len, spec.num_kv_heads, spec.head_dim),
+            new_v: Strides::bshd(q_len, spec.num_kv_heads, spec.v_head_dim),
             dense: [batch, spec.num_heads, q_len, kv_len],
             mask: [batch, spec.num_heads, q_len, kv_len],
             angle_rows: kv_len,

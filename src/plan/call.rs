@@ -1,5 +1,6 @@
 //! What is asked: kernel, spec, shape, limits, checked against each other.
 
+use crate::equation::dtype::Dtype;
 use crate::equation::spec::Spec;
 use crate::error::{Error, Result};
 use crate::inputs::shape::Shape;
@@ -68,6 +69,10 @@ pub(crate) fn aligned(kernel: Kernel, spec: &Spec, shape: &Shape, source: Stride
             spec.v_head_dim.is_multiple_of(4) && [shape.k, shape.v, shape.out].iter().all(fours)
         }
         Kernel::Scores => fours(&shape.k),
+        Kernel::Append { .. } => {
+            let new = [shape.k, shape.v, shape.new_k, shape.new_v].iter().all(fours);
+            return shape.aligned && dims && spec.v_head_dim.is_multiple_of(4) && new;
+        }
         Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } => fours(&target),
     };
     shape.aligned && dims && fours(&source) && rest
@@ -75,6 +80,19 @@ pub(crate) fn aligned(kernel: Kernel, spec: &Spec, shape: &Shape, source: Stride
 
 /// Rows in place are read and written once.
 pub(crate) fn check_target(kernel: Kernel, spec: &Spec, shape: &Shape, target: Strides) -> Result<()> {
+    if let Kernel::Append { rows } = kernel {
+        if rows != spec.dtype && rows != Dtype::F32 {
+            let help = "give new rows in f32 or in the type of the caches";
+            return Err(Error::spec("kernel", format!("appends {} to {}", rows.name(), spec.dtype.name()), help));
+        }
+        let apart = |strides: Strides, dim: u32| strides.disjoint(shape.batch, shape.kv_len, spec.num_kv_heads, dim);
+        for (field, strides, dim) in [("shape.k", shape.k, spec.head_dim), ("shape.v", shape.v, spec.v_head_dim)] {
+            if !apart(strides, dim) {
+                let problem = format!("{strides:?}: rows of {dim} elements overlap");
+                return Err(Error::spec(field, problem, OVERLAP));
+            }
+        }
+    }
     let (field, tokens, heads, dim) = match kernel {
         Kernel::RotateK { in_place: true } => ("shape.k", shape.kv_len, spec.num_kv_heads, spec.head_dim),
         Kernel::RotateQ { in_place: true } => ("shape.q", shape.q_len, spec.num_heads, spec.head_dim),

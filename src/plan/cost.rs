@@ -40,6 +40,9 @@ impl Plan {
                 let states = rows(shape.kv_len, spec.num_kv_heads) + rows(shape.q_len, spec.num_heads);
                 2.0 * spec.features() as f64 * dv * states
             }
+            Kernel::Append { .. } => {
+                rows(shape.q_len, spec.num_kv_heads) * if spec.keys_rotated() { turns } else { 0.0 }
+            }
             Kernel::RotateQ { .. } => rows(shape.q_len, spec.num_heads) * turns,
             Kernel::RotateK { .. } => rows(shape.kv_len, spec.num_kv_heads) * turns,
             Kernel::Embed { .. } => rows(shape.q_len, 1) * 2.0 * d,
@@ -90,6 +93,11 @@ impl Plan {
                 let state = 4 * StateLayout::new(spec, shape.batch).words;
                 let before = if spec.linear.as_ref().is_some_and(|l| l.initial_state) { state } else { 0 };
                 (q_bytes + k_bytes + v_bytes + before, of(q.0, q.1, spec.v_head_dim) + state)
+            }
+            Kernel::Append { rows } => {
+                let heads = spec.num_kv_heads;
+                let written = of(shape.q_len, heads, spec.head_dim) + of(shape.q_len, heads, spec.v_head_dim);
+                (written / spec.dtype.size() as u64 * rows.size() as u64, written)
             }
             Kernel::RotateQ { .. } => (q_bytes, q_bytes),
             Kernel::RotateK { .. } => (k_bytes, k_bytes),

@@ -1,5 +1,9 @@
 //! What a plan computes, whoever computes it.
 
+use crate::equation::dtype::Dtype;
+use crate::equation::spec::Spec;
+use crate::shader::layout::Slot;
+
 /// What a plan computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -20,6 +24,13 @@ pub enum Kernel {
         /// Into the same buffer (bound as `out`) instead of another.
         in_place: bool,
     },
+    /// New rows into the caches k and v. The query tokens of a step are its last keys, so `kv_len` counts them, and
+    /// the `step` of an attention plan of the same spec and shape serves both. Keys are normed and rotated where `rotary.keys_rotated`, else
+    /// they are stored as they come; values always are.
+    Append {
+        /// The type of the new rows: f32 or that of the spec, in which they are stored.
+        rows: Dtype,
+    },
     /// x + P\[m\]: see [`Plan::embed`](crate::Plan::embed).
     Embed {
         /// Into the same buffer (bound as `out`) instead of another.
@@ -37,17 +48,33 @@ impl Kernel {
             Kernel::RotateQ { in_place: true } => "rotate_q_in_place",
             Kernel::RotateK { in_place: false } => "rotate_k",
             Kernel::RotateK { in_place: true } => "rotate_k_in_place",
+            Kernel::Append { rows: Dtype::F32 } => "append_f32",
+            Kernel::Append { rows: Dtype::F16 } => "append_f16",
+            Kernel::Append { rows: Dtype::Bf16 } => "append_bf16",
             Kernel::Embed { in_place: false } => "embed",
             Kernel::Embed { in_place: true } => "embed_in_place",
         }
     }
+    /// Rows of q and k, without scores.
     pub(crate) fn rotates_only(self) -> bool {
-        matches!(self, Kernel::RotateQ { .. } | Kernel::RotateK { .. })
+        matches!(self, Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Append { .. })
+    }
+    /// The type of new rows; that of the spec where there are none.
+    pub(crate) fn new_rows(self, spec: &Spec) -> Dtype {
+        if let Kernel::Append { rows } = self { rows } else { spec.dtype }
+    }
+    /// Whether it writes what a binding holds.
+    pub(crate) fn writes(self, slot: Slot) -> bool {
+        match slot {
+            Slot::Out | Slot::Work => true,
+            Slot::K | Slot::V => matches!(self, Kernel::Append { .. }),
+            _ => false,
+        }
     }
     pub(crate) fn in_place(self) -> bool {
         match self {
             Kernel::RotateQ { in_place } | Kernel::RotateK { in_place } | Kernel::Embed { in_place } => in_place,
-            Kernel::Attention | Kernel::Scores | Kernel::Linear => false,
+            Kernel::Attention | Kernel::Scores | Kernel::Linear | Kernel::Append { .. } => false,
         }
     }
 }

@@ -147,6 +147,14 @@ pub(crate) fn assign_offsets(
         normalizer: word(normalizer)?,
         maximum: word(maximum)?,
         split_keys: 0,
+        new_k_offset: 0,
+        new_k_batch: shape.new_k.batch,
+        new_k_token: shape.new_k.token,
+        new_k_head: shape.new_k.head,
+        new_v_offset: 0,
+        new_v_batch: shape.new_v.batch,
+        new_v_token: shape.new_v.token,
+        new_v_head: shape.new_v.head,
     };
     let words = next as u32;
     let shape3 = [batch, q_len, kv_len];
@@ -165,6 +173,7 @@ pub(crate) fn assign_offsets(
         shape: shape3,
         max_seqlens: [shape.max_seqlen_q, shape.max_seqlen_k],
         rows: None,
+        appends: matches!(kernel, Kernel::Append { .. }),
     };
     Ok((params, layout))
 }
@@ -226,10 +235,15 @@ pub(crate) fn binding_elements(
         Slot::Out => match kernel {
             Kernel::Attention | Kernel::Linear => tensor(target, tokens, heads, spec.v_head_dim),
             Kernel::Scores => words(lse_words(spec, shape) * kv_len as u64),
-            Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } => {
+            Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } | Kernel::Append { .. } => {
                 tensor(target, tokens, heads, spec.head_dim)
             }
         },
+        Slot::NewK | Slot::NewV => {
+            let (s, dim) =
+                if slot == Slot::NewK { (shape.new_k, spec.head_dim) } else { (shape.new_v, spec.v_head_dim) };
+            (s.extent(batch, q_len, spec.num_kv_heads, dim), kernel.new_rows(spec).size() as u64)
+        }
         Slot::Work if kernel == Kernel::Linear => words(StateLayout::new(spec, batch).words),
         Slot::Dense if kernel == Kernel::Linear => {
             words(batch as u64 * kv_len as u64 * spec.num_kv_heads as u64 * linear::decay_width(spec))

@@ -24,7 +24,7 @@ use crate::plan::tuning::table::Source;
 use crate::plan::tuning::tuning::Tuning;
 use crate::shader::compose::{Composed, Target};
 use crate::shader::files;
-use crate::shader::layout::{Binding, CHUNK_STRIDE, Params, Slot};
+use crate::shader::layout::{Access, Binding, CHUNK_STRIDE, Params, Slot};
 use std::collections::BTreeMap;
 
 /// A kernel chosen and laid out for a spec, a shape and a device's limits.
@@ -117,7 +117,11 @@ impl Plan {
                 elements += scratch_words as u128;
             }
             let size = binding_size(*slot, elements, bytes, limits)?;
-            bindings.push(slot.binding(&storage::element(spec, kernel, *slot, aligned), size));
+            let mut binding = slot.binding(&storage::element(spec, kernel, *slot, aligned), size);
+            if kernel.writes(*slot) {
+                binding.access = Access::ReadWrite;
+            }
+            bindings.push(binding);
         }
         tuning.checks |= !files::sizes_fit(&bindings);
 
@@ -159,6 +163,45 @@ impl Plan {
             shape: *shape,
             limits: *limits,
         })
+    }
+
+    /// The same plan, for tensors that lie in one buffer with those that it writes: the bindings of these slots are declared `read_write`, as
+    /// WebGPU asks of every binding of a buffer that one dispatch writes. The text is another, so it is compiled on its own; results keep their
+    /// bits. `out` and `work` are so declared in every plan, and slots that the plan does not use are passed over. Compilers may then
+    /// assume less about loads: name no slot whose tensor has a buffer to itself.
+    ///
+    /// Browsers refuse `step` here: what may be written cannot decide how often a workgroup meets at a barrier. There it has a buffer that
+    /// the plan does not write.
+    ///
+    /// ```
+    /// use ropewalk::{Access, Kernel, Limits, Plan, Shape, Slot, Spec};
+    /// let spec = Spec::new(8, 2, 64);
+    /// let plan = Plan::new(Kernel::Attention, &spec, &Shape::new(&spec, 1, 1, 4096), &Limits::default())?;
+    /// let plan = plan.share(&[Slot::Q, Slot::K, Slot::V, Slot::Step])?;
+    /// assert_eq!(plan.binding(Slot::K).map(|b| b.access), Some(Access::ReadWrite));
+    /// # Ok::<(), ropewalk::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a uniform, which the plan owns.
+    pub fn share(mut self, slots: &[Slot]) -> Result<Self> {
+        if let Some(slot) = slots.iter().find(|slot| !slot.is_storage()) {
+            let help = "share q, k, v, tables, dense and step";
+            return Err(Error::input(slot.name(), "is a uniform of the plan, in no buffer of the caller's", help));
+        }
+        let mut names = String::new();
+        let read = |b: &&mut Binding| b.access == Access::Read && slots.contains(&b.slot);
+        for binding in self.bindings.iter_mut().filter(read) {
+            let before = binding.declaration();
+            binding.access = Access::ReadWrite;
+            self.composed.replace(&before, &binding.declaration());
+            names = format!("{names}-{}", binding.name);
+        }
+        if !names.is_empty() {
+            let before = if self.label.contains(".shared") { "" } else { ".shared" };
+            self.label = format!("{}{before}{names}", self.label);
+        }
+        Ok(self)
     }
 
     /// What every kernel takes of a device.

@@ -42,6 +42,9 @@ pub struct StepLayout {
     /// Rows of a table that every q position must be one of.
     #[serde(skip)]
     pub(crate) rows: Option<u32>,
+    /// Whether the query tokens are the last keys.
+    #[serde(skip)]
+    pub(crate) appends: bool,
 }
 
 /// The values of one step, as [`StepLayout::write`] takes them.
@@ -88,6 +91,7 @@ impl StepLayout {
             mask_shape: [1; 4],
             shape: [batch, len, 0],
             rows,
+            appends: false,
         }
     }
 
@@ -135,6 +139,7 @@ impl StepLayout {
             }
             words[at.start as usize..at.end as usize].copy_from_slice(step.kv_lens);
         }
+        self.check_appended(step)?;
         self.write_sequences(step, words)?;
         let rows = [
             ("q_positions", &self.q_positions, step.q_positions, self.streams, step.q_len, q_capacity),
@@ -162,6 +167,29 @@ impl StepLayout {
             self.write_mask(step, &mut words[at.start as usize..at.end as usize])?;
         }
         Ok(())
+    }
+
+    /// New rows are keys of their sequence.
+    fn check_appended(&self, step: &Step) -> Result<()> {
+        let lens = if self.kv_lens.is_some() { step.kv_lens } else { &[step.kv_len][..] };
+        let packed = self.cu_seqlens_q.is_some();
+        let short = |(s, (new, keys)): (usize, (u32, u32))| (new > keys).then_some((s, new, keys));
+        let found = match (self.appends, packed) {
+            (false, _) => None,
+            (true, false) => lens.iter().map(|keys| (step.q_len, *keys)).enumerate().find_map(short),
+            (true, true) => {
+                let both = packed::lengths(step.cu_seqlens_q).zip(packed::lengths(step.cu_seqlens_k));
+                both.enumerate().find_map(short)
+            }
+        };
+        match found {
+            None => Ok(()),
+            Some((s, new, keys)) => Err(Error::input(
+                "kv_len",
+                format!("sequence {s} has {keys} keys, and {new} new rows of them"),
+                "count the new rows: kv_len is the length after them",
+            )),
+        }
     }
 
     /// What a step gives, the layout must have.

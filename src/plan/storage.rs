@@ -13,6 +13,7 @@ pub(crate) fn storage_of(spec: &Spec, kernel: Kernel, slot: Slot) -> Option<Dtyp
     match slot {
         Slot::Q | Slot::K | Slot::V => Some(spec.dtype),
         Slot::Out if kernel != Kernel::Scores => Some(spec.dtype),
+        Slot::NewK | Slot::NewV => Some(kernel.new_rows(spec)),
         _ => None,
     }
 }
@@ -23,6 +24,8 @@ fn prefix(slot: Slot) -> &'static str {
         Slot::Q => "Q",
         Slot::K => "K",
         Slot::V => "V",
+        Slot::NewK => "NewK",
+        Slot::NewV => "NewV",
         _ => "Out",
     }
 }
@@ -31,7 +34,7 @@ fn prefix(slot: Slot) -> &'static str {
 pub(crate) fn element(spec: &Spec, kernel: Kernel, slot: Slot, aligned: bool) -> String {
     match (slot, storage_of(spec, kernel, slot)) {
         (_, None) => "u32".into(),
-        (Slot::Out, Some(dtype)) if !aligned && dtype.shares_words() => "atomic<u32>".into(),
+        (_, Some(dtype)) if kernel.writes(slot) && !aligned && dtype.shares_words() => "atomic<u32>".into(),
         _ => format!("{}Raw{}", prefix(slot), if aligned { 4 } else { 1 }),
     }
 }
@@ -39,15 +42,16 @@ pub(crate) fn element(spec: &Spec, kernel: Kernel, slot: Slot, aligned: bool) ->
 /// The storage files of a module and the lines that join them to its tensors.
 pub(crate) fn joined(spec: &Spec, kernel: Kernel, slots: &[Slot], aligned: bool) -> (Vec<&'static str>, String) {
     let (mut files, mut lines) = (Vec::new(), String::from("// How each tensor is stored.\n"));
-    for slot in [Slot::Q, Slot::K, Slot::V, Slot::Out] {
+    for slot in [Slot::Q, Slot::K, Slot::V, Slot::Out, Slot::NewK, Slot::NewV] {
         let Some(dtype) = storage_of(spec, kernel, slot).filter(|_| slots.contains(&slot)) else { continue };
         if !files.contains(&dtype.storage_file()) {
             files.push(dtype.storage_file());
         }
         let (ty, f, storage) = (prefix(slot), slot.name(), dtype.name());
-        let (is_read, is_written) = (slot != Slot::Out || kernel.in_place(), slot == Slot::Out);
-        // the files of `out` in f32 that is not aligned take elements as they are
-        let by_words = slot != Slot::Out || dtype.shares_words();
+        let is_written = kernel.writes(slot);
+        let is_read = !is_written || kernel.in_place();
+        // the files that write f32 that is not aligned take elements as they are
+        let by_words = !is_written || dtype.shares_words();
         let width = if aligned { 4 } else { 1 };
         let _ = writeln!(lines, "alias {ty}Raw{width} = Raw{width}_{storage};");
         let mut join = |function: &str, parameters: &str, result: &str, arguments: &str| {

@@ -3,6 +3,7 @@
 use crate::equation::bias::term::Place;
 use crate::equation::defaults::SCORE_FLOOR;
 use crate::equation::factors::{Norm, Sink};
+use crate::equation::mask::Alignment;
 use crate::equation::relative::RelativeSide;
 use crate::equation::rotary::rotary::{Pairing, Rotary};
 use crate::equation::spec::Spec;
@@ -68,6 +69,47 @@ pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Vec<f64>, Vec<f64>)> {
     }
     let prepared = Prepared::without_content_bias(&problem);
     Ok((prepared.q.rows, prepared.k.rows))
+}
+
+/// What [`Kernel::Append`](crate::Kernel::Append) stores of a call's last keys: rows of k (`[batch, q_len, num_kv_heads, head_dim]`), normed and
+/// rotated where the cache holds rotated keys, and rows of v (`[batch, q_len, num_kv_heads, v_head_dim]`). The inputs are those of attention after
+/// it, their k and v not yet prepared. A query token that is no key of its sequence has zeros.
+pub fn append(spec: &Spec, inputs: &Inputs) -> Result<(Vec<f64>, Vec<f64>)> {
+    let k = match spec.keys_rotated() {
+        true => rotate(spec, inputs)?.1,
+        false => elements(&inputs.k),
+    };
+    let rows = appended_rows(spec, inputs)?;
+    Ok((taken(&rows, &k, &inputs.k), taken(&rows, &elements(&inputs.v), &inputs.v)))
+}
+
+/// Of every query token the row of k that it is; none where its sequence has no such key.
+pub(crate) fn appended_rows(spec: &Spec, inputs: &Inputs) -> Result<Vec<Option<usize>>> {
+    spec.expect_softmax()?;
+    let mut spec = spec.clone();
+    spec.mask.alignment = Alignment::BottomRight;
+    let problem = Problem::new(&spec, inputs)?;
+    let [batch, q_len, kv_len] = [problem.shape.batch, problem.shape.q_len, problem.shape.kv_len];
+    let row = |b: u32, i: u32| {
+        let in_sequence = u32::try_from(problem.q_index(b, i)).ok()?;
+        Some((b * kv_len + problem.keys(b, i).start + in_sequence) as usize)
+    };
+    Ok((0..batch).flat_map(|b| (0..q_len).map(move |i| [b, i])).map(|[b, i]| row(b, i)).collect())
+}
+
+/// Every element of a tensor, row-major.
+pub(crate) fn elements(t: &Tensor) -> Vec<f64> {
+    let [batch, len, heads, _] = t.shape();
+    let rows = (0..batch).flat_map(|b| (0..len).flat_map(move |j| (0..heads).map(move |h| [b, j, h])));
+    rows.flat_map(|[b, j, h]| t.row(b, j, h).collect::<Vec<_>>()).collect()
+}
+
+/// Tokens of what has a tensor's shape, row-major; zeros for none.
+pub(crate) fn taken(rows: &[Option<usize>], all: &[f64], t: &Tensor) -> Vec<f64> {
+    let [_, _, heads, dim] = t.shape();
+    let width = (heads * dim) as usize;
+    let zeros = vec![0.0; width];
+    rows.iter().flat_map(|row| row.map_or(&zeros[..], |row| &all[row * width..(row + 1) * width])).copied().collect()
 }
 
 /// Every (batch, head, query row), row-major.

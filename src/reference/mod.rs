@@ -21,6 +21,6 @@ pub(crate) mod attention;
 pub(crate) mod embed;
 pub(crate) mod linear;
 
-pub use attention::{Output, attention, rotate, scores};
+pub use attention::{Output, append, attention, rotate, scores};
 pub use embed::reference as embed;
 pub use linear::{features, reference as linear};

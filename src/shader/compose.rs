@@ -52,6 +52,13 @@ impl Composed {
         Composed { source, web, parts }
     }
 
+    /// Puts one line for another of as many lines, in the texts of all targets.
+    pub(crate) fn replace(&mut self, before: &str, after: &str) {
+        for text in [Some(&mut self.source), self.web.as_mut()].into_iter().flatten() {
+            *text = text.replacen(before, after, 1);
+        }
+    }
+
     /// Whether lanes exchange within subgroups of one size.
     #[cfg(feature = "wgpu")]
     pub(crate) fn takes_subgroups(&self) -> bool {

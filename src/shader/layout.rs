@@ -15,6 +15,10 @@
 //! | 9 | chunk | uniform, dynamic | the dispatch's part of the grid and its keys |
 //! | 10 | rotary | uniform | of each pair: increment, inv_freq, attention factor; from entry 128 on its stream, xPos |
 //! | 11 | heads | uniform | of each head: ALiBi's slope, or the decay of `linear` |
+//! | 12 | new_k | read | of `append`: new rows of k, which is read-write there, as v is |
+//! | 13 | new_v | read | of `append`: new rows of v |
+//!
+//! `Plan::share` declares what is read as read-write, for tensors that lie in one buffer with what is written.
 //!
 //! Buffers are bound at multiples of the device's offset alignment (256 bytes by default); `bind` passes what is finer on as element
 //! offsets in `params`.
@@ -51,6 +55,10 @@ pub enum Slot {
     Rotary = 10,
     /// For each head: slopes.
     Heads = 11,
+    /// New rows of k, for [`Kernel::Append`](crate::Kernel::Append).
+    NewK = 12,
+    /// New rows of v.
+    NewV = 13,
 }
 
 /// How a shader uses a binding.
@@ -99,7 +107,7 @@ pub(crate) const ROTARY_ENTRIES: usize = 2 * MAX_PAIRS;
 pub(crate) const HEAD_ENTRIES: usize = crate::equation::defaults::MAX_HEADS as usize;
 
 impl Slot {
-    pub(crate) const ALL: [Slot; 12] = [
+    pub(crate) const ALL: [Slot; 14] = [
         Slot::Q,
         Slot::K,
         Slot::V,
@@ -112,6 +120,8 @@ impl Slot {
         Slot::Chunk,
         Slot::Rotary,
         Slot::Heads,
+        Slot::NewK,
+        Slot::NewV,
     ];
 
     /// The variable's name in the shaders.
@@ -129,6 +139,8 @@ impl Slot {
             Slot::Chunk => "chunk",
             Slot::Rotary => "rotary",
             Slot::Heads => "heads",
+            Slot::NewK => "new_k",
+            Slot::NewV => "new_v",
         }
     }
 
@@ -140,7 +152,7 @@ impl Slot {
     /// The entry of a binding table; `element` is the WGSL element type of q, k, v or out.
     pub(crate) fn binding(self, element: &str, size: u64) -> Binding {
         let (access, wgsl_type) = match self {
-            Slot::Q | Slot::K | Slot::V => (Access::Read, format!("array<{element}>")),
+            Slot::Q | Slot::K | Slot::V | Slot::NewK | Slot::NewV => (Access::Read, format!("array<{element}>")),
             Slot::Out => (Access::ReadWrite, format!("array<{element}>")),
             Slot::Work => (Access::ReadWrite, "array<f32>".into()),
             Slot::Tables => (Access::Read, "array<f32>".into()),
@@ -234,4 +246,12 @@ pub(crate) struct Params {
     pub(crate) normalizer: u32,
     pub(crate) maximum: u32,
     pub(crate) split_keys: u32,
+    pub(crate) new_k_offset: u32,
+    pub(crate) new_k_batch: u32,
+    pub(crate) new_k_token: u32,
+    pub(crate) new_k_head: u32,
+    pub(crate) new_v_offset: u32,
+    pub(crate) new_v_batch: u32,
+    pub(crate) new_v_token: u32,
+    pub(crate) new_v_head: u32,
 }

@@ -13,6 +13,7 @@ use std::path::Path;
 const ATTENTION: Kernel = Kernel::Attention;
 const SCORES: Kernel = Kernel::Scores;
 const ROTATE: [Kernel; 2] = [Kernel::RotateQ { in_place: false }, Kernel::RotateK { in_place: false }];
+const APPEND: Kernel = Kernel::Append { rows: Dtype::F32 };
 const IN_PLACE: [Kernel; 2] = [Kernel::RotateQ { in_place: true }, Kernel::RotateK { in_place: true }];
 
 /// One of the product.
@@ -132,7 +133,8 @@ fn alibi(form: AlibiForm) -> Bias {
 fn storage() -> Vec<Variant> {
     let mut all = Vec::new();
     for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
-        for kernel in [ATTENTION, SCORES].into_iter().chain(ROTATE).chain(IN_PLACE) {
+        let append = [APPEND, Kernel::Append { rows: dtype }];
+        for kernel in [ATTENTION, SCORES].into_iter().chain(ROTATE).chain(IN_PLACE).chain(append) {
             for (aligned, rolled_loops) in [(true, true), (true, false), (false, true), (false, false)] {
                 let mut spec = rich();
                 spec.dtype = dtype;
@@ -168,7 +170,7 @@ fn rotations() -> Vec<Variant> {
     let mut all = Vec::new();
     for rotary in rotations {
         for positions in [Positions::Index, Positions::Ids] {
-            for kernel in [ATTENTION, SCORES].into_iter().chain(ROTATE) {
+            for kernel in [ATTENTION, SCORES, APPEND].into_iter().chain(ROTATE) {
                 let mut spec = rich();
                 (spec.rotary, spec.positions) = (rotary.clone(), positions);
                 if spec.position_streams() > 1 && positions == Positions::Index {

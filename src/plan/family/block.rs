@@ -126,8 +126,8 @@ impl Division {
         fitting
             .filter_map(|(slice_dim, p_keys)| {
                 let of_rows = slice_dim * (rows4 + keys4);
-                let values = [16, 8, 4].into_iter().filter(|n| (n * 16 * columns).is_multiple_of(lanes));
-                let slice_keys = values.clone().find(|n| n * 16 * columns <= of_rows).or(values.last())?;
+                let mut values = [16, 8, 4].into_iter().filter(|n| (n * 16 * columns).is_multiple_of(lanes));
+                let slice_keys = values.clone().find(|n| n * 16 * columns <= of_rows).or(values.next_back())?;
                 let slices = of_rows.max(slice_keys * 16 * columns);
                 let p_vectors = (p_keys * (rows4 + 1)).max(17 * rows4);
                 let bytes = 16 * (slices + p_vectors + tile[0]) + 16;

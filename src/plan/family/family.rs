@@ -71,6 +71,7 @@ impl<'a> ShaderFiles<'a> {
             }
             // has a list of its own: see `Plan::embed`
             Kernel::Embed { .. } => return,
+            Kernel::Append { .. } => self.append(aligned),
             Kernel::RotateK { in_place } => {
                 self.add("tensor/token_key.wgsl", &[]);
                 self.sequence();

@@ -19,6 +19,32 @@ use crate::plan::user::Cost;
 use crate::shader::layout::Slot;
 
 impl<'a> ShaderFiles<'a> {
+    pub(crate) fn append(&mut self, aligned: bool) {
+        let shares_words = storage_of(self.spec, self.kernel, Slot::K).is_some_and(Dtype::shares_words);
+        let new = if aligned { "tensor/new_aligned.wgsl" } else { "tensor/new_unaligned.wgsl" };
+        let put = match (aligned, shares_words) {
+            (true, _) => "tensor/put_aligned.wgsl",
+            (false, false) => "tensor/put_f32_unaligned.wgsl",
+            (false, true) => "tensor/put_16_unaligned.wgsl",
+        };
+        self.add("kernel/append.wgsl", &[]);
+        self.add("tensor/append_last.wgsl", &[]);
+        self.add("tensor/cache_contiguous.wgsl", &[]);
+        self.add(new, &[Slot::NewK, Slot::NewV]);
+        self.add(put, &[Slot::K, Slot::V]);
+        self.sequence();
+        self.kv_length();
+        // where attention takes keys as they are, they are prepared here; where it prepares them, they are stored as they come
+        if self.spec.keys_rotated() {
+            self.add("equation/keys_unrotated.wgsl", &[]);
+            self.norm();
+            self.rotation();
+            self.k_position();
+        } else {
+            self.add("equation/keys_rotated.wgsl", &[]);
+            self.add("common/row.wgsl", &[]);
+        }
+    }
     pub(crate) fn rotate_source(&mut self, aligned: bool, in_place: bool) {
         let shares_words = storage_of(self.spec, self.kernel, Slot::Out).is_some_and(Dtype::shares_words);
         let slots: &[Slot] = if in_place { &[] } else { &[Slot::Q] };
@@ -63,7 +89,11 @@ fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits
             q / 4 + v / 4 + 4 + products,
         ),
         Kernel::Scores => (3 * q + pairs + rows + norm, 2 * q + pairs + 2 + norm, q / 4 + 2 + products),
-        Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } | Kernel::Linear => return shape.kv_len,
+        Kernel::RotateQ { .. }
+        | Kernel::RotateK { .. }
+        | Kernel::Append { .. }
+        | Kernel::Embed { .. }
+        | Kernel::Linear => return shape.kv_len,
     };
     let rows = key_rows(kernel, spec, shape);
     let by_rounds = limits.max_loop_rounds.saturating_sub(once) / (tile + tile_k * (key + of_score.rounds));
@@ -103,6 +133,10 @@ fn split(
         }
         Kernel::RotateQ { .. } | Kernel::Embed { .. } | Kernel::Linear => {
             (q_len as u64, spec.num_heads, 20.0 * spec.head_dim as f64)
+        }
+        // of k, then of v
+        Kernel::Append { .. } => {
+            (q_len as u64, 2 * spec.num_kv_heads, 20.0 * spec.head_dim.max(spec.v_head_dim) as f64)
         }
         Kernel::RotateK { .. } => (kv_len as u64, spec.num_kv_heads, 20.0 * spec.head_dim as f64),
     };

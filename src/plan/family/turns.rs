@@ -95,7 +95,8 @@ impl Units {
         let rotary = spec.rotary.as_ref()?;
         let in_place = kernel.in_place();
         let moves = rotary.pairing == Pairing::InterleavedInHalfOut && in_place;
-        let suits = kernel.rotates_only() && stands_in_quads(spec, aligned) && !moves;
+        let rotates = matches!(kernel, Kernel::RotateQ { .. } | Kernel::RotateK { .. });
+        let suits = rotates && stands_in_quads(spec, aligned) && !moves;
         let rest = spec.head_dim.saturating_sub(rotary.rotary_dim) / 4;
         suits.then_some(Units { quads: rotary.rotary_dim / 8, copies: if in_place { 0 } else { rest } })
     }
