@@ -134,8 +134,8 @@ fn peak_memory_is_what_the_plan_binds() {
     let plan = plan(Kernel::Attention, &spec, &Shape::new(&spec, 1, 10, 20));
     let tensors = 4 * 64 * (10 * 8 + 2 * 20 * 2 + 10 * 8);
     let rest = plan.peak_bytes() - tensors;
-    // lse, step, uniforms, rows that are prepared beforehand
-    assert!(plan.peak_bytes() > tensors && (4 * 80..60_000).contains(&rest), "{rest}");
+    // lse, step, uniforms, rows that are prepared beforehand: whole tiles of 64 rows and 128 keys of two kv heads
+    assert!(plan.peak_bytes() > tensors && (4 * 80..160_000).contains(&rest), "{rest}");
     assert_eq!(plan.peak_bytes(), plan.bindings().iter().map(|b| b.size).sum::<u64>());
 }
 

@@ -4,10 +4,8 @@ use crate::equation::spec::Spec;
 use crate::error::Result;
 use crate::inputs::shape::Shape;
 use crate::plan::budget::{MAX_DISPATCHES, SCRATCH, too_many_dispatches};
-use crate::plan::call::Call;
 use crate::plan::kernel::Kernel;
 use crate::plan::limits::Limits;
-use crate::plan::pairs::pairs_of_head;
 use crate::plan::products::Products;
 use crate::plan::user::Cost;
 
@@ -101,26 +99,6 @@ pub(crate) fn largest_part(
         part[axis] = grid[axis].max(1).div_ceil(grid[axis].max(1).div_ceil(part[axis]));
     }
     part
-}
-
-/// The largest part of a grid of tiles of rows over all their keys, each workgroup of at most `flop` operations. What masks leave is counted once:
-/// as long as a part has all rows of a head, its workgroups have the mean of their work.
-pub(crate) fn part_of_rows(
-    call: &Call,
-    grid: [u64; 3],
-    budget: f64,
-    flop: f64,
-    fits: impl Fn([u64; 3]) -> bool,
-) -> [u64; 3] {
-    let Call { spec, shape, .. } = *call;
-    let pairs = match spec.packed {
-        true => shape.q_len as u64 * shape.max_seqlen_k as u64,
-        false => shape.batch as u64 * pairs_of_head(spec, shape),
-    };
-    let all = pairs as f64 * spec.num_heads as f64 * flop_per_score(spec, call.of_score);
-    let mean = all / grid.iter().map(|n| *n as f64).product::<f64>();
-    let part = largest_part(grid, budget / mean.max(1.0).min(flop), call.limits, &fits);
-    if part[0] == grid[0] { part } else { largest_part(grid, budget / flop, call.limits, &fits) }
 }
 
 /// A part of a grid: where it starts, and how large it is.

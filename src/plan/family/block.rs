@@ -20,7 +20,7 @@ use crate::error::Result;
 use crate::plan::budget::PRODUCT_BYTES;
 use crate::plan::call::Call;
 use crate::plan::family::prepare::{prepares_keys, stands_in_quads, workgroups_of_units};
-use crate::plan::family::tile::{Scratch, budget, completes_scores, makes_products, rows_of};
+use crate::plan::family::tile::{Scratch, budget, completes_scores, makes_products, part_of_rows, rows_of};
 use crate::plan::grid;
 use crate::plan::grid::{ChunkDispatch, LaidOut};
 use crate::plan::products::Products;
@@ -143,6 +143,10 @@ impl Division {
         let mut all: Vec<_> = FORMS.iter().filter_map(|(tile, blocks)| Self::new(call, *tile, *blocks)).collect();
         let rows = rows_of(call).next_power_of_two();
         let few = call.limits.registers < 256;
+        if call.limits.cpu && all.len() > 2 {
+            // where they are computed to be checked, and take seconds to compile: the largest block and the smallest
+            all.drain(1..all.len() - 1);
+        }
         all.sort_by_key(|d| (few && d.blocks[1] > 1, d.tile[0] > 32 && d.tile[0] as u64 > rows));
         all
     }
@@ -218,7 +222,7 @@ pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     let sequences = if spec.packed { shape.sequences } else { shape.batch };
     let whole = [rows_of(call).div_ceil(tile[0] as u64), spec.num_kv_heads as u64, sequences as u64];
     let flop = tile[0] as f64 * keys as f64 * grid::flop_per_score(spec, call.of_score);
-    let part = grid::part_of_rows(call, whole, budget(call), flop, |part| scratch.fits(call, part));
+    let part = part_of_rows(call, whole, budget(call), flop, |part| scratch.fits(call, part));
     let rows = Preparing::of(spec, call.aligned) == Preparing::Rows;
     let [q_units, k_units] = units(call);
     let in_units = |tokens: u32, units: u32| workgroups_of_units(tokens as u64, units, ACROSS, UNIT_LANES) as u32;

@@ -41,6 +41,7 @@ use crate::plan::family::prepare::{ACROSS, Prepared, UNIT_LANES, prepares_keys, 
 use crate::plan::grid;
 use crate::plan::grid::{ChunkDispatch, LaidOut};
 use crate::plan::kernel::Kernel;
+use crate::plan::pairs::pairs_of_head;
 use crate::plan::products::Products;
 use crate::plan::slots::ShaderFiles;
 use crate::plan::tuning::tuning::{Family, Tuning};
@@ -199,6 +200,26 @@ pub(crate) fn budget(call: &Call) -> f64 {
     call.limits.max_flop_per_dispatch * if call.limits.cpu { 1.0 } else { TILE_FLOP }
 }
 
+/// The largest part of a grid of tiles of rows over all their keys, each workgroup of at most `flop` operations. What masks leave is counted once:
+/// as long as a part has all rows of a head, its workgroups have the mean of their work.
+pub(crate) fn part_of_rows(
+    call: &Call,
+    whole: [u64; 3],
+    budget: f64,
+    flop: f64,
+    fits: impl Fn([u64; 3]) -> bool,
+) -> [u64; 3] {
+    let Call { spec, shape, .. } = *call;
+    let pairs = match spec.packed {
+        true => shape.q_len as u64 * shape.max_seqlen_k as u64,
+        false => shape.batch as u64 * pairs_of_head(spec, shape),
+    };
+    let all = pairs as f64 * spec.num_heads as f64 * grid::flop_per_score(spec, call.of_score);
+    let mean = all / whole.iter().map(|n| *n as f64).product::<f64>();
+    let part = grid::largest_part(whole, budget / mean.max(1.0).min(flop), call.limits, &fits);
+    if part[0] == whole[0] { part } else { grid::largest_part(whole, budget / flop, call.limits, &fits) }
+}
+
 /// Words of `work` for a part of the grid.
 pub(crate) struct Scratch {
     /// Of a tile of rows: products, prepared queries.
@@ -253,7 +274,7 @@ pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     let sequences = if spec.packed { shape.sequences } else { shape.batch };
     let grid = [rows_of(call).div_ceil(tile[0] as u64), spec.num_kv_heads as u64, sequences as u64];
     let flop = tile[0] as f64 * keys as f64 * grid::flop_per_score(spec, of_score);
-    let part = grid::part_of_rows(call, grid, budget(call), flop, |part| scratch.fits(call, part));
+    let part = part_of_rows(call, grid, budget(call), flop, |part| scratch.fits(call, part));
     let rotary_dim = spec.rotary.as_ref().map_or(0, |r| r.rotary_dim);
     let (quads, units) = (rotary_dim / 8, spec.head_dim / 4 - rotary_dim / 8);
     let by_heads = prepares_by_heads(spec, call.aligned);

@@ -113,6 +113,8 @@ impl Form {
         let loads = if call.limits.registers >= 256 { [many, few] } else { [few, many] };
         let mut forms: Vec<_> = loads.into_iter().filter_map(|loads| Self::new(call, loads)).collect();
         forms.dedup_by_key(|form| form.tile_k);
+        // where it is computed to be checked, and takes seconds to compile, one is enough
+        forms.truncate(if call.limits.cpu { 1 } else { 2 });
         forms.retain(|form| {
             let loops_fit = form.rounds_of_tile(call) <= call.limits.max_loop_rounds as u64;
             loops_fit && form.shared <= call.limits.max_workgroup_storage
