@@ -17,9 +17,9 @@ const PAIRS: [[u32; 2]; 5] = [
 ];
 
 fn fields(shape: &mut Shape) -> Vec<&mut u32> {
-    let Shape { batch, q_len, kv_len, q, k, v, out, dense, mask, .. } = shape;
+    let Shape { batch, q_len, kv_len, q, k, v, out, new_k, new_v, dense, mask, .. } = shape;
     let mut fields = vec![batch, q_len, kv_len];
-    for strides in [q, k, v, out] {
+    for strides in [q, k, v, out, new_k, new_v] {
         fields.extend([&mut strides.batch, &mut strides.token, &mut strides.head]);
     }
     fields.extend(dense.iter_mut().chain(mask));
@@ -429,7 +429,10 @@ mod devices {
             (limits.cpu, limits.max_loop_rounds) = (false, u32::MAX);
             limits.subgroup_size *= 2;
             let spec = Spec::new(8, 2, 64);
-            let plan = Plan::new(Kernel::Attention, &spec, &Shape::new(&spec, 1, 100, 300), &limits).expect("a plan");
+            let shape = Shape::new(&spec, 1, 100, 300);
+            let all = Tuning::candidates(Kernel::Attention, &spec, &shape, &limits).expect("a valid spec");
+            limits.tuning = all.into_iter().find(|t| t.family == Family::Tile);
+            let plan = Plan::new(Kernel::Attention, &spec, &shape, &limits).expect("a plan");
             assert!(plan.label().contains(".sg"), "{}", plan.label());
             let size = gpu.limits().subgroup_size;
             let parts = [format!("takes subgroups of {}, the device has {size} to {size}", limits.subgroup_size)];
