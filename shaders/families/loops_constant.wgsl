@@ -7,3 +7,4 @@ fn v_padded() -> u32 { return V_PADDED; }
 // Loops that have to be unrolled: private arrays as long as they.
 fn steps(n: u32) -> u32 { return n; }
 fn hide_steps() {}
+fn uniform_steps(n: u32) -> u32 { return n; }

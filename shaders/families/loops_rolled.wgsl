@@ -9,3 +9,5 @@ fn v_padded() -> u32 { return V_PADDED + unseen_zero(); }
 var<private> no_steps: u32;
 fn steps(n: u32) -> u32 { return n + no_steps; }
 fn hide_steps() { no_steps = unseen_zero(); }
+// The same around barriers: what is read of a private variable is not uniform.
+fn uniform_steps(n: u32) -> u32 { return n + unseen_zero(); }

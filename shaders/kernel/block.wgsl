@@ -212,8 +212,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
 
         // O
-        for (var n = 0u; n < steps(KEY_BLOCKS); n++) {
-            for (var part = 0u; part < steps(4u / P_STEPS); part++) {
+        for (var n = 0u; n < uniform_steps(KEY_BLOCKS); n++) {
+            for (var part = 0u; part < uniform_steps(4u / P_STEPS); part++) {
                 let from_key = first + 64u * n + part * P_KEYS;
                 workgroupBarrier();
                 for (var x = 0u; x < steps(P_STEPS); x++) {

@@ -116,7 +116,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         let own = lane < TILE_K && first + lane >= keys.x && first + lane < keys.y;
         let mixed = first < clear.x || first + TILE_K > clear.y || first < keys.x;
         var s_own: array<vec4<f32>, ROW_QUADS>;
-        for (var quad = 0u; quad < steps(ROW_QUADS); quad++) {
+        for (var quad = 0u; quad < uniform_steps(ROW_QUADS); quad++) {
             workgroupBarrier();
             for (var sweep = 0u; sweep < steps(PASSES); sweep++) { lane_tile[sweep * LANES + lane] = s[quad][sweep]; }
             workgroupBarrier();
@@ -170,7 +170,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
 
     // the lanes of a column together
-    for (var quad = 0u; quad < steps(ROW_QUADS); quad++) {
+    for (var quad = 0u; quad < uniform_steps(ROW_QUADS); quad++) {
         workgroupBarrier();
         for (var r = 0u; r < steps(4u); r++) { lane_tile[r * LANES + lane] = o[quad][r]; }
         workgroupBarrier();
