@@ -146,12 +146,13 @@ fn families_are_named_and_counted() {
     };
     assert_eq!(has(0, address, ".decode"), address);
     has(1, &format!("{address}/wide-q"), ".wide");
-    has(3, &format!("{address}/rows"), "attention.f32");
+    has(2, &format!("{address}/block-q"), ".block");
+    has(4, &format!("{address}/rows"), "attention.f32");
     // the address of a kernel is one of a case
-    let tile = has(2, &format!("{address}/tile-q"), ".tile");
+    let tile = has(3, &format!("{address}/tile-q"), ".tile");
     let again = run(&[&tile]);
     assert_eq!(again["adapters"][0]["families"], serde_json::json!({ "tile": 1 }));
-    assert_eq!(again["adapters"][0]["outcomes"][0], outcomes[2]);
+    assert_eq!(again["adapters"][0]["outcomes"][0], outcomes[3]);
     // all numbers of each, a family alone, and what it does not take
     let all = run(&[&format!("{address}/tunings")]);
     assert!(all["passed"].as_u64() > Some(4) && all["adapters"][0]["families"] == line["families"], "{all}");
