@@ -13,8 +13,8 @@
 //!   (`ChunkDispatch`), which covers the plan's grid exactly once (`tests/plan.rs`). `decode` and `wide` take splits below `params.splits` for
 //!   tiles.
 //! - **Rows**: i < `q_length` = min(step\[0\], `params.q_capacity`); a row of a tile beyond the last is cut to the last or returns.
-//!   Units of tokens (`turns`, `prepare/heads`) are numbers of lanes divided by UNITS, which the host keeps in 32 bits: `turns` by a check
-//!   of its own, `tile` by what prepared rows, of a vector a unit at least, may take of `work`. Rows of all kinds are bounded by
+//!   Units of tokens (`turns`, `prepare/heads_*`, `prepare/copied_*`) are numbers of lanes divided by UNITS, which the host keeps in 32 bits: `turns` by a check
+//!   of its own, `tile` and `block` by what prepared rows, of a vector a unit at least, may take of `work`. Rows of all kinds are bounded by
 //!   `Shape::check`.
 //! - **Keys**: j < `kv_length` = min(step\[1\], `params.kv_capacity`), with kv_lens the least of both and the sequence's. Ranges of keys
 //!   come from the glue's `key_range`, which lies within 0..kv_length whatever the masks make of it; a tile's keys end at its end, and
