@@ -52,7 +52,8 @@ pub fn attention_in(spec: &Spec, inputs: &Inputs, arithmetic: Arithmetic) -> Res
 pub fn scores(spec: &Spec, inputs: &Inputs) -> Result<Bounded> {
     spec.expect_softmax()?;
     let problem = Problem::for_reference(spec, inputs)?;
-    let bounds = Bounds::new(&problem);
+    // the one family that computes them folds its sums
+    let bounds = Bounds { chained: false, ..Bounds::new(&problem) };
     let rows = rows_of(problem.shape.batch, spec.num_heads, problem.shape.q_len);
     let row = |[b, h, i]: [u32; 3]| {
         // beyond the keys of the row's sequence there is nothing to compute
@@ -204,6 +205,8 @@ impl Scored {
 
 pub(crate) struct Bounds<'a> {
     pub(crate) arithmetic: Arithmetic,
+    /// Whether a product with a key may be one chain of multiply-adds, as in `block`.
+    pub(crate) chained: bool,
     pub(crate) prepared: Prepared<'a>,
     pub(crate) tile_k: usize,
     /// e: the error of a rotated element, relative to its pair's length.
@@ -248,6 +251,7 @@ impl<'a> Bounds<'a> {
         let (q_flushed, k_flushed) = (flushed(&problem.inputs.q, &prepared.q), flushed(&problem.inputs.k, &prepared.k));
         Bounds {
             arithmetic: Arithmetic::F32,
+            chained: true,
             tile_k: tile_k(problem.spec, crate::plan::limits::Limits::default().max_workgroup_storage) as usize,
             rotation,
             q_lost: lost(problem, &problem.inputs.q, &prepared.q, &q_flushed, Some("q_norm")),
@@ -286,7 +290,7 @@ impl<'a> Bounds<'a> {
         let additions = spec.head_dim.div_ceil(4) as f64 + 3.0;
         let of_keys = if self.prepared.keys_turned { self.rotation } else { 0.0 };
         // of the product with a key: folded, or one chain of multiply-adds, whose products may be rounded too
-        let of_product = g(additions).max(g(spec.head_dim as f64) + U);
+        let of_product = if self.chained { g(additions).max(g(spec.head_dim as f64) + U) } else { g(additions) };
         let relative = self.rotation + of_keys + (2.0 + factors) * U + of_product;
         let terms = problem.terms.len() + problem.inputs.attn_bias.is_some() as usize + spec.relative.len();
         let terms = terms as f64 + if spec.gated_bias { 2.0 } else { 0.0 };

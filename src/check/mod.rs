@@ -22,7 +22,7 @@
 //! by 3 u z, its argument by u, the factor and the product by u z each.
 //!
 //! **Score.** With A = sum h_q h_k: |t^ - t| <= scale A (e_q + e_k + g(d) + u), e_q = e + 2u for the scale's roundings: the
-//! longest sum is a chain of d multiply-adds (`block`), whose products a device may round before it adds them; other families add d/4 + 3 at most.
+//! longest sum is a chain of d multiply-adds (`block`), whose products a device may round before it adds them; other families, and so the kernel `scores`, add d/4 + 3 at most.
 //! The cap is a contraction and errs by 21 u |cap| + 2 u |t| itself; ALiBi by 4 u |C|; each further term by one rounding, a
 //! gate of C by two (its own to f32, the product). A and
 //! B, with S = scale sum (|q| + |v|)|e| or scale sum |k||e|: (3 u + g(d/4 + 3)) S, and what q and k lose by flushing.
