@@ -97,7 +97,11 @@ impl Limits {
         Limits {
             subgroup_size: if one_size { info.subgroup_min_size } else { 0 },
             f16: features.contains(wgpu::Features::SHADER_F16),
-            registers: if FEW_REGISTERS.contains(&info.vendor) { 128 } else { self.registers },
+            // Metal does not tell the vendor, who is Apple
+            registers: match FEW_REGISTERS.contains(&info.vendor) || info.backend == wgpu::Backend::Metal {
+                true => 128,
+                false => self.registers,
+            },
             ..self
         }
     }
