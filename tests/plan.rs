@@ -223,3 +223,55 @@ fn specs_refuse_what_they_cannot_mean() {
     let unknown = spec().to_json().replacen("\"schema\"", "\"softmax_scael\": 1, \"schema\"", 1);
     assert!(Spec::from_json(&unknown).unwrap_err().to_string().contains("softmax_scael"));
 }
+
+/// Cards by their limits: binding, workgroup memory, rate, registers.
+fn cards() -> [(&'static str, Limits); 5] {
+    let card = |binding: u64, storage: u32, rate: f64, registers: u32| {
+        limits(|l| {
+            (l.max_binding_size, l.max_workgroup_storage, l.registers) = (binding, storage, registers);
+            l.max_flop_per_dispatch *= rate;
+            l.max_invocations = 1024;
+        })
+    };
+    [
+        ("a card of NVIDIA's", card((1 << 32) - 4, 49_152, 4.0, 256)),
+        ("a card of AMD's", card((1 << 32) - 4, 65_536, 4.0, 256)),
+        ("a card of Intel's", card((1 << 32) - 4, 65_536, 4.0, 128)),
+        ("an unknown one", card((1 << 32) - 4, 32_768, 1.0, 256)),
+        ("an unknown one of WebGPU's storage", card((1 << 32) - 4, 16_384, 1.0, 256)),
+    ]
+}
+
+/// What a GPU is given of the named workloads and of an engine's calls: few dispatches, and no family dropped for the length of its keys.
+#[test]
+fn gpus_get_few_dispatches_whatever_the_length() {
+    let mut layer = Spec::new(32, 8, 128);
+    layer.rotary = Some(Rotary::new(Pairing::Half, 128, 5e5));
+    layer.mask = Mask::causal();
+    let mut rotated = layer.clone();
+    rotated.rotary.as_mut().unwrap().keys_rotated = true;
+    for (card, limits) in cards() {
+        let plan = |spec: &Spec, q_len: u32, kv_len: u32| {
+            Plan::new(Kernel::Attention, spec, &Shape::new(spec, 1, q_len, kv_len), &limits)
+                .unwrap_or_else(|e| panic!("{card}: {q_len} x {kv_len}: {e}"))
+        };
+        let few = |spec: &Spec, q_len: u32, kv_len: u32, most: usize, family: Family| {
+            let plan = plan(spec, q_len, kv_len);
+            let (n, found) = (plan.chunks().len(), plan.tuning().family);
+            assert!(n <= most && found == family, "{card}: {q_len} x {kv_len}: {n} dispatches of {found:?}");
+        };
+        for spec in [&layer, &rotated] {
+            // prepare_k, prepare_q, main, store_lse
+            few(spec, 2048, 2048, 4, Family::Block);
+            // the keys' rows, 128 MiB, and half a second of work where nothing is known of the card
+            few(spec, 512, 32_768, if card.starts_with("an unknown") { 8 } else { 4 }, Family::Block);
+            for keys in [1024, 4096, 32_768, 131_072, 1 << 19] {
+                few(spec, 1, keys, 2, Family::Wide);
+            }
+        }
+        // the longest prompt: cut by work alone, by rows of whole tiles
+        let mut half = layer.clone();
+        half.dtype = Dtype::F16;
+        assert_eq!(plan(&half, 1 << 18, 1 << 18).tuning().family, Family::Block, "{card}");
+    }
+}
