@@ -26,8 +26,7 @@
 //
 // A lane's keys are slots 4 kl..4 kl + 3 of each 64: keys kl, kl + 16, kl + 32, kl + 48, so that lanes write P to different banks.
 //
-// A weight of 0 does not hide a value that is not finite. In tiles with masked keys such values are staged as 0, and `stray` says so:
-// the rows that see them get them when they are stored.
+// Values that are not finite: see common/tile_rows.wgsl.
 
 const ROWS4: u32 = TILE_Q / 4u;
 const KEYS4: u32 = TILE_K / 4u;
@@ -41,8 +40,6 @@ const K_SLICE: u32 = SLICE_DIM * ROWS4;                    // where K's slice be
 
 var<workgroup> slices: array<vec4<f32>, SLICES>;
 var<workgroup> p_tile: array<vec4<f32>, P_VECTORS>;
-var<workgroup> tile_rows: array<vec4<i32>, TILE_Q>;        // head, i, i', m
-var<workgroup> stray: atomic<u32>;
 
 // Of 4 ROW_BLOCKS rows; arrays are as long as the loops over them, and indexed by these loops alone: so compilers keep them in registers.
 alias OfRows = array<vec4<f32>, ROW_BLOCKS>;
@@ -308,15 +305,6 @@ fn sum_of_lanes(row4: u32) -> vec4<f32> {
     return (x[0] + x[1]) + (x[2] + x[3]);
 }
 
-// Row r of the tile.
-fn tile_row_place(batch: u32, r: u32) -> ScoreAt {
-    let x = tile_rows[r];
-    return ScoreAt(batch, u32(x.x), u32(x.y), 0u, x.z, x.w, 0);
-}
-
-// Where the workgroup stands.
-struct TilePlace { batch: u32, kv_head: u32, tile: u32, rows: u32, keys: vec2<u32> }
-
 // Columns 4c.. of a row.
 fn store4(here: TilePlace, r: u32, c: u32, x: vec4<f32>) {
     if (c >= V_CHUNKS || here.tile * TILE_Q + r >= here.rows) { return; }
@@ -324,17 +312,4 @@ fn store4(here: TilePlace, r: u32, c: u32, x: vec4<f32>) {
     var y = x;
     if (atomicLoad(&stray) != 0u) { y += tile_strayed(here, at, c); }
     put4(params.out_offset + tensor_batch(at.batch) * params.out_batch + q_token(at.batch, at.i) * params.out_token + at.head * params.out_head, c, y);
-}
-// What was staged as 0, of the keys that a row sees: whatever its weight, the sum becomes infinite or NaN.
-fn tile_strayed(here: TilePlace, place: ScoreAt, c: u32) -> vec4<f32> {
-    var at = place;
-    var sum = vec4<f32>(0.0);
-    for (var j = here.keys.x; j < here.keys.y; j++) {
-        at.j = j;
-        if (visible(at)) {
-            let v = v4(v_row(here.batch, j, here.kv_head), c);
-            sum = select(sum, sum + v, is_beyond4(v));
-        }
-    }
-    return sum;
 }

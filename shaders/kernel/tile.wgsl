@@ -28,8 +28,7 @@
 // are read. D: V is written. E: p_tile has been read. F: l is written. They all stand in control flow that only uniform values decide: lengths in `step`,
 // `chunk`, `params`, the workgroup's place.
 //
-// A weight of 0 does not hide a value that is not finite. In tiles with masked keys such values are staged as 0, and `stray` says so:
-// the rows that see them get them when they are stored.
+// Values that are not finite: see common/tile_rows.wgsl.
 //
 // Instructions for a multiply-add, in the inner loops: S 12 loads of 16 bytes from shared memory and 8 additions (1 of FOLD = 4 times 32)
 // for 128; P V, at VALUE_BLOCKS 2, 4 loads for 64. Staging: 4 loads, a store and some 6 of addresses for 4 elements, used TILE_Q times.
@@ -47,8 +46,6 @@ const V_STRIDE: u32 = VALUE_BLOCKS * KEY_LANES;
 
 var<workgroup> p_tile: array<vec4<f32>, TILE_K * ROWS4>;
 var<workgroup> slices: array<vec4<f32>, SLICES>;
-var<workgroup> tile_rows: array<vec4<i32>, TILE_Q>;  // head, i, i', m
-var<workgroup> stray: atomic<u32>;
 
 // Four rows of a key: neighbouring keys in different banks, all of a key in different ones.
 fn p_at(t: u32, row4: u32) -> u32 { return t * ROWS4 + (row4 ^ (t & min(7u, ROWS4 - 1u))); }
@@ -260,11 +257,6 @@ fn stage_v(batch: u32, kv_head: u32, first: u32, t0: u32, end: u32, mixed: bool,
     }
 }
 
-// Row r of the tile.
-fn tile_row_place(batch: u32, r: u32) -> ScoreAt {
-    let x = tile_rows[r];
-    return ScoreAt(batch, u32(x.x), u32(x.y), 0u, x.z, x.w, 0);
-}
 fn tile_first_m(row4: u32) -> vec4<f32> {
     let r = 4u * row4;
     return vec4<f32>(first_state(u32(tile_rows[r].x)).m, first_state(u32(tile_rows[r + 1u].x)).m,
@@ -351,9 +343,6 @@ fn tile_inverse(l: vec4<f32>, nan: vec4<f32>) -> vec4<f32> {
     return select(select(none, vec4<f32>(1.0) / l, l > none), quiet, nan > none);
 }
 
-// Where the workgroup stands.
-struct TilePlace { batch: u32, kv_head: u32, tile: u32, rows: u32, keys: vec2<u32> }
-
 // Columns 4c.. of four rows.
 fn tile_store(here: TilePlace, row4: u32, c: u32, block: mat4x4<f32>, inv: vec4<f32>) {
     if (c >= V_CHUNKS) { return; }
@@ -368,19 +357,6 @@ fn tile_store(here: TilePlace, row4: u32, c: u32, block: mat4x4<f32>, inv: vec4<
             put4(params.out_offset + tensor_batch(at.batch) * params.out_batch + q_token(at.batch, at.i) * params.out_token + at.head * params.out_head, c, x);
         }
     }
-}
-// What was staged as 0, of the keys that a row sees: whatever its weight, the sum becomes infinite or NaN.
-fn tile_strayed(here: TilePlace, place: ScoreAt, c: u32) -> vec4<f32> {
-    var at = place;
-    var sum = vec4<f32>(0.0);
-    for (var j = here.keys.x; j < here.keys.y; j++) {
-        at.j = j;
-        if (visible(at)) {
-            let v = v4(v_row(here.batch, j, here.kv_head), c);
-            sum = select(sum, sum + v, is_beyond4(v));
-        }
-    }
-    return sum;
 }
 fn tile_store_lse(here: TilePlace, row4: u32, m: vec4<f32>, l: vec4<f32>, nan: vec4<f32>) {
     let none = vec4<f32>(0.0);

@@ -66,6 +66,7 @@ pub(crate) const FILES: &[File] = shaders! {
     "common/table4.wgsl": InBounds(&[Tables]),
     "common/table4_aligned.wgsl": InBounds(&[Tables]),
     "common/tanh.wgsl": InBounds(&[]),
+    "common/tile_rows.wgsl": InBounds(&[Arrays]),
     "common/units.wgsl": InBounds(&[]),
     "embed/halves.wgsl": Checked("nobody has argued its indices yet"),
     "embed/interleaved.wgsl": Checked("nobody has argued its indices yet"),

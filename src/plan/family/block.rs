@@ -35,6 +35,7 @@ impl<'a> ShaderFiles<'a> {
         self.add("common/prepared_tiles.wgsl", &[]);
         self.work_by_vectors();
         self.add("common/lse.wgsl", &[]);
+        self.add("common/tile_rows.wgsl", &[]);
         let files: &[&'static str] = match Preparing::of(self.spec, aligned) {
             Preparing::Rows => &["prepare/rows.wgsl"],
             Preparing::Turned => &["prepare/heads_q.wgsl", "prepare/heads_k.wgsl", "common/units.wgsl"],

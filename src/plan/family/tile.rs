@@ -54,6 +54,7 @@ impl<'a> ShaderFiles<'a> {
         self.add("kernel/tile.wgsl", &[Slot::Work]);
         self.prepared();
         self.add("common/lse.wgsl", &[]);
+        self.add("common/tile_rows.wgsl", &[]);
         let by_heads = self::prepares_by_heads(self.spec, aligned);
         self.prepares_rows(by_heads);
         self.add("common/online_softmax.wgsl", &[]);
