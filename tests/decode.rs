@@ -201,11 +201,17 @@ fn maxima_that_rise_within_every_split() {
     check(&spec, &inputs, Which::Every);
 }
 
+/// Of one token, whose heads all see the same keys, and of two.
 #[test]
 fn keys_that_no_row_sees_change_no_bit() {
+    unseen_keys_change_no_bit(1);
+    unseen_keys_change_no_bit(2);
+}
+
+fn unseen_keys_change_no_bit(q_len: u32) {
     let mut spec = spec(4, 2, 16);
     spec.mask.window_left = Some(70);
-    let mut clean = inputs(&spec, 1, 2, 300, 9);
+    let mut clean = inputs(&spec, 1, q_len, 300, 9);
     let poison = |t: &Tensor, value: f32| {
         let [_, len, heads, dim] = t.shape();
         let row = |j, h| t.row(0, j, h).map(|x| x as f32).collect::<Vec<_>>();
@@ -214,7 +220,7 @@ fn keys_that_no_row_sees_change_no_bit() {
         let values = values.flat_map(|(j, h)| if seen(j) { row(j, h) } else { vec![value; dim as usize] });
         Tensor::bshd(values.collect::<Vec<_>>(), t.shape()).unwrap()
     };
-    // the last ten keys are not in use; the window of the first row begins at 218, of the second at 219
+    // the last ten keys are not in use; the window of the last row begins at 219, of one before it at 218
     clean.kv_len = Some(290);
     let mut spoiled = clean.clone();
     for value in [f32::NAN, f32::INFINITY] {
