@@ -188,6 +188,7 @@ pub use gpu::winners::{TuningCache, Winner};
 pub use hf::hf::model_types;
 pub use hf::read::{ConfigOptions, Stack};
 pub use hf::rope::RopeParameters;
+pub use inputs::cache::{Cache, Placement};
 pub use inputs::embed::{EmbedInputs, positions_from, positions_of_ids, positions_of_mask};
 pub use inputs::inputs::{AngleTable, Dense, Inputs};
 pub use inputs::problem::Problem;

@@ -2,7 +2,7 @@
 //! counts this thread alone, so counts are exact.
 #![cfg(feature = "wgpu")]
 
-mod common;
+use crate::common;
 #[path = "../benches/raw/mod.rs"]
 mod raw;
 

@@ -1,7 +1,7 @@
 //! New rows appended to caches of k and v: within their bounds at the rows that the step names, and no other byte of the caches touched.
 #![cfg(feature = "wgpu")]
 
-mod common;
+use crate::common;
 use common::{gpus, noise};
 use ropewalk::*;
 

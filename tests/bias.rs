@@ -3,7 +3,7 @@
 
 #![cfg(feature = "wgpu")]
 
-mod common;
+use crate::common;
 use common::{inputs, noise};
 use ropewalk::*;
 

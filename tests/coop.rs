@@ -2,7 +2,7 @@
 //! its arithmetic.
 #![cfg(feature = "wgpu")]
 
-mod common;
+use crate::common;
 use common::{inputs, left_out};
 use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use ropewalk::check::Arithmetic;

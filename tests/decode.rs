@@ -1,7 +1,7 @@
 //! Few rows over many keys: every split, every form of the kernels, both sides of every boundary.
 #![cfg(feature = "wgpu")]
 
-mod common;
+use crate::common;
 use common::{gpus, inputs, noise, opened};
 use ropewalk::*;
 use std::sync::OnceLock;

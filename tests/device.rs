@@ -1,7 +1,7 @@
 //! What can become of a device: lost in every state of a call, another one's, shared by threads, slow.
 #![cfg(feature = "wgpu")]
 
-mod common;
+use crate::common;
 use common::{every_adapter, inputs, left_out};
 use ropewalk::*;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -2,7 +2,7 @@
 //! a key without a value does.
 #![cfg(feature = "wgpu")]
 
-mod common;
+use crate::common;
 use common::{gpus, inputs, noise};
 use ropewalk::*;
 

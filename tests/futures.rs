@@ -1,7 +1,7 @@
 //! The `_async` forms: they can be given to a runtime of several threads, and several may be under way at a time.
 #![cfg(feature = "wgpu")]
 
-mod common;
+use crate::common;
 
 use common::{every_adapter, inputs};
 use futures_util::future::{join, join3, join4};

@@ -2,7 +2,7 @@
 //! every test. `ropewalk validate --adapter gl` runs every case.
 #![cfg(feature = "wgpu")]
 
-mod common;
+use crate::common;
 use common::{every_adapter, inputs, left_out};
 use ropewalk::case::CaseId;
 use ropewalk::*;

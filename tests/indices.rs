@@ -2,7 +2,7 @@
 //! plans' sizes and on whatever an engine may write into `step` and the tensors; every index is compared with the length of what it indexes.
 #![cfg(feature = "wgpu")]
 
-mod common;
+use crate::common;
 use common::left_out;
 use naga::proc::TypeResolution;
 use naga::valid::{Capabilities, FunctionInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
@@ -126,6 +126,14 @@ const CASES: &[(&str, Family)] = {
         ("attention/rotated-keys+window/q70k200/f32/seed1", Block),
         ("attention/mqa+d32+bert-key-query+one-sequence+xpos+gaps/q101k402/f32/seed1", Block),
         ("attention/rms-norm-weights/q40k70/f32/seed1", Block),
+        ("attention/ragged/q37k75/f32/seed1", Block),
+        ("attention/heads7+ragged+pages7/q37k75/f16/seed1", Block),
+        ("attention/interleaved+ragged+slots/q37k75/f32/seed1", Tile),
+        ("attention/shaw+ragged+pages16/q37k75/f32/seed1", Tile),
+        ("attention/ragged-decode+pages16/q5k700/f32/seed1", Wide),
+        ("attention/gqa3+ids+ragged-decode+slots/q3k300/bf16/seed1", Wide),
+        ("attention/d33+ragged-decode+pages7/q3k70/f32/seed1", Decode),
+        ("attention/d33+dense+mask+ragged+pages1/q37k75/f32/seed1", Rows),
         ("attention/gqa3+fire-and-t5/q2k67/f32/seed1", Decode),
         ("attention/heads7/q19k33/f32/seed1", Rows),
         ("attention/shaw-values+rotated-values+sink-zero/q40k140/f16/seed1", Rows),

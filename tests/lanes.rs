@@ -1,7 +1,7 @@
 //! The family `lanes`: what it serves, and that it is right, on both sides of every tile edge.
 #![cfg(feature = "wgpu")]
 
-mod common;
+use crate::common;
 use ropewalk::case::{CaseId, Op};
 use ropewalk::*;
 

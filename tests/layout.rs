@@ -110,7 +110,13 @@ fn axes() -> Vec<Vec<Change>> {
             |s, _, _| (s.mask.window_left, s.mask.causal) = (Some(u32::MAX), true),
         ],
         vec![|_, _, _| (), |s, _, _| s.mask.dense = true],
-        vec![|_, _, _| (), |s, _, _| s.kv_lens = true, |s, _, _| s.packed = true],
+        vec![
+            |_, _, _| (),
+            |s, _, _| s.kv_lens = true,
+            |s, _, _| s.packed = true,
+            |s, shape, _| (s.packed, shape.cache) = (true, Cache::Slots { rows: 90 }),
+            |s, shape, _| (s.packed, shape.cache) = (true, Cache::Pages { pages: 9, page_size: 8 }),
+        ],
         vec![
             |_, _, _| (),
             |s, _, _| turned(s, |r| r.streams = (0..r.rotary_dim / 2).map(|p| (p % 3) as u8).collect()),
@@ -181,6 +187,9 @@ fn plan(kernel: Kernel, changes: &[Change]) -> Plan {
     changes.iter().for_each(|change| change(&mut spec, &mut shape, &mut limits));
     shape = if spec.packed { Shape::packed(&spec, 3, 5, 70) } else { Shape::new(&spec, 2, 5, 70) };
     changes.iter().for_each(|change| change(&mut spec.clone(), &mut shape, &mut limits));
+    if matches!(kernel, Kernel::RotateK { .. }) {
+        shape.cache = Cache::Contiguous;
+    }
     if kernel == (Kernel::RotateQ { in_place: false }) || kernel == (Kernel::RotateK { in_place: false }) {
         shape.out = Strides::bshd(70, 4, spec.head_dim);
     }

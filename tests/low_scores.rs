@@ -2,7 +2,7 @@
 //! of the scores, and every such row is checked.
 
 #[cfg(feature = "wgpu")]
-mod common;
+use crate::common;
 use ropewalk::*;
 
 const KEYS: usize = 9;

@@ -1,7 +1,7 @@
 //! Packed sequences: each attends within itself, whatever its neighbours hold; what does not add up is refused; mutations break bounds.
 #![cfg(feature = "wgpu")]
 
-mod common;
+use crate::common;
 use common::{gpus, inputs, noise};
 use ropewalk::*;
 

@@ -5,7 +5,7 @@
 //! changes and where a wrong bit of the increment shows first.
 
 #[cfg(feature = "wgpu")]
-mod common;
+use crate::common;
 
 use dashu_float::{ConstCache, Context, FBig, round::mode::HalfEven};
 use rand::{RngExt, SeedableRng, rngs::StdRng};

@@ -1,7 +1,7 @@
 //! A dispatch whose buffers are exchanged: results of each set, nothing of another's, and what is encoded already keeps its own.
 #![cfg(feature = "wgpu")]
 
-mod common;
+use crate::common;
 use common::{gpus, noise};
 use ropewalk::*;
 

@@ -3,7 +3,7 @@
 //! A mutation is made in the arguments: the GPU computes the mutated problem, the check compares it with the right one.
 #![cfg(feature = "wgpu")]
 
-mod common;
+use crate::common;
 use common::{gpus, inputs, noise};
 use ropewalk::*;
 use std::collections::BTreeMap;

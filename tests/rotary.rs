@@ -1,7 +1,7 @@
 //! Rotation by several streams, xPos, rotated values, half of halves: kernels within their bounds, mutations beyond them.
 #![cfg(feature = "wgpu")]
 
-mod common;
+use crate::common;
 use common::{gpus, inputs};
 use ropewalk::*;
 

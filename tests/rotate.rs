@@ -1,7 +1,7 @@
 //! Rotation alone: every family and its numbers give the bits of the row kernel, within the bounds of the reference.
 #![cfg(feature = "wgpu")]
 
-mod common;
+use crate::common;
 use common::{gpus, inputs, noise};
 use ropewalk::*;
 use std::collections::BTreeMap;

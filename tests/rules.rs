@@ -1,7 +1,7 @@
 //! Rules that hold whatever the values: empty rows, NaN, unused cache rows, determinism, memory, the caller's own buffers.
 #![cfg(feature = "wgpu")]
 
-mod common;
+use crate::common;
 use common::{gpus, inputs, noise};
 use ropewalk::*;
 use std::collections::BTreeSet;

@@ -1,7 +1,7 @@
 //! The user's own functions: what is refused and where, and that what is accepted is computed as its closure says.
 #![cfg(feature = "wgpu")]
 
-mod common;
+use crate::common;
 use common::{gpus, inputs, noise};
 use ropewalk::*;
 

@@ -1,7 +1,7 @@
 //! Tensors in one buffer, as engines with arenas have them: the bits of separate buffers, nothing written beside the results, overlaps refused.
 #![cfg(feature = "wgpu")]
 
-mod common;
+use crate::common;
 use common::{gpus, noise};
 use ropewalk::*;
 use std::collections::{BTreeMap, BTreeSet};

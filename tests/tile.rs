@@ -2,7 +2,7 @@
 //! it serves; the rules for NaN; the same bits every time; texts for devices that are not here.
 #![cfg(feature = "wgpu")]
 
-mod common;
+use crate::common;
 use common::{gpus, inputs, opened};
 use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use ropewalk::case::CaseId;

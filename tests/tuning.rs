@@ -1,7 +1,7 @@
 //! Which kernel a plan takes: candidates, winners on disk and their files, run-time checks; pipelines made ahead. No time is asserted.
 
 #[cfg(feature = "wgpu")]
-mod common;
+use crate::common;
 
 use ropewalk::*;
 
@@ -214,7 +214,7 @@ fn checks_stay_where_the_host_does_not_bound_every_index() {
         Plan::with_tuning(kernel, spec, &shape, limits, Some(rows().without_checks()))
     };
     type Change = fn(&mut Spec);
-    let dropped: [(&str, Change); 14] = [
+    let dropped: [(&str, Change); 15] = [
         ("as it is", |_| ()),
         ("f16", |s| s.dtype = Dtype::F16),
         ("odd rows", |s| (s.head_dim, s.v_head_dim, s.rotary) = (33, 7, None)),
@@ -226,12 +226,12 @@ fn checks_stay_where_the_host_does_not_bound_every_index() {
         ("dense", |s| s.dense_bias = true),
         ("t5", |s| s.bias = vec![Bias::T5 { num_buckets: 8, max_distance: 16, bidirectional: true }]),
         ("cap", |s| s.logits_soft_cap = Some(20.0)),
+        ("packed", |s| s.packed = true),
         ("sinks", |s| s.sink = Some(Sink::Learned)),
         ("float32 angles", |s| s.rotary.as_mut().unwrap().angle = Angle::Float32),
         ("relative rows", |s| s.relative = vec![Relative::new(RelativeSide::Key, IndexMap::distance(-3, 3))]),
     ];
-    let kept: [(&str, Change); 5] = [
-        ("tensor/sequence_packed.wgsl", |s| s.packed = true),
+    let kept: [(&str, Change); 4] = [
         ("equation/angle_table.wgsl", |s| s.rotary.as_mut().unwrap().angle = Angle::Table),
         ("equation/score_mod_user.wgsl", |s| {
             s.score_mod = Some("fn score_mod(s: f32, at: ScoreAt) -> f32 { return 2.0 * s; }".into())

@@ -1,6 +1,6 @@
 //! `ropewalk bench`: what it refuses, what it prints. No time is asserted.
 
-mod common;
+use crate::common;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};

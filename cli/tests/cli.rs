@@ -1,6 +1,6 @@
 //! The built program: exit codes, messages, files. Bad input ends with code 2, names the field, and leaves no file.
 
-mod common;
+use crate::common;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

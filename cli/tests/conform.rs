@@ -1,7 +1,7 @@
 //! `ropewalk conform` from outside: the golden cases pass, whatever is wrong in one is noticed, and nothing that a
 //! file holds makes it panic.
 
-mod common;
+use crate::common;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};

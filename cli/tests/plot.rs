@@ -1,6 +1,6 @@
 //! `ropewalk plot` and `ropewalk systems`: pictures of everything that has one, and errors that help.
 
-mod common;
+use crate::common;
 use ropewalk::systems::systems;
 use serde_json::Value;
 use std::fs;

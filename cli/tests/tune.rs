@@ -1,6 +1,6 @@
 //! `ropewalk tune`: measures, stores, shows and clears. No time is asserted.
 
-mod common;
+use crate::common;
 use std::fs;
 use std::path::Path;
 use std::process::Command;

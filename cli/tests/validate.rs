@@ -1,6 +1,6 @@
 //! `ropewalk validate`: what it selects, what it prints, how it ends.
 
-mod common;
+use crate::common;
 use ropewalk::case::CaseId;
 use serde_json::Value;
 use std::process::Command;

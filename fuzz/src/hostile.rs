@@ -8,10 +8,10 @@ use crate::small::{self, KERNELS};
 use crate::{Outcome, Ran};
 use ropewalk::case::{self, CaseId};
 use ropewalk::{
-    Absolute, AlibiForm, AngleTable, Bias, Bucket, Columns, Data, Denominator, Dense, Dtype, Embed, EmbedInputs,
-    EmbedShape, IndexMap, Inputs, Kernel, Limits, LongRope, Norm, NormKind, Pairing, PatchPositions, Plan, Problem,
-    RopeScaling, Rotary, Sections, Shape, Spec, Step, Strides, Temperature, Tensor, Tuning, Tunings, XPos, Yarn,
-    alibi_slopes, check, grid_positions, log_bucket, log_cpb_offsets, phase, positions_from, positions_of_ids,
+    Absolute, AlibiForm, AngleTable, Bias, Bucket, Cache, Columns, Data, Denominator, Dense, Dtype, Embed, EmbedInputs,
+    EmbedShape, IndexMap, Inputs, Kernel, Limits, LongRope, Norm, NormKind, Pairing, PatchPositions, Placement, Plan,
+    Problem, RopeScaling, Rotary, Sections, Shape, Spec, Step, Strides, Temperature, Tensor, Tuning, Tunings, XPos,
+    Yarn, alibi_slopes, check, grid_positions, log_bucket, log_cpb_offsets, phase, positions_from, positions_of_ids,
     positions_of_mask, reference, swin_segments, systems, t5_bucket, workload,
 };
 use std::hint::black_box;
@@ -232,10 +232,13 @@ fn spec(draw: &mut Draw) -> bool {
     let spec = hostile_spec(draw);
     black_box((spec.terms(), spec.scale(), spec.group(), spec.features(), spec.position_streams(), spec.segments()));
     black_box((spec.parameters().len(), spec.to_json().len()));
-    let shape = match draw.once_in(4) {
+    let mut shape = match draw.once_in(4) {
         true => Shape::packed(&spec, draw.u32(), 3, 5),
         false => shape(draw, &spec),
     };
+    if spec.packed {
+        shape.cache = cache(draw);
+    }
     let kernel = kernel(draw, &spec);
     let planned = Plan::new(kernel, &spec, &shape, &limits(draw));
     black_box(small::calls(draw, &spec).is_ok());
@@ -263,7 +266,13 @@ fn mismatched(draw: &mut Draw) -> (Spec, Inputs) {
             let n = draw.below(30);
             let ids = |draw: &mut Draw| Some((0..n).map(|_| draw.u32() as i32).collect());
             let counts = |draw: &mut Draw| Some((0..n).map(|_| draw.u32()).collect());
-            match draw.below(20) {
+            match draw.below(22) {
+                19 => inputs.placement = counts(draw).map(Placement::Slots),
+                20 => {
+                    let table = counts(draw).unwrap_or_default();
+                    let page_size = if draw.once_in(2) { draw.below(4) as u32 } else { draw.u32() };
+                    inputs.placement = Some(Placement::Pages { page_size, table });
+                }
                 0 => inputs.kv_len = Some(draw.u32()),
                 1 => inputs.kv_lens = counts(draw),
                 2 => inputs.q_positions = ids(draw),
@@ -456,6 +465,15 @@ fn pack_tables(draw: &mut Draw) -> bool {
     plan.pack_tables(&inputs.parameters, inputs.angle_table.as_ref()).is_ok()
 }
 
+fn cache(draw: &mut Draw) -> Cache {
+    let near = |draw: &mut Draw| if draw.once_in(2) { draw.below(6) as u32 } else { draw.u32() };
+    match draw.below(4) {
+        0 => Cache::Slots { rows: near(draw) },
+        1 => Cache::Pages { pages: near(draw), page_size: near(draw) },
+        _ => Cache::Contiguous,
+    }
+}
+
 fn step(draw: &mut Draw) -> bool {
     let spec = draw.pick(&SPECS).clone();
     let mut shape = match spec.packed {
@@ -463,6 +481,9 @@ fn step(draw: &mut Draw) -> bool {
         false => Shape::new(&spec, 2, 3, 5),
     };
     shape.user_words = 3;
+    if spec.packed {
+        shape.cache = cache(draw);
+    }
     let kernel = kernel(draw, &spec);
     let Ok(plan) = Plan::new(kernel, &spec, &shape, &Limits::default()) else { return false };
     let n = draw.below(40);
@@ -472,7 +493,9 @@ fn step(draw: &mut Draw) -> bool {
     let mut step = Step { q_len: near(draw), kv_len: near(draw), ..Step::default() };
     let mask = Dense::new([1, 1, 1, n as u32], vec![true; n]).ok();
     for _ in 0..draw.below(6) {
-        match draw.below(8) {
+        match draw.below(10) {
+            8 => step.slots = &counts,
+            9 => step.block_table = &counts,
             0 => step.kv_lens = &counts,
             1 => step.q_positions = &ids,
             2 => step.k_positions = &ids,

@@ -477,6 +477,24 @@ fn fixed() -> Vec<CaseId> {
     for name in ["dense", "mask", "dense-minus-infinity", "alibi-key-from-end", "t5", "angle-table", "d33", "d256"] {
         add(Op::Attention, &[name, "ragged"], 75, 150, Dtype::F32);
     }
+    // the same sequences in a pool
+    for pool in ["slots", "pages1", "pages7", "pages16"] {
+        for (names, q_len, capacity) in [
+            (&["ragged"][..], 200, 300),
+            (&["ragged-decode"], 5, 700),
+            (&["ragged-decode", "rotated-keys"], 5, 700),
+            (&["mha", "ids", "ragged"], 75, 150),
+            (&["window", "ragged"], 75, 150),
+            (&["dense", "mask", "ragged"], 37, 75),
+            (&["d33", "ragged"], 37, 75),
+            (&["shaw", "ragged"], 37, 75),
+        ] {
+            add(Op::Attention, &[names, &[pool]].concat(), q_len, capacity, Dtype::F32);
+        }
+        add(Op::Scores, &["ragged", pool], 37, 75, Dtype::F32);
+        add(Op::Attention, &["gaps", "ragged", pool], 37, 75, Dtype::F16);
+        add(Op::Attention, &["ragged-decode", pool], 5, 700, Dtype::Bf16);
+    }
     for dtype in NARROW {
         add(Op::Attention, &["ragged", "gaps"], 75, 150, dtype);
         add(Op::Rotate, &["ragged", "d33"], 75, 150, dtype);

@@ -12,6 +12,7 @@ use crate::equation::rotary::rotary::{Angle, Frequencies, Pairing, Rotary, XPos}
 use crate::equation::spec::{Positions, Spec};
 use crate::equation::user::{MaskMod, ScoreAt, ScoreMod};
 use crate::error::Result;
+use crate::inputs::cache::Placement;
 use crate::inputs::embed::EmbedInputs;
 use crate::inputs::inputs::{AngleTable, Dense, Inputs};
 use crate::inputs::tensor::{Data, Strides, Tensor};
@@ -75,6 +76,8 @@ pub(crate) struct Draft {
     kv_lens: Option<Vec<u32>>,
     /// The starts of packed sequences in q and in k.
     starts: Option<(Vec<u32>, Vec<u32>)>,
+    /// The sequences lie in a pool.
+    pool: Option<Place>,
     layout: Layout,
     positions: Ids,
     /// Which of batch, heads, rows, keys the dense bias has in full.
@@ -105,6 +108,20 @@ enum Layout {
     Gaps,
     /// Contiguous from element 3.
     Offset,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Slots,
+    /// Of so many rows.
+    Pages(u32),
+}
+
+/// A pool: its rows, and that of each key.
+struct Placed {
+    placement: Placement,
+    pool: u32,
+    rows: Vec<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -168,6 +185,8 @@ pub(crate) enum Group {
     Mask,
     Sequences,
     Length,
+    /// Where packed sequences keep keys and values.
+    Pool,
     Layout,
     Values,
     Relative,
@@ -247,7 +266,7 @@ impl Group {
 pub(crate) const DEVIATIONS: &[Deviation] = {
     use Group::{
         Absolute as AB, Angle as A, Bias as B, Cap, Dense as D, Dims, Factor, Heads, Layout as L, Length, Linear as LI,
-        Mask as M, Model, Norm as N, OwnMask as OM, OwnScore as O, Positions as P, Relative as E, Rotary as R,
+        Mask as M, Model, Norm as N, OwnMask as OM, OwnScore as O, Pool, Positions as P, Relative as E, Rotary as R,
         RotatedValues as RV, Scale, Scales as SC, Sequences, Sink as SK, Streams as S, Values as V, Window as W,
         XPos as X,
     };
@@ -488,15 +507,16 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
             (c.batch, c.spec.kv_lens) = (3, true);
             c.kv_lens = Some(vec![c.capacity, c.capacity.div_ceil(2), 0]);
         }),
-        d(Length, "ragged", |c| {
-            // with a sequence that has no query, one that has no key, and one that has neither
-            let (q, k) = (c.q_len, c.capacity);
-            c.packed(vec![0, q / 4, q / 4, q * 2 / 3, q, q], vec![0, k / 3, k / 2, k / 2, k, k]);
-        }),
+        d(Length, "ragged", Draft::ragged),
         d(Length, "ragged-decode", |c| {
             let (n, k) = (c.q_len, c.capacity as u64);
             c.packed((0..=n).collect(), (0..=n as u64).map(|i| (i * k / n as u64) as u32).collect());
         }),
+        //
+        d(Pool, "slots", |c| c.pooled(Place::Slots)),
+        d(Pool, "pages1", |c| c.pooled(Place::Pages(1))),
+        d(Pool, "pages7", |c| c.pooled(Place::Pages(7))),
+        d(Pool, "pages16", |c| c.pooled(Place::Pages(16))),
         //
         d(L, "bhsd", |c| c.layout = Layout::Bhsd),
         d(L, "packed", |c| c.layout = Layout::Packed),
@@ -709,6 +729,7 @@ impl Draft {
             kv_len: None,
             kv_lens: None,
             starts: None,
+            pool: None,
             layout: Layout::Bshd,
             positions: Ids::Near,
             dense: [true; 4],
@@ -917,6 +938,58 @@ impl Draft {
         (self.mask, self.hidden) = (full, hidden);
     }
 
+    /// With a sequence that has no query, one that has no key, and one that has neither.
+    fn ragged(&mut self) {
+        let (q, k) = (self.q_len, self.capacity);
+        self.packed(vec![0, q / 4, q / 4, q * 2 / 3, q, q], vec![0, k / 3, k / 2, k / 2, k, k]);
+    }
+    /// Packed sequences, whose keys and values lie in a pool.
+    fn pooled(&mut self, pool: Place) {
+        if self.starts.is_none() {
+            (self.kv_len, self.kv_lens, self.spec.kv_lens) = (None, None, false);
+            self.ragged();
+        }
+        self.pool = Some(pool);
+    }
+    /// Where the keys of every sequence stand in the pool, with rows between them that are nobody's.
+    fn placed(&self) -> Option<Placed> {
+        let starts = self.starts.as_ref().map_or(&[][..], |(_, k)| k);
+        let lens = || starts.iter().zip(starts.iter().skip(1)).map(|(start, end)| end - start);
+        match self.pool? {
+            // the last ones first
+            Place::Slots => {
+                let pool = lens().map(|len| len + 2).sum::<u32>() + 5;
+                let mut end = pool - 3;
+                let slots: Vec<u32> = lens()
+                    .map(|len| {
+                        end -= len + 2;
+                        end + 2
+                    })
+                    .collect();
+                let rows = lens().zip(&slots).flat_map(|(len, start)| *start..start + len).collect();
+                Some(Placed { placement: Placement::Slots(slots), pool, rows })
+            }
+            Place::Pages(page_size) => {
+                let pages = || lens().map(|len| len.div_ceil(page_size));
+                let (width, total) = (pages().max().unwrap_or(0).max(1), pages().sum::<u32>());
+                let mut numbers = (0..total).rev().map(|n| n + n / 2 + 1);
+                let (mut table, mut rows) = (Vec::new(), Vec::new());
+                for (len, pages) in lens().zip(pages()) {
+                    let own: Vec<u32> = numbers.by_ref().take(pages as usize).collect();
+                    rows.extend(
+                        own.iter()
+                            .flat_map(|page| (0..page_size).map(move |n| page * page_size + n))
+                            .take(len as usize),
+                    );
+                    // what a sequence does not reach may be anything
+                    table.extend(own.into_iter().chain(std::iter::repeat(u32::MAX)).take(width as usize));
+                }
+                let pool = (total + total / 2 + 2) * page_size;
+                Some(Placed { placement: Placement::Pages { page_size, table }, pool, rows })
+            }
+        }
+    }
+
     /// One batch entry of sequences that start there.
     fn packed(&mut self, q: Vec<u32>, k: Vec<u32>) {
         (self.batch, self.spec.packed) = (1, true);
@@ -951,6 +1024,7 @@ impl Draft {
         let mut inputs = Inputs::new(self.tensor(Stream::Q)?, self.tensor(Stream::K)?, self.tensor(Stream::V)?);
         (inputs.kv_len, inputs.kv_lens) = (self.kv_len, self.kv_lens.clone());
         (inputs.cu_seqlens_q, inputs.cu_seqlens_k) = self.starts.clone().unzip();
+        inputs.placement = self.placed().map(|placed| placed.placement);
         if self.spec.positions == Positions::Ids {
             let table_rows = table.map(|_| rows);
             let batch = self.spec.position_streams() * self.batch;
@@ -1061,6 +1135,9 @@ impl Draft {
             Stream::K => (self.capacity, spec.num_kv_heads, spec.head_dim),
             _ => (self.capacity, spec.num_kv_heads, spec.v_head_dim),
         };
+        let tokens = len;
+        let placed = self.placed().filter(|_| stream != Stream::Q);
+        let len = placed.as_ref().map_or(len, |placed| placed.pool);
         let shape = [self.batch, len, heads, dim];
         let (q_width, k_width) = (spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim);
         let (strides, offset) = match (self.layout, stream) {
@@ -1089,14 +1166,15 @@ impl Draft {
         let pair =
             spec.rotary.as_ref().map(|r| (0..r.rotary_dim as usize / 2).map(|p| r.pair(p).0[0]).collect::<Vec<_>>());
         for b in 0..self.batch {
-            for j in 0..len {
+            for j in 0..tokens {
+                let row = placed.as_ref().map_or(j, |placed| placed.rows[j as usize]);
                 let used = stream == Stream::Q || j < self.used(b);
                 let hidden = stream != Stream::Q && self.hidden == Hidden::Nan && j % 3 == 1;
                 for h in 0..heads {
-                    let start = offset + b * strides.batch + j * strides.token + h * strides.head;
+                    let start = offset + b * strides.batch + row * strides.token + h * strides.head;
                     for (e, x) in data[start as usize..(start + dim) as usize].iter_mut().enumerate() {
                         let noise = random.noise();
-                        let middle = [j, h, e as u32] == [len / 2, 0, dim / 2];
+                        let middle = [j, h, e as u32] == [tokens / 2, 0, dim / 2];
                         let value = match self.values {
                             Values::Scaled(by) if stream != Stream::V => by * noise,
                             Values::Query(x) if stream == Stream::Q && middle => x,

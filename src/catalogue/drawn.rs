@@ -328,6 +328,7 @@ impl Seen {
             q,
             k,
             v: _,
+            placement,
             kv_len,
             kv_lens,
             q_positions,
@@ -367,6 +368,11 @@ impl Seen {
         self.both("ids", q_positions.is_some() && k_positions.is_some());
         self.both("segments", q_segments.is_some() && k_segments.is_some());
         self.both("cu_seqlens", cu_seqlens_q.is_some() && cu_seqlens_k.is_some());
+        variant!(self, placement, {
+            None => "tensors of keys",
+            Some(Placement::Slots(_)) => "slots",
+            Some(Placement::Pages { .. }) => "pages",
+        });
         self.both("parameters", !parameters.is_empty());
         self.both("D", attn_bias.is_some());
         self.both("-inf in D", attn_bias.as_ref().is_some_and(|d| d.data().contains(&f32::NEG_INFINITY)));

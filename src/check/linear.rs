@@ -102,7 +102,7 @@ impl<'a> FeatureRows<'a> {
             problem,
             linear,
             gammas: linear.gammas(spec.num_kv_heads),
-            angles: spec.rotary.as_ref().map(|r| Angles::new(r, problem.inputs)),
+            angles: spec.rotary.as_ref().map(|r| Angles::new(r, &problem.inputs)),
             rotation: trig.map_or(0.0, |trig| 2f64.sqrt() * (trig + 2.0 * U) + 2.0 * U),
         })
     }
@@ -222,7 +222,7 @@ impl<'a> FeatureRows<'a> {
 
     /// Gamma of a key, feature by feature, and the relative error of one multiplication with it.
     fn decay(&self, b: u32, kv_head: u32, j: u32, feature: usize) -> Option<(f64, f64)> {
-        let (spec, inputs) = (self.problem.spec, self.problem.inputs);
+        let (spec, inputs) = (self.problem.spec, &*self.problem.inputs);
         let token = (b as usize * self.problem.shape.kv_len as usize + j as usize) * spec.num_kv_heads as usize;
         let of = |at: usize| inputs.decay.as_ref().and_then(|d| d.get(at)).copied().unwrap_or(0.0) as f64;
         let row = token + kv_head as usize;

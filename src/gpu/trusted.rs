@@ -12,14 +12,17 @@
 //! - **Sequences, kv heads, row tiles**: `chunk` + workgroup id. The host writes `chunk` and the grid from the same list of dispatches
 //!   (`ChunkDispatch`), which covers the plan's grid exactly once (`tests/plan.rs`). `decode` and `wide` take splits below `params.splits` for
 //!   tiles.
-//! - **Rows**: i < `q_length` = min(step\[0\], `params.q_capacity`); a row of a tile beyond the last is cut to the last or returns.
+//! - **Rows**: i < `q_length` = min(step\[0\], `params.q_capacity`), of a packed sequence at most `params.max_seqlen_q` and such that its tokens
+//!   end at the capacity, whatever cu_seqlens holds (`tensor/sequence_packed`); a row of a tile beyond the last is cut to the last or returns.
 //!   Units of tokens (`turns`, `prepare/heads_*`, `prepare/copied_*`) are numbers of lanes divided by UNITS, which the host keeps in 32 bits: `turns` by a check
 //!   of its own, `tile` and `block` by what prepared rows, of a vector a unit at least, may take of `work`. Rows of all kinds are bounded by
 //!   `Shape::check`.
 //! - **Keys**: j < `kv_length` = min(step\[1\], `params.kv_capacity`), with kv_lens the least of both and the sequence's. Ranges of keys
 //!   come from the glue's `key_range`, which lies within 0..kv_length whatever the masks make of it; a tile's keys end at its end, and
 //!   so do those of a split, which ends at `params.split_keys` of its own too. `scores` goes over `chunk`'s keys, which end at the
-//!   capacity, and reads keys below that range's end alone.
+//!   capacity, and reads keys below that range's end alone. Keys of packed sequences are bounded as their rows are (`tensor/length_packed`).
+//! - **Rows of a pool**: what `step` names, a row or a page, cut to the pool's last (`tensor/cache_slots`, `tensor/cache_pages`); the entry of a
+//!   block table is that of a key below `kv_length`, so below the table's width.
 //! - **q, k, v, out**: offset + batch, token, head times strides + an element of the row. `params` holds what the plan was made for; the
 //!   plan's sizes of bindings are the extents of exactly these tensors, and `bind` refuses a buffer that is smaller. The host's own
 //!   products do not wrap: extents are counted in 128 bits (`Strides::extent`), what is multiplied elsewhere `Shape::check` bounds

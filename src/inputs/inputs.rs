@@ -2,6 +2,7 @@
 
 use crate::equation::user::{MaskMod, ScoreMod};
 use crate::error::{Error, Result};
+use crate::inputs::cache::Placement;
 use crate::inputs::tensor::Tensor;
 use std::collections::BTreeMap;
 
@@ -65,6 +66,9 @@ pub struct Inputs {
     pub k: Tensor,
     /// `[batch, capacity, num_kv_heads, v_head_dim]`.
     pub v: Tensor,
+    /// Where the keys of every sequence stand, where k and v are a pool of rows, `[1, rows, num_kv_heads, dim]`. All else is then as of a call
+    /// whose k and v are [`Inputs::gathered`].
+    pub placement: Option<Placement>,
     /// Keys in use, at most the capacity; `None`: all. Not together with `kv_lens`.
     pub kv_len: Option<u32>,
     /// `[batch]`: keys in use of every sequence, where `spec.kv_lens`.
@@ -113,6 +117,7 @@ impl Inputs {
             q,
             k,
             v,
+            placement: None,
             kv_len: None,
             kv_lens: None,
             q_positions: None,

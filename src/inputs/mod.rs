@@ -2,6 +2,7 @@
 //!
 //! Called by the reference, plans, checks and the GPU; it calls `equation`.
 
+pub(crate) mod cache;
 pub(crate) mod embed;
 pub(crate) mod inputs;
 pub(crate) mod packed;

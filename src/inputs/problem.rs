@@ -13,6 +13,7 @@ use crate::inputs::inputs::{Inputs, MAX_ELEMENTS, MAX_LEN, at_most};
 use crate::inputs::packed::Packing;
 use crate::inputs::shape::Shape;
 use crate::inputs::tensor::Tensor;
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -20,7 +21,10 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct Problem<'a> {
     pub(crate) spec: &'a Spec,
-    pub(crate) inputs: &'a Inputs,
+    /// Over tensors: of a pool, the rows that are named.
+    pub(crate) inputs: Cow<'a, Inputs>,
+    /// The inputs as they were given, where k and v are a pool.
+    pub(crate) placed: Option<&'a Inputs>,
     pub(crate) shape: Shape,
     /// The bias terms with their tables expanded over distances and their slopes scaled.
     pub(crate) terms: Vec<Arc<dyn Values>>,
@@ -30,8 +34,13 @@ pub struct Problem<'a> {
 
 impl<'a> Problem<'a> {
     /// Checks inputs against the spec; the error names the tensor.
-    pub fn new(spec: &'a Spec, inputs: &'a Inputs) -> Result<Self> {
+    pub fn new(spec: &'a Spec, given: &'a Inputs) -> Result<Self> {
         spec.validate()?;
+        let (held, placed) = match given.placement {
+            Some(_) => (Cow::Owned(given.gathered(spec)?), Some(given)),
+            None => (Cow::Borrowed(given), None),
+        };
+        let inputs: &Inputs = &held;
         let [batch, q_len, heads, head_dim] = inputs.q.shape();
         let kv_capacity = inputs.k.shape()[1];
         let expect = |name: &str, t: &Tensor, want: [u32; 4]| {
@@ -63,7 +72,7 @@ impl<'a> Problem<'a> {
 
         Self::check_lengths(spec, inputs, batch, kv_capacity)?;
         spec.check_streams()?;
-        let packing = Packing::new(spec, inputs, q_len, kv_capacity)?;
+        let packing = Packing::new(spec, given, q_len, kv_capacity)?;
         let streams = spec.position_streams();
         let rows = |name: &str, ids: &Option<Vec<i32>>, wanted: bool, field: &str, streams: u32, len: u32| match ids {
             Some(ids) if !wanted => Err(Error::input(
@@ -148,8 +157,10 @@ impl<'a> Problem<'a> {
 
         let mut shape = Shape::new(spec, batch, q_len, kv_capacity);
         shape.q = inputs.q.strides();
-        shape.k = inputs.k.strides();
-        shape.v = inputs.v.strides();
+        (shape.k, shape.v) = (given.k.strides(), given.v.strides());
+        if let Some(placement) = &given.placement {
+            shape.cache = placement.cache(given.k.shape()[1]);
+        }
         shape.user_words = Self::check_user(spec, inputs)?;
         if let Some(packing) = packing {
             shape.sequences = packing.sequences();
@@ -159,7 +170,7 @@ impl<'a> Problem<'a> {
         // unlike an engine's plan, a problem is turned whole, however little memory its strides repeat
         let keys = [batch, kv_capacity, spec.num_kv_heads, spec.head_dim.max(spec.v_head_dim)];
         at_most("elements of key rows", keys, MAX_ELEMENTS)?;
-        Ok(Problem { spec, inputs, shape, terms, packing })
+        Ok(Problem { spec, inputs: held, placed, shape, terms, packing })
     }
 
     /// The same for the reference, which runs no WGSL: it asks for the closures beside the user's functions.
@@ -325,7 +336,7 @@ impl<'a> Problem<'a> {
     }
     /// The checked inputs.
     pub fn inputs(&self) -> &Inputs {
-        self.inputs
+        self.placed.unwrap_or(&self.inputs)
     }
     /// Shapes and strides.
     pub fn shape(&self) -> Shape {

@@ -2,6 +2,7 @@
 
 use crate::equation::spec::Spec;
 use crate::error::{Error, Result};
+use crate::inputs::cache::Cache;
 use crate::inputs::inputs::{MAX_ELEMENTS, MAX_LEN, MAX_ROWS, at_most};
 use crate::inputs::tensor::Strides;
 
@@ -16,6 +17,8 @@ pub struct Shape {
     pub q_len: u32,
     /// The capacity of k and v in tokens.
     pub kv_len: u32,
+    /// How k and v lie in memory: as tensors, or as a pool of rows.
+    pub cache: Cache,
     /// Strides of q.
     pub q: Strides,
     /// Strides of k.
@@ -58,6 +61,7 @@ impl Shape {
             batch,
             q_len,
             kv_len,
+            cache: Cache::Contiguous,
             q: Strides::bshd(q_len, spec.num_heads, spec.head_dim),
             k: Strides::bshd(kv_len, spec.num_kv_heads, spec.head_dim),
             v: Strides::bshd(kv_len, spec.num_kv_heads, spec.v_head_dim),
@@ -100,11 +104,11 @@ impl Shape {
                 "give each 1 or more, lengths at most 2^30",
             ));
         }
-        let mut grid = [batch, q_len, kv_len];
         if spec.packed {
             self.check_packed()?;
-            grid = [self.sequences, self.max_seqlen_q, self.max_seqlen_k];
         }
+        self.cache.check(spec)?;
+        let grid = self.sequences(spec);
         for (name, d) in [("dense", self.dense), ("mask", self.mask)] {
             let full = [batch, spec.num_heads, q_len, kv_len];
             if d.iter().zip(full).any(|(d, f)| *d != 1 && *d != f) {
@@ -122,10 +126,24 @@ impl Shape {
             ("rows of queries", [sequences, rows, spec.num_heads, 1], MAX_ROWS),
             ("rows of keys", [sequences, keys, spec.num_kv_heads, 1], MAX_ROWS),
             ("rows of keys", [batch, kv_len, spec.num_kv_heads, 1], MAX_ROWS),
+            ("pages of a block table", [sequences, self.cache.pages_of(keys), 1, 1], MAX_ELEMENTS),
         ] {
             at_most(what, n, most)?;
         }
         Ok(())
+    }
+
+    /// Sequences, and the most query tokens and keys of one.
+    pub(crate) fn sequences(&self, spec: &Spec) -> [u32; 3] {
+        match spec.packed {
+            true => [self.sequences, self.max_seqlen_q, self.max_seqlen_k],
+            false => [self.batch, self.q_len, self.kv_len],
+        }
+    }
+
+    /// Batch entries and tokens of k and v as they lie in memory.
+    pub(crate) fn rows_of_keys(&self) -> [u32; 2] {
+        self.cache.rows().map_or([self.batch, self.kv_len], |rows| [1, rows])
     }
 
     /// The fields that packed sequences have.

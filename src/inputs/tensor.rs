@@ -263,6 +263,19 @@ impl Tensor {
             self.residual(i).abs() + if x < least { x as f64 } else { 0.0 }
         })
     }
+    /// Tokens of the first batch entry, in this order, contiguous.
+    pub(crate) fn taken(&self, tokens: &[u32]) -> Result<Tensor> {
+        self.check_extent("tensor")?;
+        let [_, _, heads, dim] = self.shape;
+        let starts = || tokens.iter().flat_map(|t| (0..heads).map(|h| self.row_start(0, *t, h)));
+        let data = self.data.gather(starts(), dim as usize);
+        let tensor = Tensor::bshd(data, [1, tokens.len() as u32, heads, dim])?;
+        if self.residual.is_empty() {
+            return Ok(tensor);
+        }
+        let of_row = |start: usize| self.residual.iter().skip(start).take(dim as usize).copied();
+        tensor.with_residual(starts().flat_map(of_row).collect())
+    }
     /// One head of one token, widened exactly, with its residual.
     pub fn row(&self, batch: u32, token: u32, head: u32) -> impl Iterator<Item = f64> + '_ {
         let start = self.row_start(batch, token, head);

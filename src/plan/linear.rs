@@ -120,7 +120,7 @@ impl<'a> ShaderFiles<'a> {
         self.add(if aligned { "tensor/k_aligned.wgsl" } else { "tensor/k_unaligned.wgsl" }, &[Slot::K]);
         self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
         self.out(aligned);
-        self.add("tensor/cache_contiguous.wgsl", &[]);
+        self.cache();
         self.sequence();
         self.rotation();
         self.q_position();

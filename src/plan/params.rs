@@ -4,6 +4,7 @@ use crate::equation::rotary::phase;
 use crate::equation::rotary::rotary::Angle;
 use crate::equation::spec::{Positions, Spec};
 use crate::error::{Error, Result};
+use crate::inputs::cache::Cache;
 use crate::inputs::shape::Shape;
 use crate::inputs::tensor::Strides;
 use crate::plan::grid::{base_words, lse_words, padded};
@@ -47,6 +48,10 @@ pub(crate) fn assign_offsets(
     let kv_lens = take(spec.kv_lens, batch as u64)?;
     let cu_seqlens_q = take(spec.packed, shape.sequences as u64 + 1)?;
     let cu_seqlens_k = take(spec.packed, shape.sequences as u64 + 1)?;
+    let [sequences, _, keys] = shape.sequences(spec);
+    let width = shape.cache.pages_of(keys);
+    let slots = take(matches!(shape.cache, Cache::Slots { .. }), sequences as u64)?;
+    let block_table = take(width > 0, sequences as u64 * width as u64)?;
     let row_words = kv_len.div_ceil(32);
     let [mask_b, mask_h, mask_i, _] = shape.mask;
     let mask = take(spec.mask.dense, [mask_b, mask_h, mask_i, row_words].iter().map(|d| *d as u64).product())?;
@@ -155,6 +160,12 @@ pub(crate) fn assign_offsets(
         new_v_batch: shape.new_v.batch,
         new_v_token: shape.new_v.token,
         new_v_head: shape.new_v.head,
+        max_seqlen_q: shape.max_seqlen_q,
+        max_seqlen_k: shape.max_seqlen_k,
+        step_cache: start(&slots) + start(&block_table),
+        cache_rows: shape.cache.rows().unwrap_or(0),
+        cache_pages: shape.cache.pages(),
+        cache_width: width,
     };
     let words = next as u32;
     let shape3 = [batch, q_len, kv_len];
@@ -167,11 +178,15 @@ pub(crate) fn assign_offsets(
         kv_lens,
         cu_seqlens_q,
         cu_seqlens_k,
+        slots,
+        block_table,
         mask,
+        cache: shape.cache,
         streams,
         mask_shape: shape.mask,
         shape: shape3,
         max_seqlens: [shape.max_seqlen_q, shape.max_seqlen_k],
+        sequences,
         rows: None,
         appends: matches!(kernel, Kernel::Append { .. }),
     };
@@ -220,8 +235,10 @@ pub(crate) fn binding_elements(
     carry: bool,
 ) -> (u128, u64) {
     let [batch, q_len, kv_len] = [shape.batch, shape.q_len, shape.kv_len];
-    let tensor =
-        |s: Strides, len: u32, heads: u32, dim: u32| (s.extent(batch, len, heads, dim), spec.dtype.size() as u64);
+    let bytes = spec.dtype.size() as u64;
+    let tensor = |s: Strides, len: u32, heads: u32, dim: u32| (s.extent(batch, len, heads, dim), bytes);
+    let [pools, rows] = shape.rows_of_keys();
+    let of_keys = |s: Strides, dim: u32| (s.extent(pools, rows, spec.num_kv_heads, dim), bytes);
     let words = |words: u64| (words as u128, 4);
     let uniform = |bytes: usize| (bytes as u128, 1);
     let (tokens, heads) = match kernel {
@@ -230,8 +247,8 @@ pub(crate) fn binding_elements(
     };
     match slot {
         Slot::Q => tensor(source, tokens, heads, spec.head_dim),
-        Slot::K => tensor(shape.k, kv_len, spec.num_kv_heads, spec.head_dim),
-        Slot::V => tensor(shape.v, kv_len, spec.num_kv_heads, spec.v_head_dim),
+        Slot::K => of_keys(shape.k, spec.head_dim),
+        Slot::V => of_keys(shape.v, spec.v_head_dim),
         Slot::Out => match kernel {
             Kernel::Attention | Kernel::Linear => tensor(target, tokens, heads, spec.v_head_dim),
             Kernel::Scores => words(lse_words(spec, shape) * kv_len as u64),

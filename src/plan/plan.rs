@@ -3,6 +3,7 @@
 use crate::equation::spec::Spec;
 use crate::equation::user;
 use crate::error::{Error, Result};
+use crate::inputs::cache::Cache;
 use crate::inputs::inputs::AngleTable;
 use crate::inputs::problem::Problem;
 use crate::inputs::shape::Shape;
@@ -83,6 +84,10 @@ impl Plan {
             let help = "plan for the words of user_data that score_mod and mask_mod read, 1 or more";
             return Err(Error::spec("shape.user_words", "is 0", help));
         }
+        if matches!(kernel, Kernel::RotateK { .. }) && shape.cache != Cache::Contiguous {
+            let help = "rotate keys as they come in (Kernel::Append), or keep them unrotated";
+            return Err(Error::spec("shape.cache", "is a pool, whose pages sequences may share", help));
+        }
         let source = match kernel {
             Kernel::RotateK { .. } => shape.k,
             _ => shape.q,
@@ -145,6 +150,7 @@ impl Plan {
         if laid.products.gathered.contains(&true) {
             label.push_str(".gathered");
         }
+        label.push_str(&shape.cache.label());
         Ok(Plan {
             kernel,
             aligned,
@@ -223,7 +229,12 @@ impl Plan {
     /// The plan of the one-call API for a problem.
     pub fn for_problem(kernel: Kernel, problem: &Problem, limits: &Limits) -> Result<Self> {
         let mut shape = problem.shape;
-        let inputs = problem.inputs;
+        let mut inputs = problem.inputs();
+        // what turns keys of a pool gives them in the order of their sequences
+        if kernel.rotates_only() {
+            inputs = &problem.inputs;
+            (shape.cache, shape.k, shape.v) = (Cache::Contiguous, inputs.k.strides(), inputs.v.strides());
+        }
         shape.dense = inputs.attn_bias.as_ref().map_or([1; 4], |d| d.shape);
         shape.mask = inputs.mask.as_ref().map_or([1; 4], |d| d.shape);
         shape.angle_rows = problem.angle_rows();

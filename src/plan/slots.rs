@@ -10,6 +10,7 @@ use crate::equation::mask::Alignment;
 use crate::equation::rotary::rotary::{Angle, Pairing, Rotary};
 use crate::equation::spec::{Positions, Spec};
 use crate::equation::user;
+use crate::inputs::cache::Cache;
 use crate::plan::kernel::Kernel;
 use crate::plan::storage::{out_file, storage_of};
 use crate::plan::tables::{TableLayout, bias_name};
@@ -23,6 +24,7 @@ pub(crate) struct ShaderFiles<'a> {
     pub(crate) spec: &'a Spec,
     pub(crate) tuning: Tuning,
     pub(crate) kernel: Kernel,
+    pub(crate) cache: Cache,
     pub(crate) files: Vec<&'static str>,
     pub(crate) slots: Vec<Slot>,
     /// Functions that combine several files of one slot: `score_terms`, `visible`, `key_range`.
@@ -75,7 +77,7 @@ impl<'a> ShaderFiles<'a> {
         self.add("common/nan.wgsl", &[]);
         self.add("common/query.wgsl", &[]);
         self.add("common/score_at.wgsl", &[]);
-        self.add("tensor/cache_contiguous.wgsl", &[]);
+        self.cache();
         self.add(if aligned { "tensor/q_aligned.wgsl" } else { "tensor/q_unaligned.wgsl" }, &[Slot::Q]);
         self.add(if aligned { "tensor/k_aligned.wgsl" } else { "tensor/k_unaligned.wgsl" }, &[Slot::K]);
         self.sequence();
@@ -272,6 +274,19 @@ impl<'a> ShaderFiles<'a> {
         };
         let arguments: Vec<String> = expression.arguments.iter().map(argument).collect();
         format!("{}({})", expression.function, arguments.join(", "))
+    }
+    /// Where rows of k and v stand.
+    pub(crate) fn cache(&mut self) {
+        let rows = match self.cache {
+            Cache::Contiguous => return self.add("tensor/cache_contiguous.wgsl", &[]),
+            Cache::Slots { .. } => "tensor/cache_slots.wgsl",
+            Cache::Pages { page_size, .. } => {
+                let _ = writeln!(self.glue, "const PAGE_SIZE: u32 = {page_size}u;");
+                "tensor/cache_pages.wgsl"
+            }
+        };
+        self.add("tensor/cache_pool.wgsl", &[]);
+        self.add(rows, &[Slot::Step]);
     }
     pub(crate) fn kv_length(&mut self) {
         let file = match (self.spec.packed, self.spec.kv_lens) {

@@ -1,6 +1,7 @@
 //! What changes with every step, and where a caller writes it: the words of the buffer `step`.
 
 use crate::error::{Error, Result};
+use crate::inputs::cache::{Cache, Rows};
 use crate::inputs::inputs::Dense;
 use crate::inputs::packed;
 use std::ops::Range;
@@ -28,8 +29,14 @@ pub struct StepLayout {
     pub cu_seqlens_q: Option<Range<u32>>,
     /// `[sequences + 1]` u32, likewise.
     pub cu_seqlens_k: Option<Range<u32>>,
+    /// `[sequences]` u32: the first row of a sequence in the pool, where `shape.cache` is slots.
+    pub slots: Option<Range<u32>>,
+    /// `[sequences, ceil(keys of a sequence / page_size)]` u32: its pages in order, where `shape.cache` is pages.
+    pub block_table: Option<Range<u32>>,
     /// `[batch or 1, heads or 1, q_capacity or 1, ceil(kv_capacity / 32)]`.
     pub mask: Option<Range<u32>>,
+    #[serde(skip)]
+    pub(crate) cache: Cache,
     #[serde(skip)]
     pub(crate) streams: u32,
     #[serde(skip)]
@@ -39,6 +46,9 @@ pub struct StepLayout {
     /// `max_seqlen_q` and `max_seqlen_k` of the shape.
     #[serde(skip)]
     pub(crate) max_seqlens: [u32; 2],
+    /// The most sequences.
+    #[serde(skip)]
+    pub(crate) sequences: u32,
     /// Rows of a table that every q position must be one of.
     #[serde(skip)]
     pub(crate) rows: Option<u32>,
@@ -69,6 +79,11 @@ pub struct Step<'a> {
     pub cu_seqlens_q: &'a [u32],
     /// The same in k, to `kv_len`.
     pub cu_seqlens_k: &'a [u32],
+    /// `[sequences]`, where `shape.cache` is slots: the row of the pool where a sequence's keys start.
+    pub slots: &'a [u32],
+    /// `[sequences, pages of a sequence]`, where `shape.cache` is pages: the pages of a sequence in the order of its keys, as many columns as
+    /// the longest takes, or more; entries behind a sequence's last key are not read.
+    pub block_table: &'a [u32],
     /// true: attend, where `spec.mask.dense`; the shape that the plan was made for.
     pub mask: Option<&'a Dense<bool>>,
 }
@@ -84,9 +99,13 @@ impl StepLayout {
             cu_seqlens_q: None,
             cu_seqlens_k: None,
             max_seqlens: [0; 2],
+            sequences: batch,
             k_segments: None,
             streams: 1,
             kv_lens: None,
+            slots: None,
+            block_table: None,
+            cache: Cache::Contiguous,
             mask: None,
             mask_shape: [1; 4],
             shape: [batch, len, 0],
@@ -96,7 +115,7 @@ impl StepLayout {
     }
 
     /// Writes a step into `words` (at least `self.words` of them), without allocating. What the spec does not use is an error where it is
-    /// given.
+    /// given; after an error nothing is written.
     ///
     /// ```
     /// use ropewalk::{Kernel, Limits, Mask, Plan, Shape, Spec, Step};
@@ -117,10 +136,66 @@ impl StepLayout {
     /// # Ok::<(), ropewalk::Error>(())
     /// ```
     pub fn write(&self, step: &Step, words: &mut [u32]) -> Result<()> {
-        let [batch, q_capacity, kv_capacity] = self.shape;
         let Some(words) = words.get_mut(..self.words as usize) else {
             return Err(Error::input("step", format!("{} words", words.len()), format!("give {} of them", self.words)));
         };
+        self.check(step)?;
+        words[..8].copy_from_slice(&[step.q_len, step.kv_len, 0, 0, 0, 0, 0, 0]);
+        let mut copy = |at: &Option<Range<u32>>, values: &[u32]| {
+            let at = at.as_ref().map_or(0..0, |at| at.start as usize..at.end as usize);
+            words.get_mut(at).unwrap_or_default().iter_mut().zip(values).for_each(|(word, value)| *word = *value);
+        };
+        copy(&self.kv_lens, step.kv_lens);
+        copy(&self.slots, step.slots);
+        for (at, starts) in [(&self.cu_seqlens_q, step.cu_seqlens_q), (&self.cu_seqlens_k, step.cu_seqlens_k)] {
+            let Some(at) = at else { continue };
+            let total = starts.last().copied().unwrap_or(0);
+            let padded = starts.iter().copied().chain(std::iter::repeat(total));
+            let to = words.iter_mut().take(at.end as usize).skip(at.start as usize);
+            to.zip(padded).for_each(|(word, start)| *word = start);
+        }
+        if let Some(at) = &self.block_table {
+            let to = words.get_mut(at.start as usize..at.end as usize).unwrap_or_default();
+            let width = to.len() / (self.sequences as usize).max(1);
+            let given = step.block_table.chunks(self.width(step).max(1));
+            for (to, from) in to.chunks_mut(width.max(1)).zip(given) {
+                to.iter_mut().zip(from).for_each(|(word, page)| *word = *page);
+            }
+        }
+        for (_, at, ids, streams, _, capacity) in self.ids(step) {
+            let Some(at) = at else { continue };
+            let len = ids.len() / (streams as usize * self.shape[0] as usize);
+            for (b, row) in ids.chunks_exact(len.max(1)).enumerate() {
+                let start = at.start as usize + b * capacity as usize;
+                words[start..start + len].copy_from_slice(bytemuck::cast_slice(row));
+            }
+        }
+        if let (Some(at), Some(mask)) = (&self.mask, step.mask) {
+            self.write_mask(mask, &mut words[at.start as usize..at.end as usize]);
+        }
+        Ok(())
+    }
+
+    /// What has a row for every token: name, range, values, streams, the least and the most tokens.
+    #[allow(clippy::type_complexity)] // a table
+    fn ids<'a>(&self, step: &Step<'a>) -> [(&'static str, &Option<Range<u32>>, &'a [i32], u32, u32, u32); 4] {
+        let [_, q_capacity, kv_capacity] = self.shape;
+        [
+            ("q_positions", &self.q_positions, step.q_positions, self.streams, step.q_len, q_capacity),
+            ("k_positions", &self.k_positions, step.k_positions, self.streams, step.kv_len, kv_capacity),
+            ("q_segments", &self.q_segments, step.q_segments, 1, step.q_len, q_capacity),
+            ("k_segments", &self.k_segments, step.k_segments, 1, step.kv_len, kv_capacity),
+        ]
+    }
+
+    /// Pages that a step names for each sequence.
+    fn width(&self, step: &Step) -> usize {
+        step.block_table.len() / step.cu_seqlens_k.len().saturating_sub(1).max(1)
+    }
+
+    /// A step that the plan can run, before any of it is written.
+    fn check(&self, step: &Step) -> Result<()> {
+        let [batch, q_capacity, kv_capacity] = self.shape;
         for (name, n, capacity) in [("q_len", step.q_len, q_capacity), ("kv_len", step.kv_len, kv_capacity)] {
             if n > capacity {
                 return Err(Error::input(name, format!("{n} of {capacity}"), "plan for a larger shape, or give less"));
@@ -128,43 +203,32 @@ impl StepLayout {
         }
         self.check_unused(step)?;
         crate::equation::embed::Embed::check_positions(self.rows, step.q_positions)?;
-        words[..8].copy_from_slice(&[step.q_len, step.kv_len, 0, 0, 0, 0, 0, 0]);
-        if let Some(at) = &self.kv_lens {
-            if step.kv_lens.len() != batch as usize || step.kv_lens.iter().any(|n| *n > step.kv_len) {
-                return Err(Error::input(
-                    "kv_lens",
-                    format!("{:?}", step.kv_lens),
-                    format!("give one length for each of {batch} sequences, none above kv_len = {}", step.kv_len),
-                ));
-            }
-            words[at.start as usize..at.end as usize].copy_from_slice(step.kv_lens);
+        let lens_fit = step.kv_lens.len() == batch as usize && step.kv_lens.iter().all(|n| *n <= step.kv_len);
+        if self.kv_lens.is_some() && !lens_fit {
+            return Err(Error::input(
+                "kv_lens",
+                format!("{:?}", step.kv_lens),
+                format!("give one length for each of {batch} sequences, none above kv_len = {}", step.kv_len),
+            ));
         }
         self.check_appended(step)?;
-        self.write_sequences(step, words)?;
-        let rows = [
-            ("q_positions", &self.q_positions, step.q_positions, self.streams, step.q_len, q_capacity),
-            ("k_positions", &self.k_positions, step.k_positions, self.streams, step.kv_len, kv_capacity),
-            ("q_segments", &self.q_segments, step.q_segments, 1, step.q_len, q_capacity),
-            ("k_segments", &self.k_segments, step.k_segments, 1, step.kv_len, kv_capacity),
-        ];
-        for (name, at, ids, streams, least, capacity) in rows {
-            let Some(at) = at else { continue };
+        self.check_sequences(step)?;
+        self.check_placement(step)?;
+        for (name, at, ids, streams, least, capacity) in self.ids(step) {
             let rows = streams as usize * batch as usize;
             let len = ids.len() / rows;
-            if ids.len() != len * rows || len < least as usize || len > capacity as usize {
+            if at.is_some() && (ids.len() != len * rows || len < least as usize || len > capacity as usize) {
                 return Err(Error::input(
                     name,
                     format!("{} values for {streams} streams of {batch} sequences", ids.len()),
                     format!("give [streams, batch, len] with len from {least} to {capacity}"),
                 ));
             }
-            for (b, row) in ids.chunks_exact(len.max(1)).enumerate() {
-                let start = at.start as usize + b * capacity as usize;
-                words[start..start + len].copy_from_slice(bytemuck::cast_slice(row));
-            }
         }
-        if let Some(at) = &self.mask {
-            self.write_mask(step, &mut words[at.start as usize..at.end as usize])?;
+        let shape = step.mask.map(|mask| mask.shape);
+        if self.mask.is_some() && shape != Some(self.mask_shape) {
+            let help = format!("the plan was made for {:?}", self.mask_shape);
+            return Err(Error::input("mask", format!("shape {shape:?}"), help));
         }
         Ok(())
     }
@@ -202,6 +266,8 @@ impl StepLayout {
             ("k_segments", &self.k_segments, step.k_segments.len(), "an index map over segments"),
             ("cu_seqlens_q", &self.cu_seqlens_q, step.cu_seqlens_q.len(), "spec.packed"),
             ("cu_seqlens_k", &self.cu_seqlens_k, step.cu_seqlens_k.len(), "spec.packed"),
+            ("slots", &self.slots, step.slots.len(), "shape.cache slots"),
+            ("block_table", &self.block_table, step.block_table.len(), "shape.cache pages"),
             ("mask", &self.mask, step.mask.map_or(0, |mask| mask.data.len()), "spec.mask.dense"),
         ];
         match unused.into_iter().find(|(_, at, given, _)| at.is_none() && *given > 0) {
@@ -214,7 +280,7 @@ impl StepLayout {
         }
     }
 
-    fn write_sequences(&self, step: &Step, words: &mut [u32]) -> Result<()> {
+    fn check_sequences(&self, step: &Step) -> Result<()> {
         let (Some(at_q), Some(at_k)) = (&self.cu_seqlens_q, &self.cu_seqlens_k) else { return Ok(()) };
         let (q, k) = (step.cu_seqlens_q, step.cu_seqlens_k);
         packed::check(q, k, step.q_len, step.kv_len)?;
@@ -228,22 +294,49 @@ impl StepLayout {
                 let help = format!("plan for a larger shape.{field}, which is {most}");
                 return Err(Error::input(name, format!("sequence {s} has {n} tokens"), help));
             }
-            let total = starts.last().copied().unwrap_or(0);
-            let padded = starts.iter().copied().chain(std::iter::repeat(total));
-            let to = words.iter_mut().take(at.end as usize).skip(at.start as usize);
-            to.zip(padded).for_each(|(word, start)| *word = start);
         }
         Ok(())
     }
 
-    fn write_mask(&self, step: &Step, words: &mut [u32]) -> Result<()> {
-        let Some(mask) = step.mask.filter(|m| m.shape == self.mask_shape) else {
-            return Err(Error::input(
-                "mask",
-                format!("shape {:?}", step.mask.map(|m| m.shape)),
-                format!("the plan was made for {:?}", self.mask_shape),
-            ));
+    /// Where the keys of every sequence stand in the pool.
+    fn check_placement(&self, step: &Step) -> Result<()> {
+        let width = self.width(step);
+        let rows = match self.cache {
+            Cache::Contiguous => return Ok(()),
+            Cache::Pages { page_size, .. } => Rows::Pages { page_size, width, table: step.block_table },
+            Cache::Slots { .. } => Rows::Slots(step.slots),
         };
+        let sequences = step.cu_seqlens_k.len().saturating_sub(1);
+        rows.check(self.cache, sequences, |s| length(step.cu_seqlens_k, s))?;
+        if self.appends { self.check_written_pages(step, width, sequences) } else { Ok(()) }
+    }
+
+    /// A page that gets new rows belongs to one sequence.
+    fn check_written_pages(&self, step: &Step, width: usize, sequences: usize) -> Result<()> {
+        let Cache::Pages { page_size, .. } = self.cache else { return Ok(()) };
+        let [new, len] = [step.cu_seqlens_q, step.cu_seqlens_k].map(|starts| move |s: usize| length(starts, s));
+        let written = |s: usize| {
+            let first = len(s).saturating_sub(new(s)) / page_size;
+            let used = len(s).div_ceil(page_size);
+            let row = step.block_table.get(s * width..(s + 1) * width).unwrap_or_default();
+            row.get(first as usize..used as usize).filter(|_| new(s) > 0).unwrap_or_default()
+        };
+        for s in 0..sequences {
+            for t in s + 1..sequences {
+                if let Some(page) = written(s).iter().find(|page| written(t).contains(page)) {
+                    let problem = format!("sequences {s} and {t} both write to page {page}");
+                    return Err(Error::input(
+                        "block_table",
+                        problem,
+                        "give each the page that its new rows go to: copy a shared one first",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write_mask(&self, mask: &Dense<bool>, words: &mut [u32]) {
         let keys = self.shape[2];
         let row_words = keys.div_ceil(32) as usize;
         words.fill(0);
@@ -253,6 +346,10 @@ impl StepLayout {
                 row[j / 32] |= (seen as u32) << (j % 32);
             }
         }
-        Ok(())
     }
+}
+
+/// The tokens of a sequence; 0 where there is none.
+fn length(starts: &[u32], sequence: usize) -> u32 {
+    starts.get(sequence + 1).zip(starts.get(sequence)).map_or(0, |(end, start)| end.saturating_sub(*start))
 }

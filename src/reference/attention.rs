@@ -270,7 +270,7 @@ impl<'a> Prepared<'a> {
         Self::with(problem, None, true)
     }
     fn with(problem: &'a Problem<'a>, bias: Option<&[f32]>, keys_turned: bool) -> Self {
-        let (spec, inputs) = (problem.spec, problem.inputs);
+        let (spec, inputs) = (problem.spec, &*problem.inputs);
         let angles = spec.rotary.as_ref().map(|r| Angles::new(r, inputs));
         let rotation = spec.rotary.as_ref().zip(angles.as_ref());
         let norm = |weights: &str| {
@@ -388,7 +388,7 @@ impl<'a> Prepared<'a> {
                 false => &[],
             };
             let v = bias.iter().skip((at.head * spec.head_dim) as usize).copied().chain(std::iter::repeat(0.0));
-            let (inputs, kv_head) = (problem.inputs, self.kv_head(at.head));
+            let (inputs, kv_head) = (&*problem.inputs, self.kv_head(at.head));
             let product = |x: &mut dyn Iterator<Item = f64>| {
                 let (mut sum, mut size) = (0.0, 0.0);
                 for ((x, e), v) in x.zip(row).zip(v) {

@@ -113,7 +113,7 @@ struct Rows<'a> {
 impl<'a> Rows<'a> {
     fn new(problem: &'a Problem<'a>) -> Result<Self> {
         let rotary = problem.spec.rotary.as_ref();
-        let rotation = rotary.map(|r| (r, Angles::new(r, problem.inputs)));
+        let rotation = rotary.map(|r| (r, Angles::new(r, &problem.inputs)));
         Ok(Rows { problem, linear: problem.spec.expect_linear()?, rotation })
     }
 
@@ -180,7 +180,7 @@ impl<'a> Rows<'a> {
 
     /// Gamma of a key, feature by feature.
     fn gamma(&self, b: u32, g: u32, j: u32, feature: usize) -> f64 {
-        let (spec, inputs) = (self.problem.spec, self.problem.inputs);
+        let (spec, inputs) = (self.problem.spec, &*self.problem.inputs);
         let row = (b as usize * self.problem.shape.kv_len as usize + j as usize) * spec.num_kv_heads as usize;
         let given = |at: usize| inputs.decay.as_ref().and_then(|d| d.get(at)).map_or(1.0, |x| (*x as f64).exp());
         match &self.linear.decay {

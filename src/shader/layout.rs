@@ -254,4 +254,10 @@ pub(crate) struct Params {
     pub(crate) new_v_batch: u32,
     pub(crate) new_v_token: u32,
     pub(crate) new_v_head: u32,
+    pub(crate) max_seqlen_q: u32,
+    pub(crate) max_seqlen_k: u32,
+    pub(crate) step_cache: u32,
+    pub(crate) cache_rows: u32,
+    pub(crate) cache_pages: u32,
+    pub(crate) cache_width: u32,
 }

@@ -2,13 +2,14 @@
 //! compiles once for them; lengths, values and positions are a seed's own.
 
 use super::user;
+use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ropewalk::{
     Absolute, AlibiForm, Alignment, Angle, AngleTable, Bias, Columns, Data, Decay, Denominator, Dense, Dtype, Embed,
     EmbedInputs, FeatureMap, IndexMap, Inputs, KerpleKind, Linear, LongRope, Norm, NormKind, Normalizer, Outside,
-    Pairing, Positions, Relative, RelativeSide, RopeScaling, Rotary, Sections, Sink, Spec, Strides, Temperature,
-    Tensor, XPos, Yarn,
+    Pairing, Placement, Positions, Relative, RelativeSide, RopeScaling, Rotary, Sections, Sink, Spec, Strides,
+    Temperature, Tensor, XPos, Yarn,
 };
 use std::ops::RangeInclusive;
 
@@ -61,6 +62,12 @@ impl Draw {
     }
     pub fn pick<T: Clone>(&mut self, of: &[T]) -> T {
         of[self.0.random_range(0..of.len())].clone()
+    }
+    /// 0..n in some order.
+    fn order(&mut self, n: usize) -> Vec<usize> {
+        let mut all: Vec<usize> = (0..n).collect();
+        all.shuffle(&mut self.0);
+        all
     }
     pub fn int(&mut self, range: RangeInclusive<u32>) -> u32 {
         self.0.random_range(range)
@@ -521,6 +528,9 @@ fn inputs(draw: &mut Draw, spec: &Spec, layout: &Layout) -> Inputs {
     let v = tensor(draw, layout, spec.dtype, [batch, capacity, heads[2], dims[2]], 1.0, &odd[2]);
     let mut inputs = Inputs::new(q, k, v);
     if let Some((q, k)) = starts {
+        if draw.chance(0.5) {
+            pool(draw, &mut inputs, &k);
+        }
         (inputs.cu_seqlens_q, inputs.cu_seqlens_k) = (Some(q), Some(k));
     } else if spec.kv_lens {
         inputs.kv_lens = Some(lens);
@@ -707,4 +717,51 @@ fn embed_inputs(draw: &mut Draw, embed: &Embed, layout: &Layout) -> EmbedInputs 
     let mut inputs = EmbedInputs::new(x, positions);
     inputs.table = table;
     inputs
+}
+
+/// The same keys and values somewhere in a pool, whose other rows are NaN.
+fn pool(draw: &mut Draw, inputs: &mut Inputs, starts: &[u32]) {
+    let lens: Vec<u32> = starts.windows(2).map(|k| k[1] - k[0]).collect();
+    let mut rows = Vec::new();
+    let capacity;
+    if draw.chance(0.5) {
+        let (mut slots, mut next) = (vec![0; lens.len()], 0);
+        for s in draw.order(lens.len()) {
+            next += draw.int(0..=3);
+            slots[s] = next;
+            next += lens[s];
+        }
+        for (start, len) in slots.iter().zip(&lens) {
+            rows.extend(*start..start + len);
+        }
+        capacity = next + draw.int(1..=3);
+        inputs.placement = Some(Placement::Slots(slots));
+    } else {
+        let page_size = draw.pick(&[1, 2, 3, 8, 16]);
+        let width = lens.iter().map(|n| n.div_ceil(page_size)).max().unwrap_or(0) + draw.int(0..=1);
+        let used: u32 = lens.iter().map(|n| n.div_ceil(page_size)).sum();
+        let pages = used + draw.int(1..=3);
+        let mut free = draw.order(pages as usize).into_iter();
+        let mut table = Vec::new();
+        for len in &lens {
+            let own: Vec<u32> = free.by_ref().take(len.div_ceil(page_size) as usize).map(|page| page as u32).collect();
+            rows.extend((0..*len).map(|j| own[(j / page_size) as usize] * page_size + j % page_size));
+            table.extend(own.iter().copied().chain(std::iter::repeat(u32::MAX)).take(width.max(1) as usize));
+        }
+        capacity = pages * page_size;
+        inputs.placement = Some(Placement::Pages { page_size, table });
+    }
+    for tensor in [&mut inputs.k, &mut inputs.v] {
+        let [_, tokens, heads, dim] = tensor.shape();
+        let mut data = vec![f32::NAN; (capacity * heads * dim) as usize];
+        for (token, row) in (0..tokens).zip(&rows) {
+            for h in 0..heads {
+                let to = ((row * heads + h) * dim) as usize;
+                let from = tensor.row_start(0, token, h);
+                (0..dim as usize).for_each(|d| data[to + d] = tensor.data().get(from + d));
+            }
+        }
+        let data = Data::from_f32(tensor.dtype(), &data);
+        *tensor = Tensor::bshd(data, [1, capacity, heads, dim]).expect("a pool");
+    }
 }

@@ -16,7 +16,7 @@ use angle::{Rotation, Side};
 pub use linear::linear;
 use ropewalk::{
     Absolute, AlibiForm, Alignment, Bias, Columns, Denominator, Embed, EmbedInputs, Inputs, KerpleKind, NormKind,
-    Relative, RelativeSide, Sink, Spec, Tensor,
+    Placement, Relative, RelativeSide, Sink, Spec, Tensor,
 };
 use std::ops::Range;
 use user::Place;
@@ -67,6 +67,14 @@ fn row(tensor: &Tensor, entry: usize, token: usize, head: usize) -> Vec<f64> {
     tensor.row(entry as u32, token as u32, head as u32).collect()
 }
 
+/// Tokens of keys.
+fn keys_of(inputs: &Inputs) -> usize {
+    match (&inputs.placement, &inputs.cu_seqlens_k) {
+        (Some(_), Some(starts)) => starts[starts.len() - 1] as usize,
+        _ => inputs.k.shape()[1] as usize,
+    }
+}
+
 /// A product of two rows: the sum, and the product of their lengths.
 fn dot(a: &[f64], b: &[f64]) -> Sized {
     let mut sum = 0.0;
@@ -91,9 +99,26 @@ impl<'a> Twin<'a> {
             inputs,
             batch: batch as usize,
             q_len: q_len as usize,
-            capacity: inputs.k.shape()[1] as usize,
+            capacity: keys_of(inputs),
             heads: spec.num_heads as usize,
             rotation: spec.rotary.as_ref().map(|r| Rotation::new(r, inputs.angle_table.as_ref())),
+        }
+    }
+
+    /// The row of k and v that a key token is: itself, or where the pool has it.
+    fn key_row(&self, token: usize) -> usize {
+        let Some(placement) = &self.inputs.placement else { return token };
+        let starts = self.inputs.cu_seqlens_k.as_ref().expect("a pool's sequences are packed");
+        let sequences = starts.len() - 1;
+        let s = (0..sequences).find(|s| token < starts[s + 1] as usize).expect("a sequence has the token");
+        let j = token - starts[s] as usize;
+        match placement {
+            Placement::Slots(slots) => slots[s] as usize + j,
+            Placement::Pages { page_size, table } => {
+                let (size, width) = (*page_size as usize, table.len() / sequences);
+                table[s * width + j / size] as usize * size + j % size
+            }
+            other => panic!("the twin does not know {other:?}"),
         }
     }
 
@@ -199,14 +224,14 @@ impl<'a> Twin<'a> {
         self.placed(row(&self.inputs.q, s.entry, token, head), u, self.m(s, token), Side::Query)
     }
     fn key(&self, s: &Sequence, token: usize, head: usize) -> Vec<f64> {
-        let k = row(&self.inputs.k, s.entry, token, head);
+        let k = row(&self.inputs.k, s.entry, self.key_row(token), head);
         match self.spec.rotary.as_ref().is_some_and(|r| r.keys_rotated) {
             true => k,
             false => self.placed(k, None, self.n(s, token), Side::Key),
         }
     }
     fn value(&self, s: &Sequence, token: usize, head: usize) -> Vec<f64> {
-        let v = row(&self.inputs.v, s.entry, token, head);
+        let v = row(&self.inputs.v, s.entry, self.key_row(token), head);
         match self.spec.rotary.as_ref().is_some_and(|r| r.values) {
             true => self.turn(v, self.n(s, token), Side::Value),
             false => v,
@@ -391,7 +416,7 @@ impl<'a> Twin<'a> {
             let Some(table) = self.relative_row(number, relative, s, head, i, j) else { continue };
             let mut x = match relative.side {
                 RelativeSide::Key => row(&self.inputs.q, s.entry, i, head),
-                RelativeSide::Query => row(&self.inputs.k, s.entry, j, kv),
+                RelativeSide::Query => row(&self.inputs.k, s.entry, self.key_row(j), kv),
                 other => panic!("the twin does not know {other:?}"),
             };
             if relative.query_bias {
@@ -545,7 +570,8 @@ pub fn rotate(spec: &Spec, inputs: &Inputs) -> [Vec<Option<Sized>>; 2] {
             for token in if side == Side::Query { s.queries.clone() } else { s.keys.clone() } {
                 let at = if side == Side::Query { twin.m(&s, token) } else { twin.n(&s, token) };
                 for head in 0..heads {
-                    let mut x = row(tensor, s.entry, token, head);
+                    let stands = if side == Side::Query { token } else { twin.key_row(token) };
+                    let mut x = row(tensor, s.entry, stands, head);
                     if let Some(linear) = spec.linear.as_ref().filter(|l| l.rotate_features) {
                         x = x.iter().map(|x| linear::simple(linear.features, *x)).collect();
                     }

@@ -2,9 +2,10 @@
 
 use super::validate;
 use ropewalk::{
-    Absolute, AlibiForm, Alignment, Angle, Bias, Columns, Decay, Denominator, Dtype, Embed, EmbedShape, Error, Family,
-    FeatureMap, IndexMap, Kernel, KerpleKind, Limits, Linear, Mask, Norm, NormKind, Normalizer, Outside, Pairing, Plan,
-    Positions, Relative, RelativeSide, Result, Rotary, Shape, Sink, Spec, Target, Temperature, Tuning, XPos,
+    Absolute, AlibiForm, Alignment, Angle, Bias, Cache, Columns, Decay, Denominator, Dtype, Embed, EmbedShape, Error,
+    Family, FeatureMap, IndexMap, Kernel, KerpleKind, Limits, Linear, Mask, Norm, NormKind, Normalizer, Outside,
+    Pairing, Plan, Positions, Relative, RelativeSide, Result, Rotary, Shape, Sink, Spec, Target, Temperature, Tuning,
+    XPos,
 };
 use std::collections::HashMap;
 use std::fs;
@@ -17,6 +18,7 @@ const APPEND: Kernel = Kernel::Append { rows: Dtype::F32 };
 const IN_PLACE: [Kernel; 2] = [Kernel::RotateQ { in_place: true }, Kernel::RotateK { in_place: true }];
 
 /// One of the product.
+#[derive(Clone)]
 struct Variant {
     kernel: Kernel,
     spec: Spec,
@@ -24,6 +26,14 @@ struct Variant {
     rolled_loops: bool,
     /// Keys cut over dispatches, the state of a row carried between them.
     carry: bool,
+}
+
+/// The caches that a variant's keys may lie in.
+fn caches(v: &Variant) -> Vec<Cache> {
+    match v.spec.packed && !v.carry && matches!(v.kernel, ATTENTION | SCORES) {
+        true => vec![Cache::Contiguous, Cache::Slots { rows: 99 }, Cache::Pages { pages: 9, page_size: 16 }],
+        false => vec![Cache::Contiguous],
+    }
 }
 
 /// Writes every distinct shader, validated, and tells how many there are.
@@ -35,11 +45,12 @@ pub fn write(folder: &Path, target: Target) -> Result<usize> {
     let mut names: HashMap<String, usize> = HashMap::new();
     let mut texts = std::collections::HashSet::new();
     let mut plans = Vec::new();
-    for v in all() {
+    for (v, cache) in all().into_iter().flat_map(|v| caches(&v).into_iter().map(move |cache| (v.clone(), cache))) {
         let mut shape = match v.spec.packed {
             true => Shape::packed(&v.spec, 3, 40, 72),
             false => Shape::new(&v.spec, 2, 40, 72),
         };
+        shape.cache = cache;
         (shape.aligned, shape.user_words) = (v.aligned, 8);
         let mut limits = Limits::default();
         limits.rolled_loops = v.rolled_loops;

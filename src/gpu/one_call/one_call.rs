@@ -7,6 +7,7 @@ use crate::gpu::device::{Content, Gpu, Progress, Stats};
 use crate::gpu::one_call::slice;
 use crate::gpu::pipeline::scoped;
 use crate::gpu::submission::{wait, yield_now};
+use crate::inputs::cache::Placement;
 use crate::inputs::inputs::Inputs;
 use crate::inputs::problem::Problem;
 use crate::plan::kernel::Kernel;
@@ -224,7 +225,8 @@ impl Gpu {
         stats: &mut Stats,
         progress: &Progress<'_>,
     ) -> Result<HashMap<Slot, Vec<u8>>> {
-        let (spec, inputs) = (problem.spec, problem.inputs);
+        let spec = problem.spec;
+        let inputs = if kernel.rotates_only() { &*problem.inputs } else { problem.inputs() };
         let plan = Plan::for_problem(kernel, problem, &self.limits)?;
         let source = match kernel {
             Kernel::RotateK { .. } => &inputs.k,
@@ -243,6 +245,14 @@ impl Gpu {
                 k_segments: inputs.k_segments.as_deref().unwrap_or_default(),
                 cu_seqlens_q: inputs.cu_seqlens_q.as_deref().unwrap_or_default(),
                 cu_seqlens_k: inputs.cu_seqlens_k.as_deref().unwrap_or_default(),
+                slots: match &inputs.placement {
+                    Some(Placement::Slots(starts)) => starts,
+                    _ => &[],
+                },
+                block_table: match &inputs.placement {
+                    Some(Placement::Pages { table, .. }) => table,
+                    _ => &[],
+                },
                 mask: inputs.mask.as_ref(),
             },
             &mut step,

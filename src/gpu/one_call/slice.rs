@@ -34,6 +34,7 @@ pub(crate) fn parts(kernel: Kernel, problem: &Problem, limits: &Limits) -> Resul
         sized.mask = problem.inputs.mask.as_ref().map_or([1; 4], |d| small(d.shape));
         sized.angle_rows = problem.angle_rows();
         sized.user_words = problem.shape.user_words;
+        sized.cache = shape.cache;
         Plan::new(kernel, &spec, &sized, limits).map(|_| ())
     };
     let (sequences, kv_heads) = match largest(batch, |n| fits(n, heads).is_ok()) {
@@ -92,16 +93,21 @@ pub(crate) fn part_spec(spec: &Spec, part: &Part) -> Spec {
 
 /// The part's own spec and inputs, contiguous.
 pub(crate) fn part(problem: &Problem, part: &Part) -> Result<(Spec, Inputs)> {
-    let (spec, inputs) = (problem.spec, problem.inputs);
+    let (spec, inputs) = (problem.spec, &*problem.inputs);
     let group = spec.group();
     let heads = part.kv_heads.start * group..part.kv_heads.end * group;
     let [q_len, kv_len] = [problem.shape.q_len, problem.shape.kv_len];
     let sub = part_spec(spec, part);
+    let (keys, pools) = match problem.placed {
+        Some(placed) => (placed, 0..1),
+        None => (inputs, part.batch.clone()),
+    };
     let mut out = Inputs::new(
         tensor_part(&inputs.q, &part.batch, &heads)?,
-        tensor_part(&inputs.k, &part.batch, &part.kv_heads)?,
-        tensor_part(&inputs.v, &part.batch, &part.kv_heads)?,
+        tensor_part(&keys.k, &pools, &part.kv_heads)?,
+        tensor_part(&keys.v, &pools, &part.kv_heads)?,
     );
+    out.placement = keys.placement.clone(); // packed sequences are never cut
     let rows = |ids: &Option<Vec<i32>>, len: u32| {
         let span = part.batch.start as usize * len as usize..part.batch.end as usize * len as usize;
         let stream = problem.shape.batch as usize * len as usize;

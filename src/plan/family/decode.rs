@@ -199,6 +199,10 @@ pub(crate) fn candidates(call: &Call) -> Vec<Tuning> {
         return Vec::new();
     }
     let form = Form::new(call);
+    // such lanes walk over the keys of a tile by one stride
+    if by_lanes(limits) && !shape.cache.runs(form.tile_k) {
+        return Vec::new();
+    }
     let key_workgroups = shape.kv_len.div_ceil(form.tile_q);
     let keys_fit = !keys_first(call) || (key_workgroups <= limits.max_workgroups && !spec.packed);
     let lanes_fit = form.lanes.max(form.tile_q) <= limits.max_invocations && form.columns <= form.lanes.max(8);

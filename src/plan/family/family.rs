@@ -20,6 +20,7 @@ impl<'a> ShaderFiles<'a> {
             spec,
             tuning: *tuning,
             kernel,
+            cache: call.shape.cache,
             files,
             slots,
             glue,

@@ -29,7 +29,7 @@ impl<'a> ShaderFiles<'a> {
         };
         self.add("kernel/append.wgsl", &[]);
         self.add("tensor/append_last.wgsl", &[]);
-        self.add("tensor/cache_contiguous.wgsl", &[]);
+        self.cache();
         self.add(new, &[Slot::NewK, Slot::NewV]);
         self.add(put, &[Slot::K, Slot::V]);
         self.sequence();
