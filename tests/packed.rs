@@ -314,7 +314,7 @@ fn a_step_is_checked_against_the_plan() {
     (shape.max_seqlen_q, shape.max_seqlen_k) = (70, 130);
     let plan = Plan::new(Kernel::Attention, &spec, &shape, &Limits::default()).unwrap();
     let main = plan.chunks().iter().find(|c| c.entry == "main").unwrap();
-    assert_eq!(main.workgroups, [140u32.div_ceil(plan.tile()[0]), 2, 8]); // 140 rows of a sequence
+    assert_eq!(main.workgroups, [200 / plan.tile()[0] + 8, 2, 1]); // 200 rows, and a tile more for each sequence
     let layout = plan.step_layout();
     let step = Step { q_len: 79, kv_len: 218, cu_seqlens_q: &Q, cu_seqlens_k: &K, ..Step::default() };
     let mut words = vec![0xdead; layout.words as usize];
@@ -345,7 +345,7 @@ fn a_step_is_checked_against_the_plan() {
     assert!(many.contains("cu_seqlens_q: 9 sequences of 8"));
 }
 
-/// One long sequence among many short ones does not multiply the dispatches: no more keys are read than there are.
+/// One long sequence among many short ones multiplies neither dispatches nor workgroups.
 #[test]
 fn dispatches_of_a_ragged_batch() {
     let mut spec = Spec::new(32, 8, 128);
@@ -355,13 +355,15 @@ fn dispatches_of_a_ragged_batch() {
     let mut limits = Limits::default();
     limits.max_binding_size = 1 << 30;
     let plan = Plan::new(Kernel::Attention, &spec, &shape, &limits).unwrap();
-    let tiles = 50_000 * 4 / 64;
-    assert!(plan.chunks().len() <= 8 * tiles, "{}", plan.chunks().len());
-    // every row tile of every sequence and head, once, over all keys
+    // a tile of rows for 64 of all of them, and one more for each sequence
+    let tiles = 60_000 * 4 / plan.tuning().tile_q as usize + 1000;
+    // each for half a second of a GPU that does not say what it is
+    assert!(plan.chunks().len() <= 1500, "{}", plan.chunks().len());
+    // every one for every head, once, over all keys
     let mut covered = vec![0u32; tiles * 8];
-    for chunk in plan.chunks() {
+    for chunk in plan.chunks().iter().filter(|chunk| chunk.entry == "main") {
         let ([x, y, z], [nx, ny, nz]) = (chunk.first, chunk.workgroups);
-        assert_eq!((z, nz, chunk.keys), (0, 1000, [0, 60_000]));
+        assert_eq!((z, nz, chunk.keys), (0, 1, [0, 60_000]));
         for (x, y) in (x..x + nx).flat_map(|x| (y..y + ny).map(move |y| (x, y))) {
             covered[(y as usize) * tiles + x as usize] += 1;
         }

@@ -169,12 +169,11 @@ fn winners_go_before_the_table_in_their_bucket_where_they_suit() {
         assert_eq!(*plan.tuning(), usual, "{unsuitable:?}");
         assert!(matches!(plan.tuning_source(), Source::Table { .. }));
     }
-    // packed sequences keep their checks, whatever won
-    let mut packed = spec();
-    packed.packed = true;
-    let shape = Shape::packed(&packed, 3, 200, 2000);
-    let bucket = Bucket::new(Kernel::Attention, &packed, &shape).unwrap().to_string();
-    let plan = Plan::new(Kernel::Attention, &packed, &shape, &with(&[(&bucket, winner)])).unwrap();
+    // a user's function keeps its checks, whatever won
+    let mut own = spec();
+    own.mask_mod = Some("fn mask_mod(at: ScoreAt) -> bool { return at.j != 3u; }".into());
+    let bucket = Bucket::new(Kernel::Attention, &own, &shape).unwrap().to_string();
+    let plan = Plan::new(Kernel::Attention, &own, &shape, &with(&[(&bucket, winner)])).unwrap();
     assert!(plan.tuning().checks && matches!(plan.tuning_source(), Source::Table { .. }));
 
     // a set is the same whatever order it came in, and kept once
@@ -398,7 +397,7 @@ mod on_disk {
     /// This test is the program too, which it starts twice.
     #[test]
     fn two_programs_that_save_at_once_lose_nothing() {
-        const NAME: &str = "on_disk::two_programs_that_save_at_once_lose_nothing";
+        const NAME: &str = "tuning::on_disk::two_programs_that_save_at_once_lose_nothing";
         const HERE: &str = "ROPEWALK_TEST_SAVES";
         let sizes = [1, 64, 256, 1024, 4096].into_iter().flat_map(|q| [1, 1024, 4096, 16_384].map(|kv| (q, kv)));
         if let Ok(told) = std::env::var(HERE) {
@@ -561,11 +560,12 @@ mod on_disk {
             // the folder is the environment's, which only a process of its own may set
             if std::env::var_os("ROPEWALK_TEST_KEEPS").is_none() {
                 let folder = tempfile::tempdir().unwrap();
-                let name = "on_disk::pipelines::pipelines_are_kept_on_disk";
+                let name = "tuning::on_disk::pipelines::pipelines_are_kept_on_disk";
                 let mut command = Command::new(std::env::args_os().next().unwrap());
                 command.args([name, "--exact", "--nocapture"]).env("ROPEWALK_CACHE", folder.path());
                 let output = command.env("ROPEWALK_TEST_KEEPS", "1").output().unwrap();
                 assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+                assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "no test of the name {name}");
                 return;
             }
             let mut options = GpuOptions::default();

@@ -6,21 +6,16 @@
 
 @compute @workgroup_size(TILE_Q)
 fn store_lse(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let batch = chunk.batch + workgroup.z;
+    let at = tile_at(workgroup.x, workgroup.z);
+    let batch = at.x;
     let kv_head = chunk.kv_head + workgroup.y;
-    let tile = chunk.tile + workgroup.x;
-    let packed = tile * TILE_Q + lane;
+    let packed = at.y * TILE_Q + lane;
     if (packed >= q_length(batch) * params.group) { return; }
     let head = kv_head * params.group + packed % params.group;
     let row = (tensor_batch(batch) * params.num_heads + head) * params.q_capacity + q_token(batch, packed / params.group);
-    work[params.lse_offset + row] = work[tile_lse(batch, kv_head, tile) + lane];
+    work[params.lse_offset + row] = work[tile_lse(tile_place(workgroup.x, kv_head, workgroup.z)) + lane];
 }
 
 // Rows 4 row4..4 row4 + 3 of a tile.
-fn put_lse4(batch: u32, kv_head: u32, tile: u32, row4: u32, lse: vec4<f32>) {
-    work4[tile_lse(batch, kv_head, tile) / 4u + row4] = lse;
-}
-fn tile_lse(batch: u32, kv_head: u32, tile: u32) -> u32 {
-    let part = (batch - chunk.batch) * chunk.kv_heads + kv_head - chunk.kv_head;
-    return params.partials + (part * chunk.tiles + tile - chunk.tile) * TILE_Q;
-}
+fn put_lse4(place: u32, row4: u32, lse: vec4<f32>) { work4[tile_lse(place) / 4u + row4] = lse; }
+fn tile_lse(place: u32) -> u32 { return params.partials + place * TILE_Q; }

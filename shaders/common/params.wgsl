@@ -19,8 +19,8 @@ struct Params {
     feature_chunks: u32, normalizer: u32, maximum: u32, split_keys: u32,    // linear: a constant; words from state_offset; keys of a split
     new_k_offset: u32, new_k_batch: u32, new_k_token: u32, new_k_head: u32,
     new_v_offset: u32, new_v_batch: u32, new_v_token: u32, new_v_head: u32,
-    max_seqlen_q: u32, max_seqlen_k: u32,                          // of packed sequences
-    step_cache: u32, cache_rows: u32, cache_pages: u32, cache_width: u32,    // words in `step`: slots, a block table of this width; of the pool
+    max_seqlen_q: u32, max_seqlen_k: u32,                          // of packed sequences, which the last word counts
+    step_cache: u32, cache_rows: u32, cache_pages: u32, cache_width: u32, sequences: u32,    // words in `step`: slots, a block table of this width; of the pool
 }
 
 // Which part of the grid this dispatch covers.

@@ -2,10 +2,7 @@
 
 // Where the prepared rows of a tile start, a key's, and its value's behind it. Of KEYS_TOGETHER keys the first vec4 stand together, then the
 // second ones: what the lanes of a subgroup load at once. By tokens of the tensor: packed sequences of a part share its keys.
-fn prepared_q_tile(batch: u32, kv_head: u32, tile: u32) -> u32 {
-    let part = (batch - chunk.batch) * chunk.kv_heads + kv_head - chunk.kv_head;
-    return params.prepared_q + (part * chunk.tiles + tile - chunk.tile) * (4u * HEAD_CHUNKS * TILE_Q);
-}
+fn prepared_q_tile(place: u32) -> u32 { return params.prepared_q + place * (4u * HEAD_CHUNKS * TILE_Q); }
 fn prepared_k_row(batch: u32, kv_head: u32, j: u32) -> u32 {
     let part = (tensor_batch(batch) - tensor_batch(chunk.batch)) * chunk.kv_heads + kv_head - chunk.kv_head;
     let capacity = (params.kv_capacity + KEYS_TOGETHER - 1u) / KEYS_TOGETHER * KEYS_TOGETHER;

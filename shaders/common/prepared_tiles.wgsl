@@ -1,10 +1,7 @@
 // What `prepare/` made, in the order in which `block` stages it: tiles of rows and of keys, an element of all of them after the other, padded to
 // ROW_PADDED elements. By tokens of the tensor: packed sequences of a part share its keys.
 
-fn prepared_q_tile(batch: u32, kv_head: u32, tile: u32) -> u32 {
-    let part = (batch - chunk.batch) * chunk.kv_heads + kv_head - chunk.kv_head;
-    return params.prepared_q + (part * chunk.tiles + tile - chunk.tile) * (ROW_PADDED * TILE_Q);
-}
+fn prepared_q_tile(place: u32) -> u32 { return params.prepared_q + place * (ROW_PADDED * TILE_Q); }
 // The tile of a token.
 fn prepared_k_tile(batch: u32, kv_head: u32, token: u32) -> u32 {
     let part = (tensor_batch(batch) - tensor_batch(chunk.batch)) * chunk.kv_heads + kv_head - chunk.kv_head;

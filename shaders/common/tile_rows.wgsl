@@ -12,7 +12,7 @@ fn tile_row_place(batch: u32, r: u32) -> ScoreAt {
 }
 
 // Where the workgroup stands.
-struct TilePlace { batch: u32, kv_head: u32, tile: u32, rows: u32, keys: vec2<u32> }
+struct TilePlace { batch: u32, kv_head: u32, tile: u32, place: u32, rows: u32, keys: vec2<u32> }
 
 // What was staged as 0, of the keys that a row sees: whatever its weight, the sum becomes infinite or NaN.
 fn tile_strayed(here: TilePlace, place: ScoreAt, c: u32) -> vec4<f32> {

@@ -50,9 +50,12 @@ alias Outputs = array<array<OfRows, 4>, COLUMN_BLOCKS>;
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     hide_steps();
-    let batch = chunk.batch + workgroup.z;
+    let number = chunk.tiles - 1u - workgroup.x;                           // the last ones first: of causal rows they have the most keys
+    let at_tile = tile_at(number, workgroup.z);
+    let batch = at_tile.x;
+    let tile = at_tile.y;
     let kv_head = chunk.kv_head + workgroup.y;
-    let tile = chunk.tile + chunk.tiles - 1u - workgroup.x;                // the last ones first: of causal rows they have the most keys
+    let place = tile_place(number, kv_head, workgroup.z);
     let rows = q_length(batch) * params.group;
     if (tile * TILE_Q >= rows) { return; }                                 // the same for the whole workgroup
     let first_token = tile * TILE_Q / params.group;
@@ -91,7 +94,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             for (var h = 0u; h < steps(ROW_BLOCKS); h++) { o[n][x][h] = vec4<f32>(0.0); }
         }
     }
-    let q_at = prepared_q_tile(batch, kv_head, tile) / 4u;
+    let q_at = prepared_q_tile(place) / 4u;
 
     if (seen.x < seen.y) {
     for (var first = keys.x / TILE_K * TILE_K; first < keys.y; first += TILE_K) {
@@ -260,7 +263,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         p_tile[(row4 + h) * 17u + kl] = select(vec4<f32>(0.0), vec4<f32>(1.0), (worst[h] > vec4<u32>(0x7f800000u)) | poisoned4(m[h]));
     }
     workgroupBarrier();
-    let here = TilePlace(batch, kv_head, tile, rows, seen);
+    let here = TilePlace(batch, kv_head, tile, place, rows, seen);
     for (var h = 0u; h < steps(ROW_BLOCKS); h++) {
         let nan = sum_of_lanes(row4 + h) > vec4<f32>(0.0);
         let none = vec4<f32>(0.0);
@@ -271,7 +274,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 store4(here, 4u * (row4 + h) + r, 16u * n + kl, vec4<f32>(o[n][0][h][r], o[n][1][h][r], o[n][2][h][r], o[n][3][h][r]) * inv[r]);
             }
         }
-        if (kl == 0u) { put_lse4(batch, kv_head, tile, row4 + h, select(select(vec4<f32>(MASKED), m[h] + log(l[h]), l[h] > none), quiet, nan)); }
+        if (kl == 0u) { put_lse4(place, row4 + h, select(select(vec4<f32>(MASKED), m[h] + log(l[h]), l[h] > none), quiet, nan)); }
     }
 }
 

@@ -32,7 +32,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let keys = split_keys(batch, rows, split);
     if (keys.x >= keys.y) { return; }
     let clear = full_range(batch, 0u, (rows - 1u) / params.group);
-    let q_start = prepared_q_tile(batch, kv_head, chunk.tile);
+    let q_start = prepared_q_tile(tile_place(0u, kv_head, workgroup.z));
     for (var n = lane; n < 4u * head_chunks() * ROW_QUADS; n += LANES) {
         q_tile[n] = prepared4(q_start + n / ROW_QUADS * TILE_Q + 4u * (n % ROW_QUADS));
     }

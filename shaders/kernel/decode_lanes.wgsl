@@ -35,7 +35,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
     if (keys.x >= keys.y) { return; }
     let clear = full_range(batch, 0u, (rows - 1u) / params.group);
     let quads = (rows + 3u) / 4u;
-    let q_start = prepared_q_tile(batch, kv_head, chunk.tile);
+    let q_start = prepared_q_tile(tile_place(0u, kv_head, workgroup.z));
     let groups = (v_chunks() + LANES - 1u) / LANES;
     let lanes = min(LANES, LANES * v_chunks());                            // LANES, but no constant: the loop stays one
 

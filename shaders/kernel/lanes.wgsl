@@ -53,7 +53,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
     let last_token = (min(tile * TILE_Q + TILE_Q, rows) - 1u) / params.group;
     let keys = key_range(batch, first_token, last_token);
     let clear = full_range(batch, first_token, last_token);
-    let q_start = prepared_q_tile(batch, kv_head, tile) + 4u * lane;
+    let q_start = prepared_q_tile(tile_place(tile - chunk.tile, kv_head, workgroup.z)) + 4u * lane;
 
     let packed = min(vec4<u32>(tile * TILE_Q + 4u * lane) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(rows - 1u));
     var at = Rows4(row_at(batch, kv_head, packed.x), row_at(batch, kv_head, packed.y), row_at(batch, kv_head, packed.z), row_at(batch, kv_head, packed.w), packed);
@@ -174,7 +174,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
     // a row with a poisoned score is NaN, whatever a driver's exp2 and comparisons made of it
     let poison = select(vec4<u32>(0u), vec4<u32>(1u), (worst > vec4<u32>(0x7f800000u)) | poisoned4(m));
     let nan = bitcast<f32>(0x7fc00000u | (lane & 0u));                     // not a constant: WGSL refuses a constant NaN
-    put_lse4(batch, kv_head, tile, lane, select(lse, vec4<f32>(nan), poison == vec4<u32>(1u)));
+    put_lse4(tile_place(tile - chunk.tile, kv_head, workgroup.z), lane, select(lse, vec4<f32>(nan), poison == vec4<u32>(1u)));
     for (var r = 0u; r < 4u + unseen_zero(); r++) {
         if (tile * TILE_Q + 4u * lane + r < rows) {
             let row = row_at(batch, kv_head, pick_u(packed, r));

@@ -52,9 +52,12 @@ fn p_at(t: u32, row4: u32) -> u32 { return t * ROWS4 + (row4 ^ (t & min(7u, ROWS
 
 // `lane` has the rows and keys of its number; `index` is the local index, whatever a device's subgroups are.
 fn attend(workgroup: vec3<u32>, lane: u32, index: u32) {
-    let batch = chunk.batch + workgroup.z;
+    let number = chunk.tiles - 1u - workgroup.x;                           // the last ones first: of causal rows they have the most keys
+    let at_tile = tile_at(number, workgroup.z);
+    let batch = at_tile.x;
+    let tile = at_tile.y;
     let kv_head = chunk.kv_head + workgroup.y;
-    let tile = chunk.tile + chunk.tiles - 1u - workgroup.x;                // the last ones first: of causal rows they have the most keys
+    let place = tile_place(number, kv_head, workgroup.z);
     let rows = q_length(batch) * params.group;
     if (tile * TILE_Q >= rows) { return; }                                 // the same for the whole workgroup
     let first_token = tile * TILE_Q / params.group;
@@ -92,7 +95,7 @@ fn attend(workgroup: vec3<u32>, lane: u32, index: u32) {
         for (var c = 0u; c < head_chunks(); c += SLICE_CHUNKS) {
             let n = min(SLICE_CHUNKS, head_chunks() - c);
             workgroupBarrier();                                            // A
-            stage_q(prepared_q_tile(batch, kv_head, tile), c, n, lane);
+            stage_q(prepared_q_tile(place), c, n, lane);
             stage_k(batch, kv_head, first, count, c, n, lane);
             workgroupBarrier();                                            // B
             for (var fold = 0u; fold < n; fold += FOLD) {
@@ -171,7 +174,7 @@ fn attend(workgroup: vec3<u32>, lane: u32, index: u32) {
     let nan0 = tile_row_sum(ROWS4 * KEY_LANES + at);
     let nan1 = tile_row_sum(ROWS4 * KEY_LANES + at + KEY_LANES);
 
-    let here = TilePlace(batch, kv_head, tile, rows, keys);
+    let here = TilePlace(batch, kv_head, tile, place, rows, keys);
     let inv0 = tile_inverse(l0, nan0);
     let inv1 = tile_inverse(l1, nan1);
     tile_store(here, row4, key_lane, transpose(o.a0), inv0);
@@ -362,5 +365,5 @@ fn tile_store_lse(here: TilePlace, row4: u32, m: vec4<f32>, l: vec4<f32>, nan: v
     let none = vec4<f32>(0.0);
     let quiet = bitcast<vec4<f32>>(vec4<u32>(0x7fc00000u) | (bitcast<vec4<u32>>(nan) & vec4<u32>(0u)));
     let lse = select(select(vec4<f32>(MASKED), m + log(l), l > none), quiet, nan > none);
-    put_lse4(here.batch, here.kv_head, here.tile, row4, lse);
+    put_lse4(here.place, row4, lse);
 }

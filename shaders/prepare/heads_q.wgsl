@@ -6,9 +6,10 @@
 
 @compute @workgroup_size(UNIT_LANES)
 fn prepare_q(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let batch = chunk.batch + workgroup.z;
-    let index = workgroup.x * UNIT_LANES + lane;
-    let i = chunk.tile * TILE_Q / params.group + index / (ACROSS * UNITS) * ACROSS + across(index % ACROSS);
+    let span = tiles_of_units(workgroup.x, workgroup.z);
+    let batch = span.batch;
+    let index = span.workgroup * UNIT_LANES + lane;
+    let i = span.first * TILE_Q / params.group + index / (ACROSS * UNITS) * ACROSS + across(index % ACROSS);
     let unit = index / ACROSS % UNITS;
     if (i >= q_length(batch)) { return; }
     let place = unit_of(unit);
@@ -18,8 +19,8 @@ fn prepare_q(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
         let head = chunk.kv_head * params.group + h;
         let packed = i * params.group + h % params.group;
         let tile = packed / TILE_Q;
-        if (tile >= chunk.tile && tile < chunk.tile + chunk.tiles) {
-            let start = prepared_q_tile(batch, head / params.group, tile) + packed % TILE_Q;
+        if (tile >= span.first && tile < span.first + span.tiles) {
+            let start = prepared_q_tile(tile_place(span.x + tile - span.first, head / params.group, workgroup.z)) + packed % TILE_Q;
             let source = q_row(batch, i, head);
             let scale = params.softmax_scale * query_scale(head, q_pos);
             if (unit >= QUADS) {

@@ -8,16 +8,16 @@
 
 @compute @workgroup_size(TILE_Q)
 fn prepare_q(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let batch = chunk.batch + workgroup.z;
+    let at = tile_at(workgroup.x, workgroup.z);
+    let batch = at.x;
     let kv_head = chunk.kv_head + workgroup.y;
-    let tile = chunk.tile + workgroup.x;
-    let packed = tile * TILE_Q + lane;
+    let packed = at.y * TILE_Q + lane;
     if (packed >= q_length(batch) * params.group) { return; }
     let i = packed / params.group;
     let head = kv_head * params.group + packed % params.group;
     var row: Row;
     load_q(&row, q_row(batch, i, head), ScoreAt(batch, head, i, 0u, 0, q_position(batch, i), 0));
-    let start = prepared_q_tile(batch, kv_head, tile) + lane;
+    let start = prepared_q_tile(tile_place(workgroup.x, kv_head, workgroup.z)) + lane;
     for (var c = 0u; c < head_chunks(); c++) {
         put_query4(start, c, row[c]);
     }

@@ -166,6 +166,7 @@ pub(crate) fn assign_offsets(
         cache_rows: shape.cache.rows().unwrap_or(0),
         cache_pages: shape.cache.pages(),
         cache_width: width,
+        sequences,
     };
     let words = next as u32;
     let shape3 = [batch, q_len, kv_len];

@@ -49,7 +49,13 @@ impl<'a> ShaderFiles<'a> {
     /// What an entry point prepares in `work`, for others to read by vectors.
     pub(crate) fn prepared(&mut self) {
         self.add("common/prepared.wgsl", &[]);
+        self.tiles(false);
         self.work_by_vectors();
+    }
+    /// How tiles of rows are numbered: through all packed sequences, if a family can, else by sequences.
+    pub(crate) fn tiles(&mut self, through: bool) {
+        self.add("common/tile_place.wgsl", &[]);
+        self.add(if through { "families/tiles_packed.wgsl" } else { "families/tiles_batched.wgsl" }, &[]);
     }
     pub(crate) fn work_by_vectors(&mut self) {
         self.glue += "// `work` by vectors; an entry point uses one of the two.\n";

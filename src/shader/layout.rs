@@ -260,4 +260,5 @@ pub(crate) struct Params {
     pub(crate) cache_rows: u32,
     pub(crate) cache_pages: u32,
     pub(crate) cache_width: u32,
+    pub(crate) sequences: u32,
 }

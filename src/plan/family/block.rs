@@ -20,7 +20,9 @@ use crate::error::Result;
 use crate::plan::budget::PRODUCT_BYTES;
 use crate::plan::call::Call;
 use crate::plan::family::prepare::{prepares_keys, stands_in_quads, workgroups_of_units};
-use crate::plan::family::tile::{Scratch, budget, completes_scores, makes_products, part_of_rows, rows_of};
+use crate::plan::family::tile::{
+    Scratch, budget, completes_scores, grid_of_tiles, makes_products, part_of_rows, rows_of, workgroups_of_tiles,
+};
 use crate::plan::grid;
 use crate::plan::grid::{ChunkDispatch, LaidOut};
 use crate::plan::products::Products;
@@ -34,6 +36,7 @@ impl<'a> ShaderFiles<'a> {
         self.add("kernel/block.wgsl", &[Slot::Work]);
         self.add("common/prepared_tiles.wgsl", &[]);
         self.work_by_vectors();
+        self.tiles(self.spec.packed);
         self.add("common/lse.wgsl", &[]);
         self.add("common/tile_rows.wgsl", &[]);
         let files: &[&'static str] = match Preparing::of(self.spec, aligned) {
@@ -192,6 +195,7 @@ pub(crate) fn candidates(call: &Call) -> Vec<Tuning> {
             .map(|(n, i)| workgroups_of_units(n as u64 + 64, units(call)[i], ACROSS, UNIT_LANES));
         flop <= budget(call)
             && scratch(call, division, &products).fits(call, [1; 3])
+            && shape.sequences(spec)[0] <= limits.max_workgroups
             && 4 * products.key * keys as u64 <= PRODUCT_BYTES
             && division.rounds(call, keys) <= limits.max_loop_rounds as u64
             && of_q.max(of_k).max(keys.div_ceil(division.tile[0]) as u64) <= limits.max_workgroups as u64
@@ -220,18 +224,21 @@ pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     let products = makes_products(call, UNIT_LANES).ok_or_else(|| tuning.misfit())?;
     let scratch = scratch(call, division, &products);
     let keys = grid::key_rows(kernel, spec, shape);
-    let sequences = if spec.packed { shape.sequences } else { shape.batch };
-    let whole = [rows_of(call).div_ceil(tile[0] as u64), spec.num_kv_heads as u64, sequences as u64];
+    let [sequences, ..] = shape.sequences(spec);
+    let whole = grid_of_tiles(call, tile[0]);
     let flop = tile[0] as f64 * keys as f64 * grid::flop_per_score(spec, call.of_score);
-    let part = part_of_rows(call, whole, budget(call), flop, |part| scratch.fits(call, part));
     let rows = Preparing::of(spec, call.aligned) == Preparing::Rows;
     let [q_units, k_units] = units(call);
     let in_units = |tokens: u32, units: u32| workgroups_of_units(tokens as u64, units, ACROSS, UNIT_LANES) as u32;
+    let of_tiles = |n| workgroups_of_tiles(call, n, tile[0], q_units, ACROSS, UNIT_LANES);
+    let fits = |part: [u64; 3]| scratch.fits(call, part) && of_tiles(part[0] as u32) <= call.limits.max_workgroups;
+    let part = part_of_rows(call, whole, budget(call), flop, fits);
     let key_tiles = keys.div_ceil(tile[0]);
     let mut chunks = Vec::new();
     for grid::Cut { first, workgroups: [xn, yn, zn] } in grid::cuts(whole, part, 6)? {
         let mut add = |entry: &'static str, tiles: u32, heads: u32| {
-            let workgroups = [tiles, heads, zn];
+            let of_keys = spec.packed && matches!(entry, "prepare_k" | "relative_keys");
+            let workgroups = [tiles, heads, if of_keys { sequences } else { zn }];
             chunks.push(ChunkDispatch { first, keys: [0, shape.kv_len], workgroups, entry, tiles: xn, heads: yn });
         };
         // keys serve every row
@@ -245,8 +252,7 @@ pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         if products.query > 0 {
             add("relative_queries", xn, yn);
         }
-        let tokens = (xn * tile[0]).div_ceil(spec.group()) + 1;
-        let (tiles, heads) = if rows { (xn, yn) } else { (in_units(tokens, q_units), 1) };
+        let (tiles, heads) = if rows { (xn, yn) } else { (of_tiles(xn), 1) };
         add("prepare_q", tiles, heads);
         add("main", xn, yn);
         add("store_lse", xn, yn);
@@ -268,6 +274,7 @@ pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         ("ACROSS", ACROSS),
         ("UNIT_LANES", UNIT_LANES),
         ("UNITS", q_units),
+        ("UNIT_WORKGROUPS", of_tiles(1).max(1)),
         ("QUADS", spec.rotary.as_ref().map_or(0, |r| r.rotary_dim / 8)),
     ];
     let label = format!(".block{}x{}", 4 * row_blocks, 4 * key_blocks);

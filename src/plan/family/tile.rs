@@ -52,7 +52,9 @@ impl<'a> ShaderFiles<'a> {
     /// See family/tile.rs.
     pub(crate) fn tile(&mut self, aligned: bool) {
         self.add("kernel/tile.wgsl", &[Slot::Work]);
-        self.prepared();
+        self.add("common/prepared.wgsl", &[]);
+        self.work_by_vectors();
+        self.tiles(self.spec.packed);
         self.add("common/lse.wgsl", &[]);
         self.add("common/tile_rows.wgsl", &[]);
         let by_heads = self::prepares_by_heads(self.spec, aligned);
@@ -175,6 +177,7 @@ pub(crate) fn candidates(call: &Call) -> Vec<Tuning> {
         let scratch = Scratch::new(call, tile[0], &products);
         flop <= budget(call)
             && scratch.fits(call, [1; 3])
+            && shape.sequences(spec)[0] <= limits.max_workgroups
             && 4 * products.key * keys as u64 <= PRODUCT_BYTES
             && division.rounds(spec, call.of_score, *tile, keys) <= limits.max_loop_rounds as u64
             // units of keys and of rows, in one dimension of a grid
@@ -194,6 +197,26 @@ pub(crate) fn candidates(call: &Call) -> Vec<Tuning> {
 pub(crate) fn rows_of(call: &Call) -> u64 {
     let len = if call.spec.packed { call.shape.max_seqlen_q } else { call.shape.q_len };
     len as u64 * call.spec.group() as u64
+}
+
+/// The grid of tiles of rows: of each sequence; of packed ones, numbered through.
+pub(crate) fn grid_of_tiles(call: &Call, tile_q: u32) -> [u64; 3] {
+    let Call { spec, shape, .. } = *call;
+    let (heads, tile) = (spec.num_kv_heads as u64, tile_q as u64);
+    match spec.packed {
+        true => [shape.q_len as u64 * spec.group() as u64 / tile + shape.sequences as u64, heads, 1],
+        false => [rows_of(call).div_ceil(tile), heads, shape.batch as u64],
+    }
+}
+
+/// Workgroups that prepare the units of the tokens of some tiles: `tokens` of one sequence, or of each tile by itself. With the constant UNIT_WORKGROUPS,
+/// which is those of a tile.
+pub(crate) fn workgroups_of_tiles(call: &Call, tiles: u32, tile_q: u32, units: u32, across: u32, lanes: u32) -> u32 {
+    let tokens = |tiles: u32| (tiles as u64 * tile_q as u64).div_ceil(call.spec.group() as u64) + 1;
+    match call.spec.packed {
+        true => tiles.saturating_mul(workgroups_of_units(tokens(1), units, across, lanes) as u32),
+        false => workgroups_of_units(tokens(tiles), units, across, lanes) as u32,
+    }
 }
 
 /// Operations of a dispatch.
@@ -245,7 +268,7 @@ impl Scratch {
     }
     /// Products of queries, of keys, queries, keys, lse.
     pub(crate) fn words(&self, [x, y, z]: [u64; 3]) -> [u64; SCRATCH] {
-        let sequences = if self.packed { 1 } else { z };
+        let sequences = if self.packed { 1 } else { z }; // of keys, which stand by tokens
         [
             x * y * z * self.tile[0],
             y * z * self.head[0],
@@ -272,19 +295,22 @@ pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     let products = Products::new(kernel, spec, shape, limits, 128);
     let scratch = Scratch::new(call, tile[0], &products);
     let keys = grid::key_rows(kernel, spec, shape);
-    let sequences = if spec.packed { shape.sequences } else { shape.batch };
-    let grid = [rows_of(call).div_ceil(tile[0] as u64), spec.num_kv_heads as u64, sequences as u64];
+    let [sequences, ..] = shape.sequences(spec);
+    let grid = grid_of_tiles(call, tile[0]);
     let flop = tile[0] as f64 * keys as f64 * grid::flop_per_score(spec, of_score);
-    let part = part_of_rows(call, grid, budget(call), flop, |part| scratch.fits(call, part));
     let rotary_dim = spec.rotary.as_ref().map_or(0, |r| r.rotary_dim);
     let (quads, units) = (rotary_dim / 8, spec.head_dim / 4 - rotary_dim / 8);
     let by_heads = prepares_by_heads(spec, call.aligned);
     let in_units = |tokens: u32| workgroups_of_units(tokens as u64, units, ACROSS, UNIT_LANES) as u32;
+    let of_tiles = |n| workgroups_of_tiles(call, n, tile[0], units, ACROSS, UNIT_LANES);
+    let fits = |part: [u64; 3]| scratch.fits(call, part) && of_tiles(part[0] as u32) <= limits.max_workgroups;
+    let part = part_of_rows(call, grid, budget(call), flop, fits);
     let key_tiles = keys.div_ceil(tile[0]);
     let mut chunks = Vec::new();
     for grid::Cut { first, workgroups: [xn, yn, zn] } in grid::cuts(grid, part, 6)? {
         let mut add = |entry: &'static str, tiles: u32, heads: u32| {
-            let workgroups = [tiles, heads, zn];
+            let of_keys = spec.packed && matches!(entry, "prepare_k" | "relative_keys");
+            let workgroups = [tiles, heads, if of_keys { sequences } else { zn }];
             chunks.push(ChunkDispatch { first, keys: [0, shape.kv_len], workgroups, entry, tiles: xn, heads: yn });
         };
         // keys serve every row
@@ -298,8 +324,7 @@ pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
         if products.query > 0 {
             add("relative_queries", xn, yn);
         }
-        let tokens = (xn * tile[0]).div_ceil(spec.group()) + 1;
-        let (tiles, heads) = if by_heads { (in_units(tokens), 1) } else { (xn, yn) };
+        let (tiles, heads) = if by_heads { (of_tiles(xn), 1) } else { (xn, yn) };
         add("prepare_q", tiles, heads);
         add("main", xn, yn);
         add("store_lse", xn, yn);
@@ -318,6 +343,7 @@ pub(crate) fn lay_out(call: &Call, tuning: &Tuning) -> Result<LaidOut> {
     if by_heads {
         constants.extend([("ACROSS", ACROSS), ("UNIT_LANES", UNIT_LANES), ("UNITS", units), ("QUADS", quads)]);
     }
+    constants.push(("UNIT_WORKGROUPS", of_tiles(1).max(1)));
     let mut label = if prepares_keys(spec) { ".tile.keys-first" } else { ".tile" }.to_string();
     if takes_subgroups(call, tuning) {
         constants
