@@ -258,7 +258,7 @@ fn only_where_it_was_asked_for() {
         assert!(why.contains("not asked for") && gpu.limits().cooperative_matrix == 0);
     }
     let mut limits = Limits::default();
-    (limits.max_workgroup_storage, limits.f16) = (32_768, true);
+    (limits.max_workgroup_storage, limits.f16, limits.matrix_subgroup) = (32_768, true, 32);
     let takes = |spec: &Spec, limits: &Limits| {
         let shape = Shape::new(spec, 1, 40, 40);
         let chosen = Plan::new(Kernel::Attention, spec, &shape, limits).expect("some family takes it").tuning().family;
@@ -289,7 +289,7 @@ fn texts_are_valid() {
         let spec = spec(4, 2, dim, dim);
         let mut limits = Limits::default();
         (limits.cooperative_matrix, limits.f16, limits.rolled_loops) = (matrix, true, rolled);
-        limits.max_workgroup_storage = 49_152;
+        (limits.max_workgroup_storage, limits.matrix_subgroup) = (49_152, 32);
         let shape = Shape::new(&spec, 1, 100, 100);
         let all = tilings(&spec, &shape, &limits);
         assert!(!all.is_empty());
