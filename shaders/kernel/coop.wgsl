@@ -1,7 +1,8 @@
 // coop: attention as two matrix products on cooperative matrices, f16 x f16 + f32. The products themselves, in a dialect of WGSL, are written by the plan
 // (src/plan/family/coop.rs): `coop_queries`, `coop_scores`, `coop_rescale`, `coop_values`, `coop_outputs`.
 //
-// grid       tiles of TILE_Q rows (as in attention.wgsl: the heads that share a kv head are packed), the last first  x  kv heads  x  batch
+// grid       tiles of TILE_Q rows (as in attention.wgsl: the heads that share a kv head are packed)  x  kv heads  x  batch; workgroups take the last tile of every
+//            head first, then the one before: of causal rows they have the most keys
 // workgroup  LANES lanes, four subgroups of TILE_Q / 4 rows; PARTS neighbouring lanes share a row and divide its keys, then its columns
 // before     prepare_q, prepare_k, prepare_v: all operands, in f16, as they are staged: see common/prepared_halves.wgsl
 // after      store_lse
@@ -49,11 +50,15 @@ var<workgroup> p_tile: array<vec4<f16>, TILE_Q * P_STRIDE>;
 var<workgroup> grown: atomic<u32>;
 
 @compute @workgroup_size(LANES)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) lane: u32,
+) {
     hide_steps();
-    let batch = chunk.batch + workgroup.z;
-    let kv_head = chunk.kv_head + workgroup.y;
-    let tile = chunk.tile + chunk.tiles - 1u - workgroup.x;                // the last ones first: of causal rows they have the most keys
+    let number = workgroup.x + grid.x * (workgroup.y + grid.y * workgroup.z);
+    let head = number % (grid.y * grid.z);
+    let batch = chunk.batch + head / grid.y;
+    let kv_head = chunk.kv_head + head % grid.y;
+    let tile = chunk.tile + grid.x - 1u - number / (grid.y * grid.z);
     let rows = q_length(batch) * params.group;
     if (tile * TILE_Q >= rows) { return; }                                 // the same for the whole workgroup
     let first_token = tile * TILE_Q / params.group;

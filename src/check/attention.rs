@@ -33,10 +33,7 @@ pub fn attention(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
 pub fn attention_in(spec: &Spec, inputs: &Inputs, arithmetic: Arithmetic) -> Result<(Bounded, Bounded)> {
     spec.expect_softmax()?;
     let problem = Problem::for_reference(spec, inputs)?;
-    let mut bounds = Bounds { arithmetic, ..Bounds::new(&problem) };
-    if arithmetic == Arithmetic::F16Matrix {
-        bounds.tile_k = MATRIX_TILE;
-    }
+    let bounds = Bounds::new(&problem).within(arithmetic);
     let (batch, heads, q_len) = (problem.shape.batch, spec.num_heads, problem.shape.q_len);
     let rows: Vec<_> = rows_of(batch, heads, q_len).into_par_iter().map(|[b, h, i]| bounds.row(b, h, i)).collect();
     let (mut out, mut lse) = (Bounded::default(), Bounded::default());
@@ -239,6 +236,13 @@ fn relative_largest(problem: &Problem) -> f64 {
 impl<'a> Bounds<'a> {
     pub(crate) fn new(problem: &'a Problem<'a>) -> Self {
         Self::of(problem, Prepared::new(problem))
+    }
+    /// The same for an arithmetic.
+    pub(crate) fn within(self, arithmetic: Arithmetic) -> Self {
+        match arithmetic {
+            Arithmetic::F32 => self,
+            Arithmetic::F16Matrix => Bounds { arithmetic, tile_k: MATRIX_TILE, ..self },
+        }
     }
     fn of(problem: &'a Problem<'a>, prepared: Prepared<'a>) -> Self {
         let trig = problem.spec.rotary.as_ref().map(|r| {

@@ -338,6 +338,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_round_may_pass_by_is_counted_apart() {
+        let (fma, branch) = (Instruction::of(Kind::Fma), Instruction::of(Kind::Branch));
+        let contents = Contents::of(&program(&[
+            ("a", &[fma], None),
+            ("b", &[fma, branch], Some("d")),
+            ("c", &[fma; 5], None),
+            ("d", &[fma, branch], Some("b")),
+        ]));
+        let [[all], [always]] = [contents.loops.as_slice(), contents.always.as_slice()] else { panic!("one loop") };
+        assert_eq!((all.fma, always.fma, always.branches, always.label.as_str()), (7, 2, 2, "b"));
+    }
+
+    #[test]
     fn a_loop_with_a_continue_is_one() {
         let one = [Instruction::of(Kind::Valu)];
         let contents = Contents::of(&program(&[("a", &one, None), ("b", &one, Some("a")), ("c", &one, Some("a"))]));

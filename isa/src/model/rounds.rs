@@ -182,7 +182,11 @@ fn tiles_of_keys(plan: &PlanFacts) -> Vec<Vec<f64>> {
     let dispatches = plan.dispatches.iter().filter(|one| one.entry == "main").map(|dispatch| {
         let [x, y, z] = dispatch.workgroups;
         let of = |i: u32| plan.key_tiles(dispatch.first + x - 1 - i);
-        (0..y * z).flat_map(|_| (0..x).map(of)).collect()
+        // `coop` goes over all heads before it takes the next tile of rows
+        match plan.tuning.starts_with("coop") {
+            true => (0..x).flat_map(|i| vec![of(i); (y * z) as usize]).collect(),
+            false => (0..y * z).flat_map(|_| (0..x).map(of)).collect(),
+        }
     });
     dispatches.collect()
 }

@@ -265,10 +265,10 @@ pub(crate) fn candidates(call: &Call) -> Vec<Tuning> {
     };
     let of = |[rows, keys]: [u32; 2]| Form::new(call, [SUBGROUPS * rows, keys]);
     let mut forms: Vec<Form> = FORMS.into_iter().filter_map(of).filter(takes).collect();
-    // no more rows than there are; a software adapter whose subgroups are small computes what is shared once for each
+    // no more rows than there are; a software adapter whose subgroups are small computes what is shared once for each, and takes seconds to compile what is unrolled
     let rows = rows_of(call).next_power_of_two();
     let more = |form: &Form| form.rows > 8 && (SUBGROUPS * form.rows) as u64 > rows;
-    forms.sort_by_key(|form| (limits.cpu && form.subgroup > limits.matrix_subgroup, more(form)));
+    forms.sort_by_key(|form| (limits.cpu.then_some((form.subgroup > limits.matrix_subgroup, form.keys)), more(form)));
     let tuning = |form: Form| Tuning { tile_q: form.tile()[0], tile_k: form.keys, ..Tuning::of(Family::Coop) };
     forms.into_iter().map(tuning).collect()
 }
