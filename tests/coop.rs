@@ -153,7 +153,7 @@ fn rows_of_low_scores_are_means() {
                 let bias = (0..40).map(|j| if every_other && j % 2 == 1 { 0.0 } else { level }).collect();
                 inputs.attn_bias = Some(Dense::new([1, 1, 1, 40], bias).expect("one an index"));
                 let what = format!("{level:e}, every other {every_other}");
-                let got = run(gpu, &spec, &inputs);
+                let got = run(&tuned(gpu, "coop".parse().expect("a family")), &spec, &inputs);
                 let (out, lse) = check::attention_in(&spec, &inputs, Arithmetic::F16Matrix).expect("bounds");
                 for worst in [out.worst(&got.out), lse.worst(&got.lse)] {
                     assert!(worst.failures == 0 && worst.unbounded == 0, "{what}: {worst:?}");
