@@ -265,7 +265,7 @@ fn a_score_of_infinity_makes_its_row_nan() {
         k[133 * 64] = f32::INFINITY;
         overflowed.k = tensor(k, [1, 140, 1, 64]);
         of_d.attn_bias = dense(f32::INFINITY);
-        let want = run(&gpu, &spec, &clean);
+        let want = run(gpu, &spec, &clean);
         for (dirty, is_nan) in [
             (&overflowed, &(|i: usize, _: usize| i + 60 >= 133) as &dyn Fn(usize, usize) -> bool),
             (&of_d, &|i, h| (i, h) == (70, 1)),
