@@ -401,7 +401,7 @@ mod tests {
 
     #[test]
     fn matrix_units_multiply_in_every_round_and_shrink_in_few() {
-        let counted = |many| Counts { matrix: 64, instructions: 64 + many, ..Counts::default() };
+        let counted = |many: u32| Counts { matrix: 64, instructions: 64 + many, ..Counts::default() };
         let mut entry = entry(vec![counted(300), counts(Some(0), 0.0, 0, 9)], 128);
         entry.figures.always = vec![counted(100), counts(Some(0), 0.0, 0, 9)];
         let plan = plan("coop-q128k32", [128, 32], &[], &[(0, [2, 1, 1])]);
