@@ -126,7 +126,7 @@ const CASES: &[(&str, Family)] = {
         ("attention/rotated-keys+window/q70k200/f32/seed1", Block),
         ("attention/mqa+d32+bert-key-query+one-sequence+xpos+gaps/q101k402/f32/seed1", Block),
         ("attention/rms-norm-weights/q40k70/f32/seed1", Block),
-        ("attention/d32+gqa3+window+alibi-symmetric+kv-lens/q40k140/f16/seed1", Coop),
+        ("attention/d32+gqa3+window+alibi-symmetric+kv-lens/q70k140/f16/seed1", Coop),
         ("attention/d32+no-rotation+mask+sink-zero+cap/q40k75/f16/seed1", Coop),
         ("attention/d32+rms-norm+rotated-keys/q37k75/f16/seed1", Coop),
         ("attention/gqa3+fire-and-t5/q2k67/f32/seed1", Decode),
@@ -160,7 +160,7 @@ fn plans(limits: &Limits, family: Family, address: &str, n: usize) -> Vec<Plan> 
     // as GPUs have it, in parts of a grid; as software adapters without subgroups have it; kernels in turn
     let (mut gpu_like, mut cpu_like) = (*limits, *limits);
     // matrix units are planned to do more in a dispatch
-    (gpu_like.cpu, gpu_like.max_flop_per_dispatch) = (false, if family == Family::Coop { 4e4 } else { 4e5 });
+    (gpu_like.cpu, gpu_like.max_flop_per_dispatch) = (false, if family == Family::Coop { 2e4 } else { 4e5 });
     (cpu_like.cpu, cpu_like.subgroup_size) = (true, 0);
     let devices = [gpu_like, cpu_like].into_iter().cycle().skip(n);
     let mut plans = Vec::new();
