@@ -102,7 +102,7 @@ fn indices(
 
 /// Cases, and the family that takes each: both sides of edges of tiles, every kind of term, mask, layout and storage.
 const CASES: &[(&str, Family)] = {
-    use Family::{Block, Decode, Rows, Tile, Turns, Wide};
+    use Family::{Block, Coop, Decode, Rows, Tile, Turns, Wide};
     &[
         ("attention/alibi-key-from-end/q33k65/f32/seed1", Tile),
         ("attention/gqa3+no-rotation+sink+no-mask+kerple-log/q22k64/f16/seed1", Tile),
@@ -134,6 +134,9 @@ const CASES: &[(&str, Family)] = {
         ("attention/gqa3+ids+ragged-decode+slots/q3k300/bf16/seed1", Wide),
         ("attention/d33+ragged-decode+pages16+rotated-keys/q3k700/f32/seed1", Decode),
         ("attention/d33+dense+mask+ragged+pages1/q37k75/f32/seed1", Rows),
+        ("attention/d32+gqa3+window+alibi-symmetric+kv-lens/q70k140/f16/seed1", Coop),
+        ("attention/d32+no-rotation+mask+sink-zero+cap/q40k75/f16/seed1", Coop),
+        ("attention/d32+rms-norm+rotated-keys/q37k75/f16/seed1", Coop),
         ("attention/gqa3+fire-and-t5/q2k67/f32/seed1", Decode),
         ("attention/heads7/q19k33/f32/seed1", Rows),
         ("attention/shaw-values+rotated-values+sink-zero/q40k140/f16/seed1", Rows),
@@ -164,7 +167,8 @@ fn plans(limits: &Limits, family: Family, address: &str, n: usize) -> Vec<Plan> 
     };
     // as GPUs have it, in parts of a grid; as software adapters without subgroups have it; kernels in turn
     let (mut gpu_like, mut cpu_like) = (*limits, *limits);
-    (gpu_like.cpu, gpu_like.max_flop_per_dispatch) = (false, 4e5);
+    // matrix units are planned to do more in a dispatch
+    (gpu_like.cpu, gpu_like.max_flop_per_dispatch) = (false, if family == Family::Coop { 2e4 } else { 4e5 });
     (cpu_like.cpu, cpu_like.subgroup_size) = (true, 0);
     let devices = [gpu_like, cpu_like].into_iter().cycle().skip(n);
     let mut plans = Vec::new();
@@ -236,6 +240,17 @@ impl Watch {
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("it opens");
         Some(Watch { gpu: Gpu::from_device(adapter.get_info(), device, queue), made: HashMap::new() })
+    }
+
+    /// A device with cooperative matrices, whose eight storage buffers leave one for the watch where a plan takes seven.
+    fn with_matrices() -> Option<Self> {
+        let mut options = GpuOptions::default();
+        options.cooperative_matrix = true;
+        let gpu = Gpu::all(&options).into_iter().flatten().find(|gpu| gpu.cooperative_matrix().is_ok());
+        if gpu.is_none() {
+            left_out("no adapter with cooperative matrices");
+        }
+        gpu.map(|gpu| Watch { gpu, made: HashMap::new() })
     }
 
     /// Runs a plan's text, or another for the same bindings, on some steps; the first index beyond its end.
@@ -363,6 +378,14 @@ fn indices_of_rows_are_within_their_ends() {
     watch(&[Family::Rows]);
 }
 
+#[test]
+fn indices_of_coop_are_within_their_ends() {
+    let Some(mut watch) = Watch::with_matrices() else { return };
+    for (what, plan) in all_plans(&watch.gpu.limits().clone(), &[Family::Coop]) {
+        assert_eq!(watch.run(&plan, plan.wgsl(Target::Native), &steps(&plan)), None, "{what}");
+    }
+}
+
 /// Subgroups of another size than limits state: results are wrong, indices are not.
 #[test]
 fn subgroups_of_another_size_stay_within_their_ends() {
@@ -409,7 +432,9 @@ fn every_argued_file_is_watched() {
     let argued = argued.filter(|name| *name != "families/loops_constant.wgsl");
     let mut limits = Limits::default();
     (limits.subgroup_size, limits.rolled_loops) = (32, true);
-    let families = [Family::Block, Family::Decode, Family::Wide, Family::Rows, Family::Tile, Family::Turns];
+    (limits.cooperative_matrix, limits.matrix_subgroup, limits.f16) = (8, 8, true);
+    let families =
+        [Family::Block, Family::Coop, Family::Decode, Family::Wide, Family::Rows, Family::Tile, Family::Turns];
     let (mut watched, mut cut) = (BTreeSet::new(), BTreeSet::new());
     for (_, plan) in all_plans(&limits, &families) {
         watched.extend((1..=plan.wgsl(Target::Native).lines().count()).map(|line| plan.locate(line).0));

@@ -292,7 +292,8 @@ fn matrices() -> Plan {
     let mut spec = Spec::new(4, 2, 64);
     spec.dtype = Dtype::F16;
     let mut limits = Limits::default();
-    (limits.cooperative_matrix, limits.f16) = (16, true);
+    (limits.cooperative_matrix, limits.matrix_subgroup, limits.f16) = (16, 32, true);
+    limits.max_workgroup_storage = 49_152;
     let shape = Shape::new(&spec, 1, 16, 32);
     let plan = Plan::new(Kernel::Attention, &spec, &shape, &limits).expect("the family takes it");
     assert_eq!(plan.tuning().family, Family::Coop);

@@ -161,6 +161,9 @@ pub struct Figures {
     pub whole: Counts,
     /// Its loops, in the order of the listing.
     pub loops: Vec<Counts>,
+    /// The same without what a round may pass by.
+    #[serde(default)]
+    pub always: Vec<Counts>,
 }
 
 impl Figures {
@@ -209,6 +212,7 @@ impl Figures {
             loads_in_flight,
             bytes_in_flight,
             loops: contents.loops,
+            always: contents.always,
             whole: contents.whole,
         })
     }
@@ -272,6 +276,8 @@ pub fn run(card: &Card, workloads: &[String], options: Options, keep: Option<&Pa
     device.facts.matrices &= options.matrix;
     if device.facts.matrices {
         device.limits.cooperative_matrix = 16;
+        // where there are several, RADV takes 64 for all kernels
+        device.limits.matrix_subgroup = if device.limits.subgroup_size > 0 { device.limits.subgroup_size } else { 64 };
     }
     let (mut texts, mut plans) = (vec![], vec![]);
     for name in workloads {

@@ -1,226 +1,223 @@
-// coop: attention as two matrix products on cooperative matrices (f16 x f16 + f32, MATRIX rows and columns). naga's dialect, Vulkan and
-// Metal only; no browser compiler knows it.
+// coop: attention as two matrix products on cooperative matrices, f16 x f16 + f32. The products themselves, in a dialect of WGSL, are written by the plan
+// (src/plan/family/coop.rs): `coop_queries`, `coop_scores`, `coop_rescale`, `coop_values`, `coop_outputs`.
 //
-// grid       tiles of TILE_Q rows (as in attention.wgsl: the heads that share a kv head are packed)  x  kv heads  x  batch
-// workgroup  LANES lanes. For the products its subgroups take blocks of MATRIX x MATRIX in turn; between them PARTS = LANES / TILE_Q
-//            neighbouring lanes share a row and divide its keys, then its columns
-// shared     q_half   R(m)(N q + u), rounded to f16                                        2 TILE_Q (HEAD_DIM + 8) bytes
-//            kv_half  R(n) N k of the tile, rounded to f16; then its values, which are f16   2 TILE_K KV_STRIDE
-//            s_tile   S in f32                                                             4 TILE_Q (TILE_K + 4)
-//            p_half   2^14 P, rounded to f16                                               2 TILE_Q (TILE_K + 8)
-//            o_tile   2^14 O in f32                                                        4 TILE_Q (V_HEAD_DIM + 4)
-// registers  m, a share of l
+// grid       tiles of TILE_Q rows (as in attention.wgsl: the heads that share a kv head are packed)  x  kv heads  x  batch; workgroups take the last tile of every
+//            head first, then the one before: of causal rows they have the most keys
+// workgroup  LANES lanes, four subgroups of TILE_Q / 4 rows; PARTS neighbouring lanes share a row and divide its keys, then its columns
+// before     prepare_q, prepare_k, prepare_v: all operands, in f16, as they are staged: see common/prepared_halves.wgsl
+// after      store_lse
+// shared     k_tile, v_tile   keys, a row each, and values, a column each
+//            s_tile           S in f32, rows of TILE_K; columns of O on their way to lanes
+//            p_tile           P in f16, rows of TILE_K
+// matrices   Q and O of the subgroup's rows, over the whole loop
+// registers  m and a share of l of a lane's row; its scores
 //
-//   o, m, l <- nothing, or the sink;  q_half
-//   for each tile of TILE_K keys that some row of the workgroup can see
-//       kv_half <- R(n) N k                                                                barrier B
-//       s_tile <- Q K^T                                        (matrices)                   barrier C, behind the stores
-//       kv_half <- V;  s_tile <- scores, masked by index; a share of m'                     barrier D
-//       p_half <- 2^14 exp(S - m');  l <- l exp(m - m') + sum P;  o_tile <- o exp(m - m')   barrier E
-//       o_tile <- o_tile + P V                                 (matrices)                   barrier F, behind the stores
-//   o / l, m + log l
+//   o, m, l <- nothing, or the sink
+//   for each tile of TILE_K keys that some row of the workgroup can see    loads
+//       k_tile, v_tile <- K, V^T                                           barrier A before, B behind
+//       s_tile <- S = Q K^T                                                (matrices), barrier C
+//       s_tile <- cap, terms, masked                                       where something is done to products, or a row does not see all keys
+//       where a score lies more than GROWTH above m:                       m' <- max S, else m
+//           l <- l exp(m - m');  O <- O exp(m - m')                        (matrices) where any row of the workgroup grew, barriers
+//       p_tile <- P = P_UNIT exp(S - m');  l <- l + sum P                  barrier D
+//       O <- O + P V                                                       (matrices)
+//   O / l, m + log l
 //
-// No matrix lives across a barrier or a round of a loop: drivers have been seen to double such sums. The products of a block are
-// unrolled in the text (`coop_scores`, `coop_values`, which the plan writes). The scale is applied to S, not to q: unscaled queries stay
-// clear of f16's subnormals, and 2^14 P does for every weight above 2^-28.
+// m follows the largest score lazily: a weight is then at most P_UNIT exp(GROWTH) = 2^15, which f16 holds, and at least 2^-14 where it is more than 2^-21 of
+// the largest that m could have had. So O seldom goes through workgroup memory. Every decision before a matrix operation is the same for the workgroup: it hangs
+// on `grown` alone, and barriers are those of the workgroup, so that nothing hangs on whether lanes of a subgroup run in step, nor on whether it is as large
+// as the text takes it for: if it is smaller, several of them compute the same.
 //
-// A weight of 0 does not hide a value that is not finite. Such values are staged as 0, and `stray` says so: the rows that see them get
-// them when they are stored.
+// A weight of 0 does not hide a value that is not finite: common/tile_rows.wgsl.
 
-const PARTS: u32 = LANES / TILE_Q;
-const Q_STRIDE: u32 = HEAD_DIM + 8u;                  // rows of 16 bytes more than a power of two: other banks
-const KV_STRIDE: u32 = (4u * max(HEAD_CHUNKS, V_CHUNKS)) + 8u;
-const S_STRIDE: u32 = TILE_K + 4u;
-const P_STRIDE: u32 = TILE_K + 8u;
-const O_STRIDE: u32 = V_HEAD_DIM + 4u;
-const P_UNIT: f32 = 16384.0;
+const P_UNIT: f32 = 128.0;
+const P_EXPONENT: f32 = 7.0;
+const GROWTH: f32 = 5.545177;                              // 8 ln 2
+const HIDDEN: f32 = -2e38;                                 // a masked score: below SCORE_FLOOR, and no difference from a score leaves f32 in base 2
+const Q_STRIDE: u32 = HEAD_CHUNKS;
+const K_STRIDE: u32 = HEAD_CHUNKS + 2u;                    // rows of 16 bytes more: neighbours in different banks
+const V_STRIDE: u32 = TILE_K / 4u + 2u;
+const S_STRIDE: u32 = TILE_K / 4u + 1u;
+const P_STRIDE: u32 = TILE_K / 4u + 2u;
+const K_LOADS: u32 = (K_FOURS / 2u + LANES - 1u) / LANES;  // pairs of fours, 16 bytes
+const V_LOADS: u32 = (V_FOURS / 2u + LANES - 1u) / LANES;
+const OWN: u32 = TILE_K / 4u / PARTS;                      // fours of scores of a lane
 
-var<workgroup> q_half: array<f16, TILE_Q * Q_STRIDE>;
-var<workgroup> kv_half: array<f16, TILE_K * KV_STRIDE>;
-var<workgroup> s_tile: array<f32, TILE_Q * S_STRIDE>;
-var<workgroup> p_half: array<f16, TILE_Q * P_STRIDE>;
-var<workgroup> o_tile: array<f32, TILE_Q * O_STRIDE>;
-var<workgroup> of_lane: array<f32, LANES>;            // shares of a row's maximum, then of its l; -1 of a row with a poisoned score
-var<workgroup> stray: atomic<u32>;
+var<workgroup> k_tile: array<vec4<f16>, TILE_K * K_STRIDE>;
+var<workgroup> v_tile: array<vec4<f16>, V_HEAD_DIM * V_STRIDE>;
+var<workgroup> s_tile: array<vec4<f32>, TILE_Q * S_STRIDE>;
+var<workgroup> p_tile: array<vec4<f16>, TILE_Q * P_STRIDE>;
+var<workgroup> grown: atomic<u32>;
 
 @compute @workgroup_size(LANES)
 fn main(
-    @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32,
-    @builtin(subgroup_id) subgroup: u32, @builtin(num_subgroups) subgroups: u32,
+    @builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_index) lane: u32,
 ) {
-    let batch = chunk.batch + workgroup.z;
-    let kv_head = chunk.kv_head + workgroup.y;
-    let first_row = (chunk.tile + workgroup.x) * TILE_Q;
+    hide_steps();
+    let number = workgroup.x + grid.x * (workgroup.y + grid.y * workgroup.z);
+    let head = number % (grid.y * grid.z);
+    let x = grid.x - 1u - number / (grid.y * grid.z);
+    let at_tile = tile_at(x, head / grid.y);
+    let batch = at_tile.x;
+    let tile = at_tile.y;
+    let kv_head = chunk.kv_head + head % grid.y;
+    let place = tile_place(x, kv_head, head / grid.y);
     let rows = q_length(batch) * params.group;
-    if (first_row >= rows) { return; }                                     // the same for the whole workgroup
-    let keys = key_range(batch, first_row / params.group, (min(first_row + TILE_Q, rows) - 1u) / params.group);
-
-    let part = lane % PARTS;
+    if (tile * TILE_Q >= rows) { return; }                                 // the same for the whole workgroup
+    let first_token = tile * TILE_Q / params.group;
+    let last_token = (min(tile * TILE_Q + TILE_Q, rows) - 1u) / params.group;
+    let seen = key_range(batch, first_token, last_token);
+    let clear = full_range(batch, first_token, last_token);
+    let start = select(seen.y, seen.x / TILE_K * TILE_K, seen.x < seen.y);
     let r = lane / PARTS;
-    var at = coop_row(batch, kv_head, first_row + r, rows);
-    let scale = params.softmax_scale * query_scale(at.head, at.q_pos);
-    let start = first_state(at.head);
-    var m = start.m;
-    var l = select(0.0, start.l, part == 0u);                              // a sink counts once
-    var nan = start.nan;
+    let part = lane % PARTS;
 
     if (lane == 0u) { atomicStore(&stray, 0u); }
-    for (var c = part; c < V_HEAD_DIM; c += PARTS) { o_tile[r * O_STRIDE + c] = 0.0; }
-    if (lane < TILE_Q) { coop_stage_q(coop_row(batch, kv_head, first_row + lane, rows), lane); }
+    coop_queries(lane, params.prepared_q / 2u + prepared_q_tile(place) * HEAD_CHUNKS);
+    let state = first_state(coop_row(batch, kv_head, tile * TILE_Q + r, rows).head);
+    var m = state.m;
+    var l = select(0.0, P_UNIT * state.l, part == 0u);                     // a sink counts once
+    var nan = state.nan;
 
-    for (var first = keys.x / TILE_K * TILE_K; first < keys.y; first += TILE_K) {
-        let count = min(TILE_K, keys.y - first);
-        coop_stage_k(batch, kv_head, first, count, lane);
+    for (var first = start; first < seen.y; first += TILE_K) {
+        let mixed = first < clear.x || first + TILE_K > clear.y;
+        let source = prepared_k_tile(batch, kv_head, first / TILE_K);
+        var k_in: array<vec4<f16>, 2u * K_LOADS>;
+        var v_in: array<vec4<f16>, 2u * V_LOADS>;
+        for (var i = 0u; i < steps(K_LOADS); i++) {
+            let at = source + staged(lane + i * LANES, K_FOURS);
+            k_in[2u * i] = work_half[at];
+            k_in[2u * i + 1u] = work_half[at + 1u];
+        }
+        for (var i = 0u; i < steps(V_LOADS); i++) {
+            let at = source + K_FOURS + staged(lane + i * LANES, V_FOURS);
+            v_in[2u * i] = work_half[at];
+            v_in[2u * i + 1u] = work_half[at + 1u];
+        }
+        workgroupBarrier();                                                // A
+        if (lane == 0u) { atomicStore(&grown, 0u); }
+        for (var i = 0u; i < steps(K_LOADS); i++) {
+            let at = staged(lane + i * LANES, K_FOURS);
+            let to = at / HEAD_CHUNKS * K_STRIDE + at % HEAD_CHUNKS;
+            k_tile[to] = k_in[2u * i];
+            k_tile[to + 1u] = k_in[2u * i + 1u];
+        }
+        for (var i = 0u; i < steps(V_LOADS); i++) {
+            let at = staged(lane + i * LANES, V_FOURS);
+            let to = at / (TILE_K / 4u) * V_STRIDE + at % (TILE_K / 4u);
+            v_tile[to] = v_in[2u * i];
+            v_tile[to + 1u] = v_in[2u * i + 1u];
+        }
         workgroupBarrier();                                                // B
-        for (var b = subgroup; b < TILE_Q / MATRIX * (TILE_K / MATRIX); b += subgroups) {
-            let row = b / (TILE_K / MATRIX) * MATRIX;
-            let key = b % (TILE_K / MATRIX) * MATRIX;
-            coopStoreT(coop_scores(row * Q_STRIDE, key * KV_STRIDE), &s_tile[row * S_STRIDE + key], S_STRIDE);
-        }
+        coop_scores(lane);
         workgroupBarrier();                                                // C
-        coop_stage_v(batch, kv_head, first, count, lane);
 
-        // the share of a row that this lane has
-        var top = m;
-        for (var t = part; t < TILE_K; t += PARTS) {
-            let here = r * S_STRIDE + t;
-            at.j = first + min(t, count - 1u);
-            at.k_pos = k_position(batch, at.j);
-            let seen = t < count && visible(at);
-            let s = coop_score(s_tile[here] * scale, at);
-            let unknown = poisoned(s);
-            nan = nan || (seen && unknown);
-            let x = select(select(max(s, SCORE_FLOOR), SCORE_FLOOR, unknown), MASKED, !seen);
-            s_tile[here] = x;
-            top = max(top, x);
+        let own = r * S_STRIDE + part;
+        if (PLAIN == 0u || mixed) {
+            let row = coop_row(batch, kv_head, tile * TILE_Q + r, rows);
+            // a loop that no compiler unrolls
+            for (var n = 0u; n < OWN + unseen_zero(); n++) {
+                let at = own + n * PARTS;
+                s_tile[at] = finished(s_tile[at], row, first + 4u * (part + n * PARTS), seen, mixed);
+            }
         }
-        of_lane[lane] = top;
+        var x: array<vec4<f32>, OWN>;
+        var sum = vec4<f32>(0.0);
+        for (var n = 0u; n < steps(OWN); n++) {
+            x[n] = s_tile[own + n * PARTS];
+            sum += x[n];
+        }
+        // what is not finite makes the sum so; two that are HIDDEN do too
+        if (any(is_beyond4(sum))) {
+            for (var n = 0u; n < steps(OWN); n++) {
+                let unknown = poisoned4(x[n]);
+                nan = nan || any(unknown);
+                let floored = select(max(x[n], vec4<f32>(SCORE_FLOOR)), vec4<f32>(SCORE_FLOOR), unknown);
+                x[n] = select(floored, x[n], x[n] == vec4<f32>(HIDDEN));
+            }
+        }
+        var top4 = x[0];
+        for (var n = 1u; n < steps(OWN); n++) { top4 = max(top4, x[n]); }
+        var top = max(max(top4.x, top4.y), max(top4.z, top4.w));
+        for (var apart = 1u; apart < PARTS; apart *= 2u) { top = max(top, subgroupShuffleXor(top, apart)); }
+        let grew = top - m > GROWTH;
+        let next = select(m, top, grew);
+        let shrink = exp_of(m - next);
+        // before the first key there is nothing to shrink
+        if (grew && l > 0.0) { atomicStore(&grown, 1u); }
+        m = next;
+        l *= shrink;
+        if (workgroupUniformLoad(&grown) != 0u) { coop_rescale(lane, shrink); }
+
+        var weights = vec4<f32>(0.0);
+        for (var n = 0u; n < steps(OWN); n++) {
+            let p = exp2(fma(x[n] - vec4<f32>(m), vec4<f32>(LOG2_E), vec4<f32>(P_EXPONENT)));
+            p_tile[r * P_STRIDE + part + n * PARTS] = vec4<f16>(p);
+            weights += p;
+        }
+        l += (weights.x + weights.y) + (weights.z + weights.w);
         workgroupBarrier();                                                // D
-
-        for (var n = 0u; n < PARTS; n++) { top = max(top, of_lane[r * PARTS + n]); }
-        let shrink = exp_of(m - top);
-        m = top;
-        var sum = 0.0;
-        for (var t = part; t < TILE_K; t += PARTS) {
-            let s = s_tile[r * S_STRIDE + t];
-            let p = select(exp_of(max(s, SCORE_FLOOR) - m), 0.0, s < SCORE_FLOOR);
-            p_half[r * P_STRIDE + t] = f16(p * P_UNIT);
-            sum += p;
-        }
-        l = l * shrink + sum;
-        if (shrink != 1.0) {
-            for (var c = part; c < V_HEAD_DIM; c += PARTS) { o_tile[r * O_STRIDE + c] *= shrink; }
-        }
-        workgroupBarrier();                                                // E
-        for (var b = subgroup; b < TILE_Q / MATRIX * (V_HEAD_DIM / MATRIX); b += subgroups) {
-            let row = b / (V_HEAD_DIM / MATRIX) * MATRIX;
-            let column = b % (V_HEAD_DIM / MATRIX) * MATRIX;
-            coopStoreT(coop_values(row * P_STRIDE, column, row * O_STRIDE + column), &o_tile[row * O_STRIDE + column], O_STRIDE);
-        }
-        workgroupBarrier();                                                // F
+        coop_values(lane);
     }
 
-    of_lane[lane] = select(l, -1.0, nan);
-    workgroupBarrier();
-    l = 0.0;
-    nan = false;
-    for (var n = 0u; n < PARTS; n++) {
-        let x = of_lane[r * PARTS + n];
-        nan = nan || x < 0.0;
-        l += x;
+    for (var key = start + lane * TILE_K; key < seen.y; key += LANES * TILE_K) {
+        let flag = prepared_k_tile(batch, kv_head, key / TILE_K) + K_FOURS + V_FOURS;
+        if (work_half[flag].x != 0.0h) { atomicOr(&stray, 1u); }
     }
-    if (first_row + r >= rows) { return; }
-    // a row with a poisoned score is NaN, whatever a driver's exp2 and comparisons made of it
+    var poison = select(0u, 1u, nan);
+    for (var apart = 1u; apart < PARTS; apart *= 2u) {
+        l += subgroupShuffleXor(l, apart);
+        poison |= subgroupShuffleXor(poison, apart);
+    }
+    // a row with a poisoned score is NaN, whatever a driver's exp2 and comparisons made of it. One that saw a key has l of P_UNIT at least
+    let any_key = l > 1.0;
     let quiet = bitcast<f32>(0x7fc00000u | (lane & 0u));                   // not a constant: WGSL refuses a constant NaN
-    let inv = select(select(0.0, 1.0 / l / P_UNIT, l > 0.0), quiet, nan);
-    let out_start = params.out_offset + tensor_batch(batch) * params.out_batch + q_token(batch, at.i) * params.out_token + at.head * params.out_head;
-    for (var c = part; c < V_CHUNKS; c += PARTS) {
-        let o = r * O_STRIDE + 4u * c;
-        var x = vec4<f32>(o_tile[o], o_tile[o + 1u], o_tile[o + 2u], o_tile[o + 3u]) * inv;
-        if (atomicLoad(&stray) != 0u) { x += coop_strayed(at, keys, kv_head, c); }
-        put4(out_start, c, x);
-    }
-    if (part == 0u) {
-        let lse = select(select(MASKED, m + log(l), l > 0.0), quiet, nan);
-        work[params.lse_offset + (tensor_batch(batch) * params.num_heads + at.head) * params.q_capacity + q_token(batch, at.i)] = lse;
-    }
+    let inv = select(select(0.0, 1.0 / l, any_key), quiet, poison != 0u);
+    coop_outputs(lane, TilePlace(batch, kv_head, tile, place, rows, seen), inv);
+    if (part == 0u) { put_lse(place * TILE_Q + r, select(select(MASKED, m + log(l / P_UNIT), any_key), quiet, poison != 0u)); }
 }
 
+// The pair of fours that a lane stages, of `all` fours.
+fn staged(pair: u32, all: u32) -> u32 {
+    if (all % (2u * LANES) == 0u) { return 2u * pair; }
+    return min(2u * pair, all - 2u);
+}
 // A row of the packed rows of a kv head; those past the last repeat it and are not stored.
 fn coop_row(batch: u32, kv_head: u32, row: u32, rows: u32) -> ScoreAt {
     let packed = min(row, rows - 1u);
     let i = packed / params.group;
     return ScoreAt(batch, kv_head * params.group + packed % params.group, i, 0u, q_index(batch, i), q_position(batch, i), 0);
 }
-// As `load_q`, without the scale.
-fn coop_stage_q(at: ScoreAt, slot: u32) {
-    var row: Row;
-    let start = q_row(at.batch, at.i, at.head);
-    for (var c = 0u; c < head_chunks(); c++) { row[c] = q4(start, c); }
-    norm_before(&row, false);
-    add_content_bias(&row, at.head);
-    rotate_row(&row, q_positions(at.batch, at.i), 1.0);
-    norm_after(&row, false);
-    for (var c = 0u; c < head_chunks(); c++) {
-        let x = row[c];
-        let to = slot * Q_STRIDE + 4u * c;
-        q_half[to] = f16(x.x);
-        q_half[to + 1u] = f16(x.y);
-        q_half[to + 2u] = f16(x.z);
-        q_half[to + 3u] = f16(x.w);
-    }
+// A row's products with four keys become scores, HIDDEN where it does not see them.
+fn finished(t: vec4<f32>, row: ScoreAt, key: u32, keys: vec2<u32>, mixed: bool) -> vec4<f32> {
+    return vec4<f32>(
+        coop_score(t.x, row, key, keys, mixed), coop_score(t.y, row, key + 1u, keys, mixed),
+        coop_score(t.z, row, key + 2u, keys, mixed), coop_score(t.w, row, key + 3u, keys, mixed));
 }
-// Lane t rotates key first + t. Those from `count` on are not read.
-fn coop_stage_k(batch: u32, kv_head: u32, first: u32, count: u32, lane: u32) {
-    if (lane >= TILE_K) { return; }
-    var row: Row;
-    if (lane < count) {
-        let j = first + lane;
-        let start = k_row(batch, j, kv_head);
-        for (var c = 0u; c < head_chunks(); c++) { row[c] = k4(start, c); }
-        prepare_key(&row, batch, j);
-    }
-    for (var c = 0u; c < head_chunks(); c++) {
-        let to = lane * KV_STRIDE + 4u * c;
-        let x = select(vec4<f32>(0.0), row[c], lane < count);
-        kv_half[to] = f16(x.x);
-        kv_half[to + 1u] = f16(x.y);
-        kv_half[to + 2u] = f16(x.z);
-        kv_half[to + 3u] = f16(x.w);
-    }
-}
-// Values of the tile, as they are stored.
-fn coop_stage_v(batch: u32, kv_head: u32, first: u32, count: u32, lane: u32) {
-    for (var n = lane; n < TILE_K * V_CHUNKS; n += LANES) {
-        let t = n / V_CHUNKS;
-        let c = n % V_CHUNKS;
-        var x = vec4<f32>(0.0);
-        if (t < count) { x = v4(v_row(batch, first + t, kv_head), c); }
-        let beyond = is_beyond4(x);
-        if (any(beyond)) { atomicOr(&stray, 1u); }
-        x = select(x, vec4<f32>(0.0), beyond);
-        let to = t * KV_STRIDE + 4u * c;
-        kv_half[to] = f16(x.x);
-        kv_half[to + 1u] = f16(x.y);
-        kv_half[to + 2u] = f16(x.z);
-        kv_half[to + 3u] = f16(x.w);
-    }
-}
-// cap(t) + terms.
-fn coop_score(t: f32, at: ScoreAt) -> f32 {
-    if (is_nan(t)) { return t; }                                           // a driver's comparisons in cap may lose it
-    return cap(t) + score_terms(at);
-}
-// What was staged as 0, of the keys that a row sees: whatever its weight, the sum becomes infinite or NaN.
-fn coop_strayed(row: ScoreAt, keys: vec2<u32>, kv_head: u32, c: u32) -> vec4<f32> {
+// At least SCORE_FLOOR, but NaN.
+fn coop_score(t: f32, row: ScoreAt, key: u32, keys: vec2<u32>, mixed: bool) -> f32 {
     var at = row;
-    var sum = vec4<f32>(0.0);
-    for (var j = keys.x; j < keys.y; j++) {
-        at.j = j;
-        if (visible(at)) {
-            let v = v4(v_row(at.batch, j, kv_head), c);
-            sum = select(sum, sum + v, is_beyond4(v));
-        }
+    at.j = clamp(key, keys.x, keys.y - 1u);
+    at.k_pos = k_position(at.batch, at.j);
+    if (mixed && !(key >= keys.x && key < keys.y && visible(at))) { return HIDDEN; }
+    if (is_nan(t)) { return t; }                                           // a driver's comparisons in cap may lose it
+    let s = cap(t) + score_terms(at);
+    return select(max(s, SCORE_FLOOR), s, is_nan(s));
+}
+// Columns of O in s_tile, which a row's lanes shrink.
+fn shrink_columns(lane: u32, shrink: f32) {
+    let own = lane / PARTS * S_STRIDE + lane % PARTS;
+    for (var n = 0u; n < steps(OWN); n++) { s_tile[own + n * PARTS] *= shrink; }
+}
+// Columns of O in s_tile, from vec4 `first` of a row on, to where the caller finds them.
+fn put_columns(lane: u32, first: u32, here: TilePlace, inv: f32) {
+    let r = lane / PARTS;
+    if (here.tile * TILE_Q + r >= here.rows) { return; }
+    let at = coop_row(here.batch, here.kv_head, here.tile * TILE_Q + r, here.rows);
+    let start = params.out_offset + tensor_batch(at.batch) * params.out_batch + q_token(at.batch, at.i) * params.out_token + at.head * params.out_head;
+    for (var n = lane % PARTS; n < min(TILE_K / 4u, V_CHUNKS - first); n += PARTS) {
+        var y = s_tile[r * S_STRIDE + n] * inv;
+        if (atomicLoad(&stray) != 0u) { y += tile_strayed(here, at, first + n); }
+        put4(start, first + n, y);
     }
-    return sum;
 }

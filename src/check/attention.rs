@@ -1,8 +1,8 @@
 //! Attention: how far rounding may take each element, term by term.
 
 use crate::check::bound::{
-    Arithmetic, Bounded, F16_FLUSH, F16_ROUNDING, HUGE, MAGNITUDE, MATRIX_ADDITION, SECOND_ORDER, TINY, TRIG, U,
-    UNDERFLOW, g, stored,
+    Arithmetic, Bounded, F16_FLUSH, F16_ROUNDING, HUGE, LAZY, LAZY_EXPONENTIALS, MAGNITUDE, MATRIX_ADDITION,
+    MATRIX_TILE, P_UNIT, SECOND_ORDER, TINY, TRIG, U, UNDERFLOW, g, stored,
 };
 use crate::equation::defaults::SCORE_FLOOR;
 use crate::equation::dtype::Dtype;
@@ -33,7 +33,7 @@ pub fn attention(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
 pub fn attention_in(spec: &Spec, inputs: &Inputs, arithmetic: Arithmetic) -> Result<(Bounded, Bounded)> {
     spec.expect_softmax()?;
     let problem = Problem::for_reference(spec, inputs)?;
-    let bounds = Bounds { arithmetic, ..Bounds::new(&problem) };
+    let bounds = Bounds::new(&problem).within(arithmetic);
     let (batch, heads, q_len) = (problem.shape.batch, spec.num_heads, problem.shape.q_len);
     let rows: Vec<_> = rows_of(batch, heads, q_len).into_par_iter().map(|[b, h, i]| bounds.row(b, h, i)).collect();
     let (mut out, mut lse) = (Bounded::default(), Bounded::default());
@@ -237,6 +237,13 @@ impl<'a> Bounds<'a> {
     pub(crate) fn new(problem: &'a Problem<'a>) -> Self {
         Self::of(problem, Prepared::new(problem))
     }
+    /// The same for an arithmetic.
+    pub(crate) fn within(self, arithmetic: Arithmetic) -> Self {
+        match arithmetic {
+            Arithmetic::F32 => self,
+            Arithmetic::F16Matrix => Bounds { arithmetic, tile_k: MATRIX_TILE, ..self },
+        }
+    }
     fn of(problem: &'a Problem<'a>, prepared: Prepared<'a>) -> Self {
         let trig = problem.spec.rotary.as_ref().map(|r| {
             let magnitude = if r.xpos.is_some() { MAGNITUDE } else { 0.0 };
@@ -308,7 +315,7 @@ impl<'a> Bounds<'a> {
             let mut error = sizes * (relative + q_off + k_off) + 2.0 * scale * (k_lost * q_largest);
             error += (tau_error + scale_underflow) * products;
             error += UNDERFLOW * scale * spec.head_dim as f64 * (q_largest + 2.0 * self.k_largest);
-            error += scale * self.of_matrix_products(q_size, k_size, products);
+            error += self.of_matrix_products(q_size, k_size, products, scale);
             if q_lost > 0.0 {
                 error += 2.0 * scale * q_lost * largest(k_size);
             }
@@ -386,19 +393,21 @@ impl<'a> Bounds<'a> {
         q.iter().zip(k).all(&mut one) && finite <= HUGE
     }
 
-    /// What rounding to f16, and sums within matrix units, add to a product before its scale.
-    fn of_matrix_products(&self, q: &[f32], k: &[f32], products: f64) -> f64 {
+    /// What rounding to f16, and sums within matrix units, add to a scaled product.
+    fn of_matrix_products(&self, q: &[f32], k: &[f32], products: f64, scale: f64) -> f64 {
         if self.arithmetic == Arithmetic::F32 {
             return 0.0;
         }
         let of_row = |x: &[f32]| x.iter().fold((0.0, 0f32), |(sum, most), x| (sum + *x as f64, most.max(*x)));
         let ((q_sum, q_most), (k_sum, k_most)) = (of_row(q), of_row(k));
-        if q_most.max(k_most) > 65_000.0 {
+        if (scale * q_most as f64).max(k_most as f64) > 65_000.0 {
             return f64::INFINITY;
         }
         let d = q.len() as f64;
         let relative = 2.0 * F16_ROUNDING + F16_ROUNDING.powi(2) + MATRIX_ADDITION * d;
-        relative * products + F16_FLUSH * (1.0 + 2.0 * F16_ROUNDING) * (q_sum + k_sum) + F16_FLUSH.powi(2) * d
+        relative * scale * products
+            + F16_FLUSH * (1.0 + 2.0 * F16_ROUNDING) * (scale * q_sum + k_sum)
+            + F16_FLUSH.powi(2) * d
     }
 
     /// o and lse of a row, each with its bound.
@@ -425,7 +434,9 @@ impl<'a> Bounds<'a> {
 
         // F of every weight, without the score's own error: that of exp and of what multiplies it later
         let top = scores.iter().map(|score| score.centre).chain(sink).fold(f64::NEG_INFINITY, f64::max);
-        let of_exp = |centre: f64| U * (8.8 * (top - centre) + 6.0 + 7.0 * rescales);
+        let matrix = self.arithmetic == Arithmetic::F16Matrix;
+        let of_lazy = if matrix { LAZY_EXPONENTIALS } else { 0.0 };
+        let of_exp = |centre: f64| U * (8.8 * (top - centre) + 6.0 + 7.0 * rescales + of_lazy);
         // p n, also where p is too small for f64 and n too large
         let wrong = |s: f64, f: f64| match f < 1.0 {
             true => softmax.weight(s) * f.exp_m1(),
@@ -447,9 +458,8 @@ impl<'a> Bounds<'a> {
         // N; the sink's share of it
         let mut weights = sink.zip(of_sink).map_or(0.0, |(s, (_, f))| wrong(s, f));
         // of the arithmetic on matrix units: relative to a weight, and whatever its size
-        let matrix = self.arithmetic == Arithmetic::F16Matrix;
         let of_weight = if matrix { F16_ROUNDING + MATRIX_ADDITION * (scores.len() as f64 + tiles) } else { 0.0 };
-        let flushed = if matrix { F16_FLUSH.powi(2) } else { 0.0 };
+        let flushed = if matrix { F16_FLUSH / P_UNIT } else { 0.0 };
         let flushed_weight = flushed / softmax.sum;
         let mut additions = keys + 1.0 + rescales;
         // the largest that a weight may be makes what its value is off by, and what its sum rounds
@@ -513,7 +523,8 @@ impl<'a> Bounds<'a> {
             true => (o[c], if lost[c] { f64::INFINITY } else { 0.0 }),
             false => (o[c], stored(spec.dtype, o[c], bounds[c])),
         });
-        let log = (2f64.powi(-21)).max(6.0 * U * softmax.sum.ln().abs());
+        let from_maximum = softmax.sum.ln().abs() + if matrix { LAZY } else { 0.0 };
+        let log = (2f64.powi(-21)).max(6.0 * U * from_maximum);
         let lse_bound = SECOND_ORDER * (shift + l_error + log + 2.0 * U * lse.abs());
         (out.collect(), (lse, if lse.is_nan() { 0.0 } else { lse_bound }))
     }

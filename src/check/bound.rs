@@ -35,6 +35,18 @@ pub(crate) const F16_FLUSH: f64 = 1.0 / (1 << 14) as f64;
 /// Of an addition within a matrix unit, relative to the sum of sizes.
 pub(crate) const MATRIX_ADDITION: f64 = 1.0 / (1 << 22) as f64;
 
+/// How far below a row's largest score the maximum of its weights may lie in arithmetic on matrix units: 8 ln 2, and what rounding adds.
+pub(crate) const LAZY: f64 = 5.6;
+
+/// What that makes of the errors of exponentials, in u: see the head of `check/mod.rs`.
+pub(crate) const LAZY_EXPONENTIALS: f64 = 8.8 * 2.0 * LAZY + 28.0 + 5.0;
+
+/// What a weight of 1 is multiplied by before it is rounded to f16.
+pub(crate) const P_UNIT: f64 = 128.0;
+
+/// The least keys of a tile of arithmetic on matrix units.
+pub(crate) const MATRIX_TILE: usize = 16;
+
 /// Rounding errors of n additions, relative to the sum of sizes.
 pub(crate) fn g(n: f64) -> f64 {
     U * n.min(LAMBDA * n.sqrt())

@@ -76,18 +76,23 @@
 //! E_V counts as one more value of its key, and R_v adds sum p e h_v, here and there. Of packed sequences a row's keys, and the tiles that they fall into, are those of
 //! its own sequence.
 //!
-//! **f16 on matrix units** ([`Arithmetic::F16Matrix`], kernels of the family `coop`; F32 is all of the above and nothing else). Turned q and k
-//! are rounded to f16: to nearest, or in any direction (Vulkan leaves that open), so by 2^-10 of themselves, and what is below 2^-14 may be
+//! **f16 on matrix units** ([`Arithmetic::F16Matrix`], kernels of the family `coop`; F32 is all of the above and nothing else). Turned q, times the
+//! scale, and turned k are rounded to f16: to nearest, or in any direction (Vulkan leaves that open), so by 2^-10 of themselves, and what is below 2^-14 may be
 //! flushed. Their products are exact in f32; how a matrix unit adds them is stated nowhere, some cut off instead of rounding: 2^-22 for
-//! each addition, however they are ordered. So
+//! each addition, however they are ordered.
+//!
+//! The maximum m of a row's weights follows its scores lazily: it becomes the largest of them where that lies more than 8 ln 2 above it, so m is at least the
+//! largest - 5.6, and p at most 2^8. What is rounded is 2^7 p, at most 2^15: only weights below 2^-21 of exp(m), hence of the largest, may be flushed. A weight's
+//! way, from its score to the m of its time and on to the last, is longer than m - s by 2 x 5.6, at 8.8 u each; its exponent is larger by 7, which exp2 feels
+//! twice (28 u), and so does the sum that makes it (5 u): F_j grows by 132 u. log l is of a sum up to exp(5.6) larger. Tiles have 16 keys at least. So
 //!
 //! ```text
-//! |t^ - t| grows by scale ((2 2^-10 + 2^-20 + 2^-22 d) A + 2^-14 (1 + 2^-9) sum (h_q + h_k) + 2^-28 d)
-//! |o^ - o| grows by sum p_j |v_j| (2^-10 + 2^-22 (n + n / 32)) + 2^-28 exp(m - lse) sum |v_j|
+//! |t^ - t| grows by scale (2 2^-10 + 2^-20 + 2^-22 d) A + 2^-14 (1 + 2^-9) sum (scale h_q + h_k) + 2^-28 d
+//! F_j      grows by 132 u
+//! |o^ - o| grows by sum p_j |v_j| (2^-10 + 2^-22 (n + n / 16)) + 2^-21 exp(m - lse) sum |v_j|
 //! ```
 //!
-//! with n keys: 2^14 p is rounded, so only weights below 2^-28 of the largest may be flushed. l is a sum of f32. Elements of turned rows
-//! above 65504 have no bound.
+//! with n keys. l is a sum of f32. Elements of turned rows, those of q times the scale, above 65504 have no bound.
 //!
 //! **Splits.** Calls of few rows (`family::decode::may_split`) may be computed in parts of whole tiles, each with a running maximum of its
 //! own, merged at the end: what r counts is then the longest chain of changes from any tile on, and one more for the merge, where that

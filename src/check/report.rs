@@ -122,7 +122,7 @@ pub fn verify(
         ));
     }
     let rows = sample(&problem, options);
-    let bounds = Bounds { arithmetic: options.arithmetic, ..Bounds::new(&problem) };
+    let bounds = Bounds::new(&problem).within(options.arithmetic);
     let done = AtomicUsize::new(0);
     let compare = |[b, h, i]: &[u32; 3]| {
         let (out, lse) = bounds.row(*b, *h, *i);

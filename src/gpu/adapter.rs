@@ -13,8 +13,8 @@ pub struct GpuOptions {
     pub default_limits: bool,
     /// Take the winners of `ropewalk tune` on this adapter into account. What is ignored of them [`Gpu::warnings`](crate::Gpu::warnings) tells.
     pub tuned: bool,
-    /// Experimental: compute f16 attention on cooperative matrices where the adapter has them (Vulkan, Metal) and a small attention
-    /// comes out right on them; [`Gpu::cooperative_matrix`](crate::Gpu::cooperative_matrix) tells. Takes the cargo feature `cooperative-matrix`. Results are then within
+    /// Experimental: compute f16 attention on cooperative matrices where the adapter has them (Vulkan) and small attentions
+    /// come out right on them; [`Gpu::cooperative_matrix`](crate::Gpu::cooperative_matrix) tells. Takes the cargo feature `cooperative-matrix`. Results are then within
     /// the bounds of [`Arithmetic::F16Matrix`](crate::check::Arithmetic), which are wider than those of f32.
     pub cooperative_matrix: bool,
     /// Keep compiled pipelines in the user's cache folder, where the device can: [`Gpu::save_pipelines`](crate::Gpu::save_pipelines) writes them.

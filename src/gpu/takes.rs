@@ -45,8 +45,14 @@ pub(crate) fn check(device: &wgpu::Device, plan: &Plan) -> Result<()> {
     feature(matrices, wgpu::Features::SHADER_F16, "shader-f16")?;
     feature(matrices || plan.composed.takes_subgroups(), wgpu::Features::SUBGROUP, "subgroups")?;
     feature(matrices, wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, "cooperative matrices")?;
+    let info = device.adapter_info();
+    if matrices && !(info.subgroup_min_size..=info.subgroup_max_size).contains(&limits.matrix_subgroup) {
+        let [size, least, most] = [limits.matrix_subgroup, info.subgroup_min_size, info.subgroup_max_size];
+        let problem =
+            format!("{} multiplies matrices in subgroups of {size}, the device has {least} to {most}", plan.label());
+        return Err(missing("matrix_subgroup", problem));
+    }
     if plan.composed.takes_subgroups() {
-        let info = device.adapter_info();
         let (size, [least, most]) = (limits.subgroup_size, [info.subgroup_min_size, info.subgroup_max_size]);
         if [least, most] != [size; 2] {
             let problem = format!("{} takes subgroups of {size}, the device has {least} to {most}", plan.label());

@@ -31,7 +31,8 @@
 //!   with which an index would wrap.
 //! - **work**: lse and the state of a row at (batch, head, row) below capacities; sized by the same numbers (`plan::grid::base_words`).
 //!   Behind them scratch: prepared rows and keys, products, parts of rows, lse of tiles, each at its sequence, kv head and tile (or key)
-//!   counted from `chunk`'s first, below the part's `chunk.tiles` and `chunk.kv_heads`, by which the family sized it; then a row of a
+//!   counted from `chunk`'s first, below the part's `chunk.tiles` and `chunk.kv_heads`, by which the family sized it (`coop` counts
+//!   its workgroups by the grid's own sizes, and takes whole tiles of prepared rows and keys, spare ones included, for which there is room); then a row of a
 //!   table, a split, an element. It starts at a whole vector and ends below the binding's end wherever the caller's starts
 //!   (`Plan::with_tuning`, `gpu::bind::place`). Nothing that is read of it becomes an index: an engine may write `step` between two
 //!   dispatches of a plan.
@@ -46,7 +47,9 @@
 //!   has; rotations touch ROTARY_OFFSET..ROTARY_OFFSET + 2 PAIRS, within HEAD_DIM by `Spec::validate`. `tile`'s arrays follow from one
 //!   `Division`, those of `block` likewise, those of `decode` and `wide` from one `Form` each: a lane is below LANES (clamped where subgroups number it, so that nothing hangs on their
 //!   size), its rows and keys are that number divided. `tile_rows`, the one array whose words become indices, is written whole by
-//!   local indices before a barrier. Rolled loops add `unseen_zero()` to these bounds, which is 0 for every word that `step` may hold.
+//!   local indices before a barrier. Those of `coop` follow from one `Form`: what the preamble's functions load of matrices, and store, starts at a multiple of a
+//!   matrix's rows and columns below the tile's, which are whole matrices, and at the rows of the subgroup that a lane's number divided by the form's lanes of one
+//!   tells, whatever subgroups a device has. Rolled loops add `unseen_zero()` to these bounds, which is 0 for every word that `step` may hold.
 //! - **Loops** count up to one of these bounds in steps above 0; none waits for memory.
 //! - **Divisions** are by `params.group`, at least 1, `params.split_keys`, a tile of keys at least where there are splits, and by
 //!   constants of the preamble, which naga refuses where they are 0. Signed ones are by a constant above 0, so nothing overflows.
@@ -83,9 +86,9 @@ pub(crate) fn shader_module(device: &wgpu::Device, plan: &crate::plan::plan::Pla
 #[allow(unsafe_code)]
 pub(crate) fn experimental_features() -> wgpu::ExperimentalFeatures {
     // SAFETY: the caller accepts that experimental features may have bugs. The one that is asked for with it is
-    // EXPERIMENTAL_COOPERATIVE_MATRIX. Of the modules that this crate makes only those of `kernel/coop.wgsl` use it: with run-time checks, on
-    // blocks that lie within constant workgroup arrays whatever the inputs (`plan::family::coop`; rows and columns are multiples of
-    // MATRIX), and only after a self-test on the device. It takes the cargo feature and the caller's option, both off by default.
+    // EXPERIMENTAL_COOPERATIVE_MATRIX. Of the modules that this crate makes only those of `kernel/coop.wgsl`, and one that asks for the size of subgroups, use it: on
+    // blocks that lie within their arrays whatever the inputs, by the argument at the head of this file, and only after a self-test on the device. It takes the cargo
+    // feature and the caller's option, both off by default.
     unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
 

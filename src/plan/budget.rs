@@ -61,6 +61,9 @@ pub(crate) const TILES: [[u32; 2]; 6] = [[64, 64], [32, 64], [64, 32], [128, 64]
 /// The operations of a dispatch of `tile` and `block` on a GPU, in those of other families: they are that much faster at least.
 pub(crate) const TILE_FLOP: f64 = 8.0;
 
+/// The same of the family `coop`: eight times the rate of multiply-adds, where matrix units have 8 to 16 times that of all others.
+pub(crate) const COOP_FLOP: f64 = 64.0;
+
 /// The same of the family `wide`, which memory bounds: 150 GFLOP of its kind read 75 GB at most, and few rows far less.
 pub(crate) const WIDE_FLOP: f64 = 8.0;
 

@@ -35,6 +35,9 @@ pub struct Limits {
     pub f16: bool,
     /// Rows of the square matrices (f16 x f16 + f32) of cooperative matrix multiplication: 8, 16, or 0 for none.
     pub cooperative_matrix: u32,
+    /// Lanes of a subgroup of a kernel that multiplies such matrices, as such a kernel told when the device was opened: some devices have several sizes, and
+    /// their driver chooses. 0: not known, and no such kernel is planned.
+    pub matrix_subgroup: u32,
     /// Registers of 32 bits that a kernel may take for a lane before they spill: 256, or 128 where the vendor's compilers have no more.
     pub registers: u32,
     /// A family and its numbers to take, where they suit, instead of the table's.
@@ -59,6 +62,7 @@ impl Default for Limits {
             subgroup_size: 0,
             f16: false,
             cooperative_matrix: 0,
+            matrix_subgroup: 0,
             registers: 256,
             tuning: None,
             tunings: Tunings::default(),

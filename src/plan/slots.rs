@@ -35,8 +35,6 @@ pub(crate) struct ShaderFiles<'a> {
     pub(crate) full_ranges: String,
     /// Lanes exchange within subgroups.
     pub(crate) subgroups: bool,
-    /// Rows of cooperative matrices.
-    pub(crate) matrix: u32,
 }
 
 impl<'a> ShaderFiles<'a> {

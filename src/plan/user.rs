@@ -20,8 +20,11 @@ use std::collections::HashMap;
 
 /// Every name that some shader file declares for its module, and the file: what a user's text must leave alone.
 pub(crate) fn declared_names() -> HashMap<String, &'static str> {
-    let bindings =
-        Slot::ALL.iter().map(|slot| slot.name()).chain(["work4"]).map(|name| (name.to_string(), "(preamble)"));
+    let bindings = Slot::ALL
+        .iter()
+        .map(|slot| slot.name())
+        .chain(["work4", "work_half"])
+        .map(|name| (name.to_string(), "(preamble)"));
     let files =
         FILES.iter().flat_map(|file| declarations(file.text).into_iter().map(|name| (name.to_string(), file.path)));
     // of a name that several files declare, the first

@@ -1,7 +1,7 @@
 //! Chosen files and a preamble of constants -> one WGSL module. Plain concatenation: WGSL's declarations are
 //! order-free, each file comes in once, and a compiler's line number maps back to the author's file.
 
-use crate::shader::files;
+use crate::shader::{dialect, files};
 use std::fmt::Write;
 
 /// Who compiles the text.
@@ -44,7 +44,7 @@ impl Composed {
         }
         // naga's own dialect, which no browser knows; on the preamble's first line, so that line numbers stay
         if parts.iter().any(|(_, path)| *path == MATRICES) {
-            source.insert_str(0, "enable f16; enable wgpu_cooperative_matrix; ");
+            source.insert_str(0, dialect::ENABLE);
         }
         // naga takes no such line, browsers demand it
         let subgroups = ["subgroup_invocation_id", "subgroupBroadcast"].iter().any(|word| source.contains(word));

@@ -9,7 +9,7 @@ use Index::{Arrays, Dense, Step, Tables, Tensors, Uniforms, Work};
 pub(crate) enum Index {
     /// `q`, `k`, `v`, `out`.
     Tensors,
-    /// `work`, `work4`.
+    /// `work`, `work4`, `work_half`.
     Work,
     /// `tables`.
     Tables,
@@ -53,12 +53,14 @@ pub(crate) const FILES: &[File] = shaders! {
     "common/k_tile.wgsl": InBounds(&[Arrays]),
     "common/ln.wgsl": InBounds(&[]),
     "common/lse.wgsl": InBounds(&[Work]),
+    "common/lse_halves.wgsl": InBounds(&[Work]),
     "common/nan.wgsl": InBounds(&[]),
     "common/norm.wgsl": InBounds(&[Arrays]),
     "common/online_softmax.wgsl": InBounds(&[]),
     "common/params.wgsl": InBounds(&[Step]),
     "common/part.wgsl": InBounds(&[Work, Arrays]),
     "common/prepared.wgsl": InBounds(&[Work]),
+    "common/prepared_halves.wgsl": InBounds(&[Work]),
     "common/prepared_tiles.wgsl": InBounds(&[Work]),
     "common/query.wgsl": InBounds(&[Arrays]),
     "common/row.wgsl": InBounds(&[]),
@@ -175,7 +177,7 @@ pub(crate) const FILES: &[File] = shaders! {
     "kernel/block.wgsl": InBounds(&[Work, Arrays]),
     "kernel/combine.wgsl": InBounds(&[Work]),
     "kernel/combine_wide.wgsl": InBounds(&[Work, Arrays]),
-    "kernel/coop.wgsl": Checked("what matrices load and store is not argued"),
+    "kernel/coop.wgsl": InBounds(&[Work, Arrays]),
     "kernel/decode.wgsl": InBounds(&[Arrays]),
     "kernel/decode_lanes.wgsl": Checked("software adapters alone take it, and lose by it: not argued"),
     "kernel/embed.wgsl": Checked("nobody has argued its indices yet"),
@@ -212,6 +214,7 @@ pub(crate) const FILES: &[File] = shaders! {
     "prepare/quad_interleaved_in_half_out.wgsl": InBounds(&[]),
     "prepare/rows.wgsl": InBounds(&[Arrays]),
     "prepare/values.wgsl": Checked("nobody has argued its indices yet"),
+    "prepare/values_columns.wgsl": InBounds(&[Work]),
     "tensor/align_bottom_right.wgsl": InBounds(&[]),
     "tensor/align_top_left.wgsl": InBounds(&[]),
     "tensor/append_last.wgsl": Checked("nobody has argued its indices yet"),
@@ -329,7 +332,7 @@ mod tests {
                 let constant = !index.is_empty() && index.trim_end_matches('u').chars().all(|c| c.is_ascii_digit());
                 match name {
                     "q" | "k" | "v" | "out" | "new_k" | "new_v" => drop(found.insert(Tensors)),
-                    "work" | "work4" => drop(found.insert(Work)),
+                    "work" | "work4" | "work_half" => drop(found.insert(Work)),
                     "tables" => drop(found.insert(Tables)),
                     "dense" => drop(found.insert(Dense)),
                     "step" => drop(found.insert(Step)),

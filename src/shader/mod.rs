@@ -3,5 +3,6 @@
 //! Called by plans and the GPU; it calls `equation`.
 
 pub(crate) mod compose;
+pub(crate) mod dialect;
 pub(crate) mod files;
 pub(crate) mod layout;

@@ -380,7 +380,7 @@ fn matrices() -> Result<Vec<Plan>> {
             spec.dtype = Dtype::F16;
             let mut limits = Limits::default();
             (limits.cooperative_matrix, limits.f16, limits.rolled_loops) = (matrix, true, rolled_loops);
-            limits.max_workgroup_storage = 49_152;
+            (limits.max_workgroup_storage, limits.matrix_subgroup) = (49_152, if rolled_loops { 64 } else { 32 });
             let shape = Shape::new(&spec, 2, 40, 72);
             let tunings = Tuning::candidates(ATTENTION, &spec, &shape, &limits)?;
             for tuning in tunings.into_iter().filter(|t| t.family == Family::Coop && t.checks) {

@@ -99,8 +99,8 @@ impl Program {
         self.start("");
     }
 
-    /// Its loops: the block where each begins, and its blocks. Two that begin in one place are one.
-    fn loops(&self) -> BTreeMap<usize, BTreeSet<usize>> {
+    /// Its loops: the block where each begins, its blocks, and those of them that every round goes through. Two that begin in one place are one.
+    fn loops(&self) -> BTreeMap<usize, [BTreeSet<usize>; 2]> {
         let labels: HashMap<&str, usize> = self.blocks.iter().map(|block| block.label.as_str()).zip(0..).collect();
         let jumps = self.jumps.iter().filter_map(|(from, label)| Some((*from, *labels.get(label.as_str())?)));
         let passes = (1..self.blocks.len()).filter(|to| !self.ends.contains(&(to - 1))).map(|to| (to - 1, to));
@@ -111,13 +111,16 @@ impl Program {
         });
 
         let dominators = simple_fast(&graph, nodes[0]);
-        let mut loops: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+        let mut loops: BTreeMap<usize, [BTreeSet<usize>; 2]> = BTreeMap::new();
         for edge in graph.edge_references() {
             let (last, first) = (edge.source(), edge.target());
             if !dominators.dominators(last).is_some_and(|mut all| all.any(|one| one == first)) {
                 continue;
             }
-            let body = loops.entry(first.index()).or_insert_with(|| [first.index()].into());
+            let above: BTreeSet<usize> =
+                dominators.dominators(last).into_iter().flatten().map(NodeIndex::index).collect();
+            let [body, always] = loops.entry(first.index()).or_insert_with(|| [[first.index()].into(), above.clone()]);
+            always.retain(|block| above.contains(block));
             let mut open = vec![last];
             while let Some(node) = open.pop() {
                 if body.insert(node.index()) {
@@ -125,6 +128,7 @@ impl Program {
                 }
             }
         }
+        loops.values_mut().for_each(|[body, always]| always.retain(|block| body.contains(block)));
         loops
     }
 }
@@ -220,6 +224,8 @@ pub struct Contents {
     pub whole: Counts,
     /// Every loop, in the order of the listing.
     pub loops: Vec<Counts>,
+    /// The same loops without what is behind a branch that a round may pass by.
+    pub always: Vec<Counts>,
 }
 
 impl Contents {
@@ -233,21 +239,22 @@ impl Contents {
     }
 
     fn of(program: &Program) -> Self {
-        let loops: Vec<(usize, BTreeSet<usize>)> = program.loops().into_iter().collect();
-        let of = |(first, body): &(usize, BTreeSet<usize>)| {
+        let loops: Vec<(usize, [BTreeSet<usize>; 2])> = program.loops().into_iter().collect();
+        let of = |(first, [body, _]): &(usize, [BTreeSet<usize>; 2]), counted: &BTreeSet<usize>| {
             let holds = |other: &BTreeSet<usize>| other.len() > body.len() && body.is_subset(other);
-            let around = loops.iter().enumerate().filter(|(_, (_, other))| holds(other));
+            let around = loops.iter().enumerate().filter(|(_, (_, [other, _]))| holds(other));
             let inside = |block: &usize| {
-                let mut smaller = loops.iter().filter(|(at, other)| at != first && other.is_subset(body));
-                smaller.any(|(_, other)| other.contains(block))
+                let mut smaller = loops.iter().filter(|(at, [other, _])| at != first && other.is_subset(body));
+                smaller.any(|(_, [other, _])| other.contains(block))
             };
             Counts {
                 label: program.blocks[*first].label.clone(),
-                within: around.min_by_key(|(_, (_, other))| other.len()).map(|(place, _)| place),
-                ..Counts::of(body.iter().filter(|block| !inside(block)).map(|block| &program.blocks[*block]))
+                within: around.min_by_key(|(_, (_, [other, _]))| other.len()).map(|(place, _)| place),
+                ..Counts::of(counted.iter().filter(|block| !inside(block)).map(|block| &program.blocks[*block]))
             }
         };
-        Contents { whole: Counts::of(program.blocks.iter()), loops: loops.iter().map(of).collect() }
+        let [all, always] = [0, 1].map(|which| loops.iter().map(|one| of(one, &one.1[which])).collect());
+        Contents { whole: Counts::of(program.blocks.iter()), loops: all, always }
     }
 
     /// Loads that a lane has on their way, and their bytes: the least of the loops that load in the one with the most products; the
@@ -328,6 +335,19 @@ mod tests {
         assert_eq!((outer.shared_bytes, outer.branches, outer.shared_bytes_a_multiply_add()), (16, 2, None));
         assert_eq!((inner.label.as_str(), inner.within, inner.fma, inner.multiply_adds), ("c", Some(0), 4, 8.0));
         assert_eq!((contents.whole.instructions, contents.whole.fma), (9, 6));
+    }
+
+    #[test]
+    fn what_a_round_may_pass_by_is_counted_apart() {
+        let (fma, branch) = (Instruction::of(Kind::Fma), Instruction::of(Kind::Branch));
+        let contents = Contents::of(&program(&[
+            ("a", &[fma], None),
+            ("b", &[fma, branch], Some("d")),
+            ("c", &[fma; 5], None),
+            ("d", &[fma, branch], Some("b")),
+        ]));
+        let [[all], [always]] = [contents.loops.as_slice(), contents.always.as_slice()] else { panic!("one loop") };
+        assert_eq!((all.fma, always.fma, always.branches, always.label.as_str()), (7, 2, 2, "b"));
     }
 
     #[test]

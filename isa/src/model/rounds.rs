@@ -179,40 +179,25 @@ fn block(entry: &Entry, plan: &PlanFacts) -> Option<Work> {
 
 /// Units of every workgroup of `main`, where a unit is a tile of keys that its rows see.
 fn tiles_of_keys(plan: &PlanFacts) -> Vec<Vec<f64>> {
-    let last_first = !plan.tuning.starts_with("coop");
     let dispatches = plan.dispatches.iter().filter(|one| one.entry == "main").map(|dispatch| {
         let [x, y, z] = dispatch.workgroups;
-        let of = |i: u32| plan.key_tiles(dispatch.first + if last_first { x - 1 - i } else { i });
-        (0..y * z).flat_map(|_| (0..x).map(of)).collect()
+        let of = |i: u32| plan.key_tiles(dispatch.first + x - 1 - i);
+        // `coop` goes over all heads before it takes the next tile of rows
+        match plan.tuning.starts_with("coop") {
+            true => (0..x).flat_map(|i| vec![of(i); (y * z) as usize]).collect(),
+            false => (0..y * z).flat_map(|_| (0..x).map(of)).collect(),
+        }
     });
     dispatches.collect()
 }
 
-/// Two products a tile of keys on matrix units, all of it through workgroup memory; keys are rotated by a lane each.
+/// Two products a tile of keys on matrix units, both in the body of the loop over tiles. What a round may pass by is for tiles that are partly masked, scores that
+/// are not finite, and rows whose largest score grew by far: few.
 fn coop(entry: &Entry, plan: &PlanFacts) -> Option<Work> {
-    let loops = &entry.figures.loops;
-    let root = root(loops)?;
-    let pairs = *plan.constants.get("PAIRS")? as f64;
-    let [tile_q, tile_k] = plan.tile.map(|n| n as f64);
-    let subgroup = entry.figures.subgroup as f64;
-    // an instruction multiplies 16 x 8 x 16 on NVIDIA, where a subgroup has 32 lanes, 16 x 16 x 16 on AMD
-    let products = if subgroup == 32.0 { 2048.0 } else { 4096.0 };
-    let product = tile_q * tile_k * plan.head_dim as f64 / products / (entry.lanes as f64 / subgroup);
-    let [mut unit, mut longest] = [Counted::default(); 2];
-    for (i, one) in loops.iter().enumerate().filter(|(i, _)| below(loops, *i, root)) {
-        let rounds = match () {
-            _ if i == root => 1.0,
-            _ if one.matrix > 0 => product / one.matrix as f64,
-            _ if one.scratch > 0 => pairs,
-            _ => tile_q * tile_k / entry.lanes as f64,
-        };
-        let turns = one.scratch > 0 && i != root;
-        unit.add(one, if turns { rounds * (tile_k / subgroup).ceil() * subgroup / entry.lanes as f64 } else { rounds });
-        longest.add(one, rounds);
-    }
-    let mut once = Counted::default();
+    let (mut unit, mut once) = (Counted::default(), Counted::default());
+    unit.add(entry.figures.always.get(root(&entry.figures.loops)?)?, 1.0);
     once.add(&outside(entry), 1.0);
-    Some(Work { unit, longest, once, units: tiles_of_keys(plan) })
+    Some(Work { unit, longest: unit, once, units: tiles_of_keys(plan) })
 }
 
 /// Keys, then values of a split, each loaded once.
@@ -415,14 +400,13 @@ mod tests {
     }
 
     #[test]
-    fn matrix_units_and_a_subgroup_that_turns_keys() {
-        let matrix = |many| Counts { matrix: many, instructions: many, within: Some(0), ..Counts::default() };
-        let turning = Counts { scratch: 5, instructions: 5, within: Some(0), ..Counts::default() };
-        let loops = vec![counts(None, 1.0, 0, 99), turning, matrix(16), matrix(4), counts(Some(0), 0.0, 0, 9)];
-        let plan = plan("coop-q32k32", [32, 32], &[("PAIRS", 64)], &[(0, [2, 1, 1])]);
-        let work = of(&entry(loops, 128), &plan).unwrap();
-        assert_eq!(work.unit.matrix, 2.0 * 32.0 * 32.0 * 128.0 / 2048.0 / 4.0);
-        // a quarter of the subgroups turns keys, 64 rounds of 5
-        assert_eq!(work.longest.other - work.unit.other, 0.75 * 320.0);
+    fn matrix_units_multiply_in_every_round_and_shrink_in_few() {
+        let counted = |many: u32| Counts { matrix: 64, instructions: 64 + many, ..Counts::default() };
+        let mut entry = entry(vec![counted(300), counts(Some(0), 0.0, 0, 9)], 128);
+        entry.figures.always = vec![counted(100), counts(Some(0), 0.0, 0, 9)];
+        let plan = plan("coop-q128k32", [128, 32], &[], &[(0, [2, 1, 1])]);
+        let work = of(&entry, &plan).unwrap();
+        assert_eq!((work.unit.matrix, work.unit.other, work.once.other), (64.0, 100.0, 10.0));
+        assert_eq!(work.units, [[4.0, 3.0]]);
     }
 }

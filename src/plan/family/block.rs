@@ -19,7 +19,7 @@ use crate::equation::spec::Spec;
 use crate::error::Result;
 use crate::plan::budget::PRODUCT_BYTES;
 use crate::plan::call::Call;
-use crate::plan::family::prepare::{prepares_keys, stands_in_quads, workgroups_of_units};
+use crate::plan::family::prepare::{Preparing, units, workgroups_of_units};
 use crate::plan::family::tile::{
     Scratch, budget, completes_scores, grid_of_tiles, makes_products, part_of_rows, rows_of, workgroups_of_tiles,
 };
@@ -39,16 +39,7 @@ impl<'a> ShaderFiles<'a> {
         self.tiles(self.spec.packed);
         self.add("common/lse.wgsl", &[]);
         self.add("common/tile_rows.wgsl", &[]);
-        let files: &[&'static str] = match Preparing::of(self.spec, aligned) {
-            Preparing::Rows => &["prepare/rows.wgsl"],
-            Preparing::Turned => &["prepare/heads_q.wgsl", "prepare/heads_k.wgsl", "common/units.wgsl"],
-            Preparing::Queries => &["prepare/heads_q.wgsl", "prepare/copied_k.wgsl", "common/units.wgsl"],
-            Preparing::Copied => &["prepare/copied_q.wgsl", "prepare/copied_k.wgsl"],
-        };
-        files.iter().for_each(|file| self.add(file, &[]));
-        if files.contains(&"common/units.wgsl") {
-            self.quads();
-        }
+        self.prepares_tiles(aligned);
         self.add("common/online_softmax.wgsl", &[]);
         self.of_scores(aligned);
         let complete = completes_scores(self.spec);
@@ -57,32 +48,6 @@ impl<'a> ShaderFiles<'a> {
         self.sink();
         self.out(aligned);
         self.full_range();
-    }
-}
-
-/// How rows come into `work`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Preparing {
-    /// A lane a row: something needs all of it at once.
-    Rows,
-    /// Four pairs of a token a lane.
-    Turned,
-    /// The same of queries, keys as they are.
-    Queries,
-    /// A vec4 of a token a lane, as it is.
-    Copied,
-}
-
-impl Preparing {
-    fn of(spec: &Spec, aligned: bool) -> Self {
-        let plain = spec.norm.is_none() && !spec.content_bias && spec.rotates_features().is_none();
-        match (&spec.rotary, prepares_keys(spec)) {
-            _ if !plain => Preparing::Rows,
-            (None, _) => Preparing::Copied,
-            (Some(_), _) if !stands_in_quads(spec, aligned) => Preparing::Rows,
-            (Some(_), true) => Preparing::Turned,
-            (Some(_), false) => Preparing::Queries,
-        }
     }
 }
 
@@ -170,17 +135,6 @@ impl Division {
         let stray = 4 * rows * columns * keys as u64;
         let once = (4 * call.spec.head_dim + 2 * self.tile[0] + 400) as u64;
         (keys.div_ceil(self.tile[1]) as u64 + 1) * (products + scores + values) + stray + once
-    }
-}
-
-/// Units of queries, and of keys.
-fn units(call: &Call) -> [u32; 2] {
-    let chunks = call.spec.head_dim.div_ceil(4);
-    let turned = chunks - call.spec.rotary.as_ref().map_or(0, |r| r.rotary_dim / 8);
-    match Preparing::of(call.spec, call.aligned) {
-        Preparing::Turned => [turned; 2],
-        Preparing::Queries => [turned, chunks],
-        Preparing::Copied | Preparing::Rows => [chunks; 2],
     }
 }
 

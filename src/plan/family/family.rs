@@ -28,7 +28,6 @@ impl<'a> ShaderFiles<'a> {
             gathered,
             full_ranges: String::new(),
             subgroups: tile::takes_subgroups(call, tuning),
-            matrix: call.limits.cooperative_matrix,
         };
         files.choose(call);
         if kernel == Kernel::Attention && tuning.family == Family::Rows {
@@ -43,7 +42,7 @@ impl<'a> ShaderFiles<'a> {
     fn choose(&mut self, call: &Call) {
         let Call { kernel, spec, shape, limits, aligned, .. } = *call;
         match kernel {
-            Kernel::Attention if self.tuning.family == Family::Coop => self.coop(aligned),
+            Kernel::Attention if self.tuning.family == Family::Coop => self.coop(call),
             Kernel::Attention if self.tuning.family == Family::Lanes => {
                 self.lanes(aligned, prepare::Prepared::of(spec, shape))
             }

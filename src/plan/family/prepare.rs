@@ -4,6 +4,7 @@ use crate::equation::rotary::rotary::Pairing;
 use crate::equation::spec::Spec;
 use crate::inputs::shape::Shape;
 use crate::inputs::tensor::Strides;
+use crate::plan::call::Call;
 use crate::plan::slots::ShaderFiles;
 
 impl ShaderFiles<'_> {
@@ -17,6 +18,19 @@ impl ShaderFiles<'_> {
         }
         self.quads();
     }
+    /// Rows in the order in which they are staged.
+    pub(crate) fn prepares_tiles(&mut self, aligned: bool) {
+        let files: &[&'static str] = match Preparing::of(self.spec, aligned) {
+            Preparing::Rows => &["prepare/rows.wgsl"],
+            Preparing::Turned => &["prepare/heads_q.wgsl", "prepare/heads_k.wgsl", "common/units.wgsl"],
+            Preparing::Queries => &["prepare/heads_q.wgsl", "prepare/copied_k.wgsl", "common/units.wgsl"],
+            Preparing::Copied => &["prepare/copied_q.wgsl", "prepare/copied_k.wgsl"],
+        };
+        files.iter().for_each(|file| self.add(file, &[]));
+        if files.contains(&"common/units.wgsl") {
+            self.quads();
+        }
+    }
 }
 
 /// Tokens whose same units neighbouring lanes prepare.
@@ -28,6 +42,43 @@ pub(crate) const UNIT_LANES: u32 = 128;
 /// Workgroups of so many lanes that prepare units of some tokens, the same units of `across` tokens beside each other.
 pub(crate) fn workgroups_of_units(tokens: u64, units: u32, across: u32, lanes: u32) -> u64 {
     (tokens.next_multiple_of(across as u64) * units as u64).div_ceil(lanes as u64)
+}
+
+/// How rows come into `work` in the order in which they are staged.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Preparing {
+    /// A lane a row: something needs all of it at once.
+    Rows,
+    /// Four pairs of a token a lane.
+    Turned,
+    /// The same of queries, keys as they are.
+    Queries,
+    /// A vec4 of a token a lane, as it is.
+    Copied,
+}
+
+impl Preparing {
+    pub(crate) fn of(spec: &Spec, aligned: bool) -> Self {
+        let plain = spec.norm.is_none() && !spec.content_bias && spec.rotates_features().is_none();
+        match (&spec.rotary, prepares_keys(spec)) {
+            _ if !plain => Preparing::Rows,
+            (None, _) => Preparing::Copied,
+            (Some(_), _) if !stands_in_quads(spec, aligned) => Preparing::Rows,
+            (Some(_), true) => Preparing::Turned,
+            (Some(_), false) => Preparing::Queries,
+        }
+    }
+}
+
+/// Units of queries, and of keys.
+pub(crate) fn units(call: &Call) -> [u32; 2] {
+    let chunks = call.spec.head_dim.div_ceil(4);
+    let turned = chunks - call.spec.rotary.as_ref().map_or(0, |r| r.rotary_dim / 8);
+    match Preparing::of(call.spec, call.aligned) {
+        Preparing::Turned => [turned; 2],
+        Preparing::Queries => [turned, chunks],
+        Preparing::Copied | Preparing::Rows => [chunks; 2],
+    }
 }
 
 /// The least rows that such a copy pays for: several tiles, each of which reads all of it.

@@ -176,7 +176,7 @@ pub(crate) static TABLE: &[Line] = &[
         family: Family::Coop,
         calls: EVERY,
         numbers: None,
-        checks: Checks::Kept,
+        checks: Checks::Dropped,
         source: NOT_MEASURED,
     },
     Line {
