@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The documents whose paths are looked up.
-const DOCUMENTS: [&str; 4] = ["ARCHITECTURE.md", "README.md", "docs/kernels.md", "shaders/README.md"];
+const DOCUMENTS: [&str; 5] =
+    ["ARCHITECTURE.md", "README.md", "docs/engines.md", "docs/kernels.md", "shaders/README.md"];
 /// Where the equation stands.
 const EQUATIONS: [&str; 5] = ["ARCHITECTURE.md", "README.md", "docs/equation.md", "src/lib.rs", "src/reference/mod.rs"];
 /// Folders that paths begin with; so do those below `shaders/`.

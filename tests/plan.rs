@@ -275,3 +275,32 @@ fn gpus_get_few_dispatches_whatever_the_length() {
         assert_eq!(plan(&half, 1 << 18, 1 << 18).tuning().family, Family::Block, "{card}");
     }
 }
+
+/// A pool of 512 Ki rows for one sequence or for many, and packed prompts: append and decode in three dispatches, what docs/engines.md says.
+#[test]
+fn pools_and_packed_sequences_take_few_dispatches() {
+    const ROWS: u32 = 1 << 19;
+    let mut layer = Spec::new(32, 8, 128);
+    layer.rotary = Some(Rotary::new(Pairing::Half, 128, 5e5));
+    (layer.mask, layer.dtype, layer.packed) = (Mask::causal(), Dtype::F16, true);
+    let caches = [Cache::Contiguous, Cache::Slots { rows: ROWS }, Cache::Pages { pages: ROWS / 16, page_size: 16 }];
+    for (card, limits) in cards() {
+        for cache in caches {
+            let plan = |kernel, sequences: u32, tokens: [u32; 2], longest: [u32; 2]| {
+                let mut shape = Shape::packed(&layer, sequences, tokens[0], tokens[1]);
+                ([shape.max_seqlen_q, shape.max_seqlen_k], shape.cache) = (longest, cache);
+                Plan::new(kernel, &layer, &shape, &limits).unwrap_or_else(|e| panic!("{card}, {cache:?}: {e}"))
+            };
+            for (sequences, longest) in [(1, 4096), (1, ROWS), (8, ROWS / 8), (64, 8192), (64, ROWS / 8)] {
+                let (tokens, longest) = ([sequences, ROWS], [1, longest]);
+                let append = plan(Kernel::Append { rows: Dtype::F16 }, sequences, tokens, longest);
+                let decode = plan(Kernel::Attention, sequences, tokens, longest);
+                let about = format!("{card}, {cache:?}, {sequences} x {longest:?}: {}", decode.label());
+                assert_eq!((append.chunks().len(), decode.chunks().len()), (1, 2), "{about}");
+                assert_eq!(decode.tuning().family, Family::Wide, "{about}");
+            }
+            let prompts = plan(Kernel::Attention, 8, [2048, 2048], [512, 512]);
+            assert_eq!((prompts.chunks().len(), prompts.tuning().family), (4, Family::Block), "{card}, {cache:?}");
+        }
+    }
+}
