@@ -162,8 +162,6 @@ pub(crate) enum KvHeads {
     Key(&'static str),
     /// One where this flag is set.
     One(&'static str),
-    /// Two keys: layers with and without a window.
-    Two(&'static str, &'static str),
 }
 
 #[derive(Clone, Copy)]
@@ -185,8 +183,6 @@ pub(crate) enum QkNorm {
     Width,
     /// A layer norm, which a spec cannot express; where this key is true, if there is one.
     LayerNorm(Option<&'static str>),
-    /// x / |x|.
-    Length,
 }
 
 #[derive(Clone, Copy)]
@@ -513,10 +509,6 @@ impl Family {
                 true => 1,
                 false => heads,
             },
-            KvHeads::Two(full, sliding) => {
-                let (full, sliding) = (c.count(full)?, c.count(sliding)?);
-                if kind == Layer::Sliding { sliding.or(full) } else { full }.unwrap_or(heads)
-            }
         };
         let whole = || quotient(c, self.width, heads);
         let head_dim = match self.head_dim {
@@ -695,7 +687,6 @@ impl Family {
                 let used = c.need("use_qk_norm", c.flag("use_qk_norm"))?;
                 norm.filter(|_| used && turning)
             }
-            QkNorm::Length => Some(Norm::new(NormKind::L2, 1e-6)),
             QkNorm::Width if !o.normalized => {
                 return beyond("model_type", "a norm of q and k over all heads together");
             }

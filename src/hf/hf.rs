@@ -237,7 +237,10 @@ impl<'p, 'a> Reader<'p, 'a> {
             }
             _ => None,
         };
-        keys::check(c, part, self.all)?;
+        // a layer without attention reads few keys
+        if spec.is_some() {
+            keys::check(c, part, self.all)?;
+        }
         for (key, value) in c.defaulted() {
             if !self.defaults.iter().any(|(known, _)| known == key) {
                 self.defaults.push((key.to_string(), value.clone()));
