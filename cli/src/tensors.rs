@@ -170,8 +170,8 @@ pub fn adapt<R: Read + Seek>(spec: &mut Spec, file: &TensorFile<R>, replaces: bo
     }
 }
 
-/// A model's own mask goes by position where positions are given, every attended key of a sequence has one of its own, and
-/// they see other keys than indices would: ring caches, chunks of sequences that are padded on the left.
+/// A model's own mask goes by position where positions are given and they see other keys than indices would: ring caches, chunks of
+/// sequences that are padded on the left. Documents whose positions begin anew do not see each other.
 pub fn by_position(spec: &mut Spec, inputs: &mut Inputs) -> Result<()> {
     let mask = spec.mask;
     let own = mask.causal || mask.window_left.is_some() || mask.window_right.is_some() || mask.chunk.is_some();
@@ -206,16 +206,30 @@ pub fn by_position(spec: &mut Spec, inputs: &mut Inputs) -> Result<()> {
     }
     let Some((b, i, j)) = differ else { return Ok(()) };
     for b in 0..batch {
-        let k = &k_ids[b * kv_len..][..kv_len];
+        let (q, k) = (&q_ids[b * q_len..][..q_len], &k_ids[b * kv_len..][..kv_len]);
         let used = |j: &usize| (0..q_len).any(|i| given(b, i, *j));
         let mut positions: Vec<i32> = (0..kv_len).filter(used).map(|j| k[j]).collect();
         positions.sort_unstable();
-        if positions.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(Error::input(
-                "position_ids",
-                format!("repeat in sequence {b}, and by position the model's mask is another than by index"),
-                "give cu_seqlens_q and cu_seqlens_k of documents that lie side by side, or a whole mask with --mask replaces",
-            ));
+        if positions.windows(2).all(|pair| pair[0] != pair[1]) {
+            continue;
+        }
+        // documents side by side: every run of positions begins at 0, and the queries are the last tokens
+        let mut documents = Vec::with_capacity(kv_len);
+        for (j, n) in k.iter().enumerate() {
+            let goes_on = j > 0 && k[j - 1].checked_add(1) == Some(*n);
+            documents.push(documents.last().map_or(0, |last: &usize| last + !goes_on as usize));
+            if !goes_on && *n != 0 || !k.ends_with(q) {
+                return Err(Error::input(
+                    "position_ids",
+                    format!("repeat in sequence {b}, and by position the model's mask is another than by index"),
+                    "give cu_seqlens_q and cu_seqlens_k of documents that lie side by side, or a whole mask with --mask replaces",
+                ));
+            }
+        }
+        for i in 0..q_len {
+            for j in 0..kv_len {
+                seen[(b * q_len + i) * kv_len + j] &= documents[j] == documents[kv_len - q_len + i];
+            }
         }
     }
     if inputs.mask.as_ref().is_some_and(|dense| dense.shape()[1] != 1) {

@@ -583,12 +583,15 @@ fn masks_by_the_names_of_transformers() {
         ("attention_mask", i64s(&[1, 5], [0, 1, 1, 1, 2]), ["attention_mask", "2"]),
         ("attention_mask", i64s(&[1, 4], [0, 1, 1, 1]), ["attention_mask", "[1, 4]"]),
         ("position_bias", floats(&[5]), ["position_bias", "--ignore"]),
-        ("position_ids", i32s(&[1, 5], [0, 1, 0, 1, 2]), ["position_ids", "cu_seqlens"]),
+        ("position_ids", i32s(&[1, 5], [3, 4, 3, 4, 5]), ["position_ids", "cu_seqlens"]),
     ] {
         let ran = run(&with(tensor, value), &[]);
         assert_eq!(ran.code, 2, "{tensor}: {}", ran.stdout);
         assert!(words.iter().all(|word| ran.stderr.contains(word)), "{tensor}: {}", ran.stderr);
     }
+    // documents side by side: the last one's queries see its own keys alone
+    let apart = lse(&with("position_ids", i32s(&[1, 5], [0, 1, 0, 1, 2])), &[]);
+    assert!(apart.iter().zip(&want).all(|(own, more)| own < more), "{apart:?} {want:?}");
     // a ring of cells: what a query sees goes by position
     let turned = |name, at: [i32; 5]| with(name, i32s(&[1, 5], at));
     let ring = run(&turned("position_ids", [5, 6, 2, 3, 4]), &[]);

@@ -505,7 +505,7 @@ impl Family {
         let kv_heads = match self.kv_heads {
             KvHeads::Never => heads,
             KvHeads::Key(key) => c.count(key)?.unwrap_or(heads),
-            KvHeads::One(key) => match c.need(key, c.flag(key))? {
+            KvHeads::One(key) => match c.need(key, c.flag(key)).inspect(|_| c.touch(&["num_key_value_heads"]))? {
                 true => 1,
                 false => heads,
             },

@@ -190,6 +190,10 @@ impl<'p, 'a> Reader<'p, 'a> {
 
     /// One layer, valid, of a file whose other keys say nothing else; `None`: it has no attention.
     fn layer(&mut self, options: &ConfigOptions, layer: u32) -> Result<Option<Spec>> {
+        self.read(options, layer).map_err(|error| named(self.part, error))
+    }
+
+    fn read(&mut self, options: &ConfigOptions, layer: u32) -> Result<Option<Spec>> {
         let part = self.part;
         let own = part.map.get("per_layer_config").and_then(Value::as_object);
         let own = own.and_then(|map| map.iter().find(|(key, _)| key.parse() == Ok(layer))).map(|(_, own)| own);
@@ -326,7 +330,7 @@ impl Spec {
             Some(stack) if list.contains(&stack) => stack,
             Some(stack) => return Err(no_stack(&c, part, stack)),
         };
-        let count = layers(part, stack)?;
+        let count = layers(part, stack).map_err(|error| named(part, error))?;
         let mut reader = Reader::new(part, &all, stack);
         let uniform = reader.uniform();
         let mut read = |layer| reader.layer(options, layer);
@@ -367,6 +371,19 @@ impl Spec {
             spec.dtype = dtype(&c)?.or(outside).unwrap_or(Dtype::F32);
         }
         Ok(spec)
+    }
+}
+
+/// An error of a file whose type has another name: which, and that its class is not known.
+fn named(part: &Part, error: Error) -> Error {
+    let newer = crate::hf::models::same(part.model_type);
+    match error {
+        Error::Config { field, problem, help } if newer != part.model_type => {
+            let help =
+                format!("{help} ({} is read as {newer}, and what its class takes is not known)", part.model_type);
+            Error::Config { field, problem, help }
+        }
+        other => other,
     }
 }
 

@@ -83,7 +83,8 @@ fn add<'a>(
 ) -> Result<()> {
     // the class and the row of a newer name
     let known = crate::hf::models::same(model_type);
-    let class = class(known);
+    // of the class of a name that is not transformers' nothing is known: what its files do not say is missing
+    let class = if known == model_type { class(known) } else { None };
     let model = lookup(known);
     let inner = inner(&path, model_type, map, class, model)?;
     found.push(Part { path: path.clone(), name: name.clone(), model_type, map, class, model, stated });
