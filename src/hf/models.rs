@@ -420,7 +420,7 @@ pub(crate) const MODELS: &[(&[&str], Model)] = &[
     (&["bert", "roberta", "xlm-roberta", "camembert", "electra", "ernie", "data2vec-text", "bert-generation",
        "roberta-prelayernorm", "xlm-roberta-xl", "xmod", "megatron-bert", "rembert", "roc_bert", "bridgetower_text_model"],
         Model::Other(BERT, other::bert)),
-    (&["albert", "align_text_model", "blip_text_model", "canine", "clap_text_model", "flava_image_model",
+    (&["albert", "align_text_model", "canine", "clap_text_model", "flava_image_model",
        "flava_text_model", "flava_multimodal_model", "ibert", "layoutlm", "luke", "markuplm", "splinter",
        "squeezebert", "tapas", "tipsv2_text_model", "vilt", "visual_bert", "distilbert", "siglip_text_model", "audio-spectrogram-transformer",
        "deit", "vit", "vit_mae", "vit_msn", "ijepa", "dinov2", "dinov2_with_registers", "aimv2_vision_model",
@@ -567,6 +567,19 @@ pub(crate) const MODELS: &[(&[&str], Model)] = &[
        "lw_detr", "rf_detr", "mask2former", "oneformer", "pp_doclayout_v2", "pp_doclayout_v3", "pp_doclayout_v4"],
         Model::Refused("deformable attention: keys at places that the query computes")),
     (&["maskformer"], Model::Composite),
+    (&["git"], Model::Refused("pictures that see each other before words that do not")),
+    (&["mllama_text_model#cross"], Model::Row(Family {
+        kv_heads: KvHeads::Key("num_key_value_heads"), norm: QkNorm::Rms("rms_norm_eps"), kinds: Kinds::With(mllama_cross),
+        ..PLAIN
+    })),
+    (&["blip_text_model"], Model::Row(Family { cross: Cross::Always, ..PLAIN })),
+    // layers of words and pictures together
+    (&["bridgetower"], Model::Row(Family { cross: Cross::Always, ..PLAIN })),
+    (&["xclip#prompts"], Model::Row(tower("prompt_num_attention_heads", "projection_dim", "prompt_layers"))),
+    (&["evolla#aligner"], Model::Refused("what aligns it with proteins")),
+    (&["aria#projector"], Model::Refused("the queries of its projector, whose heads stand in vision_config")),
+    // the same heads read the pictures, as another stack
+    (&["kosmos_2_5_text_model", "kosmos_2_text_model"], Model::Row(Family { cross: Cross::Always, ..PLAIN_DECODER })),
     // words
     (&["idefics"], Model::Row(Family { kv_heads: KvHeads::Never, head_dim: HeadDim::Quotient,
         norm: QkNorm::LayerNorm(Some("qk_layer_norms")), ..LLAMA })),
@@ -575,7 +588,7 @@ pub(crate) const MODELS: &[(&[&str], Model)] = &[
         norm: QkNorm::LayerNorm(Some("qk_layer_norms_perceiver")), ..tower("resampler_n_heads", "hidden_size", "resampler_depth") })),
     (&["idefics2_perceiver"], Model::Row(Family { head_dim: HeadDim::Key("resampler_head_dim"),
         kv_heads: KvHeads::Key("num_key_value_heads"), ..tower("resampler_n_heads", "hidden_size", "resampler_depth") })),
-    (&["aimv2_text_model", "groupvit_text_model", "git"], Model::Row(PLAIN_DECODER)),
+    (&["aimv2_text_model", "groupvit_text_model"], Model::Row(PLAIN_DECODER)),
     (&["decision_transformer"], Model::Row(Family { width: "hidden_size", ..GPT2 })),
     (&["gpt_neo"], Model::Row(Family { kinds: Kinds::With(gpt_neo), window: "window_size", scale: Scale::One, ..PLAIN_DECODER })),
     (&["lxmert"], Model::Row(Family { count: Count::Key("l_layers"), ..PLAIN })),
@@ -647,7 +660,7 @@ pub(crate) const MODELS: &[(&[&str], Model)] = &[
     (&["blip_2_qformer", "instructblip_qformer", "instructblipvideo_qformer"], Model::Row(Family { cross: Cross::Always, ..PLAIN })),
     (&["mobilebert"], Model::Row(Family { head_dim: HeadDim::With(mobilebert), ..PLAIN })),
     (&["opt", "biogpt", "ctrl", "metaclip_2_text_model", "xclip_text_model", "clip_text_model", "clipseg_text_model",
-       "owlv2_text_model", "owlvit_text_model", "kosmos_2_5_text_model", "kosmos_2_text_model", "openai-gpt"],
+       "owlv2_text_model", "owlvit_text_model",   "openai-gpt"],
         Model::Row(PLAIN_DECODER)),
     (&["semantic", "coarse_acoustics"], Model::Row(PLAIN_DECODER)),
     (&["fine_acoustics"], Model::Row(PLAIN)),
@@ -672,7 +685,7 @@ pub(crate) const MODELS: &[(&[&str], Model)] = &[
        "fun_asr_nano", "glmasr", "idefics2", "instructblip", "instructblipvideo", "internvl", "janus", "lighton_ocr",
        "llava_next_video", "llava_onevision", "moss_transcribe_diarize", "musicflamingo", "omniasr", "ovis2", "paligemma",
        "qianfan_ocr", "qwen3_asr", "shieldgemma2", "smolvlm", "vibevoice", "vibevoice_asr", "video_llama_3", "vipllava",
-       "vision-text-dual-encoder", "voxtral", "aimv2", "align", "altclip", "apertus1p5", "aria", "blip", "bridgetower", "chinese_clip",
+       "vision-text-dual-encoder", "voxtral", "aimv2", "align", "altclip", "apertus1p5", "aria", "blip", "chinese_clip",
        "clap", "clip", "clipseg", "clvp", "cohere_compass", "cosmos3_edge", "deepseek_ocr2", "diffusion_gemma", "dots3_note",
        "embedding_gemma2", "emu3", "flava", "florence2", "fuyu", "gemma4_unified", "glm46v", "glm4v", "glm5_next", "glm_image",
        "granite4_vision", "granite_docling", "granite_speech", "granite_speech_plus", "groupvit", "hunyuan_vl", "hy_v4_vl",
@@ -762,6 +775,11 @@ fn smollm3(c: &Dict, count: u32) -> Result<Vec<Layer>> {
 fn mllama(c: &Dict, count: u32) -> Result<Vec<Layer>> {
     let cross = c.counts("cross_attention_layers")?.unwrap_or_else(|| vec![3, 8, 13, 18, 23, 28, 33, 38]);
     list(count, |i| if cross.contains(&i) { Layer::Nothing("cross_attention") } else { Layer::Full })
+}
+
+fn mllama_cross(c: &Dict, count: u32) -> Result<Vec<Layer>> {
+    let other = |kind| if kind == Layer::Full { Layer::Nothing("self_attention") } else { Layer::Full };
+    Ok(mllama(c, count)?.into_iter().map(other).collect())
 }
 
 fn minimax_m3(c: &Dict, count: u32) -> Result<Vec<Layer>> {
