@@ -181,6 +181,22 @@ pub fn by_position(spec: &mut Spec, inputs: &mut Inputs) -> Result<()> {
     }
     let ([batch, q_len, ..], kv_len) = (inputs.q.shape(), inputs.k.shape()[1]);
     let (batch, q_len, kv_len) = (batch as usize, q_len as usize, kv_len as usize);
+    // positions that are indices and a constant see what indices see, but for chunks
+    let first = kv_len as i64 - q_len as i64;
+    let constant = (0..batch).all(|b| {
+        let (q, k) = (&q_ids[b * q_len..][..q_len], &k_ids[b * kv_len..][..kv_len]);
+        let shift = k.first().map_or(0, |n| *n as i64);
+        k.iter().zip(0..).all(|(n, j): (_, i64)| *n as i64 == j + shift)
+            && q.iter().zip(first..).all(|(m, row)| *m as i64 == row + shift)
+            && mask.chunk.is_none_or(|chunk| shift.rem_euclid(chunk as i64) == 0)
+    });
+    if constant {
+        return Ok(());
+    }
+    if batch as u64 * q_len as u64 * kv_len as u64 > 1 << 31 {
+        let help = "give a whole mask with --mask replaces, or fewer queries";
+        return Err(Error::input("position_ids", "make a mask of more than 2^31 elements", help));
+    }
     let sees = |m: i64, n: i64| {
         (!mask.causal || n <= m)
             && mask.window_left.is_none_or(|left| n + left as i64 >= m)
