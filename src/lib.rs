@@ -185,8 +185,8 @@ pub use gpu::pipelines::Pipelines;
 pub use gpu::turn::{Turn, turn, turn_on};
 #[cfg(feature = "wgpu")]
 pub use gpu::winners::{TuningCache, Winner};
-pub use hf::hf::model_types;
-pub use hf::read::{ConfigOptions, Stack};
+pub use hf::hf::{ConfigAttention, ConfigPart, config_parts, known_types, model_types};
+pub use hf::read::{ConfigOptions, Stack, finite};
 pub use hf::rope::RopeParameters;
 pub use inputs::cache::{Cache, Placement};
 pub use inputs::embed::{EmbedInputs, positions_from, positions_of_ids, positions_of_mask};

@@ -220,6 +220,40 @@ impl<R: Read + Seek> TensorFile<R> {
             None => Ok((info.shape.clone(), bytes.iter().map(|b| *b == 1).collect())),
         }
     }
+    /// Whether a tensor is of floats.
+    pub fn is_float(&self, name: &str) -> bool {
+        self.metadata.info(name).is_some_and(|info| matches!(info.dtype, Stored::F32 | Stored::F16 | Stored::BF16))
+    }
+    /// How many dimensions a tensor has.
+    pub fn rank(&self, name: &str) -> usize {
+        self.metadata.info(name).map_or(0, |info| info.shape.len())
+    }
+    /// Shape and elements of a tensor of 0 and 1, whatever its type.
+    pub fn flags(&self, name: &str) -> Result<(Vec<usize>, Vec<bool>)> {
+        let help = "give 1 (attend) and 0 (hidden)";
+        let info = self.info(name, help)?;
+        let one = |x: f64| match x {
+            1.0 => Ok(true),
+            0.0 => Ok(false),
+            x => Err(Error::input(name, format!("holds {x}"), help)),
+        };
+        match info.dtype {
+            Stored::BOOL | Stored::U8 => self.bools(name, help),
+            Stored::I32 | Stored::I64 => {
+                let (shape, values) = self.integers(name, help)?;
+                Ok((shape, values.into_iter().map(|x| one(x as f64)).collect::<Result<_>>()?))
+            }
+            _ => {
+                let (shape, data) = self.floats(name, help)?;
+                let seen: Vec<bool> = data.to_f32().into_iter().map(|x| one(x as f64)).collect::<Result<_>>()?;
+                match seen.contains(&true) {
+                    true => Ok((shape, seen)),
+                    // all hidden, or nothing added
+                    false => Err(Error::input(name, "is of floats and holds only 0", "give it as bool or as integers")),
+                }
+            }
+        }
+    }
     /// The tensors that nobody has read, in the file's order.
     pub fn ignored(&self) -> Vec<String> {
         let read = self.read.borrow();

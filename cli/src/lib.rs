@@ -12,6 +12,8 @@ pub mod workloads;
 #[cfg(feature = "program")]
 mod bench;
 #[cfg(feature = "program")]
+mod config;
+#[cfg(feature = "program")]
 mod conform;
 #[cfg(feature = "program")]
 mod demo;

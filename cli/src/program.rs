@@ -1,6 +1,6 @@
 //! The program: its arguments, its commands, its exit codes.
 
-use crate::{bench, conform, demo, devices, plot, report, run as attention, systems, tune, validate, wgsl};
+use crate::{bench, config, conform, demo, devices, plot, report, run as attention, systems, tune, validate, wgsl};
 use clap::{Parser, Subcommand};
 use ropewalk::{Error, Result};
 use std::io::Write;
@@ -24,6 +24,7 @@ struct Cli {
 enum Command {
     Devices(devices::Args),
     Run(attention::Args),
+    Config(config::Args),
     Conform(conform::Args),
     Validate(validate::Args),
     Wgsl(wgsl::Args),
@@ -51,6 +52,7 @@ pub fn run() -> ExitCode {
     let done = match &cli.command {
         Command::Devices(args) => devices::run(args, cli.json),
         Command::Run(args) => attention::run(args, cli.json),
+        Command::Config(args) => config::run(args, cli.json),
         Command::Conform(args) => conform::run(args, cli.json),
         Command::Validate(args) => validate::run(args, cli.json),
         Command::Wgsl(args) => wgsl::run(args, cli.json),

@@ -31,6 +31,12 @@ pub struct Args {
     /// How q, k, v and out lie in the files
     #[arg(long, value_enum, default_value = "bhsd")]
     layout: Layout,
+    /// The file's mask stands in the place of the model's own, for models whose mask depends on content
+    #[arg(long, value_enum, requires = "config")]
+    mask: Option<MaskUse>,
+    /// A tensor that may stay unread, though its name speaks of a mask, positions, a bias or sinks
+    #[arg(long, value_name = "NAME")]
+    ignore: Vec<String>,
     /// The adapter: part of its name, driver or backend [default: the best]
     #[arg(long, value_name = "NAME")]
     adapter: Option<String>,
@@ -43,6 +49,11 @@ pub struct Args {
     /// Compute on the CPU in f64 instead of on a GPU
     #[arg(long, conflicts_with_all = ["adapter", "no_check"])]
     reference: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum MaskUse {
+    Replaces,
 }
 
 /// The report, as `--json` prints it.
@@ -67,9 +78,13 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
     let longest = if config { Some(tensors::longest(&file, args.layout)?) } else { None };
     let mut spec = args.source.read(longest)?;
     if config {
-        tensors::adapt(&mut spec, &file);
+        tensors::adapt(&mut spec, &file, args.mask.is_some())?;
     }
-    let inputs = tensors::read(&file, &mut spec, args.layout)?;
+    let mut inputs = tensors::read(&file, &mut spec, args.layout)?;
+    if config {
+        tensors::by_position(&mut spec, &mut inputs)?;
+    }
+    tensors::unread(&file, &args.ignore)?;
     // what is wrong with the input is said before an adapter is looked for
     Problem::new(&spec, &inputs)?;
 

@@ -14,6 +14,9 @@ pub struct Source {
     /// A Hugging Face model's config.json
     #[arg(long, value_name = "FILE", group = "source")]
     config: Option<PathBuf>,
+    /// Which configuration within the file, such as vision_config [default: the file's own attention, else its text model's]
+    #[arg(long, value_name = "KEYS", requires = "config")]
+    part: Option<String>,
     /// The layer of the model, from 0, where layers differ
     #[arg(long, value_name = "N", requires = "config")]
     layer: Option<u32>,
@@ -44,6 +47,7 @@ impl Source {
             (Some(path), _) => spec(&path.display().to_string(), &files::text(path, Kind::Spec)?),
             (None, Some(path)) => {
                 let mut options = ConfigOptions::default();
+                options.part = self.part.clone();
                 options.layer = self.layer;
                 options.seq_len = seq_len;
                 options.stack = self.stack.map(|stack| match stack {
@@ -67,6 +71,6 @@ pub fn spec(name: &str, text: &str) -> Result<Spec> {
 
 /// The spec of a model's configuration.
 pub fn config(name: &str, text: &str, options: &ConfigOptions) -> Result<Spec> {
-    files::json::<serde_json::Value>(name, text)?;
+    files::json::<serde_json::Value>(name, &ropewalk::finite(text))?;
     Spec::from_hf_config_with(text, options)
 }

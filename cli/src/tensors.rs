@@ -1,7 +1,7 @@
 //! The published table of tensor names, and the reading of [`Inputs`] by it.
 
 use crate::files::TensorFile;
-use ropewalk::{Angle, AngleTable, Dense, Error, Inputs, Parameter, Positions, Result, Spec, Tensor};
+use ropewalk::{Angle, AngleTable, Dense, Error, Inputs, Mask, Parameter, Positions, Result, Spec, Tensor};
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
@@ -24,7 +24,7 @@ const fn name(name: &'static str, shape: &'static str, types: &'static str, mean
 const FLOAT: &str = "F32 F16 BF16";
 const INTEGER: &str = "I32 I64";
 
-/// Every name. Other tensors of a file are left alone, and named in the report.
+/// Every name.
 pub const NAMES: &[Name] = &[
     name("q", "[batch, heads, q_len, head_dim]", FLOAT, "queries"),
     name("k", "[batch, kv_heads, kv_len, head_dim]", FLOAT, "keys, of q's type"),
@@ -40,7 +40,7 @@ pub const NAMES: &[Name] = &[
         "position_ids",
         "[batch or 1, kv_len]",
         INTEGER,
-        "stands for both: of the keys, and in its last q_len columns of the queries",
+        "stands for both: of the keys, and in its last q_len columns of the queries; [streams, batch, kv_len] of several streams",
     ),
     name("kv_len", "[]", INTEGER, "keys in use of a longer cache; all where it is missing"),
     name("kv_lens", "[batch]", INTEGER, "keys in use of every sequence: where spec.kv_lens"),
@@ -81,6 +81,13 @@ pub const NAMES: &[Name] = &[
     name("gates", "[batch, heads, q_len]", FLOAT, "multiply the relative bias: where spec.gated_bias"),
     name("attn_bias", "[batch, heads, q_len, kv_len]", FLOAT, "added to the scores: where spec.dense_bias"),
     name("mask", "[batch, heads, q_len, kv_len]", "BOOL U8", "true (1): attend; where spec.mask.dense"),
+    name(
+        "attention_mask",
+        "[batch, kv_len] or [batch, 1, q_len, kv_len]",
+        "BOOL U8 I32 I64 F32 F16 BF16",
+        "as transformers has it, beside --config: keys that are seen (1), or in floats what is added to the scores",
+    ),
+    name("token_type_ids", "[batch, kv_len]", INTEGER, "stands for both segments, beside --config"),
     name("cos", "[rows, rotary_dim / 2]", FLOAT, "where spec.rotary.angle is table"),
     name("sin", "[rows, rotary_dim / 2]", FLOAT, "likewise"),
 ];
@@ -96,8 +103,10 @@ pub fn help() -> String {
         q, k, v and out are laid out as --layout says: bhsd as above, bshd with heads and tokens swapped. Dimensions of\n\
         attn_bias and mask may be 1 or left out in front (2 to 4 of them). Positions must fit 32 bits. A spec file says\n\
         itself which tensors are read. The spec of a --config reads what there is of positions, kv_lens, cu_seqlens,\n\
-        attn_bias and mask, beside the model's own mask (causal, window). All other tensors are left alone. With kv_lens the queries are\n\
-        the last tokens of their sequence; sequences padded on the right want a mask.\n\
+        attention_mask, attn_bias and mask, beside the model's own mask (causal, window), or in its place with --mask replaces. There\n\
+        the model's mask goes by position where positions are given and differ from each other. A tensor with mask, position, bias\n\
+        or sink in its name that nothing reads is an error, unless --ignore names it; all others are left alone. With kv_lens the\n\
+        queries are the last tokens of their sequence; sequences padded on the right want a mask.\n\
         The output file holds `out` (like q, in its type and layout, with v_head_dim) and `lse` [batch, heads, q_len] F32."
 }
 
@@ -127,14 +136,144 @@ impl Layout {
 }
 
 /// A model's spec reads what the file has.
-pub fn adapt<R: Read + Seek>(spec: &mut Spec, file: &TensorFile<R>) {
-    if ["q_positions", "k_positions", "position_ids"].iter().any(|name| file.has(name)) {
+pub fn adapt<R: Read + Seek>(spec: &mut Spec, file: &TensorFile<R>, replaces: bool) -> Result<()> {
+    if replaces {
+        spec.mask = Mask::none();
+    }
+    let given = ["q_positions", "k_positions", "position_ids"].iter().any(|name| file.has(name));
+    if given {
         spec.positions = Positions::Ids;
+    } else if spec.position_streams() > 1 {
+        // words alone: every stream counts tokens
+        spec.positions = Positions::Index;
+        if let Some(rotary) = &mut spec.rotary {
+            rotary.streams.clear();
+        }
     }
     spec.kv_lens = file.has("kv_lens");
     spec.packed |= file.has("cu_seqlens_q") || file.has("cu_seqlens_k");
     spec.dense_bias |= file.has("attn_bias");
     spec.mask.dense |= file.has("mask");
+    if file.has("attention_mask") {
+        match file.is_float("attention_mask") && file.rank("attention_mask") != 2 {
+            true if file.has("attn_bias") => {
+                let help = "add one to the other, or leave one out with --ignore";
+                return Err(Error::input("attention_mask", "is of floats beside attn_bias", help));
+            }
+            true => spec.dense_bias = true,
+            false => spec.mask.dense = true,
+        }
+    }
+    match replaces && !spec.mask.dense && !spec.dense_bias {
+        true => Err(Error::input("--mask replaces", "finds no mask in the file", "give mask or attention_mask")),
+        false => Ok(()),
+    }
+}
+
+/// A model's own mask goes by position where positions are given and they see other keys than indices would: ring caches, chunks of
+/// sequences that are padded on the left. Documents whose positions begin anew do not see each other.
+pub fn by_position(spec: &mut Spec, inputs: &mut Inputs) -> Result<()> {
+    let mask = spec.mask;
+    let own = mask.causal || mask.window_left.is_some() || mask.window_right.is_some() || mask.chunk.is_some();
+    let (Some(q_ids), Some(k_ids)) = (&inputs.q_positions, &inputs.k_positions) else { return Ok(()) };
+    if !own || spec.packed || spec.kv_lens || inputs.kv_len.is_some() || spec.position_streams() > 1 {
+        return Ok(());
+    }
+    let ([batch, q_len, ..], kv_len) = (inputs.q.shape(), inputs.k.shape()[1]);
+    let (batch, q_len, kv_len) = (batch as usize, q_len as usize, kv_len as usize);
+    // positions that are indices and a constant see what indices see, but for chunks
+    let first = kv_len as i64 - q_len as i64;
+    let constant = (0..batch).all(|b| {
+        let (q, k) = (&q_ids[b * q_len..][..q_len], &k_ids[b * kv_len..][..kv_len]);
+        let shift = k.first().map_or(0, |n| *n as i64);
+        k.iter().zip(0..).all(|(n, j): (_, i64)| *n as i64 == j + shift)
+            && q.iter().zip(first..).all(|(m, row)| *m as i64 == row + shift)
+            && mask.chunk.is_none_or(|chunk| shift.rem_euclid(chunk as i64) == 0)
+    });
+    if constant {
+        return Ok(());
+    }
+    if batch as u64 * q_len as u64 * kv_len as u64 > 1 << 31 {
+        let help = "give a whole mask with --mask replaces, or fewer queries";
+        return Err(Error::input("position_ids", "make a mask of more than 2^31 elements", help));
+    }
+    let sees = |m: i64, n: i64| {
+        (!mask.causal || n <= m)
+            && mask.window_left.is_none_or(|left| n + left as i64 >= m)
+            && mask.window_right.is_none_or(|right| n <= m + right as i64)
+            && mask.chunk.is_none_or(|chunk| n.div_euclid(chunk as i64) == m.div_euclid(chunk as i64))
+    };
+    let given = |b: usize, i: usize, j: usize| inputs.mask.as_ref().is_none_or(|dense| at(dense, [b, 0, i, j]));
+    let (mut differ, mut seen) = (None, vec![false; batch * q_len * kv_len]);
+    for b in 0..batch {
+        let (q, k) = (&q_ids[b * q_len..][..q_len], &k_ids[b * kv_len..][..kv_len]);
+        for i in 0..q_len {
+            let row = i as i64 + kv_len as i64 - q_len as i64;
+            for j in 0..kv_len {
+                if given(b, i, j) {
+                    let (by_index, by_position) = (sees(row, j as i64), sees(q[i] as i64, k[j] as i64));
+                    seen[(b * q_len + i) * kv_len + j] = by_position;
+                    if by_index != by_position {
+                        differ = differ.or(Some((b, i, j)));
+                    }
+                }
+            }
+        }
+    }
+    let Some((b, i, j)) = differ else { return Ok(()) };
+    for b in 0..batch {
+        let (q, k) = (&q_ids[b * q_len..][..q_len], &k_ids[b * kv_len..][..kv_len]);
+        let used = |j: &usize| (0..q_len).any(|i| given(b, i, *j));
+        let mut positions: Vec<i32> = (0..kv_len).filter(used).map(|j| k[j]).collect();
+        positions.sort_unstable();
+        if positions.windows(2).all(|pair| pair[0] != pair[1]) {
+            continue;
+        }
+        // documents side by side: every run of positions begins at 0, and the queries are the last tokens
+        let mut documents = Vec::with_capacity(kv_len);
+        for (j, n) in k.iter().enumerate() {
+            let goes_on = j > 0 && k[j - 1].checked_add(1) == Some(*n);
+            documents.push(documents.last().map_or(0, |last: &usize| last + !goes_on as usize));
+            if !goes_on && *n != 0 || !k.ends_with(q) {
+                return Err(Error::input(
+                    "position_ids",
+                    format!("repeat in sequence {b}, and by position the model's mask is another than by index"),
+                    "give cu_seqlens_q and cu_seqlens_k of documents that lie side by side, or a whole mask with --mask replaces",
+                ));
+            }
+        }
+        for i in 0..q_len {
+            for j in 0..kv_len {
+                seen[(b * q_len + i) * kv_len + j] &= documents[j] == documents[kv_len - q_len + i];
+            }
+        }
+    }
+    if inputs.mask.as_ref().is_some_and(|dense| dense.shape()[1] != 1) {
+        let problem =
+            format!("has a plane for each head, and key {j} of query {i} of sequence {b} is seen by position only");
+        return Err(Error::input("mask", problem, "give a whole mask with --mask replaces"));
+    }
+    spec.mask = Mask::none();
+    spec.mask.dense = true;
+    inputs.mask = Some(Dense::new([batch as u32, 1, q_len as u32, kv_len as u32], seen)?);
+    Ok(())
+}
+
+/// A tensor that nobody read and whose name says that it bears on attention.
+pub fn unread<R: Read + Seek>(file: &TensorFile<R>, ignore: &[String]) -> Result<()> {
+    let words = ["mask", "position", "bias", "sink"];
+    let matters = |name: &String| {
+        let lower = name.to_lowercase();
+        // what a golden case compares with
+        !lower.starts_with("expected_") && words.iter().any(|word| lower.contains(word)) && !ignore.contains(name)
+    };
+    match file.ignored().into_iter().find(matters) {
+        Some(name) => {
+            let help = "the spec does not use it: leave it out, or say --ignore NAME (`ropewalk run --help` lists what is read)";
+            Err(Error::input(name, "is not read", help))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The longest sequence of the file in tokens, by positions where it has them.
@@ -180,7 +319,7 @@ pub fn read<R: Read + Seek>(file: &TensorFile<R>, spec: &mut Spec, layout: Layou
         }
         let (q_ids, k_ids) = match spec.position_streams() {
             1 => positions(file, batch, q_len, kv_len)?,
-            n => (whole(file, "q_positions", [n, batch, q_len])?, whole(file, "k_positions", [n, batch, kv_len])?),
+            n => streams(file, n, [batch, q_len, kv_len])?,
         };
         (inputs.q_positions, inputs.k_positions) = (Some(q_ids), Some(k_ids));
     }
@@ -193,7 +332,11 @@ pub fn read<R: Read + Seek>(file: &TensorFile<R>, spec: &mut Spec, layout: Layou
         inputs.cu_seqlens_q = Some(starts(file, "cu_seqlens_q")?);
         inputs.cu_seqlens_k = Some(starts(file, "cu_seqlens_k")?);
     }
-    if spec.segments() {
+    if spec.segments() && file.has("token_type_ids") && !file.has("q_segments") {
+        let (rows, last) = (batch as usize, q_len as usize);
+        inputs.q_segments = Some(ids(file, "token_type_ids", rows, kv_len as usize, last)?);
+        inputs.k_segments = Some(ids(file, "token_type_ids", rows, kv_len as usize, kv_len as usize)?);
+    } else if spec.segments() {
         inputs.q_segments = Some(whole(file, "q_segments", [1, batch, q_len])?);
         inputs.k_segments = Some(whole(file, "k_segments", [1, batch, kv_len])?);
     }
@@ -208,13 +351,26 @@ pub fn read<R: Read + Seek>(file: &TensorFile<R>, spec: &mut Spec, layout: Layou
     }
     inputs.parameters = parameters(file, spec)?;
     let wanted = "it broadcasts to [batch, heads, q_len, kv_len]";
+    let sizes = [batch, spec.num_heads, q_len, kv_len];
     if spec.dense_bias {
-        let (shape, data) = file.floats("attn_bias", wanted)?;
-        inputs.attn_bias = Some(dense("attn_bias", &shape, data.to_f32())?);
+        let own = file.has("attn_bias") || !file.has("attention_mask");
+        let name = if own { "attn_bias" } else { "attention_mask" };
+        let (shape, data) = file.floats(name, wanted)?;
+        inputs.attn_bias = Some(dense(name, &shape, data.to_f32(), sizes)?);
     }
     if spec.mask.dense {
-        let (shape, data) = file.bools("mask", wanted)?;
-        inputs.mask = Some(dense("mask", &shape, data)?);
+        let own = file.has("mask") || !file.has("attention_mask");
+        if own {
+            let (shape, data) = file.bools("mask", wanted)?;
+            inputs.mask = Some(dense("mask", &shape, data, sizes)?);
+        }
+        if file.has("attention_mask") && !(spec.dense_bias && !file.has("attn_bias")) {
+            let keys = attention_mask(file, sizes)?;
+            inputs.mask = Some(match inputs.mask.take() {
+                None => keys,
+                Some(mask) => both(&mask, &keys)?,
+            });
+        }
     }
     if let Some(rotary) = spec.rotary.as_ref().filter(|r| r.angle == Angle::Table) {
         let pairs = rotary.rotary_dim as usize / 2;
@@ -344,9 +500,95 @@ fn parameters<R: Read + Seek>(file: &TensorFile<R>, spec: &Spec) -> Result<BTree
     spec.parameters().into_iter().map(read).collect()
 }
 
-/// A tensor of 2 to 4 dimensions, ones in front.
-fn dense<T: Copy>(name: &str, shape: &[usize], data: Vec<T>) -> Result<Dense<T>> {
+/// The mask of transformers: [batch, kv_len], or of 4 dimensions; 1 (true) is seen.
+fn attention_mask<R: Read + Seek>(file: &TensorFile<R>, sizes: [u32; 4]) -> Result<Dense<bool>> {
+    let name = "attention_mask";
+    let (shape, seen) = file.flags(name)?;
+    let [batch, _, q_len, kv_len] = sizes.map(|n| n as usize);
+    let full = match shape[..] {
+        [b, n] if b == batch && n == kv_len => [b, 1, 1, n],
+        [1, n] if n == kv_len => [1, 1, 1, n],
+        [b, 1, q, n] if b == batch && n == kv_len && (q == q_len || q == 1) => [b, 1, q, n],
+        _ => {
+            let help = format!("give [batch, kv_len] = [{batch}, {kv_len}], or [batch, 1, q_len, kv_len]");
+            return Err(wrong_shape(name, &shape, &help));
+        }
+    };
+    Dense::new(full.map(|n| n as u32), seen).map_err(|_| wrong_shape(name, &shape, "give a whole tensor"))
+}
+
+/// An element, broadcast.
+fn at(dense: &Dense<bool>, index: [usize; 4]) -> bool {
+    let place: usize = dense.strides().iter().zip(index).map(|(stride, i)| *stride as usize * i).sum();
+    dense.data().get(place).copied().unwrap_or(false)
+}
+
+/// Where both see.
+fn both(a: &Dense<bool>, b: &Dense<bool>) -> Result<Dense<bool>> {
+    let shape: [u32; 4] = std::array::from_fn(|at| a.shape()[at].max(b.shape()[at]));
+    let [n0, n1, n2, n3] = shape.map(|n| n as usize);
+    let mut seen = Vec::with_capacity(n0 * n1 * n2 * n3);
+    for i in 0..n0 {
+        for j in 0..n1 {
+            for k in 0..n2 {
+                seen.extend((0..n3).map(|l| at(a, [i, j, k, l]) && at(b, [i, j, k, l])));
+            }
+        }
+    }
+    Dense::new(shape, seen)
+}
+
+/// Positions of several streams: [streams, batch, len], or [batch, len] for all of them; `position_ids` stands for both.
+fn streams<R: Read + Seek>(
+    file: &TensorFile<R>,
+    n: u32,
+    [batch, q_len, kv_len]: [u32; 3],
+) -> Result<(Vec<i32>, Vec<i32>)> {
+    let read = |name: &str, len: u32, take: u32| -> Result<Vec<i32>> {
+        let help = format!("give [streams = {n}, batch = {batch}, {len}], or [batch, {len}] for all streams");
+        let (shape, values) = file.integers(name, &help)?;
+        let [n, batch, len, take] = [n, batch, len, take].map(|n| n as usize);
+        let one = match shape[..] {
+            [a, l] if l == len && a == n && a == batch && n > 1 => {
+                let help = "give [streams, batch, len]";
+                let problem = format!("has shape {shape:?}: one row a stream, or one a sequence of the batch");
+                return Err(Error::input(name, problem, help));
+            }
+            [a, b, l] if a == n && b == batch && l == len => false,
+            [a, l] if a == n && batch == 1 && l == len => false,
+            [b, l] if b == batch && l == len => true,
+            [l] if batch == 1 && l == len => true,
+            _ => return Err(wrong_shape(name, &shape, &help)),
+        };
+        let rows: Vec<&[i32]> = values.chunks_exact(len).map(|row| row.get(len - take..).unwrap_or_default()).collect();
+        let each = (0..n * batch).map(|at| rows.get(if one { at % batch } else { at }).copied().unwrap_or_default());
+        Ok(each.flatten().copied().collect())
+    };
+    let both = file.has("position_ids");
+    let name = |own: &'static str| if both && !file.has(own) { "position_ids" } else { own };
+    let k = read(name("k_positions"), kv_len, kv_len)?;
+    let q = match name("q_positions") {
+        "position_ids" if q_len <= kv_len => read("position_ids", kv_len, q_len)?,
+        own => read(own, q_len, q_len)?,
+    };
+    Ok((q, k))
+}
+
+/// A tensor of 2 to 4 dimensions, ones in front. `sizes`: batch, heads, queries, keys.
+fn dense<T: Copy>(name: &str, shape: &[usize], data: Vec<T>, sizes: [u32; 4]) -> Result<Dense<T>> {
     let help = "give 2 to 4 dimensions that broadcast to [batch, heads, q_len, kv_len]";
+    let [batch, heads, q_len, kv_len] = sizes.map(|n| n as usize);
+    let twice = match *shape {
+        [a, n] if a == batch && a == q_len && a > 1 && n == kv_len => Some("[batch, kv_len] or [q_len, kv_len]"),
+        [a, q, n] if a == batch && a == heads && a > 1 && q == q_len && n == kv_len => {
+            Some("[batch, q_len, kv_len] or [heads, q_len, kv_len]")
+        }
+        _ => None,
+    };
+    if let Some(readings) = twice {
+        let help = "give 4 dimensions, ones where it is broadcast";
+        return Err(Error::input(name, format!("has shape {shape:?}, which may be {readings}"), help));
+    }
     let full = match small(shape)[..] {
         [Ok(i), Ok(j)] => [1, 1, i, j],
         [Ok(h), Ok(i), Ok(j)] => [1, h, i, j],

@@ -375,9 +375,10 @@ fn configurations() {
     refused_config("model_type", &but("model_type", json!("perceptron")), &["model_type", "perceptron"]);
     refused_config("divide", &but("num_key_value_heads", json!(3)), &["3"]);
     refused_config("theta", &but("rope_theta", json!(-1.0)), &["theta", "-1"]);
-    let mut without = llama();
-    without.as_object_mut().map(|c| c.remove("num_attention_heads"));
-    refused_config("no_heads", &without, &["num_attention_heads"]);
+    refused_config("no_heads", &but("num_attention_heads", Value::Null), &["num_attention_heads"]);
+    // numbers that JSON lacks, where nobody reads them
+    let text = but("time_step_limit", json!([0.0, "@"])).to_string().replace("\"@\"", "Infinity");
+    assert_eq!(run_on(&folder, "--config", &text, &bytes(&tensors()), &[]).code, 0);
 }
 
 #[test]
@@ -548,9 +549,71 @@ fn masks_of_configurations() {
     let hidden = stored(Dtype::BOOL, &[1, 5], vec![0, 1, 1, 1, 1]);
     let masked = lse("--config", &llama(), &with("mask", hidden.clone()));
     assert!(plain.iter().zip(&masked).all(|(all, fewer)| fewer < all), "{plain:?} {masked:?}");
-    assert_eq!(lse("--spec", &spec(), &with("mask", hidden)), plain);
+    refused("mask_unread", &spec(), &with("mask", hidden.clone()), &["mask", "--ignore"]);
+    let ran = run_on(&folder, "--spec", &spec().to_string(), &bytes(&with("mask", hidden)), &["--ignore", "mask"]);
+    assert_eq!((ran.code, f32s(&output(&folder)["lse"].2)), (0, plain.clone()));
     let nothing = stored(Dtype::U8, &[3, 5], vec![0; 15]);
     assert_eq!(lse("--config", &llama(), &with("mask", nothing)), [f32::NEG_INFINITY; 12]);
+}
+
+/// The mask of transformers is the same in every type and shape that has one reading; another is refused.
+#[test]
+fn masks_by_the_names_of_transformers() {
+    let folder = folder("attention_mask");
+    let run =
+        |tensors: &Tensors, more: &[&str]| run_on(&folder, "--config", &llama().to_string(), &bytes(tensors), more);
+    let lse = |tensors: &Tensors, more: &[&str]| {
+        let ran = run(tensors, more);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        f32s(&output(&folder)["lse"].2)
+    };
+    let want = lse(&with("mask", stored(Dtype::BOOL, &[1, 5], vec![0, 1, 1, 1, 1])), &[]);
+    for mask in [
+        i64s(&[1, 5], [0, 1, 1, 1, 1]),
+        i32s(&[1, 5], [0, 1, 1, 1, 1]),
+        stored(Dtype::BOOL, &[1, 5], vec![0, 1, 1, 1, 1]),
+        i64s(&[1, 1, 1, 5], [0, 1, 1, 1, 1]),
+    ] {
+        assert_eq!(lse(&with("attention_mask", mask), &[]), want);
+    }
+    let seen = stored(Dtype::BOOL, &[1, 1, 3, 5], [[0, 1, 1, 1, 1]; 3].concat());
+    let whole = lse(&with("mask", seen), &["--mask", "replaces"]);
+    assert!(whole.iter().zip(&want).any(|(all, causal)| all > causal), "{whole:?} {want:?}");
+    for (tensor, value, words) in [
+        ("attention_mask", i64s(&[1, 5], [0, 1, 1, 1, 2]), ["attention_mask", "2"]),
+        ("attention_mask", i64s(&[1, 4], [0, 1, 1, 1]), ["attention_mask", "[1, 4]"]),
+        ("position_bias", floats(&[5]), ["position_bias", "--ignore"]),
+        ("position_ids", i32s(&[1, 5], [3, 4, 3, 4, 5]), ["position_ids", "cu_seqlens"]),
+    ] {
+        let ran = run(&with(tensor, value), &[]);
+        assert_eq!(ran.code, 2, "{tensor}: {}", ran.stdout);
+        assert!(words.iter().all(|word| ran.stderr.contains(word)), "{tensor}: {}", ran.stderr);
+    }
+    // documents side by side: the last one's queries see its own keys alone
+    let apart = lse(&with("position_ids", i32s(&[1, 5], [0, 1, 0, 1, 2])), &[]);
+    assert!(apart.iter().zip(&want).all(|(own, more)| own < more), "{apart:?} {want:?}");
+    // a ring of cells: what a query sees goes by position
+    let turned = |name, at: [i32; 5]| with(name, i32s(&[1, 5], at));
+    let ring = run(&turned("position_ids", [5, 6, 2, 3, 4]), &[]);
+    assert_eq!(ring.code, 0, "{}", ring.stderr);
+}
+
+/// What a configuration says, part by part.
+#[test]
+fn configurations_are_shown() {
+    let folder = folder("show_config");
+    let path = folder.join("config.json");
+    fs::write(&path, json!({"model_type": "gemma2", "num_hidden_layers": 4}).to_string())
+        .expect("target can be written");
+    let ran = ropewalk(&["--json", "config", path.to_str().expect("target has a UTF-8 path")]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let parts: Value = serde_json::from_str(&ran.stdout).expect("it is JSON");
+    assert_eq!((&parts[0]["verdict"], &parts[0]["layers"][1]["first"]), (&json!("read"), &json!(1)));
+    assert_eq!(parts[0]["layers"][0]["spec"]["mask"]["window_left"], 4095);
+    assert_eq!(parts[0]["defaults"]["head_dim"], 256);
+    fs::write(&path, json!({"model_type": "longformer"}).to_string()).expect("target can be written");
+    let ran = ropewalk(&["config", path.to_str().expect("target has a UTF-8 path")]);
+    assert!(ran.code == 1 && ran.stdout.contains("global tokens"), "{} {}", ran.code, ran.stdout);
 }
 
 /// out has the storage type of q, k and v, whatever the spec file says.

@@ -1,21 +1,38 @@
 //! A JSON dictionary that remembers which keys were read, so that what nobody read can be named.
 
 use crate::error::{Error, Result};
+use crate::hf::classes::Class;
 use serde_json::Map;
 use serde_json::Value;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 
-/// One dictionary of a configuration. A `null` counts as an absent key.
+/// One dictionary of a configuration. A `null` counts as an absent key; a key that the file does not have is what its class
+/// takes.
 pub(crate) struct Dict<'a> {
     /// The key under which it stands; empty for the whole file.
     name: String,
     map: &'a Map<String, Value>,
-    read: RefCell<Vec<&'static str>>,
+    class: Option<&'static Class>,
+    /// What one layer has otherwise: its `per_layer_config`.
+    layer: Option<&'a Map<String, Value>>,
+    read: RefCell<BTreeSet<&'static str>>,
 }
 
 impl<'a> Dict<'a> {
     pub(crate) fn new(name: impl Into<String>, map: &'a Map<String, Value>) -> Self {
-        Dict { name: name.into(), map, read: RefCell::default() }
+        Dict { name: name.into(), map, class: None, layer: None, read: RefCell::default() }
+    }
+    /// With what a class takes for the keys that are not there.
+    pub(crate) fn of(self, class: Option<&'static Class>) -> Self {
+        Dict { class, ..self }
+    }
+    /// With what one layer has otherwise.
+    pub(crate) fn at(self, layer: Option<&'a Map<String, Value>>) -> Self {
+        Dict { layer, ..self }
+    }
+    pub(crate) fn class(&self) -> Option<&'static Class> {
+        self.class
     }
     /// The key with those of the dictionaries around it.
     pub(crate) fn field(&self, key: &str) -> String {
@@ -24,22 +41,51 @@ impl<'a> Dict<'a> {
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
+    pub(crate) fn map(&self) -> &'a Map<String, Value> {
+        self.map
+    }
+    /// An error of a key, by the name that the file or the class has for it.
     pub(crate) fn error(&self, key: &str, problem: impl Into<String>, help: impl Into<String>) -> Error {
-        Error::config(self.field(key), problem, help)
+        let other = self.own_name(key).filter(|other| !self.map.contains_key(key) || self.map.contains_key(*other));
+        Error::config(self.field(other.unwrap_or(key)), problem, help)
     }
-    /// Whether the key stands there, `null` included.
+    /// The class's own name of a common key, or the common name of its own.
+    fn own_name(&self, key: &str) -> Option<&'static str> {
+        let names = &self.class?.names;
+        let common = || names.iter().find(|(_, own)| *own == key).map(|(common, _)| common);
+        names.get(key).or_else(common).map(String::as_str)
+    }
+    /// Whether the file has the key, `null` included.
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.map.contains_key(key)
+        self.map.contains_key(key) || self.own_name(key).is_some_and(|other| self.map.contains_key(other))
     }
-    /// The value, without noting that it was read.
+    /// The file's value, without noting that it was read.
     pub(crate) fn peek(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key)
     }
     pub(crate) fn get(&self, key: &'static str) -> Option<&'a Value> {
-        self.read.borrow_mut().push(key);
-        self.map.get(key).filter(|value| !value.is_null())
+        let other = self.own_name(key);
+        self.read.borrow_mut().extend([Some(key), other].into_iter().flatten());
+        // the file's own spelling before the class's
+        let of = |map: &'a Map<String, Value>| map.get(key).or_else(|| map.get(other?));
+        let found = self.layer.and_then(of).or_else(|| of(self.map)).or_else(|| of(&self.class?.keys));
+        found.filter(|value| !value.is_null())
     }
-    /// A key that nobody read, with its value.
+    /// Keys that were read and that the file does not have, with what the class takes.
+    pub(crate) fn defaulted(&self) -> Vec<(&'static str, &'static Value)> {
+        let Some(class) = self.class else { return Vec::new() };
+        let read = self.read.borrow();
+        let there = |key: &str| self.has(key) || self.map.contains_key(key);
+        let own = |key: &&'static str| Some((*key, class.keys.get(*key).filter(|value| !value.is_null())?));
+        read.iter().filter(|key| !there(key)).filter_map(|key| own(key)).collect()
+    }
+    /// Notes that keys were read.
+    pub(crate) fn touch(&self, keys: &[&'static str]) {
+        keys.iter().for_each(|key| {
+            self.get(key);
+        });
+    }
+    /// A key of the file that nobody read, with its value.
     pub(crate) fn unread(&self) -> impl Iterator<Item = (&'a str, &'a Value)> {
         let read = self.read.borrow().clone();
         self.map.iter().map(|(key, value)| (key.as_str(), value)).filter(move |(key, _)| !read.contains(key))

@@ -6,26 +6,14 @@ use crate::equation::factors::{Norm, NormKind};
 use crate::equation::index::IndexMap;
 use crate::equation::mask::Mask;
 use crate::equation::relative::{Relative, RelativeSide};
-use crate::equation::rotary::rotary::{Pairing, Rotary};
-use crate::equation::rotary::scaling::RopeScaling;
+use crate::equation::rotary::rotary::{Frequencies, Pairing, Rotary};
 use crate::equation::spec::{Positions, Spec};
 use crate::error::Result;
-use crate::hf::decoder::scaled;
 use crate::hf::dict::{Dict, shown};
-use crate::hf::read::{ConfigOptions, Stack, agree, decoder_only, layers, quotient};
-use crate::hf::rope::{Layer, Lengths, RopeParameters, rope_dictionary};
-
-/// GPT-J: interleaved, on the first `rotary_dim` elements, theta 10 000.
-pub(crate) fn gptj(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
-    decoder_only(c, o)?;
-    layers(c, o, "n_layer")?;
-    let heads = c.need("n_head", c.count("n_head"))?;
-    let rotary_dim = c.need("rotary_dim", c.count("rotary_dim"))?;
-    let mut spec = Spec::new(heads, heads, quotient(c, "n_embd", heads)?);
-    spec.rotary = Some(Rotary::new(Pairing::Interleaved, rotary_dim, 10_000.0));
-    spec.mask = Mask::causal();
-    Ok(spec)
-}
+use crate::hf::family::LLAMA;
+use crate::hf::layers::Layer;
+use crate::hf::read::{ConfigOptions, Stack, agree, quotient};
+use crate::hf::rope::Rope;
 
 /// RoFormer: interleaved, whole heads, theta 10 000, values too where the file says so.
 pub(crate) fn roformer(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
@@ -39,18 +27,7 @@ pub(crate) fn roformer(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
 /// T5, mT5, UMT5: no rotation, scale 1, a bucketed bias in self-attention.
 pub(crate) fn t5(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
     let stack = o.stack.unwrap_or(Stack::Encoder);
-    let decoder_layers = c.has("num_decoder_layers") && stack != Stack::Encoder;
-    layers(c, o, if decoder_layers { "num_decoder_layers" } else { "num_layers" })?;
     t5_attention(c, stack)
-}
-
-/// The text half of Pix2Struct: a T5 decoder.
-pub(crate) fn pix2struct(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
-    layers(c, o, "num_layers")?;
-    match o.stack.unwrap_or(Stack::Decoder) {
-        Stack::Encoder => Err(c.error("model_type", "is a decoder", "ask for the decoder or for cross-attention")),
-        stack => t5_attention(c, stack),
-    }
 }
 
 fn t5_attention(c: &Dict, stack: Stack) -> Result<Spec> {
@@ -74,76 +51,11 @@ pub(crate) fn mpnet(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
     Ok(spec)
 }
 
-/// DeepSeek-V2 and V3: q and k after their up-projections are `qk_nope_head_dim` elements that stay and
-/// `qk_rope_head_dim` that turn; the latter of k are one row, which the caller repeats for every head. `pairing` is the
-/// class's, which V3's `rope_interleave` may change.
-pub(crate) fn mla(c: &Dict, o: &ConfigOptions, pairing: Pairing) -> Result<Spec> {
-    decoder_only(c, o)?;
-    layers(c, o, "num_hidden_layers")?;
-    let heads = c.need("num_attention_heads", c.count("num_attention_heads"))?;
-    let still = c.need("qk_nope_head_dim", c.count("qk_nope_head_dim"))?;
-    let turning = c.need("qk_rope_head_dim", c.count("qk_rope_head_dim"))?;
-    let Some(head_dim) = still.checked_add(turning) else {
-        return Err(c.error("qk_nope_head_dim", format!("is {still}"), "give the elements of a head"));
-    };
-    for (key, allowed) in [
-        ("qk_head_dim", [head_dim, head_dim]),
-        ("head_dim", [turning, head_dim]),
-        ("num_key_value_heads", [heads, heads]),
-    ] {
-        if let Some(n) = c.count(key)?.filter(|n| !allowed.contains(n)) {
-            let [a, b] = allowed;
-            let other = if a == b { String::new() } else { format!(" or {b}") };
-            return Err(c.error(key, format!("is {n}"), format!("with the other keys it must be {a}{other}")));
-        }
-    }
-    // Ranks belong to the projections.
-    let _ = (c.get("kv_lora_rank"), c.get("q_lora_rank"));
-    let pairing = match (pairing, c.flag("rope_interleave")?) {
-        (Pairing::InterleavedInHalfOut, Some(false)) => Pairing::Half,
-        (Pairing::Interleaved, Some(false)) => {
-            return Err(c.error("rope_interleave", "is false", "this model_type has interleaved pairs only"));
-        }
-        (pairing, _) => pairing,
-    };
-    let lengths = Lengths {
-        max: c.count("max_position_embeddings")?,
-        original: c.count("original_max_position_embeddings")?,
-        seq_len: o.seq_len,
-    };
-    let (dict, _) = rope_dictionary(c, Layer::Full)?;
-    let parameters = match &dict {
-        Some(dict) => RopeParameters::read(dict, &lengths, false)?,
-        None => RopeParameters { theta: None, partial_rotary_factor: None, scaling: RopeScaling::Default },
-    };
-    if let Some(share) = parameters.partial_rotary_factor.filter(|share| *share != 1.0) {
-        let help = "qk_rope_head_dim says what turns: remove it";
-        return Err(c.error("partial_rotary_factor", format!("is {share}"), help));
-    }
-    let theta = agree(c, "rope_theta", parameters.theta, c.number("rope_theta")?)?.unwrap_or(10_000.0);
-    let mut rotary = scaled(c, dict.as_ref(), pairing, turning, theta, &parameters.scaling)?;
-    rotary.offset = still;
-    let mut spec = Spec::new(heads, heads, head_dim);
-    spec.v_head_dim = c.need("v_head_dim", c.count("v_head_dim"))?;
-    spec.rotary = Some(rotary);
-    spec.mask = Mask::causal();
-    if let RopeScaling::Yarn(yarn) = &parameters.scaling
-        && let Some(all) = yarn.mscale_all_dim
-        && yarn.factor > 1.0
-    {
-        let magnitude = 0.1 * all * yarn.factor.ln() + 1.0;
-        spec.softmax_scale = Some(magnitude * magnitude / (head_dim as f64).sqrt());
-    }
-    Ok(spec)
-}
-
 /// BLOOM: ALiBi by the key's position.
-pub(crate) fn bloom(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
-    decoder_only(c, o)?;
-    layers(c, o, either(c, "n_layer", "num_hidden_layers"))?;
-    let key = either(c, "n_head", "num_attention_heads");
+pub(crate) fn bloom(c: &Dict, _: &ConfigOptions) -> Result<Spec> {
+    let key = either(c, "num_attention_heads", "n_head");
     let heads = c.need(key, c.count(key))?;
-    let mut spec = Spec::new(heads, heads, quotient(c, either(c, "n_embed", "hidden_size"), heads)?);
+    let mut spec = Spec::new(heads, heads, quotient(c, either(c, "hidden_size", "n_embed"), heads)?);
     spec.bias.push(Bias::Alibi { form: AlibiForm::KeyPosition, slopes: None, scale: 1.0 });
     spec.mask = Mask::causal();
     Ok(spec)
@@ -151,13 +63,10 @@ pub(crate) fn bloom(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
 
 /// MPT: ALiBi from the last key on.
 pub(crate) fn mpt(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
-    decoder_only(c, o)?;
-    layers(c, o, "n_layers")?;
     let heads = c.need("n_heads", c.count("n_heads"))?;
     let mut spec = Spec::new(heads, heads, quotient(c, "d_model", heads)?);
-    let Some(attention) = c.get("attn_config") else {
-        return Err(c.error("attn_config", "is missing", "give the dictionary"));
-    };
+    static EMPTY: std::sync::LazyLock<serde_json::Value> = std::sync::LazyLock::new(|| serde_json::json!({}));
+    let attention = c.get("attn_config").unwrap_or(&EMPTY);
     let Some(map) = attention.as_object() else {
         return Err(c.error("attn_config", format!("is {}", shown(attention)), "give a dictionary"));
     };
@@ -173,7 +82,7 @@ pub(crate) fn mpt(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
     if let Some(window) = a.number("sliding_window_size")?.filter(|w| *w != -1.0) {
         return Err(a.error("sliding_window_size", format!("is {window}"), "supported is -1"));
     }
-    if !a.need("alibi", a.flag("alibi"))? {
+    if !a.flag("alibi")?.unwrap_or(true) {
         return Err(a.error("alibi", "is false", "supported are models with ALiBi"));
     }
     let most = a.number("alibi_bias_max")?.unwrap_or(8.0);
@@ -196,8 +105,6 @@ pub(crate) fn mpt(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
 
 /// Falcon: half pairs over whole heads, or ALiBi that is scaled as the scores are.
 pub(crate) fn falcon(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
-    decoder_only(c, o)?;
-    layers(c, o, either(c, "num_hidden_layers", "n_layer"))?;
     let key = either(c, "num_attention_heads", "n_head");
     let heads = c.need(key, c.count(key))?;
     let new = c.flag("new_decoder_architecture")?.unwrap_or(false);
@@ -208,62 +115,20 @@ pub(crate) fn falcon(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
         false => heads,
     };
     let _ = c.flag("multi_query")?;
-    let head_dim = quotient(c, either(c, "n_embed", "hidden_size"), heads)?;
+    let head_dim = quotient(c, either(c, "hidden_size", "n_embed"), heads)?;
     let mut spec = Spec::new(heads, kv_heads, head_dim);
     spec.mask = Mask::causal();
-    let lengths = Lengths { max: c.count("max_position_embeddings")?, original: None, seq_len: o.seq_len };
-    let (dict, _) = rope_dictionary(c, Layer::Full)?;
-    let parameters = match &dict {
-        Some(dict) => RopeParameters::read(dict, &lengths, false)?,
-        None => RopeParameters { theta: None, partial_rotary_factor: None, scaling: RopeScaling::Default },
-    };
-    if let Some(share) = parameters.partial_rotary_factor.filter(|share| *share != 1.0) {
-        return Err(c.error("partial_rotary_factor", format!("is {share}"), "here whole heads rotate: remove it"));
-    }
-    let theta = agree(c, "rope_theta", parameters.theta, c.number("rope_theta")?)?.unwrap_or(10_000.0);
+    let rope = Rope { family: &LLAMA, kind: Layer::Full, seq_len: o.seq_len };
+    let rotary = rope.read(c, head_dim)?;
     if c.need("alibi", c.flag("alibi"))? {
-        if parameters.scaling != RopeScaling::Default {
+        if rotary.is_some_and(|rotary| matches!(rotary.frequencies, Frequencies::InvFreq(_))) {
             return Err(c.error("alibi", "is true beside a rotation's length extension", "remove one of them"));
         }
         let scale = 1.0 / (head_dim as f64).sqrt();
         spec.bias.push(Bias::Alibi { form: AlibiForm::KeyPosition, slopes: None, scale });
     } else {
-        spec.rotary = Some(scaled(c, dict.as_ref(), Pairing::Half, head_dim, theta, &parameters.scaling)?);
+        spec.rotary = rotary;
     }
-    Ok(spec)
-}
-
-/// GPT-2: positions are added to the embeddings, so attention itself has no position term.
-pub(crate) fn gpt2(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
-    let layers = layers(c, o, "n_layer")?;
-    let heads = c.need("n_head", c.count("n_head"))?;
-    let cross = crossing(c, o)?;
-    if !cross {
-        decoder_only(c, o)?;
-    }
-    let mut spec = Spec::new(heads, heads, quotient(c, "n_embd", heads)?);
-    let mut scale = match c.flag("scale_attn_weights")?.unwrap_or(true) {
-        true => None,
-        false => Some(1.0),
-    };
-    if c.flag("scale_attn_by_inverse_layer_idx")?.unwrap_or(false) {
-        let Some(layer) = o.layer.or((layers == Some(1)).then_some(0)) else {
-            return Err(c.error("scale_attn_by_inverse_layer_idx", "means layers that differ", "say which layer"));
-        };
-        scale = Some(scale.unwrap_or(spec.scale()) / (layer as f64 + 1.0));
-    }
-    spec.softmax_scale = scale;
-    spec.mask.causal = !cross;
-    Ok(spec)
-}
-
-/// OPT: positions are added to the embeddings.
-pub(crate) fn opt(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
-    decoder_only(c, o)?;
-    layers(c, o, "num_hidden_layers")?;
-    let heads = c.need("num_attention_heads", c.count("num_attention_heads"))?;
-    let mut spec = Spec::new(heads, heads, quotient(c, "hidden_size", heads)?);
-    spec.mask = Mask::causal();
     Ok(spec)
 }
 
@@ -349,7 +214,6 @@ pub(crate) fn deberta(c: &Dict, o: &ConfigOptions, buckets: bool) -> Result<Spec
 /// XLNet: u (`r_w_bias`) with the content, v (`r_r_bias`) with the distance, `r_s_bias` with the segment. Row of a
 /// distance i' - j: n - (i' - j), where n is the option `seq_len`; with `clamp_len`, rows for -clamp_len to clamp_len.
 pub(crate) fn xlnet(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
-    layers(c, o, "n_layer")?;
     let heads = c.need("n_head", c.count("n_head"))?;
     let head_dim = quotient(c, "d_model", heads)?;
     let head_dim = agree(c, "d_head", Some(head_dim), c.count("d_head")?)?.unwrap_or(head_dim);
@@ -391,8 +255,6 @@ pub(crate) fn xlnet(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
 /// Transformer-XL: as XLNet's, causal; row r is the distance that many rows from the end. `same_length`: every query
 /// sees `mem_len` keys.
 pub(crate) fn transfo_xl(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
-    decoder_only(c, o)?;
-    layers(c, o, "n_layer")?;
     let heads = c.need("n_head", c.count("n_head"))?;
     let mut spec = Spec::new(heads, heads, c.need("d_head", c.count("d_head"))?);
     if let Some(kind) = c.number("attn_type")?.filter(|kind| *kind != 0.0) {
@@ -418,8 +280,9 @@ pub(crate) fn transfo_xl(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
 /// Swin: windows of `window_size`, two-dimensional bias. Blocks with an odd number within their stage are shifted,
 /// which adds a dense mask that depends on the window. Version 2: cosine attention with a learned scale for each head
 /// (the parameter `head_scale` is exp(min(logit_scale, ln 100))) and a bias by its `continuous_position_bias_mlp`, whose
-/// hidden layer has 512 units in every published model.
-pub(crate) fn swin(c: &Dict, o: &ConfigOptions, cosine: bool) -> Result<Spec> {
+/// hidden layer has 512 units in every published model. `merged`: a stage has half the patches of the one before, each
+/// twice as wide.
+pub(crate) fn swin(c: &Dict, o: &ConfigOptions, cosine: bool, merged: bool) -> Result<Spec> {
     if o.stack.is_some_and(|stack| stack != Stack::Encoder) {
         return Err(c.error("model_type", "is an encoder", "ask for no stack, or the encoder"));
     }
@@ -441,7 +304,7 @@ pub(crate) fn swin(c: &Dict, o: &ConfigOptions, cosine: bool) -> Result<Spec> {
         return Err(c.error("depths", format!("{depths:?} has no layer {layer}"), "layers count from 0"));
     };
     let heads = heads.get(stage).copied().unwrap_or(0);
-    let width = c.need("embed_dim", c.count("embed_dim"))?.checked_mul(1 << stage);
+    let width = c.need("embed_dim", c.count("embed_dim"))?.checked_mul(if merged { 1 << stage } else { 1 });
     let Some(head_dim) = width.filter(|w| w.checked_rem(heads) == Some(0)).map(|w| w / heads) else {
         let help = format!("let embed_dim * 2^stage be a multiple of the stage's {heads} heads");
         return Err(c.error("embed_dim", format!("does not fit stage {stage}"), help));
@@ -449,7 +312,7 @@ pub(crate) fn swin(c: &Dict, o: &ConfigOptions, cosine: bool) -> Result<Spec> {
     let mut spec = Spec::new(heads, heads, head_dim);
     let window = c.need("window_size", c.count("window_size"))?;
     let (rows, columns) = sides(c)?;
-    let resolution = [rows, columns].map(|n| n.div_ceil(1 << stage));
+    let resolution = [rows, columns].map(|n| if merged { n.div_ceil(1 << stage) } else { n });
     let least = resolution[0].min(resolution[1]);
     if window == 0 || (least < window && !cosine) {
         return Err(c.error(
@@ -507,7 +370,6 @@ pub(crate) fn beit(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
 
 /// Plain attention of an encoder, or of a decoder where the file says so.
 fn encoder(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
-    layers(c, o, "num_hidden_layers")?;
     let heads = c.need("num_attention_heads", c.count("num_attention_heads"))?;
     let causal = c.flag("is_decoder")?.unwrap_or(false);
     let cross = crossing(c, o)?;
@@ -531,7 +393,8 @@ fn crossing(c: &Dict, o: &ConfigOptions) -> Result<bool> {
 
 /// The one of two names for a key that stands there.
 fn either(c: &Dict, first: &'static str, second: &'static str) -> &'static str {
-    if c.has(first) && (c.get(first).is_some() || !c.has(second)) { first } else { second }
+    let other = c.has(second) && !(c.has(first) && c.get(first).is_some());
+    if other { second } else { first }
 }
 
 /// A table over m - n with `most - less` distances to each side of 0.
@@ -551,7 +414,7 @@ fn clamped(c: &Dict, n: f64, both: bool) -> Result<IndexMap> {
 }
 
 /// The option `seq_len`, where a table has a row for every distance.
-fn longest(c: &Dict, o: &ConfigOptions, key: &str) -> Result<i32> {
+pub(crate) fn longest(c: &Dict, o: &ConfigOptions, key: &str) -> Result<i32> {
     match o.seq_len {
         Some(n @ 1..=0x10_0000) => Ok(n as i32),
         _ => Err(c.error(
@@ -563,14 +426,14 @@ fn longest(c: &Dict, o: &ConfigOptions, key: &str) -> Result<i32> {
 }
 
 /// A table of Transformer-XL's kind: for each head, with a bias of the query.
-fn biased(index: IndexMap) -> Relative {
+pub(crate) fn biased(index: IndexMap) -> Relative {
     let mut relative = Relative::new(RelativeSide::Key, index);
     (relative.per_head, relative.query_bias) = (true, true);
     relative
 }
 
 /// Patches of an image: rows, columns.
-fn sides(c: &Dict) -> Result<(u32, u32)> {
+pub(crate) fn sides(c: &Dict) -> Result<(u32, u32)> {
     let pair = |key: &'static str| -> Result<(u32, u32)> {
         let sides = match c.get(key) {
             Some(value) if value.is_array() => c.counts(key)?.unwrap_or_default(),
@@ -586,4 +449,34 @@ fn sides(c: &Dict) -> Result<(u32, u32)> {
         (rows @ 1..=2048, columns @ 1..=2048) => Ok((rows, columns)),
         (rows, columns) => Err(c.error("image_size", format!("gives {rows} x {columns} patches"), "give 1 to 2048")),
     }
+}
+
+/// DBRX: kv heads, theta and limits stand in `attn_config`.
+pub(crate) fn dbrx(c: &Dict, o: &ConfigOptions) -> Result<Spec> {
+    let heads = c.need("num_attention_heads", c.count("num_attention_heads"))?;
+    let head_dim = quotient(c, "hidden_size", heads)?;
+    let mut kv_heads = heads;
+    let mut theta = None;
+    if let Some(map) = c.get("attn_config").and_then(|value| value.as_object()) {
+        let a = Dict::new(c.field("attn_config"), map);
+        kv_heads = a.count("kv_n_heads")?.unwrap_or(1);
+        theta = a.number("rope_theta")?;
+        if let Some(limit) = a.number("clip_qkv")? {
+            return Err(a.error(
+                "clip_qkv",
+                format!("is {limit}"),
+                "needs limits of q, k and v: give them limited, and null",
+            ));
+        }
+    } else if c.class().is_some() {
+        kv_heads = 1;
+    }
+    let mut spec = Spec::new(heads, kv_heads, head_dim);
+    let rope = Rope { family: &LLAMA, kind: Layer::Full, seq_len: o.seq_len };
+    spec.rotary = match theta {
+        Some(theta) => Some(Rotary::new(Pairing::Half, head_dim, theta)),
+        None => rope.read(c, head_dim)?,
+    };
+    spec.mask = Mask::causal();
+    Ok(spec)
 }

@@ -3,9 +3,11 @@
 use crate::error::{Error, Result};
 use crate::hf::dict::{Dict, shown};
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// Which attention of a model is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Stack {
     /// Self-attention of the encoder: every key is visible.
@@ -20,8 +22,10 @@ pub enum Stack {
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ConfigOptions {
-    /// The layer, from 0; needed where layers differ (Gemma 2 to 4, GPT-OSS, Llama 4, Cohere 2, Swin, Qwen with a
-    /// sliding window).
+    /// Which configuration within the file, by its keys: `vision_config`, `thinker_config.text_config`; `None`: the file's own
+    /// attention, else its text model's.
+    pub part: Option<String>,
+    /// The layer, from 0; needed where layers that have attention differ.
     pub layer: Option<u32>,
     /// The longest sequence of the call in tokens, memory included: for the length extensions that depend on it
     /// ([`RopeScaling::Dynamic`](crate::RopeScaling::Dynamic), [`LongRope`](crate::LongRope); `None`: no longer than the
@@ -40,8 +44,35 @@ pub struct ConfigOptions {
 }
 
 pub(crate) fn parse(json: &str) -> Result<Value> {
-    serde_json::from_str(json)
+    serde_json::from_str(&finite(json))
         .map_err(|e| Error::config("(file)", format!("cannot be read: {e}"), "give a model's config.json"))
+}
+
+/// The text with Python's `NaN`, `Infinity` and `-Infinity` as strings: an error where such a number is read, nothing elsewhere.
+#[doc(hidden)]
+pub fn finite(json: &str) -> Cow<'_, str> {
+    const NAMES: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
+    if !NAMES.iter().any(|name| json.contains(name)) {
+        return json.into();
+    }
+    let (mut text, mut rest, mut quoted) = (String::with_capacity(json.len() + 16), json, false);
+    while let Some(next) = rest.chars().next() {
+        let name = NAMES.iter().find(|name| !quoted && rest.starts_with(**name));
+        let taken = match (name, next) {
+            (Some(name), _) => {
+                text.extend(["\"", name, "\""]);
+                rest = &rest[name.len()..];
+                continue;
+            }
+            (None, '\\') if quoted => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+            _ => next.len_utf8(),
+        };
+        quoted ^= next == '"';
+        let (head, tail) = rest.split_at(taken);
+        text.push_str(head);
+        rest = tail;
+    }
+    text.into()
 }
 
 pub(crate) fn dictionary<'a>(name: &str, value: &'a Value) -> Result<Dict<'a>> {
@@ -51,28 +82,6 @@ pub(crate) fn dictionary<'a>(name: &str, value: &'a Value) -> Result<Dict<'a>> {
             Err(Error::config("(file)", format!("is {}", shown(value)), "give a JSON dictionary"))
         }
         None => Err(Error::config(name, format!("is {}", shown(value)), "give a dictionary")),
-    }
-}
-
-pub(crate) fn decoder_only(c: &Dict, o: &ConfigOptions) -> Result<()> {
-    if c.flag("is_causal")? == Some(false) {
-        return Err(c.error("is_causal", "is false", "a decoder that sees the future is not supported"));
-    }
-    match o.stack {
-        None | Some(Stack::Decoder) => Ok(()),
-        Some(_) => Err(c.error("model_type", "is a decoder without an encoder", "ask for no stack, or the decoder")),
-    }
-}
-
-/// The number of layers, where the file says it; the layer asked for must be one of them.
-pub(crate) fn layers(c: &Dict, o: &ConfigOptions, key: &'static str) -> Result<Option<u32>> {
-    const MOST: u32 = 1 << 16;
-    match (c.count(key)?, o.layer) {
-        (Some(n), _) if n == 0 || n > MOST => Err(c.error(key, format!("is {n}"), format!("give 1 to {MOST} layers"))),
-        (Some(n), Some(layer)) if layer >= n => {
-            Err(c.error(key, format!("is {n}, but layer {layer} was asked for"), "layers count from 0"))
-        }
-        (n, _) => Ok(n),
     }
 }
 
