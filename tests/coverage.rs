@@ -1,5 +1,5 @@
 //! How many model types of transformers 5.24 are read from their default configuration: every attention of it, part by part and layer
-//! by layer. `cargo test --test coverage -- --nocapture` prints what each is; README.md holds the table by group.
+//! by layer. `cargo test --test suite coverage:: -- --nocapture` prints what each is; README.md holds the table by group.
 //!
 //! `tests/coverage/types.json` lists the types with attention and positions, their own or through a text model, by what they need.
 

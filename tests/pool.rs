@@ -243,10 +243,10 @@ fn an_engine_appends_shifts_shares_frees_and_reuses_pages() {
             }
             // as many new rows as there is room for
             let mut counts = [0; SEQUENCES];
-            for s in 0..SEQUENCES {
+            for (s, count) in counts.iter_mut().enumerate() {
                 let wanted = random.random_range(0..=MOST[0]);
                 for _ in 0..wanted {
-                    let len = engine.len(s) + counts[s];
+                    let len = engine.len(s) + *count;
                     if len == MOST[1] {
                         break;
                     }
@@ -254,7 +254,7 @@ fn an_engine_appends_shifts_shares_frees_and_reuses_pages() {
                         let Some(page) = engine.free_page() else { break };
                         engine.sequences[s].pages.push(page);
                     }
-                    counts[s] += 1;
+                    *count += 1;
                 }
             }
             let tokens: u32 = counts.iter().sum();

@@ -11,6 +11,7 @@ mod bounds;
 mod config;
 #[cfg(feature = "cooperative-matrix")]
 mod coop;
+mod coverage;
 mod decode;
 mod device;
 mod docs;

@@ -364,7 +364,7 @@ pub fn read<R: Read + Seek>(file: &TensorFile<R>, spec: &mut Spec, layout: Layou
             let (shape, data) = file.bools("mask", wanted)?;
             inputs.mask = Some(dense("mask", &shape, data, sizes)?);
         }
-        if file.has("attention_mask") && !(spec.dense_bias && !file.has("attn_bias")) {
+        if file.has("attention_mask") && (!spec.dense_bias || file.has("attn_bias")) {
             let keys = attention_mask(file, sizes)?;
             inputs.mask = Some(match inputs.mask.take() {
                 None => keys,

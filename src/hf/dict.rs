@@ -77,7 +77,7 @@ impl<'a> Dict<'a> {
         let read = self.read.borrow();
         let there = |key: &str| self.has(key) || self.map.contains_key(key);
         let own = |key: &&'static str| Some((*key, class.keys.get(*key).filter(|value| !value.is_null())?));
-        read.iter().filter(|key| !there(key)).filter_map(|key| own(key)).collect()
+        read.iter().filter(|key| !there(key)).filter_map(own).collect()
     }
     /// Notes that keys were read.
     pub(crate) fn touch(&self, keys: &[&'static str]) {

@@ -406,7 +406,7 @@ impl Family {
         if kind == Layer::Indexed && !cross {
             let most = c.count(self.choice)?;
             // up to so many keys the indexer takes all; beyond, its choice is the caller's mask
-            spec.mask.dense = !o.seq_len.zip(most).is_some_and(|(n, most)| n <= most);
+            spec.mask.dense = o.seq_len.zip(most).is_none_or(|(n, most)| n > most);
         }
         if let Some(rotary) = &mut spec.rotary
             && self.latent

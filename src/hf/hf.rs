@@ -231,12 +231,14 @@ impl<'p, 'a> Reader<'p, 'a> {
                 Some(read(c, &o)?)
             }
             Some(Model::Seq2Seq(encoder, decoder)) => {
-                (encoder.touch_all(c), decoder.touch_all(c));
+                encoder.touch_all(c);
+                decoder.touch_all(c);
                 let family = if self.stack == Stack::Encoder { encoder } else { decoder };
                 family.read(c, &o, self.stack, layer, kinds)?
             }
             Some(Model::Seq2SeqBy(encoder, decoder, read)) => {
-                (encoder.touch_all(c), decoder.touch_all(c));
+                encoder.touch_all(c);
+                decoder.touch_all(c);
                 Some(read(c, &o)?)
             }
             _ => None,

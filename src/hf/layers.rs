@@ -158,7 +158,7 @@ impl Kinds {
             }
             Kinds::AllBut { n, keys, last } => {
                 let n = period(keys, n)?;
-                layers(&|i| !(i as u64 + 1).is_multiple_of(n as u64) && !(last && i + 1 == count))
+                layers(&|i| !((i as u64 + 1).is_multiple_of(n as u64) || last && i + 1 == count))
             }
             Kinds::AfterFirst { n, keys } => {
                 let n = period(keys, n)?;

@@ -132,7 +132,6 @@ impl Data {
         }
     }
     /// Rows of `dim` elements, one after another.
-    #[cfg(feature = "wgpu")]
     pub(crate) fn gather(&self, starts: impl Iterator<Item = usize>, dim: usize) -> Data {
         fn rows<T: Copy>(v: &[T], starts: impl Iterator<Item = usize>, dim: usize) -> Vec<T> {
             starts.flat_map(|s| v[s..s + dim].iter().copied()).collect()
