@@ -1,6 +1,5 @@
 //! Sizes of tensors and plans, whatever numbers they are made of: errors, or what exact arithmetic gives.
 
-#[cfg(feature = "wgpu")]
 use ropewalk::*;
 
 /// The largest, and what products of two of them wrap in 64 bits to few bytes.

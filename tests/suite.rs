@@ -1,5 +1,6 @@
 //! Every integration test, as one program: it is compiled and linked once. A test is asked for by file and name: `cargo test --test suite decode::`.
 
+#[cfg(feature = "wgpu")]
 mod common;
 
 mod allocations;
