@@ -491,7 +491,7 @@ fn fixed() -> Vec<CaseId> {
         ] {
             add(Op::Attention, &[names, &[pool]].concat(), q_len, capacity, Dtype::F32);
         }
-        add(Op::Scores, &["ragged", pool], 37, 75, Dtype::F32);
+        add(Op::Scores, &["ragged", pool], 70, 150, Dtype::F32);
         add(Op::Attention, &["gaps", "ragged", pool], 37, 75, Dtype::F16);
         add(Op::Attention, &["ragged-decode", pool], 5, 700, Dtype::Bf16);
     }
