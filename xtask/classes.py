@@ -101,7 +101,10 @@ def entry(cls, known):
 
 def main():
     known = classes()
-    lines = [json.dumps({"type": t, **entry(cls, known)}, separators=(",", ":")) for t, cls in sorted(known.items())]
+    # sorted, since some defaults are made from sets: the file is the same whoever writes it
+    text = lambda one: json.dumps(one, separators=(",", ":"), sort_keys=True)
+    rest = lambda one: "," + text(one)[1:] if one else "}"
+    lines = ['{"type":' + text(t) + rest(entry(cls, known)) for t, cls in sorted(known.items())]
     path = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "src/hf/classes.jsonl")
     open(path, "w").write("\n".join(lines) + "\n")
     print(f"{len(lines)} model types of transformers {transformers.__version__}", file=sys.stderr)
