@@ -1,5 +1,5 @@
-// lse of the rows of a tile: `main` leaves it in `work`, four rows at once; store_lse takes every row's to where the caller finds it.
-// Vectors and words of the same binding, so two entry points; and no lane writes a part of a vector that another writes too.
+// lse of the rows of a tile: `main` leaves it in `work` as its own view of that holds it (`common/lse_*`); store_lse takes every row's to where the caller
+// finds it. Two views of the same binding, so two entry points; and no lane writes a part of a vector that another writes too.
 //
 // grid       that of `main`
 // workgroup  TILE_Q lanes, one row each
@@ -13,9 +13,5 @@ fn store_lse(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocat
     if (packed >= q_length(batch) * params.group) { return; }
     let head = kv_head * params.group + packed % params.group;
     let row = (tensor_batch(batch) * params.num_heads + head) * params.q_capacity + q_token(batch, packed / params.group);
-    work[params.lse_offset + row] = work[tile_lse(tile_place(workgroup.x, kv_head, workgroup.z)) + lane];
+    work[params.lse_offset + row] = kept_lse(tile_place(workgroup.x, kv_head, workgroup.z) * TILE_Q + lane);
 }
-
-// Rows 4 row4..4 row4 + 3 of a tile.
-fn put_lse4(place: u32, row4: u32, lse: vec4<f32>) { work4[tile_lse(place) / 4u + row4] = lse; }
-fn tile_lse(place: u32) -> u32 { return params.partials + place * TILE_Q; }

@@ -54,6 +54,7 @@ pub(crate) const FILES: &[File] = shaders! {
     "common/ln.wgsl": InBounds(&[]),
     "common/lse.wgsl": InBounds(&[Work]),
     "common/lse_halves.wgsl": InBounds(&[Work]),
+    "common/lse_words.wgsl": InBounds(&[Work]),
     "common/nan.wgsl": InBounds(&[]),
     "common/norm.wgsl": InBounds(&[Arrays]),
     "common/online_softmax.wgsl": InBounds(&[]),

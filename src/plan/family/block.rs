@@ -38,6 +38,7 @@ impl<'a> ShaderFiles<'a> {
         self.work_by_vectors();
         self.tiles(self.spec.packed);
         self.add("common/lse.wgsl", &[]);
+        self.add("common/lse_words.wgsl", &[]);
         self.add("common/tile_rows.wgsl", &[]);
         self.prepares_tiles(aligned);
         self.add("common/online_softmax.wgsl", &[]);

@@ -34,6 +34,7 @@ use crate::plan::tuning::tuning::{Family, Tuning};
 use crate::shader::dialect;
 use crate::shader::dialect::{MatrixShape, Role};
 use crate::shader::layout::Slot;
+use std::ops::Range;
 
 impl<'a> ShaderFiles<'a> {
     /// See family/coop.rs.
@@ -43,6 +44,7 @@ impl<'a> ShaderFiles<'a> {
         self.glue +=
             &Slot::Work.binding("f32", 0).declaration().replace("work: array<f32>", "work_half: array<vec4<f16>>");
         self.tiles(false);
+        self.add("common/lse.wgsl", &[]);
         self.add("common/lse_halves.wgsl", &[]);
         self.add("common/tile_rows.wgsl", &[]);
         self.prepares_tiles(call.aligned);
@@ -177,21 +179,23 @@ impl Form {
 
         // as many columns of O as s_tile has, at a time
         let groups = || (0..columns).step_by(keys as usize).map(|c| c..(c + keys).min(columns));
-        let place = |r: u32, c: u32| format!("at + {}u * S_STRIDE + {}u", r * m, c * n / 4);
+        let of_group = |group: &Range<u32>, act: fn(&str, &str) -> String| -> String {
+            let each = (0..rows).flat_map(|r| group.clone().map(move |c| (r, c)));
+            let one = |(r, c): (u32, u32)| {
+                let at = format!("at + {}u * S_STRIDE + {}u", r * m, (c - group.start) * n / 4);
+                format!("    {}\n", act(&format!("o{r}_{c}"), &at))
+            };
+            each.map(one).collect()
+        };
+        let stored = |o: &str, at: &str| dialect::store(o, "s_tile", at, "S_STRIDE");
+        let loaded = |o: &str, at: &str| format!("{o} = {};", dialect::load(Role::Sum, "s_tile", at, "S_STRIDE"));
         line("// O, its rows times what their lanes say.".into());
         line("fn coop_rescale(lane: u32, shrink: f32) {".into());
         line(format!("    let at = {};", mine("S_STRIDE")));
         for group in groups() {
-            line("    workgroupBarrier();".into());
-            for (r, c) in (0..rows).flat_map(|r| group.clone().map(move |c| (r, c))) {
-                let at = place(r, c - group.start);
-                line(format!("    {}", dialect::store(&format!("o{r}_{c}"), "s_tile", &at, "S_STRIDE")));
-            }
-            line("    workgroupBarrier();\n    shrink_columns(lane, shrink);\n    workgroupBarrier();".into());
-            for (r, c) in (0..rows).flat_map(|r| group.clone().map(move |c| (r, c))) {
-                let at = place(r, c - group.start);
-                line(format!("    o{r}_{c} = {};", dialect::load(Role::Sum, "s_tile", &at, "S_STRIDE")));
-            }
+            line(format!("    workgroupBarrier();\n{}    workgroupBarrier();", of_group(&group, stored)));
+            line("    shrink_columns(lane, shrink);".into());
+            line(format!("    workgroupBarrier();\n{}", of_group(&group, loaded)));
         }
         line("}".into());
 
@@ -219,12 +223,8 @@ impl Form {
         line("fn coop_outputs(lane: u32, here: TilePlace, inv: f32) {".into());
         line(format!("    let at = {};", mine("S_STRIDE")));
         for group in groups() {
-            line("    workgroupBarrier();".into());
-            for (r, c) in (0..rows).flat_map(|r| group.clone().map(move |c| (r, c))) {
-                let at = place(r, c - group.start);
-                line(format!("    {}", dialect::store(&format!("o{r}_{c}"), "s_tile", &at, "S_STRIDE")));
-            }
-            line(format!("    workgroupBarrier();\n    put_columns(lane, {}u, here, inv);", group.start * n / 4));
+            line(format!("    workgroupBarrier();\n{}    workgroupBarrier();", of_group(&group, stored)));
+            line(format!("    put_columns(lane, {}u, here, inv);", group.start * n / 4));
         }
         line("}".into());
         text

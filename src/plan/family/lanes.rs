@@ -22,6 +22,7 @@ impl<'a> ShaderFiles<'a> {
         self.add("kernel/lanes.wgsl", &[Slot::Work]);
         self.prepared();
         self.add("common/lse.wgsl", &[]);
+        self.add("common/lse_words.wgsl", &[]);
         let by_heads = prepared.by_heads(self.spec, aligned);
         self.prepares_rows(by_heads);
         self.add("families/broadcast_subgroup.wgsl", &[]);

@@ -56,6 +56,7 @@ impl<'a> ShaderFiles<'a> {
         self.work_by_vectors();
         self.tiles(self.spec.packed);
         self.add("common/lse.wgsl", &[]);
+        self.add("common/lse_words.wgsl", &[]);
         self.add("common/tile_rows.wgsl", &[]);
         let by_heads = self::prepares_by_heads(self.spec, aligned);
         self.prepares_rows(by_heads);
