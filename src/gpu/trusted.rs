@@ -10,7 +10,8 @@
 //! shader, or its file keeps its checks. The argument, by the indices that those files form:
 //!
 //! - **Sequences, kv heads, row tiles**: `chunk` + workgroup id. The host writes `chunk` and the grid from the same list of dispatches
-//!   (`ChunkDispatch`), which covers the plan's grid exactly once (`tests/plan.rs`). `decode` and `wide` take splits below `params.splits` for
+//!   (`ChunkDispatch`), which covers the plan's grid exactly once (`tests/plan.rs`). Tiles of packed sequences are such a number too; the sequence that
+//!   `families/tiles_packed` finds for it is below `params.sequences` and the tile below that number, whatever cu_seqlens holds. `decode` and `wide` take splits below `params.splits` for
 //!   tiles.
 //! - **Rows**: i < `q_length` = min(step\[0\], `params.q_capacity`), of a packed sequence at most `params.max_seqlen_q` and such that its tokens
 //!   end at the capacity, whatever cu_seqlens holds (`tensor/sequence_packed`); a row of a tile beyond the last is cut to the last or returns.
@@ -31,7 +32,7 @@
 //!   with which an index would wrap.
 //! - **work**: lse and the state of a row at (batch, head, row) below capacities; sized by the same numbers (`plan::grid::base_words`).
 //!   Behind them scratch: prepared rows and keys, products, parts of rows, lse of tiles, each at its sequence, kv head and tile (or key)
-//!   counted from `chunk`'s first, below the part's `chunk.tiles` and `chunk.kv_heads`, by which the family sized it (`coop` counts
+//!   counted from `chunk`'s first (`common/tile_place`: the workgroup's own numbers, not what `step` makes of them), below the part's `chunk.tiles` and `chunk.kv_heads`, by which the family sized it (`coop` counts
 //!   its workgroups by the grid's own sizes, and takes whole tiles of prepared rows and keys, spare ones included, for which there is room); then a row of a
 //!   table, a split, an element. It starts at a whole vector and ends below the binding's end wherever the caller's starts
 //!   (`Plan::with_tuning`, `gpu::bind::place`). Nothing that is read of it becomes an index: an engine may write `step` between two
