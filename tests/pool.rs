@@ -304,8 +304,19 @@ fn wrong_placements_are_named_and_nothing_is_written() {
     refused(attention, pages, table(&[0, 1, 2, 3, 4, 5]), "sequence 1 has 20 keys and 2 pages of 8");
     refused(attention, pages, table(&[0, 1, 2, 3, 4]), "5 pages for 3 sequences");
     refused(attention, pages, base, "sequence 0 has 10 keys and 0 pages of 8");
-    // rows 8 and 9 of sequence 0 lie in its page 1, into which sequence 2 writes too
-    refused(append, pages, table(&[0, 1, 2, 3, 4, 5, 1, 6, 7]), "sequences 0 and 2 both write to page 1");
+    // key 9 of sequence 0 is the second row of page 1, into which sequence 2 writes its third
+    let names = |s: u32, page: u32, t: u32| format!("sequence {s} go to page {page}, where sequence {t} has keys");
+    refused(append, pages, table(&[0, 1, 2, 3, 4, 5, 1, 6, 7]), &names(0, 1, 2));
+    // sequence 2 alone writes there, where sequence 1 has keys that it does not write
+    refused(append, pages, table(&[0, 1, 2, 3, 4, 5, 3, 6, 7]), &names(2, 3, 1));
+    // where the other has no row, a page may go on: sequence 1 writes rows 2 and 3 of page 5 behind two rows that sequence 2 has of it
+    let behind = Step { kv_len: 32, cu_seqlens_k: &[0, 10, 30, 32], cu_seqlens_q: &[0, 1, 3, 3], q_len: 3, ..base };
+    let shared = Step { block_table: &[0, 1, 2, 3, 4, 5, 5, 6, 7], ..behind };
+    let plan = Plan::new(append, &spec, &with(pages), &Limits::default()).expect("a plan");
+    let mut words = vec![0; plan.step_layout().words as usize];
+    plan.step_layout().write(&shared, &mut words).expect("rows of its own");
+    let further = Step { kv_len: 33, cu_seqlens_k: &[0, 10, 30, 33], ..shared };
+    refused(append, pages, further, &names(1, 5, 2));
     refused(attention, pages, Step { slots: &[0, 10, 30], ..base }, "slots");
     let at = |slots| Step { slots, ..base };
     refused(attention, slots, at(&[0, 9, 40]), "sequences 0 and 1 overlap");

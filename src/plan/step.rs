@@ -311,25 +311,31 @@ impl StepLayout {
         if self.appends { self.check_written_pages(step, width, sequences) } else { Ok(()) }
     }
 
-    /// A page that gets new rows belongs to one sequence.
+    /// New rows go where no other sequence has a key: behind all of theirs, where a page is shared.
     fn check_written_pages(&self, step: &Step, width: usize, sequences: usize) -> Result<()> {
         let Cache::Pages { page_size, .. } = self.cache else { return Ok(()) };
         let [new, len] = [step.cu_seqlens_q, step.cu_seqlens_k].map(|starts| move |s: usize| length(starts, s));
-        let written = |s: usize| {
-            let first = len(s).saturating_sub(new(s)) / page_size;
-            let used = len(s).div_ceil(page_size);
-            let row = step.block_table.get(s * width..(s + 1) * width).unwrap_or_default();
-            row.get(first as usize..used as usize).filter(|_| new(s) > 0).unwrap_or_default()
-        };
-        for s in 0..sequences {
-            for t in s + 1..sequences {
-                if let Some(page) = written(s).iter().find(|page| written(t).contains(page)) {
-                    let problem = format!("sequences {s} and {t} both write to page {page}");
-                    return Err(Error::input(
-                        "block_table",
-                        problem,
-                        "give each the page that its new rows go to: copy a shared one first",
-                    ));
+        // its page n, and the rows of that which it has
+        let pages = |s: usize| step.block_table.chunks(width.max(1)).nth(s).unwrap_or_default();
+        let has = |s: usize, n: usize| len(s).saturating_sub(n as u32 * page_size).min(page_size);
+        for s in (0..sequences).filter(|s| new(*s) > 0) {
+            let first = len(s).saturating_sub(new(s));
+            let written = (first / page_size) as usize..len(s).div_ceil(page_size) as usize;
+            for (n, page) in pages(s).iter().enumerate().take(written.end).skip(written.start) {
+                let from = first.saturating_sub(n as u32 * page_size);
+                for t in (0..sequences).filter(|t| *t != s) {
+                    let used = pages(t).get(..len(t).div_ceil(page_size) as usize).unwrap_or_default();
+                    // most often it has none of the page: a search through all of its pages first, which is one of words
+                    if !used.contains(page) {
+                        continue;
+                    }
+                    if used.iter().enumerate().any(|(n, other)| other == page && has(t, n) > from) {
+                        return Err(Error::input(
+                            "block_table",
+                            format!("new rows of sequence {s} go to page {page}, where sequence {t} has keys"),
+                            "give it a page of its own: copy the shared one first",
+                        ));
+                    }
                 }
             }
         }
