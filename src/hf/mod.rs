@@ -11,6 +11,7 @@ pub(crate) mod layers;
 pub(crate) mod models;
 pub(crate) mod other;
 pub(crate) mod parts;
+pub(crate) mod patterns;
 pub(crate) mod pictures;
 pub(crate) mod read;
 pub(crate) mod rope;
