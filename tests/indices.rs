@@ -194,7 +194,8 @@ fn all_plans(limits: &Limits, families: &[Family]) -> Vec<(String, Plan)> {
     all
 }
 
-/// What engines may write into `step`, lengths first: as they should; nothing; too much; positions at the ends of i32; anything.
+/// What engines may write into `step`, lengths first: as they should; nothing; too much; positions at the ends of i32; anything. Of packed sequences also
+/// some that have all the tokens that there are, from the first on, whatever was planned for the longest; and starts that go up and down.
 fn steps(plan: &Plan) -> Vec<Vec<u32>> {
     let words = plan.step_layout().words as usize;
     let [q, k] = [plan.shape().q_len, plan.shape().kv_len];
@@ -204,13 +205,35 @@ fn steps(plan: &Plan) -> Vec<Vec<u32>> {
         step[..2].copy_from_slice(&lengths);
         step
     };
-    vec![
+    let layout = plan.step_layout();
+    let starts: Vec<(usize, u32)> = [(&layout.cu_seqlens_q, q), (&layout.cu_seqlens_k, k)]
+        .into_iter()
+        .filter_map(|(at, capacity)| Some((at.clone()?, capacity)))
+        .flat_map(|(at, capacity)| at.map(move |at| (at as usize, capacity)))
+        .collect();
+    let mut of_starts = |start: &mut dyn FnMut(usize, u32) -> u32, other: &mut dyn FnMut(usize) -> u32| {
+        let mut step = of([q, k], other);
+        starts.iter().enumerate().for_each(|(n, (at, capacity))| step[*at] = start(n, *capacity));
+        step
+    };
+    let mut packed = Vec::new();
+    if !starts.is_empty() {
+        for turn in [0, 1] {
+            packed.push(of_starts(&mut |n, capacity| [0, capacity][(n + turn) % 2], &mut |at| at as u32));
+            packed
+                .push(of_starts(&mut |n, capacity| [1, u32::MAX][(n + turn) % 2].min(2 * capacity), &mut |_| u32::MAX));
+        }
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(8);
+        packed.push(of_starts(&mut |_, capacity| random.random_range(0..2 * capacity), &mut |at| 7 * at as u32));
+    }
+    let all = vec![
         of([q, k], &mut |at| at as u32),
         of([q, 0], &mut |_| 0),
         of([q / 2, k / 2], &mut |_| u32::MAX),
         of([u32::MAX; 2], &mut |at| [0x7fff_ffff, 0x8000_0000][at % 2]),
         of([q + 77, k + 177], &mut |_| random.random()),
-    ]
+    ];
+    all.into_iter().chain(packed).collect()
 }
 
 /// A device, and the pipelines of texts that ran.
