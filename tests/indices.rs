@@ -211,7 +211,7 @@ fn steps(plan: &Plan) -> Vec<Vec<u32>> {
         .filter_map(|(at, capacity)| Some((at.clone()?, capacity)))
         .flat_map(|(at, capacity)| at.map(move |at| (at as usize, capacity)))
         .collect();
-    let mut of_starts = |start: &mut dyn FnMut(usize, u32) -> u32, other: &mut dyn FnMut(usize) -> u32| {
+    let of_starts = |start: &mut dyn FnMut(usize, u32) -> u32, other: &mut dyn FnMut(usize) -> u32| {
         let mut step = of([q, k], other);
         starts.iter().enumerate().for_each(|(n, (at, capacity))| step[*at] = start(n, *capacity));
         step
