@@ -150,7 +150,7 @@ extern crate self as ropewalk;
 pub use catalogue::{case, systems, workload};
 pub use check::linear::LinearBounds;
 pub use equation::bias::{AlibiForm, Bias, KerpleKind, alibi_slopes, log_cpb_offsets, t5_bucket};
-pub use equation::defaults::{MAX_HEAD_DIM, MAX_HEADS, SCHEMA, SCORE_FLOOR};
+pub use equation::defaults::{MAX_HEAD_DIM, MAX_HEADS, MAX_V_HEAD_DIM, SCHEMA, SCORE_FLOOR};
 pub use equation::dtype::Dtype;
 pub use equation::embed::{Absolute, Columns, Denominator, Embed, MAX_EMBED_DIM};
 pub use equation::factors::{Norm, NormKind, Sink, Temperature};
@@ -193,7 +193,7 @@ pub use inputs::embed::{EmbedInputs, positions_from, positions_of_ids, positions
 pub use inputs::inputs::{AngleTable, Dense, Inputs};
 pub use inputs::problem::Problem;
 pub use inputs::shape::Shape;
-pub use inputs::tensor::{Data, Strides, Tensor};
+pub use inputs::tensor::{Blocks, Data, Strides, Tensor};
 pub use plan::embed::EmbedShape;
 pub use plan::grid::ChunkDispatch;
 pub use plan::kernel::Kernel;

@@ -38,7 +38,7 @@ impl<'a> ShaderFiles<'a> {
             let prepared = prepare::prepares_keys(self.spec);
             self.add(if prepared { "families/lane_keys_prepared.wgsl" } else { "families/lane_keys_direct.wgsl" }, &[]);
         }
-        self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
+        self.value_rows(aligned);
         self.sink();
         self.out(aligned);
         self.full_range();

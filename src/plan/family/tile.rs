@@ -66,7 +66,7 @@ impl<'a> ShaderFiles<'a> {
         self.add(if prepared { "families/tile_keys_prepared.wgsl" } else { "families/tile_keys_direct.wgsl" }, &[]);
         self.add(if complete { "families/tile_scores_terms.wgsl" } else { "families/tile_scores_plain.wgsl" }, &[]);
         self.add(if self.subgroups { "families/reduce_subgroup.wgsl" } else { "families/reduce_workgroup.wgsl" }, &[]);
-        self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
+        self.value_rows(aligned);
         self.sink();
         self.out(aligned);
         self.full_range();

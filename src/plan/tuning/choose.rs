@@ -117,6 +117,7 @@ impl Bucket {
             scores && spec.logits_soft_cap.is_some(),
             scores && (spec.score_mod.is_some() || spec.mask_mod.is_some()),
             spec.linear.is_some(),
+            [spec.k_storage(), spec.v_storage(), spec.out_storage()] != [spec.dtype; 3],
         ];
         Bucket {
             kernel,
