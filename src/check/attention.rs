@@ -371,7 +371,9 @@ impl<'a> Bounds<'a> {
             return false;
         }
         let (q, k) = (self.prepared.q_row(b, h, i).0, self.prepared.k_row(b, self.prepared.kv_head(h), j).0);
-        let least = [spec.dtype, spec.k_storage()].map(Dtype::least_normal).into_iter().fold(1.0 / (2.0 * HUGE), f64::max) * 2.0;
+        let least =
+            [spec.dtype, spec.k_storage()].map(Dtype::least_normal).into_iter().fold(1.0 / (2.0 * HUGE), f64::max)
+                * 2.0;
         let mut finite = 0.0;
         let mut one = |(q, k): (&f64, &f64)| {
             let (scaled, q, k) = (scale * q.abs(), q.abs(), k.abs());

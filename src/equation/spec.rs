@@ -314,8 +314,9 @@ impl Spec {
                 "every kv head must serve the same number of query heads",
             ));
         }
+        let of = |most: u32| if self.linear.is_some() { crate::equation::linear::MAX_DIM } else { most };
         for (field, d, most) in
-            [("head_dim", self.head_dim, MAX_HEAD_DIM), ("v_head_dim", self.v_head_dim, MAX_V_HEAD_DIM)]
+            [("head_dim", self.head_dim, of(MAX_HEAD_DIM)), ("v_head_dim", self.v_head_dim, of(MAX_V_HEAD_DIM))]
         {
             if d == 0 || d > most {
                 let help = if d > most { ", and project wider rows down before the call" } else { "" };

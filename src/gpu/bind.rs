@@ -179,7 +179,8 @@ fn place_blocks(
     // the alignment is a power of two: after so many blocks the rest comes again
     let before = (0..alignment).find(|n| offset.checked_sub(n * bytes).is_some_and(|at| at.is_multiple_of(alignment)));
     let Some(before) = before else {
-        let help = format!("start it at a multiple of {alignment} bytes, or at whole blocks of {bytes} bytes behind one");
+        let help =
+            format!("start it at a multiple of {alignment} bytes, or at whole blocks of {bytes} bytes behind one");
         return Err(Error::input(name, format!("starts at byte {offset}"), help));
     };
     let first = before * elements as u64;

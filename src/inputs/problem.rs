@@ -1,8 +1,8 @@
 //! A call checked once against its spec: for GPU, reference, bounds.
 
 use crate::equation::bias::bias;
-use crate::equation::dtype::Dtype;
 use crate::equation::bias::term::{Place, Values};
+use crate::equation::dtype::Dtype;
 use crate::equation::linear::Decay;
 use crate::equation::mask::Alignment;
 use crate::equation::rotary::rotary::Angle;

@@ -96,7 +96,11 @@ impl Blocks {
         }
         if !bytes.len().is_multiple_of(block[1] as usize) {
             let problem = format!("{} bytes, which are no whole blocks of {}", bytes.len(), dtype.name());
-            return Err(Error::input("blocks", problem, format!("give {} bytes for every {} elements", block[1], block[0])));
+            return Err(Error::input(
+                "blocks",
+                problem,
+                format!("give {} bytes for every {} elements", block[1], block[0]),
+            ));
         }
         Ok(Blocks { dtype, block, bytes })
     }
@@ -291,7 +295,9 @@ impl Tensor {
             return Err(Error::input(name, format!("shape {shape:?} is empty"), "give at least one element"));
         }
         let unit = data.unit();
-        if unit > 1 && ![strides.batch, strides.token, strides.head, *offset, dim].iter().all(|n| n.is_multiple_of(unit)) {
+        if unit > 1
+            && ![strides.batch, strides.token, strides.head, *offset, dim].iter().all(|n| n.is_multiple_of(unit))
+        {
             return Err(Error::input(
                 name,
                 format!("{strides:?} from {offset} in {}, whose blocks have {unit} elements", data.dtype().name()),

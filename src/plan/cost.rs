@@ -106,7 +106,8 @@ impl Plan {
             Kernel::RotateQ { .. } => (q_bytes, q_bytes),
             Kernel::RotateK { .. } => (k_bytes, k_bytes),
             Kernel::Embed { .. } => {
-                let table = if self.binding(Slot::K).is_some() { of(spec.dtype, shape.q_len, 1, spec.head_dim) } else { 0 };
+                let table =
+                    if self.binding(Slot::K).is_some() { of(spec.dtype, shape.q_len, 1, spec.head_dim) } else { 0 };
                 (q_bytes + table, q_bytes)
             }
         };

@@ -2,9 +2,7 @@
 
 use super::work::{Build, Expect, Peer, Probe, Table, Tolerance, needs, values_of};
 use crate::golden::{Parameters, Tensors, Values};
-use ropewalk::{
-    Blocks, Data, Dense, Dtype, Error, GgmlRope, GgmlRopeMode, Inputs, Rotary, Spec, Tensor,
-};
+use ropewalk::{Blocks, Data, Dense, Dtype, Error, GgmlRope, GgmlRopeMode, Inputs, Rotary, Spec, Tensor};
 
 /// What a peer computed for a case stands behind its name.
 const PEER: &str = "ggml_";
@@ -99,7 +97,8 @@ pub fn slopes(heads: u32, max_bias: f64) -> Vec<f64> {
 pub fn rotary(p: &Parameters, t: &mut Tensors, tables: &mut Vec<Table>) -> Build<Option<Rotary>> {
     let Some(call) = p.object("ggml_rope") else { return Ok(None) };
     let number = |name: &str| {
-        call.f64(name).ok_or_else(|| Error::input(format!("ggml_rope.{name}"), "is missing", "give all of ggml's parameters"))
+        call.f64(name)
+            .ok_or_else(|| Error::input(format!("ggml_rope.{name}"), "is missing", "give all of ggml's parameters"))
     };
     let mode = match call.str("mode") {
         Some("normal") => GgmlRopeMode::Normal,
@@ -113,8 +112,7 @@ pub fn rotary(p: &Parameters, t: &mut Tensors, tables: &mut Vec<Table>) -> Build
         call.u32(name).ok_or_else(|| Error::input(format!("ggml_rope.{name}"), "is missing", "give a whole number"))
     };
     let mut rope = GgmlRope::new(mode, whole("n_dims")?, number("freq_base")?);
-    let sections: Option<Vec<u32>> =
-        call.list("sections").iter().map(|n| u32::try_from(n.as_u64()?).ok()).collect();
+    let sections: Option<Vec<u32>> = call.list("sections").iter().map(|n| u32::try_from(n.as_u64()?).ok()).collect();
     match sections.and_then(|list| <[u32; 4]>::try_from(list).ok()) {
         Some(sections) => rope.sections = sections,
         None => return Err(Error::input("ggml_rope.sections", "cannot be read", "give 4 whole numbers").into()),

@@ -4,8 +4,8 @@ use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, finish, n
 use super::{bias as terms, embed, factors, ggml, linear, operator, packed, relative, rotation};
 use crate::golden::{Entry, Golden, Parameters, Tensors};
 use ropewalk::{
-    AlibiForm, Alignment, Bias, Dense, Error, Inputs, MAX_HEAD_DIM, MAX_V_HEAD_DIM, Mask, Positions, Problem, Spec, Tensor,
-    alibi_slopes, t5_bucket,
+    AlibiForm, Alignment, Bias, Dense, Error, Inputs, MAX_HEAD_DIM, MAX_V_HEAD_DIM, Mask, Positions, Problem, Spec,
+    Tensor, alibi_slopes, t5_bucket,
 };
 
 /// Chooses by operator, tensor names and shapes.
@@ -161,7 +161,9 @@ fn attention(golden: Golden) -> Build<Work> {
     packed::agree(&p, &[("batch", sizes.batch), ("q_len", sizes.q_len), ("kv_len", sizes.kv_len)])?;
     for (name, dtype) in [("k_type", spec.k_storage()), ("v_type", spec.v_storage())] {
         if let Some(other) = p.str(name).filter(|named| *named != dtype.name()) {
-            return Err(Error::input(name, format!("is {other}, the tensor {}", dtype.name()), "let the two agree").into());
+            return Err(
+                Error::input(name, format!("is {other}, the tensor {}", dtype.name()), "let the two agree").into()
+            );
         }
     }
     spec.softmax_scale = p.f64("scale");

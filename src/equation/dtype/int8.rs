@@ -8,7 +8,8 @@ pub(crate) const INT8: Blocks = Blocks {
     decode: |block, i| {
         let d = f32::from_le_bytes([0, 1, 2, 3].map(|at| byte(block, at)));
         let value = d as f64 * (byte(block, 4 + i) as i8) as f64;
-        let flushed = if value.abs() < f32::MIN_POSITIVE as f64 || d.abs() < f32::MIN_POSITIVE { value.abs() } else { 0.0 };
+        let flushed =
+            if value.abs() < f32::MIN_POSITIVE as f64 || d.abs() < f32::MIN_POSITIVE { value.abs() } else { 0.0 };
         Element { value, lost: flushed + value.abs() / (1u64 << 24) as f64 }
     },
     encode: |values| {

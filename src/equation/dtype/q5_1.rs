@@ -6,9 +6,7 @@ use crate::equation::dtype::blocks::{Blocks, f16_at, fifth, fifths, half, invers
 pub(crate) const Q5_1: Blocks = Blocks {
     elements: 32,
     bytes: 24,
-    decode: |block, i| {
-        shifted(f16_at(block, 0), f16_at(block, 2), nibble(block, 8, i) | fifth(block, 4, i))
-    },
+    decode: |block, i| shifted(f16_at(block, 0), f16_at(block, 2), nibble(block, 8, i) | fifth(block, 4, i)),
     encode: |values| {
         let least = values.iter().copied().reduce(f32::min).unwrap_or(0.0);
         let most = values.iter().copied().reduce(f32::max).unwrap_or(0.0);

@@ -136,9 +136,7 @@ impl GgmlRope {
         }
         let d = self.n_dims as f64;
         // the pair that turns so many times over the length of training
-        let turning = |beta: f64| {
-            d * (self.n_ctx_orig as f64 / (beta * TAU)).ln() / (2.0 * self.freq_base.ln())
-        };
+        let turning = |beta: f64| d * (self.n_ctx_orig as f64 / (beta * TAU)).ln() / (2.0 * self.freq_base.ln());
         let (low, high) = (turning(self.beta_fast).floor().max(0.0), turning(self.beta_slow).ceil().min(d - 1.0));
         let one = |pair: u32| {
             let place = if self.mode == GgmlRopeMode::Vision { self.section(pair).1 } else { pair };
@@ -167,7 +165,8 @@ impl GgmlRope {
         let mut rotary = Rotary::with_inv_freq(pairing, inv_freq);
         (rotary.attention_factor, rotary.streams) = (attention_factor, self.streams());
         if rotary.streams.contains(&3) {
-            let help = "set the streams of the rotation yourself: there are three, and e is one of them where it equals it";
+            let help =
+                "set the streams of the rotation yourself: there are three, and e is one of them where it equals it";
             return Err(Error::spec("sections", format!("are {:?}: some pairs turn by e", self.sections), help));
         }
         Ok(rotary)

@@ -366,7 +366,7 @@ mod tests {
     /// What the header's table says, and that every head of every device with the default limits has a tile.
     #[test]
     fn tiles_fit_their_budgets() {
-        for d in 1..=crate::equation::defaults::MAX_HEAD_DIM {
+        for d in 1..=crate::equation::defaults::MAX_V_HEAD_DIM {
             let spec = Spec::new(4, 2, d);
             let shape = Shape::new(&spec, 1, 100, 100);
             for (storage, least) in [(16_384, 1), (32_768, 3), (49_152, 4)] {
