@@ -168,4 +168,19 @@ mod on_devices {
             }
         }
     }
+
+    /// Absorbed latent attention: 512 + 64 elements of a key, whose first 512 are its value.
+    #[test]
+    fn the_value_of_a_latent_key_is_the_front_of_its_row() {
+        let mut spec = Spec::new(4, 1, 576);
+        (spec.v_head_dim, spec.k_dtype, spec.v_dtype) = (512, Some(Dtype::Q8_0), Some(Dtype::Q8_0));
+        let mut inputs = inputs(&spec, 1, 40);
+        let strides = inputs.k.strides();
+        inputs.v = Tensor::strided(inputs.k.data().clone(), [1, 40, 1, 512], strides, 0).expect("a part of every row");
+        for gpu in gpus() {
+            let got = gpu.attention(&spec, &inputs).expect("a result");
+            let report = verify(&spec, &inputs, &got, &Options::default(), &|_| ()).expect("bounds");
+            assert!(report.passed(), "{}", gpu.describe());
+        }
+    }
 }
