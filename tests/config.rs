@@ -557,7 +557,7 @@ fn what_contradicts_itself_or_is_no_number_is_named() {
     for (changed, value, named) in [
         ("num_key_value_heads", 5, "num_kv_heads"),
         ("num_key_value_heads", 0, "num_kv_heads"),
-        ("head_dim", 258, "head_dim"),
+        ("head_dim", 578, "head_dim"),
     ] {
         match Spec::from_hf_config(&with("llama-3-8b", json!({ changed: value }))) {
             Err(Error::Spec { field, .. }) => assert_eq!(field, named),

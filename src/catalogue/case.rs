@@ -429,10 +429,12 @@ fn fixed() -> Vec<CaseId> {
         add(Op::Attention, &[d.name, "llama", "rotated-keys"], 5, 131, Dtype::F16);
     }
     for names in
-        [&["q8_0", "rotated-values"][..], &["q5_1", "shaw"], &["q4_0", "qwen3"], &["int8", "gaps"], &["iq4_nl", "d33"]]
+        [&["q8_0", "rotated-values"][..], &["q5_1", "shaw"], &["q4_0", "qwen3"], &["int8", "gaps"]]
     {
         add(Op::Attention, names, 37, 75, Dtype::F32);
     }
+    add(Op::Attention, &["d576v512", "mqa"], 1, 40, Dtype::F16);
+    add(Op::Attention, &["d576v512", "mqa", "q8_0"], 5, 33, Dtype::F32);
     for pool in ["slots", "pages7"] {
         add(Op::Attention, &["q8_0", "ragged-decode", pool], 5, 700, Dtype::F32);
         add(Op::Attention, &["q4_1", "ragged", pool], 37, 75, Dtype::F16);

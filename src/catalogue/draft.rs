@@ -356,7 +356,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         d(Dims, "d64v80", |c| c.dims(64, 80)),
         d(Dims, "d64v256", |c| c.dims(64, 256)),
         d(Dims, "d3v64", |c| c.dims(3, 64)),
-        d(Dims, "d576v512", |c| c.dims(576, 512)),
+        edge(Dims, "d576v512", |c| c.dims(576, 512)),
         d(Dims, "d255v3", |c| c.dims(255, 3)),
         edge(Dims, "d31", Draft::square::<31>),
         edge(Dims, "d32", Draft::square::<32>),

@@ -370,6 +370,8 @@ mod tests {
             let spec = Spec::new(4, 2, d);
             let shape = Shape::new(&spec, 1, 100, 100);
             for (storage, least) in [(16_384, 1), (32_768, 3), (49_152, 4)] {
+                // wider heads may be left to others
+                let least = if d <= 256 { least } else { 0 };
                 let limits = Limits { max_workgroup_storage: storage, ..Limits::default() };
                 let (limits, spec) = (&limits, &spec);
                 let call = Call {
