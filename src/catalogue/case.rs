@@ -428,9 +428,7 @@ fn fixed() -> Vec<CaseId> {
         add(Op::Attention, &[d.name, "cache"], 1, 300, Dtype::F32);
         add(Op::Attention, &[d.name, "llama", "rotated-keys"], 5, 131, Dtype::F16);
     }
-    for names in
-        [&["q8_0", "rotated-values"][..], &["q5_1", "shaw"], &["q4_0", "qwen3"], &["int8", "gaps"]]
-    {
+    for names in [&["q8_0", "rotated-values"][..], &["q5_1", "shaw"], &["q4_0", "qwen3"], &["int8", "gaps"]] {
         add(Op::Attention, names, 37, 75, Dtype::F32);
     }
     add(Op::Attention, &["d576v512", "mqa"], 1, 40, Dtype::F16);

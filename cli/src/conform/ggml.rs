@@ -61,17 +61,26 @@ pub fn cached(p: &Parameters, t: &mut Tensors, name: &str, listed: Tensor, table
 }
 
 /// `mask_values` times the slope of a head: D.
-pub fn sloped_mask(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs) -> Build<()> {
+pub fn sloped_mask(
+    p: &Parameters,
+    t: &mut Tensors,
+    spec: &mut Spec,
+    inputs: &mut Inputs,
+    tables: &mut Vec<Table>,
+) -> Build<()> {
     let Some(mask) = t.take("mask_values") else { return Ok(()) };
     let Some(max_bias) = p.f64("alibi_bias_max") else {
         let help = "give it, or call the tensor attn_bias";
         return Err(Error::input("mask_values", "stands without alibi_bias_max", help).into());
     };
-    let slopes = t.take("slopes").map(|e| e.f64s("slopes")).transpose()?;
-    let slopes = slopes.unwrap_or_else(|| self::slopes(spec.num_heads, max_bias));
+    let slopes = self::slopes(spec.num_heads, max_bias);
+    if let Some(listed) = t.take("slopes") {
+        let (computed, listed) = (slopes.clone(), values_of("slopes", &listed, &[spec.num_heads])?);
+        tables.push(Table { name: "slopes".into(), computed, listed, tolerance: Tolerance::DOUBLE });
+    }
     let [batch, heads, rows, keys] = mask.shape4("mask_values")?;
-    if heads != 1 && heads != spec.num_heads || slopes.len() != spec.num_heads as usize {
-        return Err(mask.wrong("mask_values", "one head or all of them, and as many slopes").into());
+    if heads != 1 && heads != spec.num_heads {
+        return Err(mask.wrong("mask_values", "one head or all of them").into());
     }
     let values = mask.f64s("mask_values")?;
     let plane = rows as usize * keys as usize;
@@ -173,7 +182,10 @@ pub fn rotary(p: &Parameters, t: &mut Tensors, tables: &mut Vec<Table>) -> Build
     let _ = p.str("mrope_layout"); // words; `pair_streams` are numbers
     if let Some(dictionary) = p.dictionary("rope_parameters") {
         let json = serde_json::Value::Object(dictionary.clone()).to_string();
-        let said = ropewalk::RopeParameters::from_json(&json, p.u32("max_position_embeddings"), None)?;
+        let said = match ropewalk::RopeParameters::from_json(&json, p.u32("max_position_embeddings"), None) {
+            Err(e @ Error::Config { .. }) => return needs(format!("a length extension: {e}")),
+            other => other?,
+        };
         let theta = said.theta.unwrap_or(rope.freq_base);
         let (listed, _) = said.scaling.inv_freq(theta, rotary.rotary_dim)?;
         let (name, computed) = ("rope_parameters".into(), rotary.inv_freq());

@@ -173,7 +173,7 @@ fn attention(golden: Golden) -> Build<Work> {
         Some(rotary) => Some(rotary),
         None => rotation::rotary(&system, &p, &mut t, spec.head_dim, sizes, &mut work.tables)?,
     };
-    ggml::sloped_mask(&p, &mut t, &mut spec, &mut inputs)?;
+    ggml::sloped_mask(&p, &mut t, &mut spec, &mut inputs, &mut work.tables)?;
     factors::norm(&p, &mut t, &mut spec, &mut inputs)?;
     relative::relative(&system, &p, &mut t, &mut spec, &mut inputs, sizes, &mut work.tables)?;
     let mut probes = Vec::new();
