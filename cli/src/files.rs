@@ -230,6 +230,14 @@ impl<R: Read + Seek> TensorFile<R> {
             None => Ok((info.shape.clone(), bytes.iter().map(|b| *b == 1).collect())),
         }
     }
+    /// Shape and bytes of a u8 tensor.
+    pub fn raw(&self, name: &str, help: &str) -> Result<(Vec<usize>, Vec<u8>)> {
+        let info = self.info(name, help)?;
+        match info.dtype {
+            Stored::U8 => Ok((info.shape.clone(), self.bytes(name, info)?)),
+            other => Err(wrong_type(name, other, "U8")),
+        }
+    }
     /// Whether a tensor is of floats.
     pub fn is_float(&self, name: &str) -> bool {
         self.metadata.info(name).is_some_and(|info| matches!(info.dtype, Stored::F32 | Stored::F16 | Stored::BF16))

@@ -198,6 +198,8 @@ pub(crate) enum Group {
     Norm,
     Factor,
     Sink,
+    /// Of k and v, beside that of q.
+    Storage,
     Linear,
     Absolute,
     Scales,
@@ -267,8 +269,8 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
     use Group::{
         Absolute as AB, Angle as A, Bias as B, Cap, Dense as D, Dims, Factor, Heads, Layout as L, Length, Linear as LI,
         Mask as M, Model, Norm as N, OwnMask as OM, OwnScore as O, Pool, Positions as P, Relative as E, Rotary as R,
-        RotatedValues as RV, Scale, Scales as SC, Sequences, Sink as SK, Streams as S, Values as V, Window as W,
-        XPos as X,
+        RotatedValues as RV, Scale, Scales as SC, Sequences, Sink as SK, Storage as ST, Streams as S, Values as V,
+        Window as W, XPos as X,
     };
     const fn d(group: Group, name: &'static str, apply: fn(&mut Draft)) -> Deviation {
         Deviation { group, name, apply, edge: false }
@@ -354,6 +356,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         d(Dims, "d64v80", |c| c.dims(64, 80)),
         d(Dims, "d64v256", |c| c.dims(64, 256)),
         d(Dims, "d3v64", |c| c.dims(3, 64)),
+        edge(Dims, "d576v512", |c| c.dims(576, 512)),
         d(Dims, "d255v3", |c| c.dims(255, 3)),
         edge(Dims, "d31", Draft::square::<31>),
         edge(Dims, "d32", Draft::square::<32>),
@@ -368,6 +371,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         edge(Dims, "d192", Draft::square::<192>),
         edge(Dims, "d193", Draft::square::<193>),
         edge(Dims, "d255", Draft::square::<255>),
+        edge(Dims, "d257", Draft::square::<257>),
         edge(Dims, "width257", Draft::square::<257>),
         edge(Dims, "width1030", Draft::square::<1030>),
         //
@@ -612,6 +616,24 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         //
         d(SK, "sink-zero", |c| c.spec.sink = Some(Sink::Zero)),
         d(SK, "sink", |c| c.spec.sink = Some(Sink::Learned)),
+        d(ST, "q8_0", |c| c.stored(Dtype::Q8_0, Dtype::Q8_0)),
+        d(ST, "q4_0", |c| c.stored(Dtype::Q4_0, Dtype::Q4_0)),
+        d(ST, "q4_1", |c| c.stored(Dtype::Q4_1, Dtype::Q4_1)),
+        d(ST, "q5_0", |c| c.stored(Dtype::Q5_0, Dtype::Q5_0)),
+        d(ST, "q5_1", |c| c.stored(Dtype::Q5_1, Dtype::Q5_1)),
+        d(ST, "iq4_nl", |c| c.stored(Dtype::Iq4Nl, Dtype::Iq4Nl)),
+        d(ST, "int8", |c| c.stored(Dtype::Int8, Dtype::Int8)),
+        d(ST, "e4m3", |c| c.stored(Dtype::F8E4m3, Dtype::F8E4m3)),
+        d(ST, "q8_0-and-q4_0", |c| c.stored(Dtype::Q8_0, Dtype::Q4_0)),
+        d(ST, "f16-to-f32", |c| {
+            c.stored(Dtype::F16, Dtype::F16);
+            c.spec.out_dtype = Some(Dtype::F32);
+        }),
+        d(ST, "f32-and-q5_1-to-bf16", |c| {
+            c.stored(Dtype::F32, Dtype::Q5_1);
+            c.spec.out_dtype = Some(Dtype::Bf16);
+        }),
+        //
         d(LI, "linear-bidirectional", |c| {
             c.roformer();
             c.spec.mask.causal = false;
@@ -821,6 +843,13 @@ impl Draft {
             numbers.table = Some(self.tensor(Stream::K)?);
         }
         Ok((embed, numbers))
+    }
+
+    /// k and v in other types than q, where their rows are whole blocks.
+    fn stored(&mut self, k: Dtype, v: Dtype) {
+        let fits = |dtype: Dtype, dim: u32| dim.is_multiple_of(dtype.unit());
+        self.spec.k_dtype = Some(k).filter(|k| fits(*k, self.spec.head_dim));
+        self.spec.v_dtype = Some(v).filter(|v| fits(*v, self.spec.v_head_dim));
     }
 
     fn unrotated(&mut self, heads: u32, kv_heads: u32, head_dim: u32) -> &mut Spec {
@@ -1159,6 +1188,16 @@ impl Draft {
             (Layout::Offset, _) => (Strides::bshd(len, heads, dim), 3),
             (Layout::Bshd, _) | (Layout::Cache, _) => (Strides::bshd(len, heads, dim), 0),
         };
+        let dtype = match stream {
+            Stream::K => spec.k_storage(),
+            Stream::V => spec.v_storage(),
+            _ => spec.dtype,
+        };
+        // rows begin at blocks
+        let unit = dtype.block(dim)[0];
+        let [batch, token, head, offset] =
+            [strides.batch, strides.token, strides.head, offset].map(|n| n.next_multiple_of(unit));
+        let strides = Strides { batch: batch.max(if self.batch > 1 { len * token } else { 0 }), token, head };
         let total = offset as u128 + strides.extent(self.batch, len, heads, dim) + 5;
         let unread = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
         let mut data: Vec<f32> = (0..total as usize).map(|i| unread[i % 3]).collect();
@@ -1191,7 +1230,7 @@ impl Draft {
                 }
             }
         }
-        Tensor::strided(Data::from_f32(spec.dtype, &data), shape, strides, offset)
+        Tensor::strided(Data::from_rows(dtype, dim, &data), shape, strides, offset)
     }
 }
 

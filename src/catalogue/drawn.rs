@@ -46,6 +46,9 @@ impl Seen {
             head_dim,
             v_head_dim,
             dtype,
+            k_dtype,
+            v_dtype,
+            out_dtype,
             rotary,
             positions,
             softmax_scale,
@@ -72,7 +75,12 @@ impl Seen {
         self.both("head_dim a multiple of 4", head_dim.is_multiple_of(4));
         self.both("head_dim above 64", *head_dim > 64);
         self.both("v_head_dim", v_head_dim != head_dim);
-        self.dtype(*dtype);
+        self.dtype("", *dtype);
+        for (name, of) in [("k ", k_dtype), ("v ", v_dtype), ("out ", out_dtype)] {
+            self.both(&format!("{name}dtype"), of.is_some());
+        }
+        self.stored("k", spec.k_storage());
+        self.stored("v", spec.v_storage());
         self.both("rotary", rotary.is_some());
         rotary.iter().for_each(|rotary| self.rotary(rotary));
         variant!(self, positions, { Positions::Index => "positions index", Positions::Ids => "positions ids" });
@@ -132,8 +140,17 @@ impl Seen {
         linear.iter().for_each(|linear| self.linear(linear));
     }
 
-    fn dtype(&mut self, dtype: Dtype) {
-        variant!(self, dtype, { Dtype::F32 => "f32", Dtype::F16 => "f16", Dtype::Bf16 => "bf16" });
+    /// Of q and x.
+    fn dtype(&mut self, of: &str, dtype: Dtype) {
+        for one in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+            *self.possible(format!("{of}{}", one.name())) += (one == dtype) as u32;
+        }
+    }
+    /// Of k and v, which may be any.
+    fn stored(&mut self, of: &str, dtype: Dtype) {
+        for one in Dtype::ALL {
+            *self.possible(format!("{of} in {}", one.name())) += (one == dtype) as u32;
+        }
     }
 
     fn rotary(&mut self, rotary: &Rotary) {
@@ -309,7 +326,7 @@ impl Seen {
     fn embed(&mut self, embed: &Embed) {
         let Embed { schema: _, dim, dtype, positions, input_scale, position_scale } = embed;
         self.both("embed: an odd width", !dim.is_multiple_of(2));
-        self.dtype(*dtype);
+        self.dtype("embed: ", *dtype);
         variant!(self, positions, {
             Absolute::Sinusoidal { columns: Columns::Halves, denominator: _, base: _, padding_row: _ } => "sine halves",
             Absolute::Sinusoidal { columns: Columns::Interleaved, denominator: _, base: _, padding_row: _ } => "sines in turn",

@@ -74,7 +74,7 @@ pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
         return crate::check::linear::rotated(&problem).map(|[q, k]| (q, k));
     }
     let bounds = Bounds::of(&problem, Prepared::without_content_bias(&problem));
-    let one = |x: &Rotated, t: &Tensor, used: &dyn Fn(u32) -> u32, lost: &[[f64; 2]]| {
+    let one = |x: &Rotated, t: &Tensor, dtype: Dtype, used: &dyn Fn(u32) -> u32, lost: &[[f64; 2]]| {
         let [batch, len, heads, dim] = t.shape();
         let mut all = Bounded::default();
         for b in 0..batch {
@@ -85,7 +85,7 @@ pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
                     let [lost, off] = lost[row];
                     for (value, size) in x.rows[at.clone()].iter().zip(&x.size[at]) {
                         let bound = (bounds.rotation + off) * *size as f64 + 2.0 * lost;
-                        let bound = if j < used(b) { stored(spec.dtype, *value, bound) } else { f64::INFINITY };
+                        let bound = if j < used(b) { stored(dtype, *value, bound) } else { f64::INFINITY };
                         all.push((*value, bound));
                     }
                 }
@@ -93,8 +93,8 @@ pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
         }
         all
     };
-    let q = one(&bounds.prepared.q, &inputs.q, &|_| u32::MAX, &bounds.q_lost);
-    let k = one(&bounds.prepared.k, &inputs.k, &|b| problem.kv_len(b), &bounds.k_lost);
+    let q = one(&bounds.prepared.q, &inputs.q, spec.dtype, &|_| u32::MAX, &bounds.q_lost);
+    let k = one(&bounds.prepared.k, &inputs.k, spec.k_storage(), &|b| problem.kv_len(b), &bounds.k_lost);
     Ok((q, k))
 }
 
@@ -102,24 +102,24 @@ pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
 /// then of v. The inputs are of the new rows' type, f32 or the spec's. What is only converted is off by the rounding to storage, and by
 /// subnormals that a device reads as 0; no bound is said of rows that are not stored.
 pub fn append(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
-    let given = Spec { dtype: inputs.k.dtype(), ..spec.clone() };
+    let given = spec.stored_as(inputs.k.dtype());
     let rows = appended_rows(&given, inputs)?;
-    let copied = |t: &Tensor| {
+    let copied = |t: &Tensor, to: Dtype| {
         let mut all = Bounded::default();
         for value in elements(t) {
             let small = |dtype: Dtype| if value.abs() < dtype.least_normal() { value.abs() } else { 0.0 };
-            let rounded = if given.dtype == spec.dtype { 0.0 } else { stored(spec.dtype, value, 0.0) };
-            all.push((value, rounded + small(given.dtype).max(small(spec.dtype))));
+            let rounded = if given.dtype == to { 0.0 } else { stored(to, value, 0.0) };
+            all.push((value, rounded + small(given.dtype).max(small(to))));
         }
         all
     };
     let k = match spec.keys_rotated() {
-        false => copied(&inputs.k),
+        false => copied(&inputs.k, spec.k_storage()),
         true => {
             let mut k = rotate(&given, inputs)?.1;
-            if given.dtype != spec.dtype {
+            if given.dtype != spec.k_storage() {
                 let both = k.value.iter().zip(&mut k.bound);
-                both.for_each(|(value, bound)| *bound = stored(spec.dtype, *value, *bound));
+                both.for_each(|(value, bound)| *bound = stored(spec.k_storage(), *value, *bound));
             }
             k
         }
@@ -131,7 +131,7 @@ pub fn append(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
         unknown.for_each(|(n, _)| bound[n * width..(n + 1) * width].fill(f64::INFINITY));
         Bounded { value: taken(&rows, &all.value, t), bound }
     };
-    Ok((of(k, &inputs.k), of(copied(&inputs.v), &inputs.v)))
+    Ok((of(k, &inputs.k), of(copied(&inputs.v, spec.v_storage()), &inputs.v)))
 }
 
 /// What each row loses of its elements (the sum of sizes, as in [`flushed`]) and, relative to it, of its length on the way through
@@ -141,7 +141,6 @@ fn lost(problem: &Problem, t: &Tensor, rotated: &Rotated, flushed: &[f64], weigh
         return flushed.iter().map(|f| [*f, 0.0]).collect();
     };
     let [batch, len, heads, dim] = t.shape();
-    let least = t.dtype().least_normal();
     let weight = match norm.weights {
         true => problem.parameter(weights).iter().fold(0.0f32, |m, w| m.max(w.abs())) as f64,
         false => 1.0,
@@ -151,9 +150,10 @@ fn lost(problem: &Problem, t: &Tensor, rotated: &Rotated, flushed: &[f64], weigh
         let start = t.row_start(b, j, h);
         // how far a rotation before the norm lengthens a row
         let longer = if norm.after_rotation { rotated.gain[(b * len + j) as usize] } else { 1.0 };
-        let sizes = || (start..start + dim as usize).map(|i| (t.data().get(i).abs() as f64, t.residual(i).abs()));
+        let sizes =
+            || (start..start + dim as usize).map(|i| (t.data().exact(i).abs(), t.residual(i).abs() + t.data().lost(i)));
         let largest = sizes().fold(0.0, |m, (x, _)| f64::max(m, x));
-        let square = |(x, residual): (f64, f64)| if x < least { (x + residual).powi(2) } else { 2.0 * x * residual };
+        let square = |(x, off): (f64, f64)| if x <= off { (x + off).powi(2) } else { 2.0 * x * off };
         let off = sizes().map(square).sum::<f64>() * (longer * *factor as f64).powi(2) / (2.0 * of_mean);
         let small = largest > 0.0 && largest.max(norm.least()) < 1e-30;
         if small || (norm.after_rotation && largest * longer > HUGE) || off > 0.01 {
@@ -169,16 +169,8 @@ fn lost(problem: &Problem, t: &Tensor, rotated: &Rotated, flushed: &[f64], weigh
 /// The sum of the sizes of a row's subnormals, which a device may read as 0, and of what rounding to storage left off, as long
 /// as rotation makes them.
 fn flushed(t: &Tensor, rotated: &Rotated) -> Vec<f64> {
-    let [batch, len, heads, dim] = t.shape();
-    let least = t.dtype().least_normal() as f32;
-    let sum = |[b, j, h]: [u32; 3]| {
-        let start = t.row_start(b, j, h);
-        let lost = |i: usize| match t.data().get(i).abs() {
-            x if x < least => x as f64 + t.residual(i).abs(),
-            _ => t.residual(i).abs(),
-        };
-        (start..start + dim as usize).map(lost).sum::<f64>() * rotated.gain[(b * len + j) as usize]
-    };
+    let [batch, len, heads, _] = t.shape();
+    let sum = |[b, j, h]: [u32; 3]| t.lost(b, j, h).sum::<f64>() * rotated.gain[(b * len + j) as usize];
     rows_of(batch, len, heads).into_par_iter().map(sum).collect()
 }
 
@@ -379,7 +371,9 @@ impl<'a> Bounds<'a> {
             return false;
         }
         let (q, k) = (self.prepared.q_row(b, h, i).0, self.prepared.k_row(b, self.prepared.kv_head(h), j).0);
-        let least = f64::max(2.0 * spec.dtype.least_normal(), 1.0 / HUGE);
+        let least =
+            [spec.dtype, spec.k_storage()].map(Dtype::least_normal).into_iter().fold(1.0 / (2.0 * HUGE), f64::max)
+                * 2.0;
         let mut finite = 0.0;
         let mut one = |(q, k): (&f64, &f64)| {
             let (scaled, q, k) = (scale * q.abs(), q.abs(), k.abs());
@@ -521,7 +515,7 @@ impl<'a> Bounds<'a> {
         // whether a weight that may flush to 0 makes NaN or infinity of an infinite value, nothing says
         let out = (0..dim).map(|c| match o[c].is_nan() {
             true => (o[c], if lost[c] { f64::INFINITY } else { 0.0 }),
-            false => (o[c], stored(spec.dtype, o[c], bounds[c])),
+            false => (o[c], stored(spec.out_storage(), o[c], bounds[c])),
         });
         let from_maximum = softmax.sum.ln().abs() + if matrix { LAZY } else { 0.0 };
         let log = (2f64.powi(-21)).max(6.0 * U * from_maximum);
@@ -533,18 +527,15 @@ impl<'a> Bounds<'a> {
     fn value(&self, value: &mut Vec<Value>, [b, h, i, j]: [u32; 4]) -> f64 {
         let problem = self.prepared.problem;
         let (spec, t, g_head) = (problem.spec, &problem.inputs.v, self.prepared.kv_head(h));
-        let least = spec.dtype.least_normal();
         let (v, v_size) = self.prepared.v_row(b, g_head, j);
-        let start = t.row_start(b, j, g_head);
         let turned = spec.rotates_values();
         let token = b as usize * problem.shape.kv_len as usize + j as usize;
         let row = token * spec.num_kv_heads as usize + g_head as usize;
         let flushed = if turned { 2.0 * self.v_flushed[row] } else { 0.0 };
         value.clear();
-        value.extend(v.iter().zip(v_size).enumerate().map(|(c, (x, length))| {
-            let subnormal = if x.abs() < least { x.abs() } else { 0.0 };
+        value.extend(v.iter().zip(v_size).zip(t.lost(b, j, g_head)).map(|((x, length), lost)| {
             let of_turn = if turned { self.rotation * *length as f64 + flushed } else { 0.0 };
-            Value { x: *x, size: x.abs(), error: subnormal + t.residual(start + c).abs() + of_turn }
+            Value { x: *x, size: x.abs(), error: lost + of_turn }
         }));
         let rows = self.prepared.value_rows(b, h, i, j);
         for row in &rows {

@@ -2,6 +2,7 @@
 //! not share.
 
 use crate::check::bound::{Bounded, HUGE, MAGNITUDE, SECOND_ORDER, TINY, TRIG, U, UNDERFLOW, g, stored};
+use crate::equation::dtype::Dtype;
 use crate::equation::linear::{Decay, FeatureMap, Linear};
 use crate::equation::rotary::rotary::{Angle, Rotary};
 use crate::equation::spec::Spec;
@@ -289,7 +290,7 @@ fn head(rows: &FeatureRows, b: u32, h: u32) -> HeadResult {
     let state_of = |given: &Option<Vec<f32>>, words: usize| -> Vec<Sum> {
         let start = (b as usize * spec.num_kv_heads as usize + kv_head as usize) * words;
         let given = given.as_ref().and_then(|g| g.get(start..start + words));
-        let f32s = crate::equation::dtype::Dtype::F32.least_normal();
+        let f32s = Dtype::F32.least_normal();
         match given {
             Some(given) => given.iter().map(|x| Sum::given(*x as f64, f32s)).collect(),
             None => vec![Sum::default(); words],
@@ -347,7 +348,7 @@ fn head(rows: &FeatureRows, b: u32, h: u32) -> HeadResult {
             if scale.abs() * size > HUGE || bound.is_nan() {
                 bound = f64::INFINITY;
             }
-            let stored = if value.is_nan() { 0.0 } else { stored(spec.dtype, value, bound + TINY) };
+            let stored = if value.is_nan() { 0.0 } else { stored(spec.out_storage(), value, bound + TINY) };
             result.out[i as usize * v_dim + c] = (value, stored);
         }
     };
@@ -429,7 +430,7 @@ pub fn bounds(spec: &Spec, inputs: &Inputs) -> Result<LinearBounds> {
 pub(crate) fn rotated(problem: &Problem) -> Result<[Bounded; 2]> {
     let rows = FeatureRows::new(problem)?;
     let spec = problem.spec;
-    let one = |t: &Tensor, positions: &dyn Fn(u32, u32) -> Turn, used: &dyn Fn(u32) -> u32| {
+    let one = |t: &Tensor, dtype: Dtype, positions: &dyn Fn(u32, u32) -> Turn, used: &dyn Fn(u32) -> u32| {
         let [batch, len, heads, _] = t.shape();
         let mut all = Bounded::default();
         for b in 0..batch {
@@ -442,7 +443,7 @@ pub(crate) fn rotated(problem: &Problem) -> Result<[Bounded; 2]> {
                         None => row,
                     };
                     for (x, error) in row.x.iter().zip(&row.error) {
-                        let bound = if token < used(b) { stored(spec.dtype, *x, *error) } else { f64::INFINITY };
+                        let bound = if token < used(b) { stored(dtype, *x, *error) } else { f64::INFINITY };
                         all.push((*x, bound));
                     }
                 }
@@ -450,8 +451,8 @@ pub(crate) fn rotated(problem: &Problem) -> Result<[Bounded; 2]> {
         }
         all
     };
-    let q = one(&problem.inputs.q, &|b, i| (problem.q_positions(b, i), 1.0), &|_| u32::MAX);
-    let k = one(&problem.inputs.k, &|b, j| (problem.k_positions(b, j), -1.0), &|b| problem.kv_len(b));
+    let q = one(&problem.inputs.q, spec.dtype, &|b, i| (problem.q_positions(b, i), 1.0), &|_| u32::MAX);
+    let k = one(&problem.inputs.k, spec.k_storage(), &|b, j| (problem.k_positions(b, j), -1.0), &|b| problem.kv_len(b));
     Ok([q, k])
 }
 

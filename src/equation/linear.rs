@@ -71,6 +71,9 @@ pub enum Decay {
     Feature,
 }
 
+/// The largest head_dim and v_head_dim: a tile holds features and outputs of a row.
+pub(crate) const MAX_DIM: u32 = 256;
+
 /// Linear attention in place of the softmax: what [`Kernel::Linear`](crate::Kernel::Linear) computes.
 ///
 /// Of the other fields of a [`Spec`](crate::Spec) it takes heads, dims, storage, rotation, positions, `softmax_scale`, `kv_lens`,

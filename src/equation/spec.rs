@@ -2,7 +2,7 @@
 
 use crate::equation::bias::Bias;
 use crate::equation::bias::bias;
-use crate::equation::defaults::{MAX_HEAD_DIM, MAX_HEADS, SCHEMA};
+use crate::equation::defaults::{MAX_HEAD_DIM, MAX_HEADS, MAX_V_HEAD_DIM, SCHEMA};
 use crate::equation::dtype::Dtype;
 use crate::equation::factors::{Norm, NormKind, Sink, Temperature};
 use crate::equation::index::{IndexMap, words};
@@ -119,13 +119,22 @@ pub struct Spec {
     pub num_heads: u32,
     /// G, key/value heads; divides `num_heads`. Query head h reads kv head `h / (H / G)`.
     pub num_kv_heads: u32,
-    /// Elements of one head of q and k, 1 to 256.
+    /// Elements of one head of q and k, 1 to 576.
     pub head_dim: u32,
-    /// Elements of one head of v and out, 1 to 256.
+    /// Elements of one head of v and out, 1 to 512.
     pub v_head_dim: u32,
-    /// Storage of q, k, v, out.
+    /// Storage of q, and of k, v and out where their fields say nothing else: f32, f16 or bf16.
     #[serde(default = "f32_storage")]
     pub dtype: Dtype,
+    /// Storage of k, any type; `None`: that of q.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub k_dtype: Option<Dtype>,
+    /// Storage of v, any type; `None`: that of q.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v_dtype: Option<Dtype>,
+    /// Storage of out, f32, f16 or bf16; `None`: that of q.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out_dtype: Option<Dtype>,
     /// R; `None`: nothing rotates.
     #[serde(default)]
     pub rotary: Option<Rotary>,
@@ -203,6 +212,9 @@ impl Spec {
             head_dim,
             v_head_dim: head_dim,
             dtype: Dtype::F32,
+            k_dtype: None,
+            v_dtype: None,
+            out_dtype: None,
             rotary: None,
             positions: Positions::Index,
             softmax_scale: None,
@@ -254,6 +266,23 @@ impl Spec {
         self.softmax_scale.unwrap_or(1.0 / (self.head_dim as f64).sqrt())
     }
 
+    /// The storage type of k.
+    pub fn k_storage(&self) -> Dtype {
+        self.k_dtype.unwrap_or(self.dtype)
+    }
+    /// The storage type of v.
+    pub fn v_storage(&self) -> Dtype {
+        self.v_dtype.unwrap_or(self.dtype)
+    }
+    /// The storage type of out.
+    pub fn out_storage(&self) -> Dtype {
+        self.out_dtype.unwrap_or(self.dtype)
+    }
+    /// The same with q, k, v and out in one type.
+    pub(crate) fn stored_as(&self, dtype: Dtype) -> Spec {
+        Spec { dtype, k_dtype: None, v_dtype: None, out_dtype: None, ..self.clone() }
+    }
+
     /// Whether k holds rotated keys: [`Rotary::keys_rotated`].
     pub(crate) fn keys_rotated(&self) -> bool {
         self.rotary.as_ref().is_some_and(|r| r.keys_rotated)
@@ -285,11 +314,16 @@ impl Spec {
                 "every kv head must serve the same number of query heads",
             ));
         }
-        for (field, d) in [("head_dim", self.head_dim), ("v_head_dim", self.v_head_dim)] {
-            if d == 0 || d > MAX_HEAD_DIM {
-                return Err(Error::spec(field, format!("is {d}"), format!("give 1 to {MAX_HEAD_DIM}")));
+        let of = |most: u32| if self.linear.is_some() { crate::equation::linear::MAX_DIM } else { most };
+        for (field, d, most) in
+            [("head_dim", self.head_dim, of(MAX_HEAD_DIM)), ("v_head_dim", self.v_head_dim, of(MAX_V_HEAD_DIM))]
+        {
+            if d == 0 || d > most {
+                let help = if d > most { ", and project wider rows down before the call" } else { "" };
+                return Err(Error::spec(field, format!("is {d}"), format!("give 1 to {most}{help}")));
             }
         }
+        self.validate_storage()?;
         if let Some(rotary) = &self.rotary {
             rotary.validate(self.head_dim)?;
             if rotary.values && rotary.offset + rotary.rotary_dim > self.v_head_dim {
@@ -355,6 +389,31 @@ impl Spec {
             linear.validate(self)?;
         }
         self.validate_terms()
+    }
+
+    /// Types that q, k, v and out can have.
+    fn validate_storage(&self) -> Result<()> {
+        for (field, dtype) in [("dtype", self.dtype), ("out_dtype", self.out_storage())] {
+            if dtype.in_blocks() {
+                let help = "give f32, f16 or bf16; k_dtype and v_dtype may be any type";
+                return Err(Error::spec(field, format!("is {}", dtype.name()), help));
+            }
+        }
+        for (field, dtype, dim) in
+            [("k_dtype", self.k_storage(), self.head_dim), ("v_dtype", self.v_storage(), self.v_head_dim)]
+        {
+            let unit = dtype.unit();
+            if !dim.is_multiple_of(unit) {
+                let problem = format!("is {}, of whole blocks of {unit} elements, with heads of {dim}", dtype.name());
+                let help = format!("pad rows with zeros to {} elements", dim.next_multiple_of(unit));
+                return Err(Error::spec(field, problem, help));
+            }
+            if dtype.in_blocks() && self.linear.is_some() {
+                let problem = format!("is {} for linear attention", dtype.name());
+                return Err(Error::spec(field, problem, "give f32, f16 or bf16"));
+            }
+        }
+        Ok(())
     }
 
     /// The names of the terms in the equation's order, as reports print them.

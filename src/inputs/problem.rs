@@ -2,6 +2,7 @@
 
 use crate::equation::bias::bias;
 use crate::equation::bias::term::{Place, Values};
+use crate::equation::dtype::Dtype;
 use crate::equation::linear::Decay;
 use crate::equation::mask::Alignment;
 use crate::equation::rotary::rotary::Angle;
@@ -43,12 +44,17 @@ impl<'a> Problem<'a> {
         let inputs: &Inputs = &held;
         let [batch, q_len, heads, head_dim] = inputs.q.shape();
         let kv_capacity = inputs.k.shape()[1];
-        let expect = |name: &str, t: &Tensor, want: [u32; 4]| {
-            if t.dtype() != spec.dtype {
+        let expect = |name: &str, t: &Tensor, dtype: Dtype, want: [u32; 4]| {
+            if t.dtype() != dtype {
+                let field = match name {
+                    "k" if spec.k_dtype.is_some() => "k_dtype",
+                    "v" if spec.v_dtype.is_some() => "v_dtype",
+                    _ => "dtype",
+                };
                 return Err(Error::input(
                     name,
                     format!("is {}", t.dtype().name()),
-                    format!("the spec's dtype is {}: convert one to the other", spec.dtype.name()),
+                    format!("the spec's {field} is {}: convert one to the other", dtype.name()),
                 ));
             }
             if t.shape() != want {
@@ -61,9 +67,9 @@ impl<'a> Problem<'a> {
             t.check_extent(name)
         };
         let _ = (heads, head_dim);
-        expect("q", &inputs.q, [batch, q_len, spec.num_heads, spec.head_dim])?;
-        expect("k", &inputs.k, [batch, kv_capacity, spec.num_kv_heads, spec.head_dim])?;
-        expect("v", &inputs.v, [batch, kv_capacity, spec.num_kv_heads, spec.v_head_dim])?;
+        expect("q", &inputs.q, spec.dtype, [batch, q_len, spec.num_heads, spec.head_dim])?;
+        expect("k", &inputs.k, spec.k_storage(), [batch, kv_capacity, spec.num_kv_heads, spec.head_dim])?;
+        expect("v", &inputs.v, spec.v_storage(), [batch, kv_capacity, spec.num_kv_heads, spec.v_head_dim])?;
         for (name, n) in [("q", q_len), ("k", kv_capacity)] {
             if n > MAX_LEN {
                 return Err(Error::input(name, format!("{n} tokens"), "give at most 2^30"));

@@ -13,6 +13,7 @@ use crate::plan::limits::Limits;
 use crate::plan::linear;
 use crate::plan::linear::StateLayout;
 use crate::plan::step::StepLayout;
+use crate::plan::storage::storage_of;
 use crate::plan::tables::TableLayout;
 use crate::shader::layout::{CHUNK_STRIDE, HEAD_ENTRIES, MAX_PAIRS, Params, ROTARY_ENTRIES, Slot};
 use std::ops::Range;
@@ -236,10 +237,16 @@ pub(crate) fn binding_elements(
     carry: bool,
 ) -> (u128, u64) {
     let [batch, q_len, kv_len] = [shape.batch, shape.q_len, shape.kv_len];
-    let bytes = spec.dtype.size() as u64;
-    let tensor = |s: Strides, len: u32, heads: u32, dim: u32| (s.extent(batch, len, heads, dim), bytes);
+    let dtype = storage_of(spec, kernel, slot).unwrap_or(spec.dtype);
+    // of blocks their bytes, where elements have indices of 32 bits
+    let stored = |elements: u128, dim: u32| match dtype.block(dim) {
+        [1, bytes] => (elements, bytes as u64),
+        _ if elements > u32::MAX as u128 => (elements, 1),
+        [block, bytes] => (elements.div_ceil(block as u128) * bytes as u128, 1),
+    };
+    let tensor = |s: Strides, len: u32, heads: u32, dim: u32| stored(s.extent(batch, len, heads, dim), dim);
     let [pools, rows] = shape.rows_of_keys();
-    let of_keys = |s: Strides, dim: u32| (s.extent(pools, rows, spec.num_kv_heads, dim), bytes);
+    let of_keys = |s: Strides, dim: u32| stored(s.extent(pools, rows, spec.num_kv_heads, dim), dim);
     let words = |words: u64| (words as u128, 4);
     let uniform = |bytes: usize| (bytes as u128, 1);
     let (tokens, heads) = match kernel {

@@ -103,7 +103,13 @@ fn linear_constants(text: &mut String, spec: &Spec, linear: &Linear, tile: u32) 
 
 /// Spells a plan: kernel, storage, head, terms, tiles.
 pub(crate) fn label(kernel: Kernel, spec: &Spec, aligned: bool, [tile_q, tile_k]: [u32; 2], family: &str) -> String {
-    let mut label = format!("{}.{}.d{}", kernel.name(), spec.dtype.name(), spec.head_dim);
+    let mut label = format!("{}.{}", kernel.name(), spec.dtype.name());
+    for (name, dtype) in [("k", spec.k_dtype), ("v", spec.v_dtype), ("out", spec.out_dtype)] {
+        if let Some(dtype) = dtype.filter(|dtype| *dtype != spec.dtype) {
+            let _ = write!(label, ".{name}-{}", dtype.name());
+        }
+    }
+    let _ = write!(label, ".d{}", spec.head_dim);
     if spec.v_head_dim != spec.head_dim {
         let _ = write!(label, "v{}", spec.v_head_dim);
     }

@@ -83,7 +83,7 @@ impl<'a> ShaderFiles<'a> {
         self.add("common/score_at.wgsl", &[]);
         self.cache();
         self.add(if aligned { "tensor/q_aligned.wgsl" } else { "tensor/q_unaligned.wgsl" }, &[Slot::Q]);
-        self.add(if aligned { "tensor/k_aligned.wgsl" } else { "tensor/k_unaligned.wgsl" }, &[Slot::K]);
+        self.keys(aligned);
         self.sequence();
         self.norm();
         self.add(

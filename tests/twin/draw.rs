@@ -376,6 +376,23 @@ fn attention(draw: &mut Draw) -> (Spec, Option<(RopeScaling, f64)>) {
     if spec.position_streams() > 1 || draw.chance(0.4) {
         spec.positions = Positions::Ids;
     }
+    // types of their own; of rows that are not whole blocks a float
+    if draw.chance(0.3) {
+        let float = [Dtype::F32, Dtype::F16, Dtype::Bf16];
+        let any = if spec.linear.is_some() { &float[..] } else { &Dtype::ALL[..] };
+        let one = |draw: &mut Draw, dim: u32| {
+            let dtype = draw.pick(any);
+            let unit = match dtype.block(dim)[0] {
+                32 => 32,
+                1 => 1,
+                _ => 4,
+            };
+            if dim.is_multiple_of(unit) { dtype } else { draw.pick(&float) }
+        };
+        spec.k_dtype = Some(one(draw, head_dim)).filter(|_| draw.chance(0.8));
+        spec.v_dtype = Some(one(draw, spec.v_head_dim)).filter(|_| draw.chance(0.8));
+        spec.out_dtype = draw.maybe(0.3, |d| d.pick(&[Dtype::F32, Dtype::F16, Dtype::Bf16]));
+    }
     (spec, scaling)
 }
 
@@ -421,12 +438,20 @@ fn tensor(
             (Strides { batch: token * len + layout.gap, token, head }, layout.offset)
         }
     };
+    // rows begin at blocks
+    let unit = dtype.block(dim)[0];
+    let [head, offset] = [strides.head, offset].map(|n| n.next_multiple_of(unit));
+    let strides = match (unit, layout.kind) {
+        (1, _) | (_, 0..=1) => strides,
+        _ => Strides { batch: head * heads * len, token: head * heads, head },
+    };
     let elements = offset as usize + strides.extent(batch, len, heads, dim) as usize;
+    let elements = elements.next_multiple_of(unit as usize);
     let mut values = draw.noise(elements, size);
     for ([b, t, h, d], value) in given {
         values[(offset + b * strides.batch + t * strides.token + h * strides.head + d) as usize] = *value;
     }
-    let data = Data::from_f32(dtype, &values);
+    let data = Data::from_rows(dtype, dim, &values);
     let tensor = Tensor::strided(data, shape, strides, offset).expect("elements for every index");
     if draw.chance(0.9) {
         return tensor;
@@ -524,8 +549,8 @@ fn inputs(draw: &mut Draw, spec: &Spec, layout: &Layout) -> Inputs {
     }
     let size = draw.pick(&[1.0, 1.0, 1.0, 0.1, 4.0, 0.0]);
     let q = tensor(draw, layout, spec.dtype, [batch, q_len, heads[0], dims[0]], size, &odd[0]);
-    let k = tensor(draw, layout, spec.dtype, [batch, capacity, heads[1], dims[1]], 1.0, &odd[1]);
-    let v = tensor(draw, layout, spec.dtype, [batch, capacity, heads[2], dims[2]], 1.0, &odd[2]);
+    let k = tensor(draw, layout, spec.k_storage(), [batch, capacity, heads[1], dims[1]], 1.0, &odd[1]);
+    let v = tensor(draw, layout, spec.v_storage(), [batch, capacity, heads[2], dims[2]], 1.0, &odd[2]);
     let mut inputs = Inputs::new(q, k, v);
     if let Some((q, k)) = starts {
         if draw.chance(0.5) {
@@ -761,7 +786,7 @@ fn pool(draw: &mut Draw, inputs: &mut Inputs, starts: &[u32]) {
                 (0..dim as usize).for_each(|d| data[to + d] = tensor.data().get(from + d));
             }
         }
-        let data = Data::from_f32(tensor.dtype(), &data);
+        let data = Data::from_rows(tensor.dtype(), dim, &data);
         *tensor = Tensor::bshd(data, [1, capacity, heads, dim]).expect("a pool");
     }
 }

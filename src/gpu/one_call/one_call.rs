@@ -14,6 +14,7 @@ use crate::plan::kernel::Kernel;
 use crate::plan::linear::{StateLayout, v_tiles};
 use crate::plan::plan::Plan;
 use crate::plan::step::Step;
+use crate::plan::storage::storage_of;
 use crate::reference::attention::Output;
 use crate::shader::layout::Slot;
 use futures_channel::oneshot;
@@ -213,8 +214,7 @@ impl Gpu {
                 .map(|bytes| crate::inputs::tensor::Data::from_bytes(dtype, bytes).to_f32())
                 .unwrap_or_default()
         };
-        let dtype =
-            if kernel == Kernel::Scores { crate::equation::dtype::Dtype::F32 } else { problem.inputs.q.dtype() };
+        let dtype = storage_of(problem.spec, kernel, Slot::Out).unwrap_or(crate::equation::dtype::Dtype::F32);
         Ok(Run { out: values(Slot::Out, dtype), lse: values(Slot::Work, crate::equation::dtype::Dtype::F32) })
     }
     /// What stands in `out` and `work` afterwards.
@@ -268,8 +268,10 @@ impl Gpu {
                 [bytemuck::cast_slice(bias), bytemuck::cast_slice(words), bytemuck::cast_slice(gates)].concat().into()
             }
         };
-        let element = inputs.q.dtype().size() as u64;
-        let start = |t: &crate::inputs::tensor::Tensor| t.offset() as u64 * element;
+        let start = |t: &crate::inputs::tensor::Tensor| {
+            let [elements, bytes] = t.dtype().block(t.shape()[3]).map(u64::from);
+            t.offset() as u64 / elements * bytes
+        };
         let mut contents = vec![
             Content { slot: source_slot(kernel), bytes: source.data().bytes(), offset: start(source) },
             Content { slot: Slot::K, bytes: inputs.k.data().bytes(), offset: start(&inputs.k) },

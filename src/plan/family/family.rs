@@ -53,7 +53,7 @@ impl<'a> ShaderFiles<'a> {
             Kernel::Attention => {
                 self.add("kernel/attention.wgsl", &[Slot::Work]);
                 self.scores(aligned);
-                self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
+                self.value_rows(aligned);
                 self.values();
                 self.sink();
                 self.out(aligned);
