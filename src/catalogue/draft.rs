@@ -8,7 +8,7 @@ use crate::equation::index::{IndexMap, Outside};
 use crate::equation::linear::{Decay, FeatureMap, Linear, Normalizer};
 use crate::equation::mask::{Alignment, Mask};
 use crate::equation::relative::{Relative, RelativeSide};
-use crate::equation::rotary::rotary::{Angle, Frequencies, Pairing, Rotary, XPos};
+use crate::equation::rotary::rotary::{Angle, Frequencies, Pairing, Rotary, Sums, XPos};
 use crate::equation::spec::{Positions, Spec};
 use crate::equation::user::{MaskMod, ScoreAt, ScoreMod};
 use crate::error::Result;
@@ -384,12 +384,17 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         d(R, "offset-in-half-out", |c| c.rotary(Pairing::InterleavedInHalfOut, 22, 3)),
         d(R, "half-of-halves", |c| c.rotary(Pairing::HalfOfHalves, c.spec.head_dim / 4 * 4, 0)),
         d(R, "offset-half-of-halves", |c| c.rotary(Pairing::HalfOfHalves, 20.min(c.spec.head_dim / 4 * 4), 7)),
+        d(R, "listed", |c| c.listed(u32::MAX, 0)),
+        d(R, "offset-listed", |c| c.listed(18, 7)),
         //
         d(A, "theta1e6", |c| c.spec.theta(1e6)),
         d(A, "inv-freq", |c| c.inv_freq()),
         d(A, "attention-factor", |c| c.spec.attention_factor(1.3465735902799727)),
         d(A, "float32", |c| c.spec.angle(Angle::Float32)),
         d(A, "angle-table", |c| c.spec.angle(Angle::Table)),
+        d(A, "sums", |c| c.sums(3, false, false)),
+        d(A, "sums-of-heads", |c| c.sums(1, true, false)),
+        d(A, "sums-two-angles", |c| c.sums(2, true, true)),
         //
         d(P, "ids", |c| (c.spec.positions, c.positions) = (Positions::Ids, Ids::Near)),
         d(P, "ids-far", |c| (c.spec.positions, c.positions) = (Positions::Ids, Ids::Far)),
@@ -580,6 +585,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         }),
         //
         d(S, "three-streams", |c| c.streams(|p, _| (p % 3) as u8)),
+        d(S, "four-streams", |c| c.streams(|p, _| (p % 4) as u8)),
         d(S, "two-streams", |c| c.streams(|p, pairs| (2 * p < pairs) as u8)),
         //
         d(X, "xpos", |c| c.xpos(512.0, 40)),
@@ -604,6 +610,10 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         //
         d(Factor, "temperature", |c| c.spec.temperature = Some(Temperature::new(0.1, 8))),
         d(Factor, "temperature-falling", |c| c.spec.temperature = Some(Temperature::new(-0.3, 3))),
+        d(Factor, "temperature-of-index", |c| c.spec.temperature = Some(Temperature::of_index(0.1, 16))),
+        d(Factor, "temperature-log-n", |c| c.spec.temperature = Some(Temperature::log_n(16))),
+        d(Factor, "temperature-smooth", |c| c.spec.temperature = Some(Temperature::smooth(0.1, 8))),
+        d(Factor, "temperature-of-heads", |c| c.spec.temperature = Some(Temperature::of_heads())),
         d(Factor, "head-scale", |c| c.spec.head_scale = true),
         d(Factor, "temperature-and-head-scale", |c| {
             (c.spec.temperature, c.spec.head_scale) = (Some(Temperature::new(0.1, 16)), true);
@@ -621,6 +631,10 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         }),
         d(LI, "linear-normalized", |c| {
             c.linear(FeatureMap::Elu).normalizer = Some(Normalizer::new(1e-6, 1e-3));
+        }),
+        d(LI, "linear-relu", |c| {
+            let linear = c.linear(FeatureMap::Relu);
+            (linear.normalizer, linear.rotate_features) = (Some(Normalizer::new(1e-3, 0.0)), true);
         }),
         d(LI, "linear-performer", |c| {
             let normalizer = Some(Normalizer::new(0.0, 1e-6));
@@ -699,7 +713,7 @@ impl Spec {
         }
     }
     fn xpos(&mut self, xpos: XPos) {
-        if let Some(rotary) = &mut self.rotary {
+        if let Some(rotary) = self.rotary.as_mut().filter(|r| r.sums().is_none()) {
             rotary.xpos = Some(xpos);
         }
     }
@@ -872,6 +886,30 @@ impl Draft {
             rotary.frequencies = Frequencies::InvFreq(listed.iter().copied().cycle().take(pairs).collect());
         }
     }
+    /// The window's elements paired from both ends.
+    fn listed(&mut self, dim: u32, offset: u32) {
+        self.rotary(Pairing::Interleaved, dim, offset);
+        if let Some(rotary) = &mut self.spec.rotary {
+            let last = rotary.rotary_dim - 1;
+            rotary.pairs = (0..rotary.rotary_dim / 2).map(|i| [i, last - i]).collect();
+            rotary.pairing = Pairing::Listed;
+        }
+    }
+    /// Angles that are sums over so many streams.
+    fn sums(&mut self, streams: u8, of_heads: bool, two_angles: bool) {
+        let heads = if of_heads && self.spec.linear.is_none() { self.spec.num_kv_heads } else { 1 };
+        if let Some(rotary) = &mut self.spec.rotary {
+            let pairs = rotary.rotary_dim as usize / 2;
+            let listed = [1.0, -0.5, 0.0, TAU, 3.0, 1e-3, -1e-9, 65536.0, FRAC_PI_4, 1e-300, 0.25];
+            let n = heads as usize * pairs * streams as usize * if two_angles { 2 } else { 1 };
+            let mut sums = Sums::new(heads, streams, listed.iter().copied().cycle().take(n).collect());
+            sums.two_angles = two_angles;
+            (rotary.frequencies, rotary.streams) = (Frequencies::Sums(sums), Vec::new());
+            if streams > 1 {
+                self.spec.positions = Positions::Ids;
+            }
+        }
+    }
     /// Powers of theta^(-2 / 64) as products: a machine's powf may differ in the last bit, a product may not.
     fn portable_frequencies(&mut self) {
         if let Some(rotary) = &mut self.spec.rotary
@@ -901,7 +939,9 @@ impl Draft {
     fn streams(&mut self, of: fn(usize, usize) -> u8) {
         if let Some(rotary) = &mut self.spec.rotary {
             let pairs = rotary.rotary_dim as usize / 2;
-            rotary.streams = (0..pairs).map(|p| of(p, pairs)).collect();
+            if rotary.sums().is_none() {
+                rotary.streams = (0..pairs).map(|p| of(p, pairs)).collect();
+            }
             self.spec.positions = Positions::Ids;
         }
     }
@@ -913,7 +953,7 @@ impl Draft {
     /// Where the window fits the values.
     fn rotate_values(&mut self) {
         if let Some(rotary) = &mut self.spec.rotary {
-            rotary.values = rotary.offset + rotary.rotary_dim <= self.spec.v_head_dim;
+            rotary.values = rotary.end() <= self.spec.v_head_dim as u64;
         }
     }
     fn rotated_keys(&mut self) {

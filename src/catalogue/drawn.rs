@@ -99,9 +99,13 @@ impl Seen {
             self.both("norm after rotation", *after_rotation);
         }
         self.both("temperature", temperature.is_some());
-        if let Some(Temperature { scale, floor }) = temperature {
+        if let Some(Temperature { scale, floor, offset, steps, base, per_head }) = temperature {
             self.both("temperature's scale below 0", *scale < 0.0);
             self.both("temperature's floor of 1", *floor == 1);
+            self.both("temperature's offset of 1", *offset == 1);
+            variant!(self, steps, { Steps::Floor => "temperature in steps", Steps::None { .. } => "temperature without steps" });
+            self.both("temperature's base of 1", *base == 1.0);
+            self.both("temperature of heads", *per_head);
         }
         self.both("head_scale", *head_scale);
         self.both("head_scale_exp", head_scale_exp.is_some());
@@ -145,6 +149,7 @@ impl Seen {
             attention_factor,
             angle,
             streams,
+            pairs,
             xpos,
             values,
             keys_rotated,
@@ -154,10 +159,21 @@ impl Seen {
             Pairing::Interleaved => "interleaved",
             Pairing::InterleavedInHalfOut => "interleaved in, half out",
             Pairing::HalfOfHalves => "half of halves",
+            Pairing::Listed => "pairs listed",
         });
+        self.both("pairs", !pairs.is_empty());
         self.both("pairs in whole vectors", rotary_dim.is_multiple_of(8));
         self.both("offset", *offset > 0);
-        variant!(self, frequencies, { Frequencies::Theta(_) => "theta", Frequencies::InvFreq(_) => "inv_freq" });
+        variant!(self, frequencies, {
+            Frequencies::Theta(_) => "theta",
+            Frequencies::InvFreq(_) => "inv_freq",
+            Frequencies::Sums(_) => "sums",
+        });
+        if let Frequencies::Sums(Sums { heads, streams, two_angles, values: _ }) = frequencies {
+            self.both("frequencies of heads", *heads > 1);
+            self.both("several streams in a sum", *streams > 1);
+            self.both("two angles", *two_angles);
+        }
         self.both("attention_factor", *attention_factor != 1.0);
         variant!(self, angle, {
             Angle::Exact => "angle exact",
@@ -167,7 +183,8 @@ impl Seen {
         variant!(self, streams.iter().max(), {
             None | Some(0) => "one stream",
             Some(1) => "two streams",
-            Some(2..) => "three streams",
+            Some(2) => "three streams",
+            Some(3..) => "four streams",
         });
         self.both("xpos", xpos.is_some());
         if let Some(XPos { scale_base, centre }) = xpos {
@@ -237,6 +254,7 @@ impl Seen {
         variant!(self, features, {
             FeatureMap::Identity => "phi identity",
             FeatureMap::Elu => "phi elu",
+            FeatureMap::Relu => "phi relu",
             FeatureMap::Softmax { count: _, eps: _ } => "phi softmax",
         });
         self.both("rotate_features", *rotate_features);

@@ -2,7 +2,7 @@
 
 use crate::check::bound::{
     Arithmetic, Bounded, F16_FLUSH, F16_ROUNDING, HUGE, LAZY, LAZY_EXPONENTIALS, MAGNITUDE, MATRIX_ADDITION,
-    MATRIX_TILE, P_UNIT, SECOND_ORDER, TINY, TRIG, U, UNDERFLOW, g, stored,
+    MATRIX_TILE, PHASE, P_UNIT, SECOND_ORDER, TINY, TRIG, U, UNDERFLOW, g, stored,
 };
 use crate::equation::defaults::SCORE_FLOOR;
 use crate::equation::dtype::Dtype;
@@ -247,7 +247,9 @@ impl<'a> Bounds<'a> {
     fn of(problem: &'a Problem<'a>, prepared: Prepared<'a>) -> Self {
         let trig = problem.spec.rotary.as_ref().map(|r| {
             let magnitude = if r.xpos.is_some() { MAGNITUDE } else { 0.0 };
-            magnitude + if r.angle == Angle::Table { 0.0 } else { TRIG }
+            // the phase of each stream more is cut off at 2^-32 turns
+            let streams = r.sums().map_or(0.0, |s| (s.streams - 1) as f64 * PHASE);
+            magnitude + if r.angle == Angle::Table { 0.0 } else { TRIG + streams }
         });
         let rotation = trig.map_or(0.0, |trig| 2f64.sqrt() * (trig + 2.0 * U) + 2.0 * U);
         let norm = problem.spec.norm.map_or(0.0, |norm| {
@@ -288,9 +290,13 @@ impl<'a> Bounds<'a> {
         // of tau, times the scale's other factors
         let tau_error = spec.temperature.map_or(0.0, |t| {
             let position = problem.q_position(b, i);
-            let tau = t.tau(position);
+            let of = problem.temperature(h);
+            let tau = t.of_head(position, of);
             let of_head = spec.head_scale.then(|| problem.parameter("head_scale").get(h as usize).copied()).flatten();
-            let error = U * (tau.abs() + t.scale.abs() * (5.0 * t.log(position) + 1.0));
+            let (base, scale) = (t.base * of[0], t.scale * of[1]);
+            // factors of heads are one product more, and a position beyond 2^24 one rounding
+            let rounded = if t.per_head { 3.0 } else { 1.0 };
+            let error = U * (tau.abs() + rounded * base.abs() + scale.abs() * ((4.0 + rounded) * t.log_size(position) + 2.0));
             spec.scale().abs() * of_head.map_or(1.0, |s| spec.head_scale_of(s).abs()) * error
         });
         let scale_underflow = if factors > 0.0 { UNDERFLOW * (1.0 + spec.scale().abs()) * (1.0 + factor) } else { 0.0 };

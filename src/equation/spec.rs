@@ -4,7 +4,7 @@ use crate::equation::bias::Bias;
 use crate::equation::bias::bias;
 use crate::equation::defaults::{MAX_HEAD_DIM, MAX_HEADS, SCHEMA};
 use crate::equation::dtype::Dtype;
-use crate::equation::factors::{Norm, NormKind, Sink, Temperature};
+use crate::equation::factors::{Norm, NormKind, Sink, Steps, Temperature};
 use crate::equation::index::{IndexMap, words};
 use crate::equation::linear::{FeatureMap, Linear, MAX_FEATURES};
 use crate::equation::mask::{Alignment, Mask};
@@ -75,6 +75,7 @@ impl Linear {
             ("mask_mod", spec.mask_mod.is_some()),
             ("gated_bias", spec.gated_bias),
             ("rotary.values", rotary.is_some_and(|r| r.values)),
+            ("rotary.frequencies.sums.heads", rotary.is_some_and(|r| r.of_heads())),
         ];
         match others.iter().find(|(_, set)| *set) {
             Some((field, _)) => Err(Error::spec(*field, "is set beside linear", "linear attention has no such term")),
@@ -292,13 +293,17 @@ impl Spec {
         }
         if let Some(rotary) = &self.rotary {
             rotary.validate(self.head_dim)?;
-            if rotary.values && rotary.offset + rotary.rotary_dim > self.v_head_dim {
+            if let Some(sums) = rotary.sums().filter(|s| s.heads != 1 && s.heads != self.num_kv_heads) {
+                let help = format!("give 1, or num_kv_heads = {}", self.num_kv_heads);
+                return Err(Error::spec("rotary.frequencies.sums.heads", format!("is {}", sums.heads), help));
+            }
+            if rotary.values && rotary.end() > self.v_head_dim as u64 {
                 return Err(Error::spec(
                     "rotary.values",
                     format!(
                         "is set, but elements {}..{} leave a value of {}",
                         rotary.offset,
-                        rotary.offset + rotary.rotary_dim,
+                        rotary.end(),
                         self.v_head_dim
                     ),
                     "let offset + rotary_dim be at most v_head_dim, or leave values unrotated",
@@ -366,15 +371,21 @@ impl Spec {
                 Pairing::Interleaved => "interleaved",
                 Pairing::InterleavedInHalfOut => "interleaved_in_half_out",
                 Pairing::HalfOfHalves => "half_of_halves",
+                Pairing::Listed => "listed",
             };
             let angle = match r.angle {
                 Angle::Exact => "exact",
                 Angle::Float32 => "float32",
                 Angle::Table => "table",
             };
-            let streams = match r.streams.iter().max() {
-                None | Some(0) => String::new(),
-                Some(last) => format!(" {} streams", last + 1),
+            let streams = match (r.sums(), r.last_stream()) {
+                (Some(sums), last) => {
+                    let of_heads = if r.of_heads() { " of heads" } else { "" };
+                    let angles = if sums.two_angles { " two angles" } else { "" };
+                    format!(" sums of {} streams{of_heads}{angles}", last + 1)
+                }
+                (None, 0) => String::new(),
+                (None, last) => format!(" {} streams", last + 1),
             };
             let xpos = if r.xpos.is_some() { " xpos" } else { "" };
             terms.push(format!("R({pairing} {}/{} {angle}{streams}{xpos})", r.rotary_dim, self.head_dim));
@@ -467,6 +478,10 @@ impl Spec {
         if self.head_scale {
             all.push(Parameter::new("head_scale", [heads], Some(0)));
         }
+        if self.temperature.is_some_and(|t| t.per_head) {
+            all.push(Parameter::new("temperature_base", [heads], Some(0)));
+            all.push(Parameter::new("temperature_scale", [heads], Some(0)));
+        }
         if self.norm.is_some_and(|n| n.weights) {
             all.push(Parameter::new("q_norm", [dim], None));
             all.push(Parameter::new("k_norm", [dim], None));
@@ -502,7 +517,7 @@ impl Spec {
 
     /// Position streams that rotation and index maps read: 1, or more for m-RoPE and 2-D systems.
     pub fn position_streams(&self) -> u32 {
-        let rotary = self.rotary.iter().flat_map(|r| r.streams.iter().copied());
+        let rotary = self.rotary.iter().map(|r| r.last_stream());
         let maps = self.index_maps().map(|m| m.last_stream());
         1 + rotary.chain(maps).max().unwrap_or(0) as u32
     }
@@ -515,6 +530,11 @@ impl Spec {
     pub(crate) fn index_maps(&self) -> impl Iterator<Item = IndexMap> {
         let bias = self.bias.iter().filter_map(|b| b.index());
         bias.chain(self.relative.iter().map(|r| r.index))
+    }
+
+    /// Whether some term is computed by a lane a row alone: other families step aside.
+    pub(crate) fn rows_alone(&self) -> bool {
+        self.rotary.as_ref().is_some_and(|r| r.general())
     }
 
     /// Whether values pass through workgroup memory, because a term changes them.
@@ -550,6 +570,17 @@ impl Spec {
             }
             if t.floor == 0 || t.floor > 1 << 30 {
                 return Err(Error::spec("temperature.floor", format!("is {}", t.floor), "give 1 to 2^30 positions"));
+            }
+            if t.offset > 1 << 30 {
+                return Err(Error::spec("temperature.offset", format!("is {}", t.offset), "give at most 2^30 positions"));
+            }
+            if let Steps::None { least } = t.steps
+                && !(1..=1 << 30).contains(&least)
+            {
+                return Err(Error::spec("temperature.steps.none.least", format!("is {least}"), "give 1 to 2^30"));
+            }
+            if !(t.base.is_finite() && t.base.abs() <= 1e6) {
+                return Err(Error::spec("temperature.base", format!("is {}", t.base), "give a number up to 1e6 in size"));
             }
         }
         if self.relative.len() > 8 {

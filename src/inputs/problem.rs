@@ -370,25 +370,33 @@ impl<'a> Problem<'a> {
     pub fn q_position(&self, b: u32, i: u32) -> i32 {
         self.q_positions(b, i)[0]
     }
+    /// What a head multiplies base and scale of tau by.
+    pub(crate) fn temperature(&self, h: u32) -> [f64; 2] {
+        if !self.spec.temperature.is_some_and(|t| t.per_head) {
+            return [1.0; 2];
+        }
+        ["temperature_base", "temperature_scale"]
+            .map(|name| self.parameter(name).get(h as usize).map_or(1.0, |x| *x as f64))
+    }
     /// n: the position of key row j, in the first stream.
     pub fn k_position(&self, b: u32, j: u32) -> i32 {
         self.k_positions(b, j)[0]
     }
     /// The position of query row i in every stream.
-    pub(crate) fn q_positions(&self, b: u32, i: u32) -> [i32; 3] {
+    pub(crate) fn q_positions(&self, b: u32, i: u32) -> [i32; 4] {
         match &self.inputs.q_positions {
             Some(ids) => self.streams(ids, b, i, self.shape.q_len),
-            None => [self.q_index(b, i) as i32; 3],
+            None => [self.q_index(b, i) as i32; 4],
         }
     }
     /// The position of key row j in every stream.
-    pub(crate) fn k_positions(&self, b: u32, j: u32) -> [i32; 3] {
+    pub(crate) fn k_positions(&self, b: u32, j: u32) -> [i32; 4] {
         match &self.inputs.k_positions {
             Some(ids) => self.streams(ids, b, j, self.shape.kv_len),
-            None => [(j - self.packing.map_or(0, |p| p.start_of_key(j))) as i32; 3],
+            None => [(j - self.packing.map_or(0, |p| p.start_of_key(j))) as i32; 4],
         }
     }
-    fn streams(&self, ids: &[i32], b: u32, token: u32, len: u32) -> [i32; 3] {
+    fn streams(&self, ids: &[i32], b: u32, token: u32, len: u32) -> [i32; 4] {
         let plane = self.shape.batch as usize * len as usize;
         let at = b as usize * len as usize + token as usize;
         std::array::from_fn(|s| ids.get(s * plane + at).copied().unwrap_or(0))

@@ -286,6 +286,8 @@ pub(crate) fn rotary_entries(spec: &Spec) -> Vec<[u32; 4]> {
         let factor = (rotary.attention_factor as f32).to_bits();
         let frequencies = match rotary.angle {
             Angle::Table => vec![0.0; rotary.rotary_dim as usize / 2],
+            // in `tables`
+            _ if rotary.sums().is_some() => vec![0.0; rotary.rotary_dim as usize / 2],
             _ => rotary.inv_freq(),
         };
         for (entry, f) in entries.iter_mut().zip(frequencies) {

@@ -3,7 +3,7 @@
 
 use crate::equation::bias::term::Argument;
 use crate::equation::dtype::Dtype;
-use crate::equation::factors::{NormKind, Sink};
+use crate::equation::factors::{NormKind, Sink, Steps};
 use crate::equation::index::{IndexMap, map as index};
 use crate::equation::linear::FeatureMap;
 use crate::equation::mask::Alignment;
@@ -135,6 +135,7 @@ impl<'a> ShaderFiles<'a> {
         match features {
             FeatureMap::Identity => self.add("linear/feature_identity.wgsl", &[]),
             FeatureMap::Elu => self.add("linear/feature_elu.wgsl", &[]),
+            FeatureMap::Relu => self.add("linear/feature_relu.wgsl", &[]),
             FeatureMap::Softmax { .. } => {
                 self.add("linear/feature_softmax.wgsl", &[]);
                 self.table4();
@@ -149,6 +150,8 @@ impl<'a> ShaderFiles<'a> {
             Pairing::HalfOfHalves => "prepare/quad_half_of_halves.wgsl",
             Pairing::Interleaved => "prepare/quad_interleaved.wgsl",
             Pairing::InterleavedInHalfOut => "prepare/quad_interleaved_in_half_out.wgsl",
+            // never asked for: `stands_in_quads`
+            Pairing::Listed => return,
         };
         self.add(file, &[]);
         self.angles(rotary);
@@ -163,13 +166,43 @@ impl<'a> ShaderFiles<'a> {
             self.add("tensor/stream_one.wgsl", &[]);
             return self.add("equation/rotary_none.wgsl", &[]);
         };
+        if rotary.general() {
+            return self.listed_rotation(rotary);
+        }
         match rotary.pairing {
+            Pairing::Listed => {}
             Pairing::HalfOfHalves => self.add("equation/rotary_half_of_halves.wgsl", &[]),
             Pairing::Half => self.add("equation/rotary_half.wgsl", &[]),
             Pairing::Interleaved => self.add("equation/rotary_interleaved.wgsl", &[]),
             Pairing::InterleavedInHalfOut => self.add("equation/rotary_interleaved_in_half_out.wgsl", &[]),
         }
         self.angles(rotary);
+    }
+    /// Pairs from a table, by one angle each or by sums.
+    fn listed_rotation(&mut self, rotary: &Rotary) {
+        self.add("equation/rotary_listed.wgsl", &[Slot::Tables]);
+        let Some(sums) = rotary.sums() else {
+            self.add("equation/turn_pair.wgsl", &[]);
+            return self.angles(rotary);
+        };
+        self.add("equation/turn_sums.wgsl", &[Slot::Tables, Slot::Rotary]);
+        self.add("equation/angle_sincos.wgsl", &[]);
+        self.add(if self.several_streams() { "tensor/stream_several.wgsl" } else { "tensor/stream_one.wgsl" }, &[]);
+        // a dispatch of frequencies of heads has one kv head: see `rows`
+        let head = match (rotary.of_heads(), self.kernel) {
+            (false, _) => "0u".into(),
+            (true, Kernel::RotateQ { .. }) => format!("chunk.kv_head / {}u", self.spec.group()),
+            (true, _) => "chunk.kv_head".into(),
+        };
+        let stream = if self.several_streams() { "position[s]" } else { "position" };
+        let _ = write!(
+            self.glue,
+            "const TURN_ANGLES: u32 = {}u;\nconst TURN_STREAMS: u32 = {}u;\n\
+             fn turning_head() -> u32 {{ return {head}; }}\n\
+             fn stream_of(position: Position, s: u32) -> i32 {{ return {stream}; }}\n",
+            sums.angles(),
+            sums.streams
+        );
     }
     /// What turns a pair: its position, angle and magnitude.
     fn angles(&mut self, rotary: &Rotary) {
@@ -190,7 +223,7 @@ impl<'a> ShaderFiles<'a> {
     }
     /// Whether pairs turn by different positions.
     fn several_streams(&self) -> bool {
-        self.spec.rotary.as_ref().is_some_and(|r| r.streams.iter().any(|s| *s > 0))
+        self.spec.rotary.as_ref().is_some_and(|r| r.last_stream() > 0)
     }
     pub(crate) fn sequence(&mut self) {
         let file = if self.spec.packed { "tensor/sequence_packed.wgsl" } else { "tensor/sequence_batched.wgsl" };
@@ -227,14 +260,22 @@ impl<'a> ShaderFiles<'a> {
     }
     fn scale(&mut self) {
         let mut factors = Vec::new();
-        if self.spec.temperature.is_some() {
-            self.add("equation/scale_temperature.wgsl", &[]);
+        if let Some(temperature) = &self.spec.temperature {
+            let file = match temperature.steps {
+                Steps::Floor => "equation/scale_temperature.wgsl",
+                Steps::None { .. } => "equation/scale_temperature_smooth.wgsl",
+            };
+            self.add(file, if temperature.per_head { &[Slot::Tables] } else { &[] });
             self.add("common/ln.wgsl", &[]);
-            factors.push("temperature(position)");
+            let of = |name: &str| match temperature.per_head {
+                true => format!("TEMPERATURE_{name} * tables[TABLE_TEMPERATURE_{name} + head]"),
+                false => format!("TEMPERATURE_{name}"),
+            };
+            factors.push(format!("({} + {} * temperature_log(position))", of("BASE"), of("SCALE")));
         }
         if self.spec.head_scale {
             self.add("equation/scale_head.wgsl", &[Slot::Tables]);
-            factors.push("scale_of_head(head)");
+            factors.push("scale_of_head(head)".into());
         }
         if factors.is_empty() {
             return self.add("equation/scale_none.wgsl", &[]);

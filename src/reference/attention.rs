@@ -5,7 +5,7 @@ use crate::equation::defaults::SCORE_FLOOR;
 use crate::equation::factors::{Norm, Sink};
 use crate::equation::mask::Alignment;
 use crate::equation::relative::RelativeSide;
-use crate::equation::rotary::rotary::{Pairing, Rotary};
+use crate::equation::rotary::rotary::Rotary;
 use crate::equation::spec::Spec;
 use crate::error::Result;
 use crate::inputs::inputs::Inputs;
@@ -117,24 +117,6 @@ pub(crate) fn rows_of(batch: u32, heads: u32, q_len: u32) -> Vec<[u32; 3]> {
     (0..batch).flat_map(|b| (0..heads).flat_map(move |h| (0..q_len).map(move |i| [b, h, i]))).collect()
 }
 
-impl Rotary {
-    /// The two elements that pair p is read from and the two that it is written to, within a head.
-    pub(crate) fn pair(&self, p: usize) -> ([usize; 2], [usize; 2]) {
-        let (o, half) = (self.offset as usize, (self.rotary_dim / 2) as usize);
-        let (apart, beside) = ([o + p, o + p + half], [o + 2 * p, o + 2 * p + 1]);
-        match self.pairing {
-            Pairing::Half => (apart, apart),
-            Pairing::Interleaved => (beside, beside),
-            Pairing::InterleavedInHalfOut => (beside, apart),
-            Pairing::HalfOfHalves => {
-                let quarter = half / 2;
-                let first = o + p + if p < quarter { 0 } else { quarter };
-                ([first, first + quarter], [first, first + quarter])
-            }
-        }
-    }
-}
-
 /// Rows of q, k or v, rotated, and for the check the length of each element's pair (the element itself where nothing
 /// rotates): no rotation error exceeds a multiple of it.
 pub(crate) struct Rotated {
@@ -151,14 +133,16 @@ pub(crate) struct Rotated {
 
 impl Rotated {
     /// `norm` comes with its weights, `[dim]` or none; `bias`, `[heads, dim]`, is added before the rotation; `side` is 1 for q,
-    /// -1 for k, 0 for v.
+    /// -1 for k, 0 for v; `group` heads share the angles of a kv head.
+    #[allow(clippy::too_many_arguments)] // what may happen to a row
     fn new(
         t: &Tensor,
         norm: Option<(&Norm, &[f32])>,
         bias: Option<&[f32]>,
         rotation: Option<(&Rotary, &Angles)>,
         side: f64,
-        positions: impl Fn(u32, u32) -> [i32; 3] + Sync,
+        group: u32,
+        positions: impl Fn(u32, u32) -> [i32; 4] + Sync,
     ) -> Self {
         let [batch, len, heads, dim] = t.shape();
         let tokens: Vec<[u32; 2]> = (0..batch).flat_map(|b| (0..len).map(move |j| [b, j])).collect();
@@ -178,15 +162,23 @@ impl Rotated {
         let chunks = rows.par_chunks_mut(width).zip(size.par_chunks_mut(width));
         let chunks = chunks.zip(factors.par_chunks_mut(heads as usize)).zip(&mut gain).zip(&tokens);
         chunks.for_each(|((((rows, size), factors), gain), [b, j])| {
-            let angles: Vec<(f64, f64)> = match rotation {
+            let turns = |h: u32| match rotation {
                 None => Vec::new(),
                 Some((r, angles)) => {
-                    let at = positions(*b, *j);
-                    (0..r.rotary_dim as usize / 2).map(|p| angles.cos_sin(at[r.stream(p)], p, side)).collect()
+                    let (at, kv_head) = (positions(*b, *j), h as usize / group.max(1) as usize);
+                    (0..r.rotary_dim as usize / 2).map(|p| angles.turn(at, kv_head, p, side)).collect::<Vec<_>>()
                 }
             };
-            *gain = angles.iter().fold(1.0, |gain, (c, s)| c.hypot(*s).max(gain));
+            let of_heads = rotation.is_some_and(|(r, _)| r.of_heads());
+            let mut angles = turns(0);
+            // two angles of a pair may make it longer by sqrt(2)
+            let two = rotation.is_some_and(|(r, _)| r.sums().is_some_and(|s| s.two_angles));
+            let most = if two { std::f64::consts::SQRT_2 } else { 1.0 };
+            *gain = angles.iter().fold(1.0, |gain, [(c, s), _]| c.hypot(*s).max(gain)) * most;
             for h in 0..heads {
+                if of_heads && h > 0 {
+                    angles = turns(h);
+                }
                 let mut x: Vec<f64> = t.row(*b, *j, h).collect();
                 if let Some((factor, _)) = normalise(&mut x, false) {
                     factors[h as usize] = factor;
@@ -202,10 +194,10 @@ impl Rotated {
                 let (y, size) = (&mut rows[at.clone()], &mut size[at]);
                 y.copy_from_slice(&x);
                 size.iter_mut().zip(&sizes).for_each(|(to, s)| *to = *s as f32);
-                for (p, (c, s)) in angles.iter().enumerate() {
+                for (p, [(c, s), (c_b, s_b)]) in angles.iter().enumerate() {
                     let ([a, b], [to_a, to_b]) = rotation.expect("angles come from a rotation").0.pair(p);
                     y[to_a] = x[a] * c - x[b] * s;
-                    y[to_b] = x[a] * s + x[b] * c;
+                    y[to_b] = x[a] * s_b + x[b] * c_b;
                     let length = (sizes[a].hypot(sizes[b]) * c.hypot(*s)) as f32;
                     (size[to_a], size[to_b]) = (length, length);
                 }
@@ -277,11 +269,11 @@ impl<'a> Prepared<'a> {
             let weights = move |n: &'a Norm| if n.weights { problem.parameter(weights) } else { &[] };
             spec.norm.as_ref().map(|n| (n, weights(n)))
         };
-        let q = Rotated::new(&inputs.q, norm("q_norm"), bias, rotation, 1.0, |b, i| problem.q_positions(b, i));
+        let q = Rotated::new(&inputs.q, norm("q_norm"), bias, rotation, 1.0, spec.group(), |b, i| problem.q_positions(b, i));
         let (norm_k, rotation_k) = if keys_turned { (norm("k_norm"), rotation) } else { (None, None) };
-        let k = Rotated::new(&inputs.k, norm_k, None, rotation_k, -1.0, |b, j| problem.k_positions(b, j));
+        let k = Rotated::new(&inputs.k, norm_k, None, rotation_k, -1.0, 1, |b, j| problem.k_positions(b, j));
         let of_values = rotation.filter(|(r, _)| r.values);
-        let v = Rotated::new(&inputs.v, None, None, of_values, 0.0, |b, j| problem.k_positions(b, j));
+        let v = Rotated::new(&inputs.v, None, None, of_values, 0.0, 1, |b, j| problem.k_positions(b, j));
         Prepared { problem, q, k, v, keys_turned }
     }
 
@@ -361,7 +353,7 @@ impl<'a> Prepared<'a> {
     /// scale_h * tau_i.
     pub(crate) fn query_scale(&self, h: u32, i: u32, b: u32) -> f64 {
         let (problem, spec) = (self.problem, self.problem.spec);
-        let tau = spec.temperature.map_or(1.0, |t| t.tau(problem.q_position(b, i)));
+        let tau = spec.temperature.map_or(1.0, |t| t.of_head(problem.q_position(b, i), problem.temperature(h)));
         match spec.head_scale {
             true => tau * problem.parameter("head_scale").get(h as usize).map_or(1.0, |s| spec.head_scale_of(*s)),
             false => tau,

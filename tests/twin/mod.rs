@@ -16,7 +16,7 @@ use angle::{Rotation, Side};
 pub use linear::linear;
 use ropewalk::{
     Absolute, AlibiForm, Alignment, Bias, Columns, Denominator, Embed, EmbedInputs, Inputs, KerpleKind, NormKind,
-    Placement, Relative, RelativeSide, Sink, Spec, Tensor,
+    Placement, Relative, RelativeSide, Sink, Spec, Steps, Tensor,
 };
 use std::ops::Range;
 use user::Place;
@@ -150,8 +150,8 @@ impl<'a> Twin<'a> {
         }
     }
 
-    fn ids(ids: &[i32], batch: usize, entry: usize, len: usize, token: usize) -> [i64; 3] {
-        let mut all = [0; 3];
+    fn ids(ids: &[i32], batch: usize, entry: usize, len: usize, token: usize) -> [i64; 4] {
+        let mut all = [0; 4];
         for (stream, position) in all.iter_mut().enumerate() {
             if let Some(id) = ids.get(stream * batch * len + entry * len + token) {
                 *position = *id as i64;
@@ -159,16 +159,16 @@ impl<'a> Twin<'a> {
         }
         all
     }
-    fn m(&self, s: &Sequence, token: usize) -> [i64; 3] {
+    fn m(&self, s: &Sequence, token: usize) -> [i64; 4] {
         match &self.inputs.q_positions {
             Some(ids) => Self::ids(ids, self.batch, s.entry, self.q_len, token),
-            None => [self.index(s, token); 3],
+            None => [self.index(s, token); 4],
         }
     }
-    fn n(&self, s: &Sequence, token: usize) -> [i64; 3] {
+    fn n(&self, s: &Sequence, token: usize) -> [i64; 4] {
         match &self.inputs.k_positions {
             Some(ids) => Self::ids(ids, self.batch, s.entry, self.capacity, token),
-            None => [(token - s.keys.start) as i64; 3],
+            None => [(token - s.keys.start) as i64; 4],
         }
     }
 
@@ -181,9 +181,9 @@ impl<'a> Twin<'a> {
         self.parameter(name)[head * dim..(head + 1) * dim].iter().map(|x| *x as f64).collect()
     }
 
-    fn turn(&self, row: Vec<f64>, positions: [i64; 3], side: Side) -> Vec<f64> {
+    fn turn(&self, row: Vec<f64>, positions: [i64; 4], side: Side, head: usize) -> Vec<f64> {
         match &self.rotation {
-            Some(rotation) => rotation.turn(&row, positions, side),
+            Some(rotation) => rotation.turn(&row, positions, side, head),
             None => row,
         }
     }
@@ -208,32 +208,33 @@ impl<'a> Twin<'a> {
     }
 
     /// N and R of a row, with u if it is given.
-    fn placed(&self, row: Vec<f64>, u: Option<Vec<f64>>, m: [i64; 3], side: Side) -> Vec<f64> {
+    fn placed(&self, row: Vec<f64>, u: Option<Vec<f64>>, m: [i64; 4], side: Side, head: usize) -> Vec<f64> {
+        let kv_head = if side == Side::Query { head / self.spec.group() as usize } else { head };
         let weights = if side == Side::Query { "q_norm" } else { "k_norm" };
         let after = self.spec.norm.is_some_and(|norm| norm.after_rotation);
         let mut x = if after { row } else { self.norm(row, weights) };
         for (x, u) in x.iter_mut().zip(u.unwrap_or_default()) {
             *x += u;
         }
-        let turned = self.turn(x, m, side);
+        let turned = self.turn(x, m, side, kv_head);
         if after { self.norm(turned, weights) } else { turned }
     }
 
     fn query(&self, s: &Sequence, token: usize, head: usize) -> Vec<f64> {
         let u = self.spec.content_bias.then(|| self.head_row("content_bias", head, self.spec.head_dim as usize));
-        self.placed(row(&self.inputs.q, s.entry, token, head), u, self.m(s, token), Side::Query)
+        self.placed(row(&self.inputs.q, s.entry, token, head), u, self.m(s, token), Side::Query, head)
     }
     fn key(&self, s: &Sequence, token: usize, head: usize) -> Vec<f64> {
         let k = row(&self.inputs.k, s.entry, self.key_row(token), head);
         match self.spec.rotary.as_ref().is_some_and(|r| r.keys_rotated) {
             true => k,
-            false => self.placed(k, None, self.n(s, token), Side::Key),
+            false => self.placed(k, None, self.n(s, token), Side::Key, head),
         }
     }
     fn value(&self, s: &Sequence, token: usize, head: usize) -> Vec<f64> {
         let v = row(&self.inputs.v, s.entry, self.key_row(token), head);
         match self.spec.rotary.as_ref().is_some_and(|r| r.values) {
-            true => self.turn(v, self.n(s, token), Side::Value),
+            true => self.turn(v, self.n(s, token), Side::Value, head),
             false => v,
         }
     }
@@ -403,7 +404,7 @@ impl<'a> Twin<'a> {
         let spec = self.spec;
         let scale = spec.softmax_scale.unwrap_or(1.0 / (spec.head_dim as f64).sqrt());
         let product = dot(q, k);
-        let factor = scale * self.head_scale(head) * self.tau(s, i);
+        let factor = scale * self.head_scale(head) * self.tau(s, head, i);
         let mut score = Sized::new(factor * product.value, factor.abs() * product.size);
         if let Some(cap) = spec.logits_soft_cap {
             score.value = cap * (score.value / cap).tanh();
@@ -470,12 +471,20 @@ impl<'a> Twin<'a> {
         }
     }
 
-    fn tau(&self, s: &Sequence, i: usize) -> f64 {
+    fn tau(&self, s: &Sequence, head: usize, i: usize) -> f64 {
         let Some(t) = &self.spec.temperature else { return 1.0 };
-        match self.m(s, i)[0] {
-            before if before < 0 => 1.0,
-            m => 1.0 + t.scale * (1.0 + ((m + 1) / t.floor as i64) as f64).ln(),
-        }
+        let of_head = |name: &str| if t.per_head { self.parameter(name)[head] as f64 } else { 1.0 };
+        let (m, offset, floor) = (self.m(s, i)[0], t.offset as i64, t.floor as i64);
+        let log = match t.steps {
+            Steps::Floor if m < 0 => 0.0,
+            Steps::Floor => (1.0 + ((m + offset) / floor) as f64).ln(),
+            Steps::None { least } => {
+                let x = if m < 0 { least as i64 } else { (m + offset).max(least as i64) };
+                (x as f64).ln() - (floor as f64).ln()
+            }
+            other => panic!("the twin does not know {other:?}"),
+        };
+        t.base * of_head("temperature_base") + t.scale * of_head("temperature_scale") * log
     }
 }
 
@@ -575,7 +584,7 @@ pub fn rotate(spec: &Spec, inputs: &Inputs) -> [Vec<Option<Sized>>; 2] {
                     if let Some(linear) = spec.linear.as_ref().filter(|l| l.rotate_features) {
                         x = x.iter().map(|x| linear::simple(linear.features, *x)).collect();
                     }
-                    let turned = twin.placed(x, None, at, side);
+                    let turned = twin.placed(x, None, at, side, head);
                     let size = length(&turned);
                     let to = ((s.entry * len + token) * heads + head) * dim;
                     for (to, x) in all[to..to + dim].iter_mut().zip(turned) {

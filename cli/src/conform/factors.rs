@@ -38,8 +38,29 @@ pub fn norm(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Input
     Ok(())
 }
 
-/// tau, on the layers that do not rotate (Llama 4).
-pub fn temperature(p: &Parameters, spec: &mut Spec) -> Build<()> {
+/// tau: Ministral 3's, Mistral Large 4's, or Llama 4's on the layers that do not rotate.
+pub fn temperature(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs) -> Build<()> {
+    let whole = |name: &str| -> Build<u32> {
+        match p.u32(name).filter(|n| (1..=1 << 30).contains(n)) {
+            Some(n) => Ok(n),
+            None => Err(Error::input(name, "is missing or no length", "give whole positions, 1 or more").into()),
+        }
+    };
+    if let Some(beta) = p.f64("llama_4_scaling_beta") {
+        spec.temperature = Some(Temperature::of_index(beta, whole("original_max_position_embeddings")?));
+        return Ok(());
+    }
+    if p.set("log_temperature_per_head") {
+        for (tensor, name) in [("tau_bias", "temperature_base"), ("tau_scale", "temperature_scale")] {
+            let values = t.need(tensor)?;
+            if values.shape != [spec.num_heads as usize] {
+                return Err(values.wrong(tensor, "[q_heads]").into());
+            }
+            inputs.parameters.insert(name.into(), values.f32s(tensor)?);
+        }
+        spec.temperature = Some(Temperature::of_heads());
+        return Ok(());
+    }
     if !p.given("attn_temperature_tuning") {
         return Ok(()); // without it the numbers may mean something else
     }

@@ -147,25 +147,31 @@ fn attention(golden: Golden) -> Build<Work> {
     let mut work = Work::default();
     let golden = rotation::expand_latent(golden, &mut work.tables)?;
     let (system, p, mut t) = (golden.system, golden.parameters, golden.tensors);
+    let polar = rotation::polar(&p, &mut t)?;
     let ((q, q_shape), (k, k_shape)) = (heads_first(&mut t, "q")?, heads_first(&mut t, "k")?);
     let (v, v_shape) = heads_first(&mut t, "v")?;
     let (mut spec, mut inputs, sizes) = plain(q, k, v)?;
     let heads = [("heads", spec.num_heads), ("q_heads", spec.num_heads), ("kv_heads", spec.num_kv_heads)];
     packed::agree(&p, &heads)?;
-    packed::agree(&p, &[("head_dim", spec.head_dim), ("v_head_dim", spec.v_head_dim)])?;
+    let own_dim = if polar.is_some() { spec.head_dim / 2 } else { spec.head_dim };
+    packed::agree(&p, &[("head_dim", own_dim), ("v_head_dim", spec.v_head_dim)])?;
     spec.softmax_scale = p.f64("scale");
     spec.logits_soft_cap = p.f64("softcap");
 
-    spec.rotary = rotation::rotary(&system, &p, &mut t, spec.head_dim, sizes, &mut work.tables)?;
+    spec.rotary = match polar {
+        Some(rotary) => Some(rotary),
+        None => rotation::rotary(&system, &p, &mut t, spec.head_dim, sizes, &mut work.tables)?,
+    };
     factors::norm(&p, &mut t, &mut spec, &mut inputs)?;
     relative::relative(&system, &p, &mut t, &mut spec, &mut inputs, sizes, &mut work.tables)?;
     let mut probes = Vec::new();
     match window {
         true => probes.extend(terms::window(&p, &mut t, &mut spec, &mut inputs, sizes, &mut work)?),
+        false if t.has("attention_biases") => terms::offsets(&p, &mut t, &mut spec, &mut inputs, sizes)?,
         false => bias(&p, &mut t, &mut spec, &mut inputs)?,
     }
     probes.extend(terms::gate(&mut t, &mut spec, &mut inputs, sizes)?);
-    factors::temperature(&p, &mut spec)?;
+    factors::temperature(&p, &mut t, &mut spec, &mut inputs)?;
     factors::sinks(&p, &mut t, &mut spec, &mut inputs)?;
     let unused = rotation::unused(&p, &mut t, &spec, &mut work.tables)?;
     let unrotated = unused.is_some();

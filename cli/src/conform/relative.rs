@@ -25,7 +25,9 @@ pub fn relative(
     if t.has("pos_key") || t.has("pos_query") {
         deberta(p, t, spec, inputs, sizes)?;
     }
-    if t.has("rel_pos_h") {
+    if t.has("rel_pos_h") && p.has("q_size") {
+        pooled(p, t, spec, inputs, sizes)?;
+    } else if t.has("rel_pos_h") {
         decomposed(p, t, spec, inputs, sizes)?;
     }
     Ok(())
@@ -229,6 +231,48 @@ fn deberta(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs
         ));
         push(spec, inputs, name, &table, Relative::new(side, index))?;
     }
+    Ok(())
+}
+
+/// MViT v2: keys are pooled, so that a step of theirs is several of the queries', and class tokens stand in front, outside of both tables.
+fn pooled(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs, sizes: Sizes) -> Build<()> {
+    let sides = |name: &str| -> Build<[u32; 2]> {
+        let list: Vec<Option<u32>> = p.list(name).iter().map(|n| u32::try_from(n.as_u64()?).ok()).collect();
+        match list[..] {
+            [Some(h @ 1..=4096), Some(w @ 1..=4096)] => Ok([h, w]),
+            _ => Err(Error::input(name, "is missing or no grid", "give [rows, columns]").into()),
+        }
+    };
+    let (of_q, of_k, class) = (sides("q_size")?, sides("k_size")?, p.u32("class_tokens").unwrap_or(0));
+    for (name, [h, w], len) in [("q_size", of_q, sizes.q_len), ("k_size", of_k, sizes.kv_len)] {
+        if (h * w).checked_add(class) != Some(len) {
+            return Err(Error::input(name, format!("{h} x {w} and {class} more"), format!("the case has {len}")).into());
+        }
+    }
+    let (mut q_ids, mut k_ids) = (Vec::new(), Vec::new());
+    for (stream, name) in [(0, "rel_pos_h"), (1, "rel_pos_w")] {
+        let (q, k) = (of_q[stream], of_k[stream]);
+        // steps of a query and of a key, whole numbers where one side divides the other
+        if !q.is_multiple_of(k) && !k.is_multiple_of(q) {
+            return needs("grids of queries and keys whose sides do not divide each other");
+        }
+        let (q_step, k_step) = ((k / q).max(1) as i32, (q / k).max(1) as i32);
+        let last = (k as i32 - 1) * k_step;
+        let max = (q as i32 - 1) * q_step;
+        let index = IndexMap::Distance { min: -last, max, outside: Outside::Zero, stream: stream as u8, reversed: true };
+        let mut term = Relative::new(RelativeSide::Key, index);
+        term.scale = Some(1.0);
+        let table = t.need(name)?;
+        push(spec, inputs, name, &table, term)?;
+        let ids = |[h, w]: [u32; 2], step: i32, outside: i32| {
+            let of = move |at: u32| (if stream == 0 { at / w } else { at % w }) as i32 * step;
+            std::iter::repeat_n(outside, class as usize).chain((0..h * w).map(of)).collect::<Vec<i32>>()
+        };
+        q_ids.extend(ids(of_q, q_step, 1_000_000).repeat(sizes.batch as usize));
+        k_ids.extend(ids(of_k, k_step, -1_000_000).repeat(sizes.batch as usize));
+    }
+    spec.positions = Positions::Ids;
+    (inputs.q_positions, inputs.k_positions) = (Some(q_ids), Some(k_ids));
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //! cut by kv heads alone.
 
 use crate::equation::linear::Decay;
+use crate::equation::rotary::rotary::Frequencies;
 use crate::equation::spec::Spec;
 use crate::error::{Error, Result};
 use crate::inputs::inputs::{Dense, Inputs};
@@ -84,6 +85,14 @@ pub(crate) fn part_spec(spec: &Spec, part: &Part) -> Spec {
     {
         let span = part.kv_heads.start as usize..part.kv_heads.end as usize;
         linear.decay = Some(Decay::Heads(gammas.get(span).unwrap_or_default().to_vec()));
+    }
+    if let Some(Frequencies::Sums(sums)) = out.rotary.as_mut().map(|r| &mut r.frequencies)
+        && sums.heads > 1
+    {
+        let width = sums.values.len() / sums.heads as usize;
+        let span = part.kv_heads.start as usize * width..part.kv_heads.end as usize * width;
+        sums.values = sums.values.get(span).unwrap_or_default().to_vec();
+        sums.heads = part.kv_heads.len() as u32;
     }
     for bias in &mut out.bias {
         *bias = bias.of_heads(spec.num_heads, &heads);

@@ -100,6 +100,9 @@ impl Family {
 
     /// The tunings of this family that a call may take, the best guess first; none where it does not suit.
     pub(crate) fn candidates(self, call: &Call) -> Vec<Tuning> {
+        if self != Family::Rows && call.spec.rows_alone() {
+            return Vec::new();
+        }
         match self {
             Family::Block => block::candidates(call),
             Family::Coop => coop::candidates(call),

@@ -76,7 +76,9 @@ pub(crate) fn lay_out(call: &Call) -> Result<LaidOut> {
 /// The most keys of a dispatch: what the limits allow one workgroup, in whole tiles.
 fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits, tile_k: u32, of_score: Cost) -> u32 {
     let (q, v) = (spec.head_dim.div_ceil(4), spec.v_head_dim.div_ceil(4));
-    let pairs = spec.rotary.as_ref().map_or(0, |r| r.rotary_dim / 2);
+    let pairs = spec.rotary.as_ref().map_or(0, |r| {
+        r.rotary_dim / 2 * (1 + r.sums().map_or(0, |sums| sums.angles() as u32 * sums.streams as u32))
+    });
     let relative = spec.relative.len() as u32;
     let staged = if spec.rotates_values() { 3 * v + pairs } else { 0 };
     let (rows, products) = (2 * q * relative, q.max(v) * relative);
@@ -156,6 +158,9 @@ fn split(
         x = x.min((PRODUCT_BYTES / 2 / bytes(1, 1, 1).saturating_sub(bytes(0, 1, 1)).max(1)).max(1));
     }
     let mut y = grid[1].min((budget / (column * x)).max(1)).min(cap);
+    if spec.rotary.as_ref().is_some_and(|r| r.of_heads()) {
+        y = 1; // `chunk.kv_head` is the head whose frequencies turn its rows
+    }
     y = y.min((PRODUCT_BYTES / bytes(x, 1, 1).max(1)).max(1));
     let mut z = grid[2].min(if all_at_once { cap } else { (budget / (x * y)).max(1) }).min(cap);
     z = z.min((PRODUCT_BYTES / bytes(x, y, 1).max(1)).max(1));
