@@ -208,6 +208,8 @@ impl Deviation {
     pub(crate) fn matters_to(&self, op: Op) -> bool {
         let here = self.group.matters_to(op);
         match op {
+            // reads what the rotation has written: refused
+            Op::RotateInPlace if self.name.ends_with("of-all-heads") => false,
             Op::Embed if self.group == Group::Dims => !self.name.contains('v'),
             Op::Embed if self.group == Group::Layout => ["packed", "gaps", "start3"].contains(&self.name),
             Op::Embed => here,
@@ -404,6 +406,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         d(Scale, "scale-negative", |c| c.spec.softmax_scale = Some(-0.1)),
         //
         d(Cap, "cap", |c| c.spec.logits_soft_cap = Some(30.0)),
+        d(Cap, "cap-last", |c| (c.spec.logits_soft_cap, c.spec.soft_cap_last) = (Some(5.0), true)),
         d(Cap, "cap-tight", |c| c.spec.logits_soft_cap = Some(0.75)),
         //
         d(B, "table", |c| c.bias(&[Bias::Table { min: -20, max: 11 }])),
@@ -458,6 +461,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         d(D, "dense-matrix", |c| c.dense(false, false, true, true)),
         d(D, "dense-rows", |c| c.dense(false, true, true, false)),
         d(D, "dense-keys", |c| c.dense(true, false, false, true)),
+        d(D, "key-bias", |c| c.spec.key_bias = true),
         d(D, "dense-one", |c| c.dense(false, false, false, false)),
         d(D, "dense-minus-infinity", |c| {
             c.dense(true, true, true, true);
@@ -541,6 +545,12 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         //
         d(E, "content-bias", |c| c.spec.content_bias = true),
         d(E, "shaw", |c| c.relative(&[(RelativeSide::Key, IndexMap::distance(-9, 9), false)])),
+        // A by queries of its own, beside E_V
+        d(E, "own-queries", |c| {
+            let map = IndexMap::Distance { min: 0, max: 9, outside: Outside::Zero, stream: 0, reversed: true };
+            c.relative(&[(RelativeSide::Key, map, true), (RelativeSide::Value, map, false)]);
+            c.spec.relative.iter_mut().take(1).for_each(|r| r.own = Some(7));
+        }),
         d(E, "shaw-values", |c| {
             let map = IndexMap::distance(-5, 8);
             c.relative(&[(RelativeSide::Key, map, false), (RelativeSide::Value, map, false)]);
@@ -595,6 +605,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         //
         d(RV, "rotated-values", |c| c.rotate_values()),
         d(RV, "rotated-keys", |c| c.rotated_keys()),
+        d(RV, "outputs-back", |c| c.turn_outputs()),
         //
         d(O, "own-score", Draft::own_score),
         edge(O, "own-infinity", Draft::own_infinity),
@@ -606,6 +617,10 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         d(N, "rms-norm-weights-after", |c| c.spec.norm(NormKind::Rms, 0.0, true, true)),
         d(N, "l2-norm", |c| c.spec.norm(NormKind::L2, 1e-12, false, false)),
         d(N, "l2-norm-weights", |c| c.spec.norm(NormKind::L2, 1.0, true, false)),
+        d(N, "layer-norm", |c| c.spec.norm(NormKind::Layer, 1e-5, true, false)),
+        d(N, "layer-norm-of-heads", |c| c.spec.norm_of_heads(NormKind::Layer, false)),
+        d(N, "rms-norm-of-all-heads", |c| c.spec.norm_of_heads(NormKind::Rms, true)),
+        d(N, "layer-norm-of-all-heads", |c| c.spec.norm_of_heads(NormKind::Layer, true)),
         d(N, "l2-norm-after", |c| c.spec.norm(NormKind::L2, 1e-6, false, true)),
         //
         d(Factor, "temperature", |c| c.spec.temperature = Some(Temperature::new(0.1, 8))),
@@ -614,6 +629,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         d(Factor, "temperature-log-n", |c| c.spec.temperature = Some(Temperature::log_n(16))),
         d(Factor, "temperature-smooth", |c| c.spec.temperature = Some(Temperature::smooth(0.1, 8))),
         d(Factor, "temperature-of-heads", |c| c.spec.temperature = Some(Temperature::of_heads())),
+        d(Factor, "query-scales", |c| c.spec.query_scales = true),
         d(Factor, "head-scale", |c| c.spec.head_scale = true),
         d(Factor, "temperature-and-head-scale", |c| {
             (c.spec.temperature, c.spec.head_scale) = (Some(Temperature::new(0.1, 16)), true);
@@ -621,6 +637,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         d(Factor, "logit-scale", |c| (c.spec.head_scale, c.spec.head_scale_exp) = (true, Some(1.0))),
         //
         d(SK, "sink-zero", |c| c.spec.sink = Some(Sink::Zero)),
+        d(SK, "sink-of-queries", |c| c.spec.sink = Some(Sink::Query)),
         d(SK, "sink", |c| c.spec.sink = Some(Sink::Learned)),
         d(LI, "linear-bidirectional", |c| {
             c.roformer();
@@ -696,6 +713,9 @@ const OWN_MASK: &str = "fn mask_mod(at: ScoreAt) -> bool {
 impl Spec {
     fn norm(&mut self, kind: NormKind, eps: f64, weights: bool, after_rotation: bool) {
         self.norm = Some(Norm { weights, after_rotation, ..Norm::new(kind, eps) });
+    }
+    fn norm_of_heads(&mut self, kind: NormKind, all_heads: bool) {
+        self.norm = Some(Norm { weights: true, weights_of_heads: true, all_heads, ..Norm::new(kind, 1e-5) });
     }
     fn theta(&mut self, theta: f64) {
         if let Some(rotary) = &mut self.rotary {
@@ -956,6 +976,14 @@ impl Draft {
             rotary.values = rotary.end() <= self.spec.v_head_dim as u64;
         }
     }
+    /// Values turn, and outputs back, where the window fits them.
+    fn turn_outputs(&mut self) {
+        self.rotate_values();
+        if let Some(rotary) = &mut self.spec.rotary {
+            let two = rotary.sums().is_some_and(|s| s.two_angles);
+            rotary.output = rotary.values && rotary.pairing != Pairing::InterleavedInHalfOut && !two;
+        }
+    }
     fn rotated_keys(&mut self) {
         let reads_keys = self.spec.relative.iter().any(|r| r.side == RelativeSide::Query);
         if let Some(rotary) = self.spec.rotary.as_mut().filter(|_| !reads_keys) {
@@ -1093,6 +1121,24 @@ impl Draft {
             let rows = self.batch * self.spec.num_heads * self.q_len;
             inputs.gates = Some((0..rows).map(|_| 1.0 + random.noise() as f64).collect());
         }
+        let mut random = self.random(Stream::Rows);
+        let rows = self.batch * self.spec.num_heads;
+        let mut noise = |n: u32, add: f32| (0..n).map(|_| add + random.noise()).collect::<Vec<f32>>();
+        inputs.query_scales = self.spec.query_scales.then(|| noise(rows * self.q_len, 1.0));
+        inputs.query_sinks = (self.spec.sink == Some(Sink::Query)).then(|| noise(rows * self.q_len, 0.0));
+        inputs.relative_queries = self.spec.own_queries().map(|own| noise(rows * self.q_len * own, 0.0));
+        inputs.key_bias = self.spec.key_bias.then(|| {
+            // sums that have grown
+            let steps = noise(rows * self.capacity, -0.7);
+            let mut sum = -1000.0;
+            steps
+                .iter()
+                .map(|x| {
+                    sum += *x as f64;
+                    sum
+                })
+                .collect()
+        });
         self.linear_inputs(&mut inputs);
         if self.spec.dense_bias {
             inputs.attn_bias = Some(self.attn_bias()?);
@@ -1251,6 +1297,7 @@ pub(crate) enum Stream {
     Segments,
     Gates,
     Linear,
+    Rows,
 }
 
 /// splitmix64 (Steele, Lea, Flood 2014).

@@ -50,6 +50,7 @@ impl Seen {
             positions,
             softmax_scale,
             logits_soft_cap,
+            soft_cap_last,
             bias,
             gated_bias,
             dense_bias,
@@ -57,6 +58,8 @@ impl Seen {
             kv_lens,
             norm,
             temperature,
+            query_scales,
+            key_bias,
             head_scale,
             head_scale_exp,
             content_bias,
@@ -79,6 +82,9 @@ impl Seen {
         self.both("softmax_scale", softmax_scale.is_some());
         self.both("softmax_scale of 0", *softmax_scale == Some(0.0));
         self.both("logits_soft_cap", logits_soft_cap.is_some());
+        self.both("soft_cap_last", *soft_cap_last);
+        self.both("query_scales", *query_scales);
+        self.both("key_bias", *key_bias);
         self.both("two biases", bias.len() > 1);
         bias.iter().for_each(|bias| self.bias(bias));
         self.both("gated_bias", *gated_bias);
@@ -92,8 +98,14 @@ impl Seen {
         self.both("mask", *dense);
         self.both("kv_lens", *kv_lens);
         self.both("norm", norm.is_some());
-        if let Some(Norm { kind, eps, weights, after_rotation }) = norm {
-            variant!(self, kind, { NormKind::Rms => "norm rms", NormKind::L2 => "norm l2" });
+        if let Some(Norm { kind, eps, weights, after_rotation, weights_of_heads, all_heads }) = norm {
+            variant!(self, kind, {
+                NormKind::Rms => "norm rms",
+                NormKind::L2 => "norm l2",
+                NormKind::Layer => "norm layer",
+            });
+            self.both("norm's weights of heads", *weights_of_heads);
+            self.both("norm of all heads", *all_heads);
             self.both("norm's eps of 0", *eps == 0.0);
             self.both("norm's weights", *weights);
             self.both("norm after rotation", *after_rotation);
@@ -111,7 +123,8 @@ impl Seen {
         self.both("head_scale_exp", head_scale_exp.is_some());
         self.both("content_bias", *content_bias);
         self.both("two relative tables", relative.len() > 1);
-        for Relative { side, index, per_head, query_bias, scale } in relative {
+        for Relative { side, index, per_head, query_bias, scale, own } in relative {
+            self.both("a query of its own", own.is_some());
             variant!(self, side, {
                 RelativeSide::Key => "A",
                 RelativeSide::Query => "B",
@@ -122,7 +135,7 @@ impl Seen {
             self.both("a bias of the query", *query_bias);
             self.both("a scale of a relative table", scale.is_some());
         }
-        variant!(self, sink, { None => "no sink", Some(Sink::Zero) => "sink 0", Some(Sink::Learned) => "sinks" });
+        variant!(self, sink, { None => "no sink", Some(Sink::Zero) => "sink 0", Some(Sink::Learned) => "sinks", Some(Sink::Query) => "sinks of queries" });
         self.both("packed", *packed);
         self.both("score_mod", score_mod.is_some());
         for (text, ..) in user::SCORES {
@@ -152,8 +165,10 @@ impl Seen {
             pairs,
             xpos,
             values,
+            output,
             keys_rotated,
         } = rotary;
+        self.both("outputs turn back", *output);
         variant!(self, pairing, {
             Pairing::Half => "half",
             Pairing::Interleaved => "interleaved",

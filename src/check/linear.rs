@@ -462,6 +462,15 @@ pub(crate) fn rotated(problem: &Problem) -> Result<[Bounded; 2]> {
 impl Kernel {
     /// Whether the spec suits the kernel.
     pub(crate) fn suits(self, spec: &Spec) -> Result<()> {
+        let norm = spec.norm.filter(|norm| norm.placed());
+        if norm.is_some_and(|norm| norm.all_heads) && self.in_place() && self.rotates_only() {
+            let help = "rotate into another tensor";
+            return Err(Error::spec("norm.all_heads", "reads heads that a rotation in place has written", help));
+        }
+        if norm.is_some() && spec.keys_rotated() && matches!(self, Kernel::Append { .. }) {
+            let help = "norm and rotate new keys first (Kernel::RotateK), and append them as they are";
+            return Err(Error::spec("norm", "is of heads or of all heads, which `append` does not compute", help));
+        }
         match self {
             Kernel::Attention | Kernel::Scores | Kernel::Append { .. } => spec.expect_softmax(),
             Kernel::Linear => spec.expect_linear().map(|_| ()),

@@ -19,6 +19,13 @@ pub struct Norm {
     /// Whether the norm stands after the rotation (Llama 4) instead of before it (Qwen 3, Gemma 3).
     #[serde(default)]
     pub after_rotation: bool,
+    /// Every head has weights of its own: `q_norm` is `[num_heads, head_dim]`, `k_norm` `[num_kv_heads, head_dim]` (Cohere).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub weights_of_heads: bool,
+    /// The mean square (`Rms`), or mean and variance (`Layer`), are those of all heads of a token together (OLMo 2, ESM C). Weights are then of
+    /// heads: the model's list of heads x head_dim.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub all_heads: bool,
 }
 
 /// How a row is normalised.
@@ -30,26 +37,34 @@ pub enum NormKind {
     Rms,
     /// x / max(|x|, eps): scores are cosines (Swin v2).
     L2,
+    /// (x - mean(x)) / sqrt(var(x) + eps), without an offset (Cohere, ESM C); before the rotation.
+    Layer,
 }
 
 impl Norm {
     /// A norm of this kind before rotation, without weights.
     pub fn new(kind: NormKind, eps: f64) -> Self {
-        Norm { kind, eps, weights: false, after_rotation: false }
+        Norm { kind, eps, weights: false, after_rotation: false, weights_of_heads: false, all_heads: false }
     }
     /// What the row's root mean square (`Rms`) or length (`L2`) is at least divided by.
     pub(crate) fn least(&self) -> f64 {
         match self.kind {
-            NormKind::Rms => self.eps.sqrt(),
+            NormKind::Rms | NormKind::Layer => self.eps.sqrt(),
             NormKind::L2 => self.eps,
         }
     }
-    /// Normalises a row without its weights and gives the factor. A row of zeros stays so (with eps 0 too); one that
-    /// holds a NaN or an infinity becomes NaN.
-    pub(crate) fn apply(&self, row: &mut [f64]) -> f64 {
-        let square: f64 = row.iter().map(|x| x * x).sum();
+    /// Whether a row is normed by more than itself: by weights of its head, or by other heads.
+    pub(crate) fn placed(&self) -> bool {
+        self.weights_of_heads || self.all_heads
+    }
+    /// What is taken from elements, and what the differences are multiplied by: of a row, or of all rows of a token. Rows of zeros stay so (with
+    /// eps 0 too); those that hold a NaN or an infinity become NaN.
+    pub(crate) fn of<'a>(&self, elements: impl Iterator<Item = &'a f64> + Clone) -> [f64; 2] {
+        let n = elements.clone().count() as f64;
+        let mean = if self.kind == NormKind::Layer { elements.clone().sum::<f64>() / n } else { 0.0 };
+        let square: f64 = elements.map(|x| (x - mean) * (x - mean)).sum();
         let length = match self.kind {
-            NormKind::Rms => (square / row.len() as f64 + self.eps).sqrt(),
+            NormKind::Rms | NormKind::Layer => (square / n + self.eps).sqrt(),
             NormKind::L2 => square.sqrt().max(self.eps),
         };
         let factor = match length {
@@ -57,7 +72,12 @@ impl Norm {
             0.0 => 1.0,
             length => 1.0 / length,
         };
-        row.iter_mut().for_each(|x| *x *= factor);
+        [mean, factor]
+    }
+    /// Normalises a row without its weights and gives the factor.
+    pub(crate) fn apply(&self, row: &mut [f64]) -> f64 {
+        let [mean, factor] = self.of(row.iter());
+        row.iter_mut().for_each(|x| *x = (*x - mean) * factor);
         factor
     }
 }
@@ -184,4 +204,6 @@ pub enum Sink {
     Zero,
     /// The parameter `sinks`, `[num_heads]`, finite (GPT-OSS).
     Learned,
+    /// The input `query_sinks`, `[batch, num_heads, q_len]`, finite: a logit of each query and head (Inkling 2).
+    Query,
 }

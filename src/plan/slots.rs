@@ -79,17 +79,42 @@ impl<'a> ShaderFiles<'a> {
     /// What goes into a score, whatever the kernel.
     pub(crate) fn of_scores(&mut self, aligned: bool) {
         self.add("common/nan.wgsl", &[]);
-        self.add("common/query.wgsl", &[]);
+        match self.spec.places_rows() {
+            true => {
+                self.add("common/query_placed.wgsl", &[]);
+                if !self.spec.norm.is_some_and(|n| n.placed()) {
+                    self.add("equation/norm_unplaced.wgsl", &[]);
+                }
+                let scale =
+                    if self.spec.query_scales { "equation/scale_row.wgsl" } else { "equation/scale_row_none.wgsl" };
+                self.add(scale, &[]);
+                if self.spec.query_scales {
+                    self.add("equation/row_number.wgsl", &[Slot::Dense]);
+                }
+                let [gates, scales, sinks] = self.spec.row_planes().map(|p| p as u32);
+                let _ = write!(
+                    self.glue,
+                    "const SCALE_PLANE: u32 = {gates}u;\nconst SINK_PLANE: u32 = {}u;\nconst ROW_PLANES: u32 = {}u;\n\
+                     const KEY_PLANES: u32 = {}u;\n",
+                    gates + scales,
+                    gates + scales + sinks,
+                    2 * self.spec.key_bias as u32
+                );
+            }
+            false => self.add("common/query.wgsl", &[]),
+        }
         self.add("common/score_at.wgsl", &[]);
         self.cache();
         self.add(if aligned { "tensor/q_aligned.wgsl" } else { "tensor/q_unaligned.wgsl" }, &[Slot::Q]);
         self.add(if aligned { "tensor/k_aligned.wgsl" } else { "tensor/k_unaligned.wgsl" }, &[Slot::K]);
         self.sequence();
         self.norm();
-        self.add(
-            if self.spec.keys_rotated() { "equation/keys_rotated.wgsl" } else { "equation/keys_unrotated.wgsl" },
-            &[],
-        );
+        let keys = match (self.spec.keys_rotated(), self.spec.norm.is_some_and(|n| n.placed())) {
+            (true, _) => "equation/keys_rotated.wgsl",
+            (false, false) => "equation/keys_unrotated.wgsl",
+            (false, true) => "equation/keys_unrotated_placed.wgsl",
+        };
+        self.add(keys, &[]);
         self.content_bias();
         self.scale();
         self.rotation();
@@ -97,18 +122,25 @@ impl<'a> ShaderFiles<'a> {
         self.k_position();
         self.kv_length();
         self.relative();
+        let cap_last = self.spec.soft_cap_last;
         self.add(
-            if self.spec.logits_soft_cap.is_some() { "equation/cap_tanh.wgsl" } else { "equation/cap_none.wgsl" },
+            match self.spec.logits_soft_cap {
+                Some(_) if !cap_last => "equation/cap_tanh.wgsl",
+                _ => "equation/cap_none.wgsl",
+            },
             &[],
         );
         if self.spec.logits_soft_cap.is_some() {
             self.add("common/tanh.wgsl", &[]);
         }
         self.terms();
-        self.add(
-            if self.spec.score_mod.is_some() { "equation/score_mod_user.wgsl" } else { "equation/score_mod_none.wgsl" },
-            &[],
-        );
+        let modified = match (self.spec.score_mod.is_some(), cap_last) {
+            (false, false) => "equation/score_mod_none.wgsl",
+            (true, false) => "equation/score_mod_user.wgsl",
+            (false, true) => "equation/score_mod_capped.wgsl",
+            (true, true) => "equation/score_mod_capped_user.wgsl",
+        };
+        self.add(modified, &[]);
         self.user();
         self.mask();
     }
@@ -166,6 +198,12 @@ impl<'a> ShaderFiles<'a> {
             self.add("tensor/stream_one.wgsl", &[]);
             return self.add("equation/rotary_none.wgsl", &[]);
         };
+        if rotary.output && self.kernel == Kernel::Attention {
+            self.add("equation/output_turned.wgsl", &[Slot::Tables]);
+            if rotary.sums().is_none() {
+                self.add("equation/turn_pair.wgsl", &[]);
+            }
+        }
         if rotary.general() {
             return self.listed_rotation(rotary);
         }
@@ -237,11 +275,29 @@ impl<'a> ShaderFiles<'a> {
         let Some(norm) = self.spec.norm else { return self.add("equation/norm_none.wgsl", &[]) };
         self.add(if norm.after_rotation { "equation/norm_after.wgsl" } else { "equation/norm_before.wgsl" }, &[]);
         self.add("common/norm.wgsl", &[]);
+        if norm.placed() {
+            self.add("equation/norm_placed.wgsl", &[]);
+        }
         match norm.kind {
+            _ if norm.all_heads => {
+                self.add("equation/norm_all_heads.wgsl", &[]);
+                let rotates = self.kernel.rotates_only();
+                self.add(
+                    if rotates { "equation/norm_heads_rotate.wgsl" } else { "equation/norm_heads_scores.wgsl" },
+                    &[],
+                );
+                let centred = norm.kind == NormKind::Layer;
+                let _ = writeln!(self.glue, "const NORM_CENTRED: bool = {centred};");
+            }
             NormKind::Rms => self.add("equation/norm_rms.wgsl", &[]),
             NormKind::L2 => self.add("equation/norm_l2.wgsl", &[]),
+            NormKind::Layer => self.add("equation/norm_layer.wgsl", &[]),
         }
         match norm.weights {
+            true if norm.placed() => {
+                self.add("equation/norm_weighted_heads.wgsl", &[Slot::Tables]);
+                self.table4();
+            }
             true => {
                 self.add("equation/norm_weighted.wgsl", &[Slot::Tables]);
                 self.table4();
@@ -294,6 +350,10 @@ impl<'a> ShaderFiles<'a> {
             None => self.add("equation/sink_none.wgsl", &[]),
             Some(Sink::Zero) => self.add("equation/sink_zero.wgsl", &[]),
             Some(Sink::Learned) => self.add("equation/sink_head.wgsl", &[Slot::Tables]),
+            Some(Sink::Query) => {
+                self.add("equation/sink_query.wgsl", &[]);
+                self.add("equation/row_number.wgsl", &[Slot::Dense]);
+            }
         }
     }
     /// Rows of `tables`, four elements at a time.
@@ -398,6 +458,10 @@ impl<'a> ShaderFiles<'a> {
         if self.spec.dense_bias {
             self.add("equation/term_dense.wgsl", &[Slot::Dense]);
             calls.push("term_dense(at)".into());
+        }
+        if self.spec.key_bias {
+            self.add("equation/term_key_bias.wgsl", &[Slot::Dense]);
+            calls.push("term_key_bias(at)".into());
         }
         if calls.is_empty() {
             self.add("equation/term_none.wgsl", &[]);

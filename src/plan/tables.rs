@@ -96,7 +96,7 @@ impl TableLayout {
 /// Of a rotation that is data: the elements of every pair, and of angles that are sums the increments in turns, each as four numbers of
 /// 16 bits, which f32 holds exactly.
 fn rotation(spec: &Spec) -> Vec<(&'static str, Vec<f32>)> {
-    let Some(rotary) = spec.rotary.as_ref().filter(|r| r.general()) else { return Vec::new() };
+    let Some(rotary) = spec.rotary.as_ref().filter(|r| r.general() || r.output) else { return Vec::new() };
     let pair = |p: u32| {
         let ([a, b], [to_a, to_b]) = rotary.pair(p as usize);
         [a, b, to_a, to_b].map(|element| (element - rotary.offset as usize) as f32)

@@ -121,6 +121,18 @@ impl<'a> Rotation<'a> {
         turned
     }
 
+    /// R(-m) of a row, by the transposed rotation: its columns are what R makes of unit vectors.
+    pub fn back(&self, row: &[f64], positions: [i64; 4], head: usize) -> Vec<f64> {
+        let column = |d: usize| {
+            let mut unit = vec![0.0; row.len()];
+            unit[d] = 1.0;
+            self.turn(&unit, positions, Side::Value, head)
+        };
+        (0..row.len())
+            .map(|d| column(d).iter().zip(row).map(|(r, x)| if *r == 0.0 { 0.0 } else { r * x }).sum())
+            .collect()
+    }
+
     /// `head` counts kv heads.
     pub fn turn(&self, row: &[f64], positions: [i64; 4], side: Side, head: usize) -> Vec<f64> {
         if let ropewalk::Frequencies::Sums(sums) = &self.rotary.frequencies {

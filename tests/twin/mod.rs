@@ -67,6 +67,11 @@ fn row(tensor: &Tensor, entry: usize, token: usize, head: usize) -> Vec<f64> {
     tensor.row(entry as u32, token as u32, head as u32).collect()
 }
 
+/// All heads of a token, one behind the other.
+fn token_rows(tensor: &Tensor, entry: usize, token: usize) -> Vec<f64> {
+    (0..tensor.shape()[2] as usize).flat_map(|head| row(tensor, entry, token, head)).collect()
+}
+
 /// Tokens of keys.
 fn keys_of(inputs: &Inputs) -> usize {
     match (&inputs.placement, &inputs.cu_seqlens_k) {
@@ -188,47 +193,68 @@ impl<'a> Twin<'a> {
         }
     }
 
-    fn norm(&self, row: Vec<f64>, weights: &str) -> Vec<f64> {
+    /// N of a row; `others` are all rows of its token.
+    fn norm(&self, row: Vec<f64>, weights: &str, head: usize, others: Vec<f64>) -> Vec<f64> {
         let Some(norm) = &self.spec.norm else { return row };
-        let squares: f64 = row.iter().map(|x| x * x).sum();
+        let over = if norm.all_heads { others } else { row.clone() };
+        let mean = match norm.kind {
+            NormKind::Layer => over.iter().sum::<f64>() / over.len() as f64,
+            _ => 0.0,
+        };
+        let row: Vec<f64> = row.iter().map(|x| x - mean).collect();
+        let first = if norm.all_heads || norm.weights_of_heads { head * row.len() } else { 0 };
+        let squares: f64 = over.iter().map(|x| (x - mean) * (x - mean)).sum();
         let divisor = match norm.kind {
-            NormKind::Rms => (squares / row.len() as f64 + norm.eps).sqrt(),
+            NormKind::Rms | NormKind::Layer => (squares / over.len() as f64 + norm.eps).sqrt(),
             NormKind::L2 => squares.sqrt().max(norm.eps),
             other => panic!("the twin does not know {other:?}"),
         };
-        if row.iter().any(|x| !x.is_finite()) {
+        if over.iter().any(|x| !x.is_finite()) {
             return vec![f64::NAN; row.len()];
         }
         if divisor == 0.0 {
             return row;
         }
-        let weighted =
-            |(d, x): (usize, &f64)| x / divisor * if norm.weights { self.parameter(weights)[d] as f64 } else { 1.0 };
+        let weighted = |(d, x): (usize, &f64)| {
+            x / divisor * if norm.weights { self.parameter(weights)[first + d] as f64 } else { 1.0 }
+        };
         row.iter().enumerate().map(weighted).collect()
     }
 
     /// N and R of a row, with u if it is given.
-    fn placed(&self, row: Vec<f64>, u: Option<Vec<f64>>, m: [i64; 4], side: Side, head: usize) -> Vec<f64> {
+    fn placed(
+        &self,
+        row: Vec<f64>,
+        u: Option<Vec<f64>>,
+        m: [i64; 4],
+        side: Side,
+        head: usize,
+        others: Vec<f64>,
+    ) -> Vec<f64> {
         let kv_head = if side == Side::Query { head / self.spec.group() as usize } else { head };
         let weights = if side == Side::Query { "q_norm" } else { "k_norm" };
         let after = self.spec.norm.is_some_and(|norm| norm.after_rotation);
-        let mut x = if after { row } else { self.norm(row, weights) };
+        let mut x = if after { row } else { self.norm(row, weights, head, others) };
         for (x, u) in x.iter_mut().zip(u.unwrap_or_default()) {
             *x += u;
         }
         let turned = self.turn(x, m, side, kv_head);
-        if after { self.norm(turned, weights) } else { turned }
+        if after { self.norm(turned, weights, head, Vec::new()) } else { turned }
     }
 
     fn query(&self, s: &Sequence, token: usize, head: usize) -> Vec<f64> {
         let u = self.spec.content_bias.then(|| self.head_row("content_bias", head, self.spec.head_dim as usize));
-        self.placed(row(&self.inputs.q, s.entry, token, head), u, self.m(s, token), Side::Query, head)
+        let others = token_rows(&self.inputs.q, s.entry, token);
+        self.placed(row(&self.inputs.q, s.entry, token, head), u, self.m(s, token), Side::Query, head, others)
     }
     fn key(&self, s: &Sequence, token: usize, head: usize) -> Vec<f64> {
         let k = row(&self.inputs.k, s.entry, self.key_row(token), head);
         match self.spec.rotary.as_ref().is_some_and(|r| r.keys_rotated) {
             true => k,
-            false => self.placed(k, None, self.n(s, token), Side::Key, head),
+            false => {
+                let others = token_rows(&self.inputs.k, s.entry, self.key_row(token));
+                self.placed(k, None, self.n(s, token), Side::Key, head, others)
+            }
         }
     }
     fn value(&self, s: &Sequence, token: usize, head: usize) -> Vec<f64> {
@@ -404,9 +430,12 @@ impl<'a> Twin<'a> {
         let spec = self.spec;
         let scale = spec.softmax_scale.unwrap_or(1.0 / (spec.head_dim as f64).sqrt());
         let product = dot(q, k);
-        let factor = scale * self.head_scale(head) * self.tau(s, head, i);
+        let factor = scale
+            * self.head_scale(head)
+            * self.tau(s, head, i)
+            * self.of_row(&self.inputs.query_scales, s, head, i, 1.0);
         let mut score = Sized::new(factor * product.value, factor.abs() * product.size);
-        if let Some(cap) = spec.logits_soft_cap {
+        if let Some(cap) = spec.logits_soft_cap.filter(|_| !spec.soft_cap_last) {
             score.value = cap * (score.value / cap).tanh();
         }
         let kv = head / spec.group() as usize;
@@ -416,6 +445,12 @@ impl<'a> Twin<'a> {
             }
             let Some(table) = self.relative_row(number, relative, s, head, i, j) else { continue };
             let mut x = match relative.side {
+                RelativeSide::Key if relative.own.is_some() => {
+                    let own = relative.own.expect("a query of its own") as usize;
+                    let all = self.inputs.relative_queries.as_ref().expect("queries of A");
+                    let at = ((s.entry * self.heads + head) * self.q_len + i) * own;
+                    all[at..at + own].iter().map(|x| *x as f64).collect()
+                }
                 RelativeSide::Key => row(&self.inputs.q, s.entry, i, head),
                 RelativeSide::Query => row(&self.inputs.k, s.entry, self.key_row(j), kv),
                 other => panic!("the twin does not know {other:?}"),
@@ -440,6 +475,15 @@ impl<'a> Twin<'a> {
             let d = dense.get([s.entry as u32, head as u32, i as u32, j as u32]) as f64;
             score.add(d, d.abs());
         }
+        if let Some(c) = &self.inputs.key_bias {
+            let at = |key: usize| c[(s.entry * self.heads + head) * self.capacity + key];
+            let last = s.keys.len().max(1) as i64 - 1;
+            let own = s.keys.start + self.index(s, i).clamp(0, last) as usize;
+            score.add(at(own) - at(j), at(own).abs() + at(j).abs());
+        }
+        if let Some(cap) = spec.logits_soft_cap.filter(|_| spec.soft_cap_last) {
+            score.value = cap * (score.value / cap).tanh();
+        }
         if self.inputs.score_mod.is_some() && !score.value.is_nan() {
             // what the function makes of two right scores that differ
             let at = self.at(s, head, i, j);
@@ -457,6 +501,11 @@ impl<'a> Twin<'a> {
             score = Sized::new(FLOOR, if sure { 0.0 } else { score.size });
         }
         score
+    }
+
+    /// A number of a row, `[batch, heads, q_len]`.
+    fn of_row(&self, all: &Option<Vec<f32>>, s: &Sequence, head: usize, i: usize, none: f64) -> f64 {
+        all.as_ref().map_or(none, |all| all[(s.entry * self.heads + head) * self.q_len + i] as f64)
     }
 
     fn head_scale(&self, head: usize) -> f64 {
@@ -523,6 +572,7 @@ pub fn attention(spec: &Spec, inputs: &Inputs) -> Attention {
                 let sink = spec.sink.map(|sink| match sink {
                     Sink::Zero => 0.0,
                     Sink::Learned => (twin.parameter("sinks")[head] as f64).max(FLOOR),
+                    Sink::Query => twin.of_row(&inputs.query_sinks, &s, head, i, 0.0).max(FLOOR),
                     other => panic!("the twin does not know {other:?}"),
                 });
                 let to = ((s.entry * twin.q_len + i) * heads + head) * dim;
@@ -560,6 +610,18 @@ pub fn attention(spec: &Spec, inputs: &Inputs) -> Attention {
                         }
                     }
                 }
+                if spec.rotary.as_ref().is_some_and(|r| r.output) {
+                    let (x, sizes): (Vec<f64>, Vec<f64>) = out.iter().map(|o| (o.value, o.size)).unzip();
+                    let back = twin.rotation.as_ref().expect("a rotation").back(
+                        &x,
+                        twin.m(&s, i),
+                        head / spec.group() as usize,
+                    );
+                    let long = length(&sizes) * spec.rotary.as_ref().map_or(1.0, |r| r.attention_factor.abs().max(1.0));
+                    for (o, x) in out.iter_mut().zip(back) {
+                        *o = Sized::new(x, o.size.max(long));
+                    }
+                }
             }
         }
     }
@@ -584,7 +646,7 @@ pub fn rotate(spec: &Spec, inputs: &Inputs) -> [Vec<Option<Sized>>; 2] {
                     if let Some(linear) = spec.linear.as_ref().filter(|l| l.rotate_features) {
                         x = x.iter().map(|x| linear::simple(linear.features, *x)).collect();
                     }
-                    let turned = twin.placed(x, None, at, side, head);
+                    let turned = twin.placed(x, None, at, side, head, token_rows(tensor, s.entry, stands));
                     let size = length(&turned);
                     let to = ((s.entry * len + token) * heads + head) * dim;
                     for (to, x) in all[to..to + dim].iter_mut().zip(turned) {

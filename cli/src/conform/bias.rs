@@ -98,7 +98,9 @@ pub fn offsets(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut In
         return Err(Error::input("grid_size", "is missing", "give rows and columns of patches").into());
     };
     let (tokens, table) = (height as u64 * width as u64, t.need("attention_biases")?);
-    if table.shape != [sizes.heads as usize, tokens as usize] || [sizes.q_len, sizes.kv_len].map(u64::from) != [tokens; 2] {
+    if table.shape != [sizes.heads as usize, tokens as usize]
+        || [sizes.q_len, sizes.kv_len].map(u64::from) != [tokens; 2]
+    {
         return Err(table.wrong("attention_biases", "[heads, rows * columns] of as many tokens").into());
     }
     let index = IndexMap::Grid { height, width, class: false };

@@ -49,9 +49,7 @@ pub fn attention(golden: Golden) -> Build<Work> {
         Some(text) if text.contains("after") => true,
         Some(text) if text.contains("before") => false,
         Some(other) => return needs(format!("the rotation `{other}`")),
-        None => {
-            spec.rotary.is_some() && matches!(linear.features, FeatureMap::Elu | FeatureMap::Relu)
-        }
+        None => spec.rotary.is_some() && matches!(linear.features, FeatureMap::Elu | FeatureMap::Relu),
     };
     linear.normalizer = normalizer(&p, linear.features);
     decay(&p, &mut t, &spec, &mut linear, retention, &mut work.tables)?;

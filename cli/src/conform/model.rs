@@ -36,7 +36,7 @@ pub fn build(golden: Golden) -> Build<Work> {
 /// Terms of the equation that `Spec` does not have yet, by what gives them away: a tensor, a parameter that is set,
 /// or (where a convention is named nowhere else) the system.
 fn missing_term(golden: &Golden) -> Option<&'static str> {
-    const TENSORS: &[(&str, &str)] = &[];
+    const TENSORS: &[(&str, &str)] = &[("lambda_q1", "differential attention")];
     const PARAMETERS: &[(&str, &str)] = &[("max_pos", "CoPE")];
     let tensor = TENSORS.iter().find(|(name, _)| golden.tensors.has(name));
     let window = terms::is_window(golden);
@@ -148,6 +148,7 @@ fn attention(golden: Golden) -> Build<Work> {
     let golden = rotation::expand_latent(golden, &mut work.tables)?;
     let (system, p, mut t) = (golden.system, golden.parameters, golden.tensors);
     let polar = rotation::polar(&p, &mut t)?;
+    factors::scaled_rows(&p, &mut t)?;
     let ((q, q_shape), (k, k_shape)) = (heads_first(&mut t, "q")?, heads_first(&mut t, "k")?);
     let (v, v_shape) = heads_first(&mut t, "v")?;
     let (mut spec, mut inputs, sizes) = plain(q, k, v)?;
@@ -157,6 +158,7 @@ fn attention(golden: Golden) -> Build<Work> {
     packed::agree(&p, &[("head_dim", own_dim), ("v_head_dim", spec.v_head_dim)])?;
     spec.softmax_scale = p.f64("scale");
     spec.logits_soft_cap = p.f64("softcap");
+    spec.soft_cap_last = p.set("softcap_behind_relative");
 
     spec.rotary = match polar {
         Some(rotary) => Some(rotary),
@@ -172,7 +174,8 @@ fn attention(golden: Golden) -> Build<Work> {
     }
     probes.extend(terms::gate(&mut t, &mut spec, &mut inputs, sizes)?);
     factors::temperature(&p, &mut t, &mut spec, &mut inputs)?;
-    factors::sinks(&p, &mut t, &mut spec, &mut inputs)?;
+    factors::sinks(&p, &mut t, &mut spec, &mut inputs, sizes)?;
+    factors::forgetting(&p, &mut t, &mut spec, &mut inputs, sizes)?;
     let unused = rotation::unused(&p, &mut t, &spec, &mut work.tables)?;
     let unrotated = unused.is_some();
     spec.rotary = spec.rotary.or(unused);

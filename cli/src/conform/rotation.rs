@@ -106,7 +106,7 @@ pub fn rotary(
         rotary = rotary.with_sections(order, sections)?;
     }
     rotary.xpos = xpos(system, p, t, rotary_dim, sizes, tables)?;
-    rotary.values = p.set("rotary_value");
+    (rotary.values, rotary.output) = (p.set("rotary_value"), p.set("rotary_output_inverse"));
     Ok(Some(rotary))
 }
 
@@ -198,8 +198,11 @@ const TOLD_BY_POSITIONS: [&str; 11] = [
     "base",
 ];
 
+/// Of each axis its unit, and the tokens' numbers of it.
+type Coordinates = Vec<(f64, Vec<i32>)>;
+
 /// `positions [tokens, axes]`: of each axis its unit, and the tokens' numbers of it.
-fn coordinates(t: &Tensors, sizes: Sizes) -> Build<Option<Vec<(f64, Vec<i32>)>>> {
+fn coordinates(t: &Tensors, sizes: Sizes) -> Build<Option<Coordinates>> {
     let Some(entry) = t.0.get("positions") else { return Ok(None) };
     let tokens = sizes.kv_len as usize;
     match entry.shape[..] {
@@ -419,7 +422,9 @@ pub fn positions(p: &Parameters, t: &mut Tensors, spec: &Spec, sizes: Sizes) -> 
             None => patches(p, t, sizes)?.into(),
         };
         if streams.len() != spec.position_streams() as usize {
-            return Err(Error::input("positions", "have fewer axes than the rotation", "give one column for each").into());
+            return Err(
+                Error::input("positions", "have fewer axes than the rotation", "give one column for each").into()
+            );
         }
         let last = |row: &Vec<i32>| row.get(kv_len.saturating_sub(q_len)..).unwrap_or_default().repeat(batch);
         let all = |row: &Vec<i32>| row.repeat(batch);
@@ -469,7 +474,7 @@ pub fn values(t: &mut Tensors, spec: &Spec, inputs: &Inputs, v_shape: [u32; 4]) 
     let mut spec_of_v = Spec::new(spec.num_kv_heads, spec.num_kv_heads, spec.v_head_dim);
     (spec_of_v.rotary, spec_of_v.positions) = (spec.rotary.clone().filter(|r| r.values), spec.positions);
     if let Some(rotary) = &mut spec_of_v.rotary {
-        rotary.xpos = None;
+        (rotary.xpos, rotary.output) = (None, false);
     }
     let v = inputs.v.clone();
     let mut of_v = Inputs::new(v.clone(), v.clone(), v);

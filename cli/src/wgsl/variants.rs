@@ -3,9 +3,9 @@
 use super::validate;
 use ropewalk::{
     Absolute, AlibiForm, Alignment, Angle, Bias, Cache, Columns, Decay, Denominator, Dtype, Embed, EmbedShape, Error,
-    Family, FeatureMap, Frequencies, IndexMap, Kernel, KerpleKind, Limits, Linear, Mask, Norm, NormKind, Normalizer, Outside,
-    Pairing, Plan, Positions, Relative, RelativeSide, Result, Rotary, Shape, Sink, Spec, Sums, Target, Temperature, Tuning,
-    XPos,
+    Family, FeatureMap, Frequencies, IndexMap, Kernel, KerpleKind, Limits, Linear, Mask, Norm, NormKind, Normalizer,
+    Outside, Pairing, Plan, Positions, Relative, RelativeSide, Result, Rotary, Shape, Sink, Spec, Sums, Target,
+    Temperature, Tuning, XPos,
 };
 use std::collections::HashMap;
 use std::fs;

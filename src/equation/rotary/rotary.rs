@@ -148,6 +148,10 @@ pub struct Rotary {
     /// `rotary_value`).
     #[serde(default)]
     pub values: bool,
+    /// R_o: outputs turn back by their query's position, in the same window, so that values enter by m - n (DeepSeek-V4):
+    /// o_i = R(-m) sum_j p(i,j) R(n) v_j. The attention factor multiplies them once more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub output: bool,
     /// k holds R(n) N k already, a cache of rotated keys: attention and scores take it as it is and turn queries alone. What
     /// [`Kernel::RotateK`](crate::Kernel::RotateK) makes for that cache does not depend on it.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -178,6 +182,7 @@ impl Rotary {
             pairs: Vec::new(),
             xpos: None,
             values: false,
+            output: false,
             keys_rotated: false,
         }
     }
@@ -280,6 +285,13 @@ impl Rotary {
             ));
         }
         self.validate_pairs(head_dim)?;
+        if self.output && (self.pairing == Pairing::InterleavedInHalfOut || self.sums().is_some_and(|s| s.two_angles)) {
+            return Err(Error::spec(
+                "rotary.output",
+                "is set, but pairs are read from other elements than they are written to, or have two angles",
+                "leave it out: such rotations are not turned back",
+            ));
+        }
         if self.pairing != Pairing::Listed && self.offset.checked_add(r).is_none_or(|end| end > head_dim) {
             return Err(Error::spec(
                 "rotary.rotary_dim",

@@ -94,7 +94,10 @@ impl Rotary {
             return err(format!("are {}", axes.len()), "give one to four");
         }
         if let Some((dim, _)) = axes.iter().find(|(dim, _)| *dim == 0 || dim % 2 == 1) {
-            return err(format!("hold one of {dim} elements"), "give an even number, 2 or more: rotation acts on pairs");
+            return err(
+                format!("hold one of {dim} elements"),
+                "give an even number, 2 or more: rotation acts on pairs",
+            );
         }
         if let Some((_, theta)) = axes.iter().find(|(_, theta)| !(theta.is_finite() && *theta > 0.0)) {
             return err(format!("hold a theta of {theta}"), "give a finite number above 0");
@@ -168,7 +171,8 @@ impl Rotary {
     /// [`Error::Spec`] for a width of less than 12, sizes that no head has, a theta that is not above 0.
     pub fn ltx(heads: u32, head_dim: u32, theta: f64) -> Result<Self> {
         let width = heads as u64 * head_dim as u64;
-        let sizes = head_dim <= crate::equation::defaults::MAX_HEAD_DIM && heads <= crate::equation::defaults::MAX_HEADS;
+        let sizes =
+            head_dim <= crate::equation::defaults::MAX_HEAD_DIM && heads <= crate::equation::defaults::MAX_HEADS;
         if !sizes || head_dim % 2 == 1 || width < 12 {
             let help = "give an even head_dim and 12 elements or more in all";
             return Err(Error::spec("head_dim", format!("is {head_dim}, of {heads} heads"), help));
@@ -197,7 +201,11 @@ impl Rotary {
         let sizes = axes as u128 * heads as u128 * pairs as u128 == frequencies.len() as u128 && pairs > 0;
         if !sizes || axes > MAX_STREAMS || pairs > crate::equation::defaults::MAX_HEAD_DIM as usize / 2 {
             let problem = format!("{} frequencies of {axes} axes and {heads} heads", frequencies.len());
-            return Err(Error::spec("rotary.frequencies", problem, "give axes x heads x pairs of them, one to four axes"));
+            return Err(Error::spec(
+                "rotary.frequencies",
+                problem,
+                "give axes x heads x pairs of them, one to four axes",
+            ));
         }
         let of = |at: usize| (0..axes as usize).filter_map(move |axis| frequencies.get(axis * plane + at).copied());
         let values = (0..plane).flat_map(of).collect();
