@@ -94,12 +94,11 @@ impl<'a> ShaderFiles<'a> {
                 let [gates, scales, sinks] = self.spec.row_planes().map(|p| p as u32);
                 let _ = write!(
                     self.glue,
-                    "const SCALE_PLANE: u32 = {gates}u;\nconst SINK_PLANE: u32 = {}u;\nconst ROW_PLANES: u32 = {}u;\n\
-                     const KEY_PLANES: u32 = {}u;\n",
-                    gates + scales,
-                    gates + scales + sinks,
-                    2 * self.spec.key_bias as u32
+                    "const SCALE_PLANE: u32 = {gates}u;\nconst SINK_PLANE: u32 = {}u;\n",
+                    gates + scales
                 );
+                let (rows, keys) = (gates + scales + sinks, 2 * self.spec.key_bias as u32);
+                let _ = write!(self.glue, "const ROW_PLANES: u32 = {rows}u;\nconst KEY_PLANES: u32 = {keys}u;\n");
             }
             false => self.add("common/query.wgsl", &[]),
         }
