@@ -158,7 +158,7 @@ pub(crate) const FILES: &[File] = shaders! {
     "equation/term_key_bias.wgsl": Checked("nobody has argued its indices yet"),
     "equation/term_none.wgsl": InBounds(&[]),
     "equation/term_table.wgsl": InBounds(&[Tables]),
-    "equation/turn_pair.wgsl": InBounds(&[]),
+    "equation/turn_pair.wgsl": Checked("it serves `rotary_listed`, whose indices come from a table of the caller's"),
     "equation/turn_sums.wgsl": Checked("its indices depend on a table of the caller's"),
     "equation/user_at.wgsl": Checked("it serves a user's function"),
     "equation/user_data.wgsl": Checked("it serves a user's function"),
