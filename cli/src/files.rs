@@ -28,6 +28,10 @@ pub enum Kind {
     Page,
     /// A golden case.
     Case,
+    /// What `validate --report` wrote.
+    Record,
+    /// Known issues.
+    Known,
 }
 
 impl Kind {
@@ -38,6 +42,12 @@ impl Kind {
             Kind::Config => ("a config.json", 8 << 20, "give a readable JSON file"),
             Kind::Results => ("a file of results", 64 << 20, "give what `ropewalk bench --json` printed"),
             Kind::Page => ("a page", 8 << 20, "give a readable text file"),
+            Kind::Record => ("a record", 256 << 20, "give the record.json that `ropewalk validate --report DIR` wrote"),
+            Kind::Known => (
+                "a list of known issues",
+                8 << 20,
+                "give a JSON list of {\"adapter\": WORDS, \"address\": WORDS, \"link\": WHERE IT IS TOLD}",
+            ),
             Kind::Case => ("a golden case", 256 << 20, "give safetensors with `system` and `parameters`"),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::equation::factors::Temperature;
 use crate::equation::rotary::rotary::{Pairing, Rotary};
-use crate::equation::rotary::scaling::{LongRope, RopeScaling, Yarn};
+use crate::equation::rotary::scaling::{LongRope, MAX_ROTARY_DIM, RopeScaling, Yarn};
 use crate::error::{Error, Result};
 use crate::hf::dict::{Dict, shown};
 use crate::hf::family::{Family, Partial};
@@ -257,7 +257,8 @@ impl Rope<'_> {
         let theta = c.need("rope_theta", Ok(theta.or(usual)))?;
         let rotary_dim = self.rotary_dim(c, &parameters, from_class, class, head_dim)?;
         let found = dict.as_ref().map(|(d, _)| d);
-        let odd = !rotary_dim.is_multiple_of(2) && rotary_dim < head_dim && parameters.scaling == RopeScaling::Default;
+        let odd = !rotary_dim.is_multiple_of(2) && rotary_dim < head_dim.min(MAX_ROTARY_DIM);
+        let odd = odd && parameters.scaling == RopeScaling::Default;
         let mut rotary = match odd {
             // an odd share of a head: as many pairs as the class makes of it
             true => {
