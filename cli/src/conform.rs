@@ -287,7 +287,7 @@ impl Dump {
                 Stage::QRot => vec![batch, q_len, heads, dim],
                 Stage::KRot => vec![batch, kv_len, kv_heads, dim],
                 Stage::Scores | Stage::Probs => vec![batch, heads, q_len, kv_len],
-                Stage::Out => vec![batch, q_len, heads, probe.spec.v_head_dim as usize],
+                Stage::Out | Stage::OutNormed => vec![batch, q_len, heads, probe.spec.v_head_dim as usize],
                 Stage::Lse => vec![batch, heads, q_len],
                 Stage::Embed | Stage::State | Stage::Normalizer => vec![values.len()],
             };

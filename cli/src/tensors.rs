@@ -2,7 +2,7 @@
 
 use crate::files::TensorFile;
 use ropewalk::{
-    Angle, AngleTable, Blocks, Dense, Dtype, Error, Inputs, Mask, Parameter, Positions, Result, Spec, Tensor,
+    Angle, AngleTable, Blocks, Dense, Dtype, Error, Inputs, Mask, Parameter, Positions, Result, Sink, Spec, Tensor,
 };
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
@@ -81,6 +81,15 @@ pub const NAMES: &[Name] = &[
     name("q_segments", "[batch, q_len]", INTEGER, "segments of the queries: where a term reads them"),
     name("k_segments", "[batch, kv_len]", INTEGER, "segments of the keys, likewise"),
     name("gates", "[batch, heads, q_len]", FLOAT, "multiply the relative bias: where spec.gated_bias"),
+    name("query_scales", "[batch, heads, q_len]", FLOAT, "multiply the scale: where spec.query_scales"),
+    name("query_sinks", "[batch, heads, q_len]", FLOAT, "where spec.sink is query"),
+    name("key_bias", "[batch, heads, kv_len]", FLOAT, "c of c_i - c_j: where spec.key_bias"),
+    name(
+        "relative_queries",
+        "[batch, heads, q_len, own]",
+        FLOAT,
+        "where an entry of spec.relative has a query of its own",
+    ),
     name("attn_bias", "[batch, heads, q_len, kv_len]", FLOAT, "added to the scores: where spec.dense_bias"),
     name("mask", "[batch, heads, q_len, kv_len]", "BOOL U8", "true (1): attend; where spec.mask.dense"),
     name(
@@ -346,6 +355,24 @@ pub fn read<R: Read + Seek>(file: &TensorFile<R>, spec: &mut Spec, layout: Layou
         }
         inputs.gates = Some(data.to_f32().into_iter().map(f64::from).collect());
     }
+    let rows = |name: &str, wanted: bool, last: &[u32]| -> Result<Option<Vec<f32>>> {
+        if !wanted {
+            return Ok(None);
+        }
+        let want: Vec<usize> = [batch, spec.num_heads].iter().chain(last).map(|n| *n as usize).collect();
+        let help = format!("give {want:?}, as the spec wants it");
+        let (shape, data) = file.floats(name, &help)?;
+        if shape != want {
+            return Err(wrong_shape(name, &shape, &help));
+        }
+        Ok(Some(data.to_f32()))
+    };
+    let own = spec.relative.iter().find_map(|r| r.own);
+    inputs.query_scales = rows("query_scales", spec.query_scales, &[q_len])?;
+    inputs.query_sinks = rows("query_sinks", spec.sink == Some(Sink::Query), &[q_len])?;
+    inputs.relative_queries = rows("relative_queries", own.is_some(), &[q_len, own.unwrap_or(1)])?;
+    let c = rows("key_bias", spec.key_bias, &[kv_len])?;
+    inputs.key_bias = c.map(|c| c.into_iter().map(f64::from).collect());
     inputs.parameters = parameters(file, spec)?;
     let wanted = "it broadcasts to [batch, heads, q_len, kv_len]";
     let sizes = [batch, spec.num_heads, q_len, kv_len];

@@ -2,7 +2,7 @@
 
 use crate::check::bound::{
     Arithmetic, Bounded, F16_FLUSH, F16_ROUNDING, HUGE, LAZY, LAZY_EXPONENTIALS, MAGNITUDE, MATRIX_ADDITION,
-    MATRIX_TILE, P_UNIT, SECOND_ORDER, TINY, TRIG, U, UNDERFLOW, g, stored,
+    MATRIX_TILE, P_UNIT, PHASE, SECOND_ORDER, TINY, TRIG, U, UNDERFLOW, g, stored,
 };
 use crate::equation::defaults::SCORE_FLOOR;
 use crate::equation::dtype::Dtype;
@@ -145,17 +145,30 @@ fn lost(problem: &Problem, t: &Tensor, rotated: &Rotated, flushed: &[f64], weigh
         true => problem.parameter(weights).iter().fold(0.0f32, |m, w| m.max(w.abs())) as f64,
         false => 1.0,
     };
-    let of_mean = if norm.kind == NormKind::Rms { dim as f64 } else { 1.0 };
+    let of_all = if norm.all_heads { heads } else { 1 };
+    let of_mean = if norm.kind == NormKind::L2 { 1.0 } else { (dim * of_all) as f64 };
     let one = |(([b, j, h], factor), flushed): (([u32; 3], &f32), &f64)| {
         let start = t.row_start(b, j, h);
         // how far a rotation before the norm lengthens a row
         let longer = if norm.after_rotation { rotated.gain[(b * len + j) as usize] } else { 1.0 };
-        let sizes =
-            || (start..start + dim as usize).map(|i| (t.data().exact(i).abs(), t.residual(i).abs() + t.data().lost(i)));
+        let starts = if norm.all_heads { (0..heads).map(|h| t.row_start(b, j, h)).collect() } else { vec![start] };
+        let elements = || starts.iter().flat_map(|start| *start..*start + dim as usize);
+        let sizes = || elements().map(|i| (t.data().exact(i).abs(), t.residual(i).abs() + t.data().lost(i)));
         let largest = sizes().fold(0.0, |m, (x, _)| f64::max(m, x));
         let square = |(x, off): (f64, f64)| if x <= off { (x + off).powi(2) } else { 2.0 * x * off };
         let off = sizes().map(square).sum::<f64>() * (longer * *factor as f64).powi(2) / (2.0 * of_mean);
         let small = largest > 0.0 && largest.max(norm.least()) < 1e-30;
+        // how far a mean that errs changes the variance: by the square of its error in units of the deviation
+        let off = match norm.kind {
+            NormKind::Layer => {
+                let n = of_mean;
+                let mean = sizes().map(|(x, _)| x).sum::<f64>() / n;
+                let lost = sizes().map(|(_, off)| off).sum::<f64>() / n;
+                let shift = ((2.0 * U + g(n / 4.0 + 3.0)) * mean + lost) * *factor as f64;
+                off + shift.powi(2)
+            }
+            NormKind::Rms | NormKind::L2 => off,
+        };
         if small || (norm.after_rotation && largest * longer > HUGE) || off > 0.01 {
             return [f64::INFINITY; 2];
         }
@@ -239,11 +252,19 @@ impl<'a> Bounds<'a> {
     fn of(problem: &'a Problem<'a>, prepared: Prepared<'a>) -> Self {
         let trig = problem.spec.rotary.as_ref().map(|r| {
             let magnitude = if r.xpos.is_some() { MAGNITUDE } else { 0.0 };
-            magnitude + if r.angle == Angle::Table { 0.0 } else { TRIG }
+            // the phase of each stream more is cut off at 2^-32 turns
+            let streams = r.sums().map_or(0.0, |s| (s.streams - 1) as f64 * PHASE);
+            magnitude + if r.angle == Angle::Table { 0.0 } else { TRIG + streams }
         });
         let rotation = trig.map_or(0.0, |trig| 2f64.sqrt() * (trig + 2.0 * U) + 2.0 * U);
         let norm = problem.spec.norm.map_or(0.0, |norm| {
-            let e = 0.5 * g(problem.spec.head_dim.div_ceil(4) as f64 + 3.0) + U * if norm.weights { 8.5 } else { 7.5 };
+            let spec = problem.spec;
+            let rows = if norm.all_heads { spec.num_heads } else { 1 };
+            // a layer norm sums twice
+            let twice = if norm.kind == NormKind::Layer { 3.0 } else { 1.0 };
+            let e = 0.5 * twice * g((rows * spec.head_dim.div_ceil(4)) as f64 + 3.0)
+                + U * if norm.weights { 8.5 } else { 7.5 }
+                + if norm.kind == NormKind::Layer { 4.0 * U } else { 0.0 };
             e + if norm.after_rotation { 2f64.sqrt() * rotation } else { 0.0 }
         });
         let rotation = rotation + norm;
@@ -275,15 +296,21 @@ impl<'a> Bounds<'a> {
         let [q_lost, q_off] = self.q_lost[q_at];
         let factor = self.prepared.query_scale(h, i, b).abs();
         let (q_largest, scale) = (largest(q_size), spec.scale().abs() * factor);
-        let factors = [spec.temperature.is_some(), spec.head_scale, spec.head_scale_exp.is_some()];
+        let factors = [spec.temperature.is_some(), spec.query_scales, spec.head_scale, spec.head_scale_exp.is_some()];
         let factors = factors.into_iter().filter(|f| *f).count() as f64;
         // of tau, times the scale's other factors
         let tau_error = spec.temperature.map_or(0.0, |t| {
             let position = problem.q_position(b, i);
-            let tau = t.tau(position);
+            let of = problem.temperature(h);
+            let tau = t.of_head(position, of);
             let of_head = spec.head_scale.then(|| problem.parameter("head_scale").get(h as usize).copied()).flatten();
-            let error = U * (tau.abs() + t.scale.abs() * (5.0 * t.log(position) + 1.0));
-            spec.scale().abs() * of_head.map_or(1.0, |s| spec.head_scale_of(s).abs()) * error
+            let (base, scale) = (t.base * of[0], t.scale * of[1]);
+            // factors of heads are one product more, and a position beyond 2^24 one rounding
+            let rounded = if t.per_head { 3.0 } else { 1.0 };
+            let error =
+                U * (tau.abs() + rounded * base.abs() + scale.abs() * ((4.0 + rounded) * t.log_size(position) + 2.0));
+            let of_row = problem.row_scale(b, h, i).abs();
+            spec.scale().abs() * of_row * of_head.map_or(1.0, |s| spec.head_scale_of(s).abs()) * error
         });
         let scale_underflow = if factors > 0.0 { UNDERFLOW * (1.0 + spec.scale().abs()) * (1.0 + factor) } else { 0.0 };
         let additions = spec.head_dim.div_ceil(4) as f64 + 3.0;
@@ -292,6 +319,7 @@ impl<'a> Bounds<'a> {
         let of_product = if self.chained { g(additions).max(g(spec.head_dim as f64) + U) } else { g(additions) };
         let relative = self.rotation + of_keys + (2.0 + factors) * U + of_product;
         let terms = problem.terms.len() + problem.inputs.attn_bias.is_some() as usize + spec.relative.len();
+        let terms = terms + spec.key_bias as usize;
         let terms = terms as f64 + if spec.gated_bias { 2.0 } else { 0.0 };
         let one = |j: u32| {
             let score = self.prepared.score(b, h, i, j);
@@ -311,11 +339,11 @@ impl<'a> Bounds<'a> {
             if q_lost > 0.0 {
                 error += 2.0 * scale * q_lost * largest(k_size);
             }
-            if spec.logits_soft_cap.is_some() {
+            if spec.logits_soft_cap.is_some() && !spec.soft_cap_last {
                 error += U * (2.0 * score.t.abs() + 21.0 * score.capped.abs());
             }
             if score.relative > 0.0 {
-                error += score.relative * (3.0 * U + g(additions));
+                error += score.relative * (3.0 * U + g(additions.max(spec.own_queries().unwrap_or(0) as f64)));
                 let flushed = self.q_flushed[q_at] + self.k_flushed[k_at];
                 error += 2.0 * self.relative_largest * (flushed + UNDERFLOW * spec.head_dim as f64);
             }
@@ -326,7 +354,8 @@ impl<'a> Bounds<'a> {
             let of_others = error + U * (4.0 * score.bias + terms * others) + score.slack;
             let absorbed = others + of_others <= (ABSORBED * largest).min(HUGE) && sizes <= HUGE;
             let infinite = score.plain.is_infinite();
-            let same = absorbed || (score.plain == score.t && self.same_infinity([b, h, i, j], scale));
+            let same = (absorbed && !spec.soft_cap_last)
+                || (score.plain == score.t && self.same_infinity([b, h, i, j], scale));
             if infinite && modify.is_none() && factor.max(score.bias + score.relative) <= HUGE && same {
                 return at(score.s, 0.0);
             }
@@ -341,13 +370,19 @@ impl<'a> Bounds<'a> {
             // the sum of all terms, rounded as any sum is
             error += U * ((4.0 + terms) * (score.bias + largest + score.relative) + terms * score.capped.abs())
                 + score.slack;
-            let (centre, error) = match absorbed {
+            let cap = spec.logits_soft_cap.filter(|_| spec.soft_cap_last);
+            let (centre, error) = match absorbed && cap.is_none() {
                 true => (score.largest, TINY),
                 false => (score.plain, SECOND_ORDER * error.min(others + 2.0 * of_others) + TINY),
             };
+            // a cap behind all terms is a contraction, as the other is
+            let (centre, error) = match cap {
+                Some(_) => (score.before, error + U * (2.0 * score.plain.abs() + 21.0 * score.before.abs())),
+                None => (centre, error),
+            };
             if let Some(modify) = modify {
-                let error = (centre - score.plain).abs() + error;
-                let error = modify.error(score.plain, error, &problem.score_at(b, h, i, j));
+                let error = (centre - score.before).abs() + error;
+                let error = modify.error(score.before, error, &problem.score_at(b, h, i, j));
                 return at(score.s, SECOND_ORDER * error + TINY);
             }
             if centre - error < SCORE_FLOOR {
@@ -410,7 +445,7 @@ impl<'a> Bounds<'a> {
         let dim = spec.v_head_dim as usize;
         let scores = self.scores(b, h, i);
         let values: Vec<f64> = scores.iter().map(|score| score.s).collect();
-        let sink = self.prepared.sink(h);
+        let sink = self.prepared.sink(b, h, i);
         let softmax = Softmax::new(&values, sink);
         let lse = softmax.lse();
         if lse == f64::NEG_INFINITY {
@@ -511,6 +546,14 @@ impl<'a> Bounds<'a> {
                     bounds[c] = bounds[c].min(bound);
                 }
             }
+        }
+        // R_o turns a row with its errors, and errs itself
+        let before = o.clone();
+        for ([x, y], longer) in self.prepared.turn_back(b, h, i, &mut o) {
+            let length = before[x].hypot(before[y]) + bounds[x].hypot(bounds[y]);
+            let bound = longer * (bounds[x].hypot(bounds[y]) + self.rotation * length) + TINY;
+            (bounds[x], bounds[y]) = (bound, bound);
+            (lost[x], lost[y]) = (lost[x] || lost[y], lost[x] || lost[y]);
         }
         // whether a weight that may flush to 0 makes NaN or infinity of an infinite value, nothing says
         let out = (0..dim).map(|c| match o[c].is_nan() {

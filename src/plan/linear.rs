@@ -137,7 +137,7 @@ impl<'a> ShaderFiles<'a> {
         match linear.features {
             // rotates by itself, before its features
             FeatureMap::Softmax { .. } => self.add("linear/turn_before.wgsl", &[]),
-            FeatureMap::Identity | FeatureMap::Elu => {
+            FeatureMap::Identity | FeatureMap::Elu | FeatureMap::Relu => {
                 self.add("linear/feature_rows.wgsl", &[]);
                 self.add(
                     if linear.rotate_features { "linear/turn_after.wgsl" } else { "linear/turn_before.wgsl" },

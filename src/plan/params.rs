@@ -200,6 +200,13 @@ fn dense_words(spec: &Spec, shape: &Shape) -> u64 {
     if spec.dense_bias { shape.dense.iter().map(|n| *n as u64).product() } else { 0 }
 }
 
+/// Words of numbers of rows and keys behind them: gates, scales, sinks; the two of every key; A's own queries.
+fn row_words(spec: &Spec, shape: &Shape) -> u64 {
+    let planes = spec.row_planes().iter().filter(|p| **p).count() as u64;
+    let keys = if spec.key_bias { 2 * shape.batch as u64 * spec.num_heads as u64 * shape.kv_len as u64 } else { 0 };
+    (planes + spec.own_queries().unwrap_or(0) as u64) * lse_words(spec, shape) + keys
+}
+
 /// Words of cos, and of sin, in `tables`.
 fn angle_words(spec: &Spec, shape: &Shape) -> u64 {
     let table = spec.rotary.as_ref().filter(|r| r.angle == Angle::Table);
@@ -275,10 +282,7 @@ pub(crate) fn binding_elements(
         }
         Slot::Work => words(base_words(kernel, spec, shape, carry)),
         Slot::Tables => words(TableLayout::new(spec).words + 2 * angle_words(spec, shape)),
-        Slot::Dense => {
-            let gates = if spec.gated_bias { lse_words(spec, shape) } else { 0 };
-            words(dense_words(spec, shape) + shape.user_words as u64 + gates)
-        }
+        Slot::Dense => words(dense_words(spec, shape) + shape.user_words as u64 + row_words(spec, shape)),
         Slot::Step => words(step_words as u64),
         Slot::Params => uniform(size_of::<Params>()),
         Slot::Chunk => uniform(chunks * CHUNK_STRIDE as usize),
@@ -293,6 +297,8 @@ pub(crate) fn rotary_entries(spec: &Spec) -> Vec<[u32; 4]> {
         let factor = (rotary.attention_factor as f32).to_bits();
         let frequencies = match rotary.angle {
             Angle::Table => vec![0.0; rotary.rotary_dim as usize / 2],
+            // in `tables`
+            _ if rotary.sums().is_some() => vec![0.0; rotary.rotary_dim as usize / 2],
             _ => rotary.inv_freq(),
         };
         for (entry, f) in entries.iter_mut().zip(frequencies) {

@@ -36,7 +36,7 @@ pub fn build(golden: Golden) -> Build<Work> {
 /// Terms of the equation that `Spec` does not have yet, by what gives them away: a tensor, a parameter that is set,
 /// or (where a convention is named nowhere else) the system.
 fn missing_term(golden: &Golden) -> Option<&'static str> {
-    const TENSORS: &[(&str, &str)] = &[];
+    const TENSORS: &[(&str, &str)] = &[("lambda_q1", "differential attention")];
     const PARAMETERS: &[(&str, &str)] = &[("max_pos", "CoPE")];
     let tensor = TENSORS.iter().find(|(name, _)| golden.tensors.has(name));
     let window = terms::is_window(golden);
@@ -150,6 +150,8 @@ fn attention(golden: Golden) -> Build<Work> {
     let golden = rotation::expand_latent(golden, &mut work.tables)?;
     let (system, p, mut t) = (golden.system, golden.parameters, golden.tensors);
     work.peers = ggml::peers(&mut t)?;
+    let polar = rotation::polar(&p, &mut t)?;
+    factors::scaled_rows(&p, &mut t)?;
     let ((q, q_shape), (k, k_shape)) = (heads_first(&mut t, "q")?, heads_first(&mut t, "k")?);
     let (v, v_shape) = heads_first(&mut t, "v")?;
     let k = ggml::cached(&p, &mut t, "k", k, &mut work.tables)?;
@@ -157,7 +159,8 @@ fn attention(golden: Golden) -> Build<Work> {
     let (mut spec, mut inputs, sizes) = plain(q, k, v)?;
     let heads = [("heads", spec.num_heads), ("q_heads", spec.num_heads), ("kv_heads", spec.num_kv_heads)];
     packed::agree(&p, &heads)?;
-    packed::agree(&p, &[("head_dim", spec.head_dim), ("v_head_dim", spec.v_head_dim)])?;
+    let own_dim = if polar.is_some() { spec.head_dim / 2 } else { spec.head_dim };
+    packed::agree(&p, &[("head_dim", own_dim), ("v_head_dim", spec.v_head_dim)])?;
     packed::agree(&p, &[("batch", sizes.batch), ("q_len", sizes.q_len), ("kv_len", sizes.kv_len)])?;
     for (name, dtype) in [("k_type", spec.k_storage()), ("v_type", spec.v_storage())] {
         if let Some(other) = p.str(name).filter(|named| *named != dtype.name()) {
@@ -168,10 +171,11 @@ fn attention(golden: Golden) -> Build<Work> {
     }
     spec.softmax_scale = p.f64("scale");
     spec.logits_soft_cap = p.f64("softcap");
+    spec.soft_cap_last = p.set("softcap_behind_relative");
 
-    spec.rotary = match ggml::rotary(&p, &mut t, &mut work.tables)? {
-        Some(rotary) => Some(rotary),
-        None => rotation::rotary(&system, &p, &mut t, spec.head_dim, sizes, &mut work.tables)?,
+    spec.rotary = match (ggml::rotary(&p, &mut t, &mut work.tables)?, polar) {
+        (Some(rotary), _) | (None, Some(rotary)) => Some(rotary),
+        (None, None) => rotation::rotary(&system, &p, &mut t, spec.head_dim, sizes, &mut work.tables)?,
     };
     ggml::sloped_mask(&p, &mut t, &mut spec, &mut inputs, &mut work.tables)?;
     factors::norm(&p, &mut t, &mut spec, &mut inputs)?;
@@ -179,11 +183,13 @@ fn attention(golden: Golden) -> Build<Work> {
     let mut probes = Vec::new();
     match window {
         true => probes.extend(terms::window(&p, &mut t, &mut spec, &mut inputs, sizes, &mut work)?),
+        false if t.has("attention_biases") => terms::offsets(&p, &mut t, &mut spec, &mut inputs, sizes)?,
         false => bias(&p, &mut t, &mut spec, &mut inputs)?,
     }
     probes.extend(terms::gate(&mut t, &mut spec, &mut inputs, sizes)?);
-    factors::temperature(&p, &mut spec)?;
-    factors::sinks(&p, &mut t, &mut spec, &mut inputs)?;
+    factors::temperature(&p, &mut t, &mut spec, &mut inputs)?;
+    factors::sinks(&p, &mut t, &mut spec, &mut inputs, sizes)?;
+    factors::forgetting(&p, &mut t, &mut spec, &mut inputs, sizes)?;
     let unused = rotation::unused(&p, &mut t, &spec, &mut work.tables)?;
     let unrotated = unused.is_some();
     spec.rotary = spec.rotary.or(unused);

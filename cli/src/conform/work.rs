@@ -64,6 +64,8 @@ pub enum Stage {
     Probs,
     /// `[batch, q_len, num_heads, v_head_dim]`.
     Out,
+    /// `[batch, q_len, num_heads, v_head_dim]`, every row divided by its root mean square (RetNet).
+    OutNormed,
     /// `[batch, num_heads, q_len]`.
     Lse,
     /// `[batch, len, dim]`, of `embed`.
@@ -83,6 +85,7 @@ impl Stage {
             Stage::Scores => "scores",
             Stage::Probs => "probs",
             Stage::Out => "out",
+            Stage::OutNormed => "out_normed",
             Stage::Lse => "lse",
             Stage::Embed => "embed",
             Stage::State => "state",

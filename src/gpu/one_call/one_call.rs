@@ -258,10 +258,10 @@ impl Gpu {
             &mut step,
         )?;
         let tables = plan.pack_tables(&inputs.parameters, inputs.angle_table.as_ref())?;
-        // D or decay, the user's words, gates
+        // D or decay, the user's words, numbers of rows and keys
         let decay = inputs.decay.as_deref().unwrap_or_default();
         let bias = inputs.attn_bias.as_ref().map_or(decay, |d| &d.data);
-        let gates: Vec<f32> = inputs.gates.iter().flatten().map(|g| *g as f32).collect();
+        let gates: Vec<f32> = row_numbers(inputs);
         let dense: Cow<[u8]> = match (inputs.user_data.as_slice(), gates.as_slice()) {
             ([], []) => Cow::Borrowed(bytemuck::cast_slice(bias)),
             (words, gates) => {
@@ -371,4 +371,15 @@ pub(crate) fn matches(adapter: &wgpu::Adapter, options: &GpuOptions) -> bool {
     let info = adapter.get_info();
     let text = format!("{:?} {} {} {}", info.backend, info.name, info.driver, info.driver_info).to_lowercase();
     options.adapter.as_ref().is_none_or(|wanted| text.contains(&wanted.to_lowercase()))
+}
+
+/// Gates and what stands behind them in `dense`: see `Plan::gate_offset`.
+fn row_numbers(inputs: &Inputs) -> Vec<f32> {
+    let mut all: Vec<f32> = inputs.gates.iter().flatten().map(|g| *g as f32).collect();
+    all.extend(inputs.query_scales.iter().flatten());
+    all.extend(inputs.query_sinks.iter().flatten());
+    all.extend(inputs.key_bias.iter().flatten().map(|c| *c as f32));
+    all.extend(inputs.key_bias.iter().flatten().map(|c| (*c - *c as f32 as f64) as f32));
+    all.extend(inputs.relative_queries.iter().flatten());
+    all
 }

@@ -147,7 +147,8 @@ pub(crate) fn stands_in_quads(spec: &Spec, aligned: bool) -> bool {
     let whole = match rotary.pairing {
         Pairing::Half | Pairing::Interleaved | Pairing::InterleavedInHalfOut => pairs.is_multiple_of(4),
         Pairing::HalfOfHalves => pairs.is_multiple_of(8),
+        Pairing::Listed => false,
     };
-    let plain = spec.norm.is_none() && spec.rotates_features().is_none();
+    let plain = spec.norm.is_none() && spec.rotates_features().is_none() && !rotary.general();
     aligned && whole && plain && rotary.offset.is_multiple_of(4) && spec.head_dim.is_multiple_of(4)
 }
