@@ -155,6 +155,20 @@ fn storage() -> Vec<Variant> {
             }
         }
     }
+    // keys and values in types of their own
+    for (k, v, out) in [
+        (Dtype::Q8_0, Dtype::Q4_0, Dtype::F32),
+        (Dtype::Q4_1, Dtype::Q5_0, Dtype::F16),
+        (Dtype::Q5_1, Dtype::Iq4Nl, Dtype::Bf16),
+        (Dtype::Int8, Dtype::F8E4m3, Dtype::F32),
+        (Dtype::F16, Dtype::Bf16, Dtype::F32),
+    ] {
+        for kernel in [ATTENTION, SCORES] {
+            let mut spec = rich();
+            (spec.k_dtype, spec.v_dtype, spec.out_dtype) = (Some(k), Some(v), Some(out));
+            all.push(Variant { kernel, spec, aligned: true, rolled_loops: false, carry: false });
+        }
+    }
     all
 }
 
