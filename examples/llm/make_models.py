@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 BASE = dict(vocab_size=96, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
-            head_dim=16, max_position_embeddings=512, initializer_range=0.1, tie_word_embeddings=False, bos_token_id=1, eos_token_id=None,
+            head_dim=16, max_position_embeddings=512, initializer_range=0.05, tie_word_embeddings=False, bos_token_id=1, eos_token_id=None,
             pad_token_id=0)
 MOE = dict(num_experts=8, num_local_experts=8, num_experts_per_tok=2, moe_intermediate_size=32)
 # of the models that the tests of this example keep
@@ -30,7 +30,7 @@ def yarn(original, factor=4.0, **more):
 def kinds():
     sliding = ["sliding_attention", "full_attention", "sliding_attention"]
     plain = [
-        "arcee", "cohere", "cohere2", "cwm", "dots1", "ernie4_5", "exaone4", "flex_olmo", "gemma", "glm", "glm4", "granite", "helium",
+        "arcee", "cohere", "cohere2", "cwm", "dots1", "ernie4_5", "exaone4", "flex_olmo", "gemma", "glm", "glm4", "helium",
         "hunyuan_v1_dense", "hyperclovax", "jais2", "ministral", "nanochat", "nemotron", "olmo", "olmo2", "phi", "persimmon",
         "qwen3", "seed_oss", "stablelm", "starcoder2", "vaultgemma",
     ]
@@ -38,8 +38,8 @@ def kinds():
     made |= {
         "llama": dict(rope_parameters=dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
                                            original_max_position_embeddings=32, rope_theta=10000.0)),
-        "mistral": dict(sliding_window=12),
-        "ministral3": dict(rope_parameters=yarn(32, llama_4_scaling_beta=0.1)),
+        "mistral": dict(sliding_window=12), "granite": dict(attention_multiplier=0.25),
+        "ministral3": dict(rope_parameters=yarn(256, llama_4_scaling_beta=0.1)),
         "qwen2": dict(rope_parameters=yarn(32)),
         "gemma2": dict(sliding_window=12, layer_types=sliding, query_pre_attn_scalar=24),
         "gemma3_text": dict(sliding_window=12, layer_types=sliding, query_pre_attn_scalar=24),
@@ -55,7 +55,7 @@ def kinds():
         "gptj": dict(n_embd=64, n_layer=3, n_head=4, rotary_dim=8, n_inner=96, n_positions=512),
         "gpt_oss": dict(MOE, sliding_window=12, layer_types=sliding),
         "mixtral": dict(MOE), "qwen2_moe": dict(MOE, shared_expert_intermediate_size=48), "qwen3_moe": dict(MOE, norm_topk_prob=True),
-        "olmoe": dict(MOE), "granitemoe": dict(MOE), "granitemoeshared": dict(MOE, shared_intermediate_size=32),
+        "olmoe": dict(MOE), "granitemoe": dict(MOE, attention_multiplier=0.25), "granitemoeshared": dict(MOE, attention_multiplier=0.25, shared_intermediate_size=32),
         "ernie4_5_moe": dict(MOE, moe_num_experts=8, moe_k=2, moe_num_shared_experts=1, moe_layer_start_index=1),
         "hunyuan_v1_moe": dict(MOE, moe_topk=2), "minimax_m2": dict(MOE, rotary_dim=8),
         "glm4_moe": dict(MOE, n_routed_experts=8, n_shared_experts=1, first_k_dense_replace=1, n_group=2, topk_group=1),
@@ -74,6 +74,8 @@ def make(name, folder, prompt_len=40, new=24):
     keys = BASE | own | (SMALL if small else {})
     if "layer_types" in keys:
         keys["layer_types"] = keys["layer_types"][:keys["num_hidden_layers"]]
+    if kind in ("gpt_neox", "gptj", "persimmon"):
+        del keys["head_dim"]
     if name == "gptj":
         keys = {k: v for k, v in keys.items() if k not in ("hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")}
     config = AutoConfig.for_model(kind, **keys)

@@ -3,7 +3,7 @@
 use crate::model::{Model, Specs};
 use crate::{Attention, Part, Result};
 use ropewalk::{
-    Buffers, Cache, Data, Dispatch, Dtype, Gpu, Kernel, Mask, Pairing, Pipelines, Plan, Positions, Shape, Slot, Spec,
+    Buffers, Cache, Data, Dispatch, Dtype, Gpu, Kernel, Mask, Pairing, Plan, Positions, Shape, Slot, Spec,
     Step, turn, wgpu,
 };
 
@@ -95,7 +95,6 @@ pub struct Device<'a> {
     gpu: &'a Gpu,
     model: &'a Model,
     options: Options,
-    pipelines: Pipelines,
     specs: Specs<'a>,
     kinds: Vec<Spec>,
     layers: Vec<Layer>,
@@ -130,7 +129,6 @@ impl<'a> Device<'a> {
             gpu,
             model,
             options,
-            pipelines: Pipelines::new(gpu.device().clone()),
             specs,
             kinds: Vec::new(),
             layers: Vec::new(),
@@ -304,7 +302,7 @@ impl<'a> Device<'a> {
                     for (slot, buffer) in &self.scratch {
                         buffers = buffers.with(*slot, buffer, 0);
                     }
-                    made.push(self.pipelines.get(plan)?.bind(device, &buffers)?);
+                    made.push(self.gpu.pipelines().get(plan)?.bind(device, &buffers)?);
                 }
                 let (Some(attention), Some(append)) = (made.pop(), made.pop()) else { continue };
                 of_layer.push(Calls { append, attention });
@@ -415,7 +413,7 @@ impl<'a> Device<'a> {
             let tables = self.buffer(4);
             let bound =
                 Buffers::new().with(Slot::Out, &layer.k, 0).with(Slot::Step, &buffer, 0).with(Slot::Tables, &tables, 0);
-            let dispatch = self.pipelines.get(&plan)?.bind(self.gpu.device(), &bound)?;
+            let dispatch = self.gpu.pipelines().get(&plan)?.bind(self.gpu.device(), &bound)?;
             let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
             dispatch.encode(&mut encoder.begin_compute_pass(&Default::default()));
             self.gpu.queue().submit([encoder.finish()]);

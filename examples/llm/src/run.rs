@@ -59,12 +59,12 @@ impl Outcome {
     }
 }
 
-/// How far a logit may be off: 5e-6 in float32, as much more as the roundings of 16 bits are coarser.
+/// How far a logit may be off: 5e-6 in float32, eight roundings of a number of size 1 in 16 bits.
 pub fn tolerance(storage: Storage) -> f64 {
     match storage {
         Storage::F32 => 5e-6,
-        Storage::F16 => 5e-6 * 2f64.powi(24 - 11),
-        Storage::Bf16 => 5e-6 * 2f64.powi(24 - 8),
+        Storage::F16 => 8.0 * 2f64.powi(-11),
+        Storage::Bf16 => 8.0 * 2f64.powi(-8),
     }
 }
 
