@@ -3,10 +3,10 @@
 //!
 //! ```text
 //! s(i,j) = cap( softmax_scale scale_h tau_i < R(m) (N q_i + u_h), R(n) N k_j > )
-//!        + A_i[h,r] + B_j[h,r] + gate_i C_h[r] + D[b,h,i,j]        r = r(m,n)
+//!        + A_i[h,r] + B_j[h,r] + gate_i C_h[r] + D[b,h,i,j] + c_i - c_j        r = r(m,n)
 //! s(i,j) = score_mod( s(i,j), b, h, i, j, m, n )                   where visible, else -inf
 //! lse_i  = log( exp(sink_h) + sum_j exp(s(i,j)) )                  natural logarithm
-//! o_i    = sum_j exp(s(i,j) - lse_i) ( R_v(n) v_j + E_V[r] )
+//! o_i    = R_o(-m) sum_j exp(s(i,j) - lse_i) ( R_v(n) v_j + E_V[r] )
 //! ```
 //!
 //! For query row i at position m, key row j at position n, query head h of batch entry b: R is the rotation ([`Rotary`]), N a norm before
@@ -150,19 +150,20 @@ extern crate self as ropewalk;
 pub use catalogue::{case, systems, workload};
 pub use check::linear::LinearBounds;
 pub use equation::bias::{AlibiForm, Bias, KerpleKind, alibi_slopes, log_cpb_offsets, t5_bucket};
-pub use equation::defaults::{MAX_HEAD_DIM, MAX_HEADS, SCHEMA, SCORE_FLOOR};
+pub use equation::defaults::{MAX_HEAD_DIM, MAX_HEADS, MAX_V_HEAD_DIM, SCHEMA, SCORE_FLOOR};
 pub use equation::dtype::Dtype;
 pub use equation::embed::{Absolute, Columns, Denominator, Embed, MAX_EMBED_DIM};
-pub use equation::factors::{Norm, NormKind, Sink, Temperature};
+pub use equation::factors::{Norm, NormKind, Sink, Steps, Temperature};
 pub use equation::index::{IndexMap, Outside, log_bucket};
 pub use equation::linear::{Decay, FeatureMap, Linear, MAX_FEATURES, Normalizer};
 pub use equation::mask::{Alignment, Mask};
 pub use equation::parameter::Parameter;
 pub use equation::relative::{Relative, RelativeSide};
+pub use equation::rotary::ggml::{GgmlRope, GgmlRopeMode};
 pub use equation::rotary::phase;
-pub use equation::rotary::rotary::{Angle, Frequencies, Pairing, Rotary, XPos};
+pub use equation::rotary::rotary::{Angle, Frequencies, Pairing, Rotary, Sums, XPos};
 pub use equation::rotary::scaling::{LongRope, RopeScaling, Yarn};
-pub use equation::rotary::streams::{PatchPositions, Sections};
+pub use equation::rotary::streams::{PatchPositions, Sections, fixed_point};
 pub use equation::spec::{Positions, Spec};
 pub use equation::user;
 pub use equation::user::{MaskMod, ScoreAt, ScoreMod};
@@ -193,7 +194,7 @@ pub use inputs::embed::{EmbedInputs, positions_from, positions_of_ids, positions
 pub use inputs::inputs::{AngleTable, Dense, Inputs};
 pub use inputs::problem::Problem;
 pub use inputs::shape::Shape;
-pub use inputs::tensor::{Data, Strides, Tensor};
+pub use inputs::tensor::{Blocks, Data, Strides, Tensor};
 pub use plan::embed::EmbedShape;
 pub use plan::grid::ChunkDispatch;
 pub use plan::kernel::Kernel;

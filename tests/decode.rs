@@ -62,13 +62,26 @@ enum Which {
     Every,
 }
 
-/// Runs some tunings and checks every element.
+/// Runs some tunings on every adapter and checks every element.
 fn check(spec: &Spec, inputs: &Inputs, which: Which) {
-    for gpu in adapters() {
+    check_on(adapters(), None, spec, inputs, which);
+}
+
+/// The n-th of many calls: adapters and families in turn, since drivers take seconds to compile each of them.
+fn check_in_turn(n: usize, spec: &Spec, inputs: &Inputs, which: Which) {
+    let all = adapters();
+    let one = if all.is_empty() { all } else { std::slice::from_ref(&all[n / 2 % all.len()]) };
+    check_on(one, Some(n), spec, inputs, which);
+}
+
+fn check_on(gpus: &[Gpu], turn: Option<usize>, spec: &Spec, inputs: &Inputs, which: Which) {
+    for gpu in gpus {
         let all = tunings(gpu, spec, inputs);
         assert!(!all.is_empty(), "{}: {spec:?}", gpu.describe());
         let mut some: Vec<Tuning> = Vec::new();
-        for all in all.chunk_by(|a, b| a.family == b.family) {
+        let families: Vec<_> = all.chunk_by(|a, b| a.family == b.family).collect();
+        let in_turn = turn.map(|n| n % families.len());
+        for (_, all) in families.iter().enumerate().filter(|(at, _)| in_turn.is_none_or(|n| n == *at)) {
             let ends = [Some(&all[0]), all.iter().min_by_key(|t| t.splits), all.iter().max_by_key(|t| t.splits)];
             some.extend(match which {
                 Which::Most => ends[2].into_iter().copied().collect(),
@@ -124,17 +137,22 @@ fn groups_and_queries_up_to_the_most_rows() {
 
 #[test]
 fn every_kind_of_head_rotation_and_storage() {
+    let mut n = 0;
+    let mut check = |spec: &Spec, inputs: &Inputs| {
+        check_in_turn(n, spec, inputs, Which::Most);
+        n += 1;
+    };
     for (dim, v_dim) in [(1, 3), (33, 7), (36, 80), (256, 256)] {
         let mut spec = spec(4, 2, dim);
         spec.v_head_dim = v_dim;
-        check(&spec, &inputs(&spec, 1, 2, 100, dim as u64), Which::Most);
+        check(&spec, &inputs(&spec, 1, 2, 100, dim as u64));
     }
     for dtype in [Dtype::F16, Dtype::Bf16] {
         let mut spec = rotated(spec(4, 2, 32), Pairing::Interleaved, 16);
         spec.dtype = dtype;
-        check(&spec, &inputs(&spec, 1, 2, 100, 3), Which::Most);
+        check(&spec, &inputs(&spec, 1, 2, 100, 3));
         (spec.head_dim, spec.v_head_dim) = (33, 7);
-        check(&spec, &inputs(&spec, 1, 2, 100, 3), Which::Most);
+        check(&spec, &inputs(&spec, 1, 2, 100, 3));
     }
     // four pairs at a time, and where they do not stand in whole vec4 or a norm comes first; the offset, rotated caches
     let pairings = [Pairing::Half, Pairing::Interleaved, Pairing::InterleavedInHalfOut, Pairing::HalfOfHalves];
@@ -142,12 +160,12 @@ fn every_kind_of_head_rotation_and_storage() {
         let mut spec = rotated(spec(4, 2, 48), pairing, rotary_dim);
         let rotary = spec.rotary.as_mut().unwrap();
         (rotary.offset, rotary.keys_rotated) = (offset, false);
-        check(&spec, &inputs(&spec, 2, 1, 70, 4), Which::Most);
+        check(&spec, &inputs(&spec, 2, 1, 70, 4));
         spec.norm = Some(Norm::new(NormKind::Rms, 1e-6));
-        check(&spec, &inputs(&spec, 2, 1, 70, 4), Which::Most);
+        check(&spec, &inputs(&spec, 2, 1, 70, 4));
         spec.norm = None;
         spec.rotary.as_mut().unwrap().keys_rotated = true;
-        check(&spec, &inputs(&spec, 2, 1, 70, 4), Which::Most);
+        check(&spec, &inputs(&spec, 2, 1, 70, 4));
     }
 }
 
@@ -166,7 +184,7 @@ fn masks_terms_and_sinks() {
         ("zero sink and window", |s| (s.sink, s.mask.window_left) = (Some(Sink::Zero), Some(33))),
         ("table", |s| s.bias = vec![Bias::Table { min: -30, max: 0 }]),
     ];
-    for (name, change) in changes {
+    for (n, (name, change)) in changes.into_iter().enumerate() {
         let mut spec = spec(6, 2, 16);
         change(&mut spec);
         let mut inputs = inputs(&spec, 2, 3, 200, 7);
@@ -174,7 +192,7 @@ fn masks_terms_and_sinks() {
             inputs.parameters.insert(p.name.clone(), noise(p.len() as usize, 8));
         }
         println!("{name}");
-        check(&spec, &inputs, Which::Ends);
+        check_in_turn(n, &spec, &inputs, Which::Ends);
     }
     for form in [AlibiForm::Relative, AlibiForm::KeyFromEnd] {
         let mut spec = spec(6, 2, 16);

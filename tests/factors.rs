@@ -68,6 +68,28 @@ const COSINE: Build = |spec, _| {
     (spec.norm, spec.softmax_scale) = (norm(NormKind::L2, 1e-6, false, false), Some(10.0));
 };
 
+const QUERY_SINKS: Build = |spec, inputs| (spec.sink, inputs.query_sinks) = (Some(Sink::Query), Some(noise(20, 3)));
+const QUERY_SCALES: Build = |spec, inputs| (spec.query_scales, inputs.query_scales) = (true, Some(noise(20, 4)));
+const KEY_BIAS: Build = |spec, inputs| {
+    let sum = noise(4 * 75, 5).into_iter().scan(-5e4, |sum, x| {
+        *sum -= x.abs() as f64;
+        Some(*sum)
+    });
+    (spec.key_bias, inputs.key_bias) = (true, Some(sum.collect()));
+};
+const OUTPUT: Build = |spec, _| {
+    spec.rotary.iter_mut().for_each(|r| (r.values, r.output) = (true, true));
+};
+const OWN: Build = |spec, inputs| {
+    let mut own = Relative::new(RelativeSide::Key, IndexMap::reversed(0, 20));
+    own.own = Some(9);
+    (spec.relative, inputs.relative_queries) = (vec![own], Some(noise(20 * 9, 6)));
+};
+const OF_HEADS: Build = |spec, _| {
+    spec.norm = norm(NormKind::Layer, 1e-6, true, false);
+    spec.norm.iter_mut().for_each(|n| (n.weights_of_heads, n.all_heads) = (true, true));
+};
+
 const MUTATIONS: &[(&str, Build, Build)] = &[
     ("sink counted twice", SINK, |_, inputs| {
         inputs.parameters.get_mut("sinks").unwrap().iter_mut().for_each(|s| *s += std::f32::consts::LN_2);
@@ -101,6 +123,24 @@ const MUTATIONS: &[(&str, Build, Build)] = &[
     ("eps forgotten", SMALL, |spec, _| spec.norm = norm(NormKind::Rms, 0.0, false, true)),
     ("eps of the sum, not of the mean", SMALL, |spec, _| spec.norm = norm(NormKind::Rms, 1e-6 / 64.0, false, true)),
     ("length instead of root mean square", COSINE, |spec, _| spec.norm = norm(NormKind::Rms, 1e-6, false, false)),
+    ("sink of another query", QUERY_SINKS, |_, inputs| inputs.query_sinks.as_mut().unwrap().rotate_left(1)),
+    ("factor of another query", QUERY_SCALES, |_, inputs| inputs.query_scales.as_mut().unwrap().rotate_left(1)),
+    ("gates summed to the key before", KEY_BIAS, |_, inputs| inputs.key_bias.as_mut().unwrap().rotate_right(1)),
+    ("sums of gates as f32", KEY_BIAS, |_, inputs| {
+        inputs.key_bias.as_mut().unwrap().iter_mut().for_each(|c| *c = *c as f32 as f64);
+    }),
+    ("output not turned back", OUTPUT, |spec, _| spec.rotary.iter_mut().for_each(|r| r.output = false)),
+    ("own query of another row", OWN, |_, inputs| inputs.relative_queries.as_mut().unwrap().rotate_left(9)),
+    ("weights of another head", OF_HEADS, |_, inputs| inputs.parameters.get_mut("q_norm").unwrap().rotate_left(64)),
+    ("a norm of each head alone", OF_HEADS, |spec, _| spec.norm.iter_mut().for_each(|n| n.all_heads = false)),
+    ("no mean subtracted", OF_HEADS, |spec, _| spec.norm.iter_mut().for_each(|n| n.kind = NormKind::Rms)),
+    (
+        "m for m + 1 in a temperature without steps",
+        |spec, _| spec.temperature = Some(Temperature::log_n(4)),
+        |spec, _| {
+            spec.temperature.iter_mut().for_each(|t| t.offset = 0);
+        },
+    ),
     ("cosine scaled by 1 / sqrt(d)", COSINE, |spec, _| spec.softmax_scale = Some(10.0 / 8.0)),
 ];
 

@@ -3,7 +3,7 @@
 
 use crate::common;
 
-use common::{every_adapter, inputs};
+use common::{every_adapter, gpus, inputs};
 use futures_util::future::{join, join3, join4};
 use ropewalk::{
     Access, Buffers, Embed, EmbedInputs, Error, Gpu, GpuOptions, Inputs, Kernel, Mask, Output, Pairing, Pipeline,
@@ -165,7 +165,7 @@ fn pipelines_are_compiled_and_bound_at_the_same_time() {
 
 #[test]
 fn forgotten_pipelines_are_compiled_anew() {
-    for gpu in every_adapter() {
+    for gpu in gpus() {
         let about = gpu.describe();
         let specs = [16, 32, 48].map(|dim| Spec::new(2, 1, dim));
         let run = |spec: &Spec| {

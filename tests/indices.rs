@@ -125,7 +125,7 @@ const CASES: &[(&str, Family)] = {
         ("attention/no-rotation+mask+kv-lens/q40k70/bf16/seed1", Block),
         ("attention/rotated-keys+window/q70k200/f32/seed1", Block),
         ("attention/mqa+d32+bert-key-query+one-sequence+xpos+gaps/q101k402/f32/seed1", Block),
-        ("attention/rms-norm-weights/q40k70/f32/seed1", Block),
+        ("attention/rms-norm-weights+temperature-log-n/q40k70/f32/seed1", Block),
         ("attention/heads7+ragged+pages7/q37k75/f16/seed1", Block),
         ("attention/interleaved+ragged+slots/q37k75/f32/seed1", Tile),
         ("attention/ragged-decode+pages16/q5k700/f32/seed1", Wide),

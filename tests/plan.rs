@@ -196,7 +196,7 @@ fn specs_refuse_what_they_cannot_mean() {
         ("num_heads", &|s| s.num_heads = 0),
         ("num_heads", &|s| s.num_heads = 4096),
         ("num_kv_heads", &|s| s.num_kv_heads = 3),
-        ("head_dim", &|s| s.head_dim = 257),
+        ("head_dim", &|s| s.head_dim = 577),
         ("v_head_dim", &|s| s.v_head_dim = 0),
         ("rotary.rotary_dim", &|s| s.rotary.as_mut().unwrap().rotary_dim = 7),
         ("rotary.rotary_dim", &|s| s.rotary.as_mut().unwrap().offset = 2),

@@ -153,7 +153,7 @@ fn a_poisoned_score_makes_its_row_nan_in_every_family_and_changes_no_other() {
     let (mut families, mut known) = (BTreeSet::new(), BTreeSet::new());
     // more rows than a tile has, then as few as `decode` takes, over keys of several splits
     for (len, few) in [([70, 131], false), ([7, 300], true)] {
-        // every tuning in f32, every family in the others
+        // every tuning in f32 with terms, every family in the others
         for (dtype, terms) in [(Dtype::F32, false), (Dtype::F32, true), (Dtype::F16, true), (Dtype::Bf16, false)] {
             let call = Poisoned::new(dtype, terms, len);
             let [first, last] = [len[1] - len[0], len[1] - 1];
@@ -170,8 +170,8 @@ fn a_poisoned_score_makes_its_row_nan_in_every_family_and_changes_no_other() {
                 for tuning in all.into_iter().filter(|t| matches!(t.family, Family::Decode | Family::Wide) == few) {
                     let plan =
                         Plan::with_tuning(Kernel::Attention, &call.spec, &shape, gpu.limits(), Some(tuning)).unwrap();
-                    let kernel = match dtype {
-                        Dtype::F32 => format!("{} {tuning}", plan.label()),
+                    let kernel = match (dtype, terms) {
+                        (Dtype::F32, true) => format!("{} {tuning}", plan.label()),
                         _ => plan.label().split(".q").next().unwrap_or_default().into(),
                     };
                     families.insert(tuning.family.name());

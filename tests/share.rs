@@ -138,7 +138,12 @@ fn attention_in_one_buffer_has_the_bits_of_separate_ones() {
             let mut spec = Spec::new(4, 2, 16);
             spec.rotary = Some(Rotary::new(Pairing::Half, 16, 1e4));
             (spec.mask, spec.dtype) = (Mask::causal(), dtype);
-            for q_len in if aligned { 1..=7 } else { 7..=7 }.step_by(6) {
+            let lengths: &[u32] = match dtype {
+                Dtype::F32 => &[1, 7],
+                Dtype::F16 => &[1],
+                _ => &[7],
+            };
+            for q_len in lengths.iter().copied() {
                 let mut shape = Shape::new(&spec, 1, q_len, 45);
                 shape.aligned = aligned;
                 let step = Step { q_len, kv_len: 41, ..Step::default() };

@@ -42,6 +42,7 @@ mod scaling;
 mod score_mod;
 mod share;
 mod sizes;
+mod storage;
 mod systems;
 mod tile;
 mod tuning;

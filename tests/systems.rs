@@ -20,6 +20,8 @@ fn terms(spec: &Spec) -> BTreeSet<Term> {
         (Term::QueryRelative, side(RelativeSide::Key)),
         (Term::KeyRelative, side(RelativeSide::Query)),
         (Term::Bias, !spec.bias.is_empty()),
+        (Term::OutputRotation, rotary.is_some_and(|r| r.output)),
+        (Term::KeyBias, spec.key_bias),
         (Term::Dense, spec.dense_bias),
         (Term::Linear, spec.linear.is_some()),
         (Term::ScoreMod, spec.score_mod.is_some()),

@@ -1,9 +1,10 @@
 //! Seeded cases of our own: chosen by their addresses, run on devices, judged by the reference, told.
 
+use crate::record::{Difference, Review};
 use crate::text;
 use ropewalk::case::{self, Case, CaseId, Kernels, Op};
 use ropewalk::{Error, Gpu, Inputs, Limits, Result, Tensor, Tuning, check};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How far the random tail is searched for cases that match a query.
@@ -191,7 +192,9 @@ fn judge(
     labels: &[String],
 ) -> Outcome {
     let kernel = labels.join(" + ");
-    let mut outcome = Outcome { address, verdict: Verdict::Passed, kernel, tensors: Vec::new(), reason: None };
+    let (families, tensors) = (Vec::new(), Vec::new());
+    let mut outcome =
+        Outcome { address, verdict: Verdict::Passed, kernel, families, tensors, reason: None, seconds: 0.0 };
     match computed {
         Ok(values) => {
             let compared = wanted.iter().zip(values).map(|((name, bounded), got)| (*name, bounded.worst(got)));
@@ -221,7 +224,7 @@ fn hash(words: impl Iterator<Item = u32>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ byte as u64).wrapping_mul(0x100_0000_01b3))
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Passed,
@@ -230,17 +233,33 @@ pub enum Verdict {
     Skipped,
 }
 
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Verdict::Passed => "passed",
+            Verdict::Failed => "failed",
+            Verdict::Skipped => "skipped",
+        })
+    }
+}
+
 /// A case on an adapter.
 #[derive(Debug, Serialize)]
 pub struct Outcome {
     pub address: String,
     pub verdict: Verdict,
     /// The labels of its plans; empty where the device cuts the problem.
-    kernel: String,
+    pub kernel: String,
+    /// Of the kernels, where they are planned as a whole.
+    #[serde(skip)]
+    pub families: Vec<&'static str>,
     #[serde(serialize_with = "as_map")]
-    tensors: Vec<(&'static str, check::Worst)>,
+    pub tensors: Vec<(&'static str, check::Worst)>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    pub reason: Option<String>,
+    /// Of computing it, with all that this took.
+    #[serde(skip)]
+    pub seconds: f64,
 }
 
 fn as_map<S: serde::Serializer>(pairs: &[(&'static str, check::Worst)], to: S) -> std::result::Result<S::Ok, S::Error> {
@@ -271,6 +290,8 @@ impl Outcome {
 /// What an adapter did.
 pub struct Tally {
     pub adapter: String,
+    /// Seconds since some moment.
+    clock: fn() -> f64,
     cases: usize,
     pub outcomes: Vec<Outcome>,
     /// How many cases each family computed.
@@ -280,8 +301,9 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub fn new(adapter: String) -> Self {
-        Tally { adapter, cases: 0, outcomes: Vec::new(), families: BTreeMap::new(), rotations: Vec::new() }
+    /// `clock`: seconds since some moment.
+    pub fn new(adapter: String, clock: fn() -> f64) -> Self {
+        Tally { adapter, clock, cases: 0, outcomes: Vec::new(), families: BTreeMap::new(), rotations: Vec::new() }
     }
 
     /// Runs a case on the adapter by every choice of kernels that is asked for, and judges each; `told` hears what became of it.
@@ -298,14 +320,17 @@ impl Tally {
         let runs = runs(gpu.limits(), id, case, asked)?;
         self.cases += !runs.is_empty() as usize;
         for run in &runs {
+            let start = (self.clock)();
             let computed = match &run.limits {
                 Ok(limits) => computed(&gpu.with_limits(*limits), case, &run.labels).await,
                 Err(e) => Err(e.clone()),
             };
+            let seconds = (self.clock)() - start;
             if run.planned {
                 self.rotations.extend(rotation_bits(id, &computed).map(|bits| (run.address.clone(), bits)));
             }
-            let outcome = judge(run.address.clone(), wanted, &computed, &run.labels);
+            let mut outcome = judge(run.address.clone(), wanted, &computed, &run.labels);
+            (outcome.seconds, outcome.families) = (seconds, run.families.clone());
             if outcome.verdict != Verdict::Skipped {
                 families.extend(run.families.iter().copied());
             }
@@ -314,6 +339,12 @@ impl Tally {
         }
         families.into_iter().for_each(|family| *self.families.entry(family).or_default() += 1);
         Ok(())
+    }
+
+    /// A hash of all bits of cos and sin; none: no such case was run.
+    pub fn rotation_bits(&self) -> Option<String> {
+        let hashes = self.rotations.iter().flat_map(|(_, hash)| [*hash as u32, (hash >> 32) as u32]);
+        (!self.rotations.is_empty()).then(|| format!("{:016x}", hash(hashes)))
     }
 }
 
@@ -349,8 +380,13 @@ pub struct Line {
 pub struct Report {
     adapters: Vec<Line>,
     passed: usize,
-    pub failed: usize,
+    /// Those that are known too.
+    failed: usize,
     skipped: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    known: Option<Review>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<Vec<Difference>>,
 }
 
 impl Report {
@@ -365,8 +401,6 @@ impl Report {
                 .rotations
                 .iter()
                 .filter(|(address, bits)| first.iter().any(|(of_first, other)| of_first == address && other != bits));
-            let hashes = tally.rotations.iter().flat_map(|(_, hash)| [*hash as u32, (hash >> 32) as u32]);
-            let bits = format!("{:016x}", hash(hashes));
             Line {
                 cases: tally.cases,
                 runs: tally.outcomes.len(),
@@ -377,7 +411,7 @@ impl Report {
                 unbounded: worsts().map(|(_, w)| w.unbounded).sum(),
                 worst: worst.map_or(0.0, |(_, w)| w.ratio),
                 worst_case: worst.map_or(String::new(), |(o, _)| o.address.clone()),
-                rotation_bits: (!tally.rotations.is_empty()).then_some(bits),
+                rotation_bits: tally.rotation_bits(),
                 rotation_bits_differ: differ.map(|(address, _)| address.clone()).collect(),
                 families: tally.families,
                 adapter: tally.adapter,
@@ -386,7 +420,15 @@ impl Report {
         };
         let adapters: Vec<Line> = tallies.into_iter().map(line).collect();
         let sum = |of: fn(&Line) -> usize| adapters.iter().map(of).sum();
-        Report { passed: sum(|l| l.passed), failed: sum(|l| l.failed), skipped: sum(|l| l.skipped), adapters }
+        let [passed, failed, skipped] = [sum(|l| l.passed), sum(|l| l.failed), sum(|l| l.skipped)];
+        Report { passed, failed, skipped, adapters, known: None, since: None }
+    }
+
+    /// With what known issues have to do with it, and what has changed since an earlier run.
+    pub fn with(mut self, known: Review, since: Option<Vec<Difference>>) -> Self {
+        self.known = Some(known).filter(|review| *review != Review::default());
+        self.since = since;
+        self
     }
 
     /// For people.
@@ -430,6 +472,8 @@ impl Report {
                     .into(),
             );
         }
+        said.extend(self.since.iter().flatten().map(Difference::text));
+        said.extend(self.known.as_ref().map(Review::text));
         said.push(format!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped));
         said.join("\n")
     }
@@ -442,7 +486,7 @@ mod tests {
 
     fn tally(adapter: &str, got: f32, bits: u64) -> Tally {
         let wanted = [("lse", check::Bounded { value: vec![1.0, 2.0], bound: vec![1e-6, 1e-6] })];
-        let mut tally = Tally::new(adapter.into());
+        let mut tally = Tally::new(adapter.into(), || 0.0);
         tally.outcomes.push(judge("a".into(), &wanted, &Ok(vec![vec![1.0, got]]), &["attention.tile".into()]));
         tally.outcomes.push(judge("b".into(), &wanted, &Err(Error::limit("buffers", "too few", "use more")), &[]));
         tally.rotations.push(("r".into(), bits));

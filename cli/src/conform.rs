@@ -9,6 +9,7 @@ mod compare;
 mod device;
 mod embed;
 mod factors;
+mod ggml;
 mod linear;
 pub mod model;
 mod operator;
@@ -65,6 +66,8 @@ struct Report {
     /// The terms of the composed kernel.
     terms: Vec<String>,
     compared: Vec<String>,
+    /// What others computed, and how far it is off.
+    peers: Vec<work::Peer>,
     /// The worst errors, as fractions of what is allowed.
     reference: f64,
     gpus: Vec<(String, f64)>,
@@ -120,6 +123,7 @@ fn one(file: &Path, devices: &[Device], dump: Option<&Path>) -> Result<Report> {
         verdict: Verdict::Passed,
         terms: Vec::new(),
         compared: Vec::new(),
+        peers: Vec::new(),
         reference: 0.0,
         gpus: Vec::new(),
     };
@@ -135,6 +139,7 @@ fn one(file: &Path, devices: &[Device], dump: Option<&Path>) -> Result<Report> {
     let terms = work.probes.first().map(|p| p.spec.terms()).or_else(embeds);
     report.terms = terms.unwrap_or_else(|| vec!["host tables".into()]);
     report.compared = compared(&work);
+    report.peers.clone_from(&work.peers);
     let mut dumped = Dump::default();
     let mut wrong = Vec::new();
 
@@ -237,7 +242,8 @@ impl Report {
             format!("worst error / tolerance: reference {:.2}{gpu}", self.reference)
         };
         let terms = if self.terms.is_empty() { "no term".into() } else { self.terms.join(" + ") };
-        let did = || format!("{terms} | {} | {}", self.compared.join(" "), worst());
+        let peers: String = self.peers.iter().map(|p| format!(" | {} off by {:.1e}", p.name, p.error)).collect();
+        let did = || format!("{terms} | {} | {}{peers}", self.compared.join(" "), worst());
         match &self.verdict {
             Verdict::Passed => format!("passed  {name} | {system} | {}", did()),
             Verdict::Failed(why) => format!("FAILED  {name} | {system} | {} | {why}", did()),
@@ -255,9 +261,11 @@ impl Report {
         let gpus =
             self.gpus.iter().map(|(name, worst)| serde_json::json!({ "adapter": name, "worst": number(*worst) }));
         let gpus: Vec<_> = gpus.collect();
+        let peers: Vec<_> =
+            self.peers.iter().map(|p| serde_json::json!({ "name": p.name, "error": number(p.error) })).collect();
         serde_json::json!({
             "name": self.name, "system": self.system, "status": status, "reason": reason, "terms": self.terms,
-            "compared": self.compared, "reference": { "worst": number(self.reference) }, "gpu": gpus,
+            "compared": self.compared, "reference": { "worst": number(self.reference) }, "gpu": gpus, "peers": peers,
         })
         .to_string()
     }
@@ -279,7 +287,7 @@ impl Dump {
                 Stage::QRot => vec![batch, q_len, heads, dim],
                 Stage::KRot => vec![batch, kv_len, kv_heads, dim],
                 Stage::Scores | Stage::Probs => vec![batch, heads, q_len, kv_len],
-                Stage::Out => vec![batch, q_len, heads, probe.spec.v_head_dim as usize],
+                Stage::Out | Stage::OutNormed => vec![batch, q_len, heads, probe.spec.v_head_dim as usize],
                 Stage::Lse => vec![batch, heads, q_len],
                 Stage::Embed | Stage::State | Stage::Normalizer => vec![values.len()],
             };

@@ -128,7 +128,9 @@ pub fn compute(engine: &Engine, spec: &Spec, inputs: &Inputs, checked: bool) -> 
     let gflop = 2e-9 * visible_pairs as f64 * dims;
     // q, k, v and out once each: what any kernel must move
     let rows = |len: u32, heads: u32| shape.batch as f64 * len as f64 * heads as f64;
-    let elements = (rows(shape.q_len, spec.num_heads) + rows(shape.kv_len, spec.num_kv_heads)) * dims;
+    let of_rows = |k: Dtype, v: Dtype| (k.row_bytes(spec.head_dim) + v.row_bytes(spec.v_head_dim)) as f64;
+    let moved = rows(shape.q_len, spec.num_heads) * of_rows(spec.dtype, spec.out_storage())
+        + rows(shape.kv_len, spec.num_kv_heads) * of_rows(spec.k_storage(), spec.v_storage());
     let figures = Figures {
         adapter: engine.describe(),
         gpu,
@@ -151,7 +153,7 @@ pub fn compute(engine: &Engine, spec: &Spec, inputs: &Inputs, checked: bool) -> 
         visible_pairs,
         gflop,
         gflop_per_second: gflop / seconds,
-        gb_per_second: 1e-9 * elements * spec.dtype.size() as f64 / seconds,
+        gb_per_second: 1e-9 * moved / seconds,
         allocated_bytes: stats.allocated_bytes,
         passed: check.as_ref().map(check::Report::passed),
         check,

@@ -28,6 +28,10 @@ pub enum Kind {
     Page,
     /// A golden case.
     Case,
+    /// What `validate --report` wrote.
+    Record,
+    /// Known issues.
+    Known,
 }
 
 impl Kind {
@@ -38,6 +42,12 @@ impl Kind {
             Kind::Config => ("a config.json", 8 << 20, "give a readable JSON file"),
             Kind::Results => ("a file of results", 64 << 20, "give what `ropewalk bench --json` printed"),
             Kind::Page => ("a page", 8 << 20, "give a readable text file"),
+            Kind::Record => ("a record", 256 << 20, "give the record.json that `ropewalk validate --report DIR` wrote"),
+            Kind::Known => (
+                "a list of known issues",
+                8 << 20,
+                "give a JSON list of {\"adapter\": WORDS, \"address\": WORDS, \"link\": WHERE IT IS TOLD}",
+            ),
             Kind::Case => ("a golden case", 256 << 20, "give safetensors with `system` and `parameters`"),
         }
     }
@@ -218,6 +228,14 @@ impl<R: Read + Seek> TensorFile<R> {
         match bytes.iter().find(|b| **b > 1) {
             Some(b) => Err(Error::input(name, format!("holds the byte {b}"), "give 0 (hidden) and 1 (attend)")),
             None => Ok((info.shape.clone(), bytes.iter().map(|b| *b == 1).collect())),
+        }
+    }
+    /// Shape and bytes of a u8 tensor.
+    pub fn raw(&self, name: &str, help: &str) -> Result<(Vec<usize>, Vec<u8>)> {
+        let info = self.info(name, help)?;
+        match info.dtype {
+            Stored::U8 => Ok((info.shape.clone(), self.bytes(name, info)?)),
+            other => Err(wrong_type(name, other, "U8")),
         }
     }
     /// Whether a tensor is of floats.

@@ -6,6 +6,7 @@
 
 pub mod cases;
 pub mod pictures;
+pub mod record;
 pub mod text;
 pub mod workloads;
 

@@ -94,7 +94,7 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
     };
     let (output, figures) = figures::compute(&engine, &spec, &inputs, !args.no_check)?;
     engine.keep();
-    write(args, spec.dtype, &output, &figures)?;
+    write(args, spec.out_storage(), &output, &figures)?;
     let report = Report {
         figures: &figures,
         terms: spec.terms(),

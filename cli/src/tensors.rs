@@ -1,7 +1,9 @@
 //! The published table of tensor names, and the reading of [`Inputs`] by it.
 
 use crate::files::TensorFile;
-use ropewalk::{Angle, AngleTable, Dense, Error, Inputs, Mask, Parameter, Positions, Result, Spec, Tensor};
+use ropewalk::{
+    Angle, AngleTable, Blocks, Dense, Dtype, Error, Inputs, Mask, Parameter, Positions, Result, Sink, Spec, Tensor,
+};
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
@@ -79,6 +81,15 @@ pub const NAMES: &[Name] = &[
     name("q_segments", "[batch, q_len]", INTEGER, "segments of the queries: where a term reads them"),
     name("k_segments", "[batch, kv_len]", INTEGER, "segments of the keys, likewise"),
     name("gates", "[batch, heads, q_len]", FLOAT, "multiply the relative bias: where spec.gated_bias"),
+    name("query_scales", "[batch, heads, q_len]", FLOAT, "multiply the scale: where spec.query_scales"),
+    name("query_sinks", "[batch, heads, q_len]", FLOAT, "where spec.sink is query"),
+    name("key_bias", "[batch, heads, kv_len]", FLOAT, "c of c_i - c_j: where spec.key_bias"),
+    name(
+        "relative_queries",
+        "[batch, heads, q_len, own]",
+        FLOAT,
+        "where an entry of spec.relative has a query of its own",
+    ),
     name("attn_bias", "[batch, heads, q_len, kv_len]", FLOAT, "added to the scores: where spec.dense_bias"),
     name("mask", "[batch, heads, q_len, kv_len]", "BOOL U8", "true (1): attend; where spec.mask.dense"),
     name(
@@ -297,19 +308,14 @@ pub fn longest<R: Read + Seek>(file: &TensorFile<R>, layout: Layout) -> Result<u
     Ok(tensor(file, "k", layout)?.shape()[1])
 }
 
-/// Reads what the spec asks for; the spec's storage type becomes that of the tensors.
+/// Reads what the spec asks for; the spec's storage types become those of the tensors. k and v in blocks are U8, rows of bytes, and the spec says which type they are.
 pub fn read<R: Read + Seek>(file: &TensorFile<R>, spec: &mut Spec, layout: Layout) -> Result<Inputs> {
-    let (q, k, v) = (tensor(file, "q", layout)?, tensor(file, "k", layout)?, tensor(file, "v", layout)?);
-    for (name, t) in [("k", &k), ("v", &v)] {
-        if t.dtype() != q.dtype() {
-            return Err(Error::input(
-                name,
-                format!("is {}, but q is {}", t.dtype().name(), q.dtype().name()),
-                "store q, k and v in one type",
-            ));
-        }
-    }
+    let q = tensor(file, "q", layout)?;
+    let k = stored(file, "k", layout, spec.k_dtype, spec.head_dim)?;
+    let v = stored(file, "v", layout, spec.v_dtype, spec.v_head_dim)?;
     spec.dtype = q.dtype();
+    spec.k_dtype = Some(k.dtype()).filter(|dtype| *dtype != spec.dtype);
+    spec.v_dtype = Some(v.dtype()).filter(|dtype| *dtype != spec.dtype);
     let ([batch, q_len, ..], kv_len) = (q.shape(), k.shape()[1]);
     let mut inputs = Inputs::new(q, k, v);
     if spec.positions == Positions::Ids {
@@ -349,6 +355,24 @@ pub fn read<R: Read + Seek>(file: &TensorFile<R>, spec: &mut Spec, layout: Layou
         }
         inputs.gates = Some(data.to_f32().into_iter().map(f64::from).collect());
     }
+    let rows = |name: &str, wanted: bool, last: &[u32]| -> Result<Option<Vec<f32>>> {
+        if !wanted {
+            return Ok(None);
+        }
+        let want: Vec<usize> = [batch, spec.num_heads].iter().chain(last).map(|n| *n as usize).collect();
+        let help = format!("give {want:?}, as the spec wants it");
+        let (shape, data) = file.floats(name, &help)?;
+        if shape != want {
+            return Err(wrong_shape(name, &shape, &help));
+        }
+        Ok(Some(data.to_f32()))
+    };
+    let own = spec.relative.iter().find_map(|r| r.own);
+    inputs.query_scales = rows("query_scales", spec.query_scales, &[q_len])?;
+    inputs.query_sinks = rows("query_sinks", spec.sink == Some(Sink::Query), &[q_len])?;
+    inputs.relative_queries = rows("relative_queries", own.is_some(), &[q_len, own.unwrap_or(1)])?;
+    let c = rows("key_bias", spec.key_bias, &[kv_len])?;
+    inputs.key_bias = c.map(|c| c.into_iter().map(f64::from).collect());
     inputs.parameters = parameters(file, spec)?;
     let wanted = "it broadcasts to [batch, heads, q_len, kv_len]";
     let sizes = [batch, spec.num_heads, q_len, kv_len];
@@ -413,6 +437,31 @@ fn tensor<R: Read + Seek>(file: &TensorFile<R>, name: &str, layout: Layout) -> R
         Error::Input { problem, help, .. } => Error::input(name, problem, help),
         other => other,
     })
+}
+
+/// Rows of k or v: floats, or bytes of a type in blocks that the spec names.
+fn stored<R: Read + Seek>(
+    file: &TensorFile<R>,
+    name: &str,
+    layout: Layout,
+    dtype: Option<Dtype>,
+    dim: u32,
+) -> Result<Tensor> {
+    let Some(dtype) = dtype.filter(|dtype| dtype.in_blocks()) else { return tensor(file, name, layout) };
+    let row = dtype.row_bytes(dim);
+    let help = format!("give {} with {row} bytes of {} in place of {dim} elements", layout.dimensions(), dtype.name());
+    let (shape, bytes) = file.raw(name, &help)?;
+    let [Ok(a), Ok(b), Ok(c), Ok(width)] = small(&shape)[..] else {
+        return Err(wrong_shape(name, &shape, &help));
+    };
+    if width as u64 != row || bytes.is_empty() {
+        return Err(wrong_shape(name, &shape, &help));
+    }
+    let blocks = Blocks::new(dtype, dim, bytes)?;
+    match layout {
+        Layout::Bhsd => Tensor::bhsd(blocks, [a, b, c, dim]),
+        Layout::Bshd => Tensor::bshd(blocks, [a, b, c, dim]),
+    }
 }
 
 /// Dimensions as u32.

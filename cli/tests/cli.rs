@@ -233,8 +233,8 @@ fn specs_that_contradict_themselves() {
     };
     refuse("kv_heads", "/num_kv_heads", json!(3), &["spec.num_kv_heads", "divide"]);
     refuse("head_dim_0", "/head_dim", json!(0), &["spec.head_dim", "is 0"]);
-    refuse("head_dim_257", "/head_dim", json!(257), &["spec.head_dim", "is 257", "256"]);
-    refuse("v_head_dim_257", "/v_head_dim", json!(257), &["spec.v_head_dim", "is 257"]);
+    refuse("head_dim_577", "/head_dim", json!(577), &["spec.head_dim", "is 577", "576"]);
+    refuse("v_head_dim_513", "/v_head_dim", json!(513), &["spec.v_head_dim", "is 513"]);
     refuse("rotary_dim", "/rotary/rotary_dim", json!(5), &["spec.rotary.rotary_dim", "is 5", "even"]);
     refuse("rotary_wide", "/rotary/rotary_dim", json!(10), &["spec.rotary.rotary_dim", "10"]);
     refuse(

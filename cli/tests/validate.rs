@@ -169,3 +169,60 @@ fn families_are_named_and_counted() {
         (&1.into(), Some(0))
     );
 }
+
+/// The record of a run is read by the programs that it is for, and by a later run.
+#[test]
+fn a_run_leaves_a_record_that_the_next_compares_with() {
+    if common::gpus().is_empty() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let query = ["rotate", "unit", "q75k75"];
+    let first = validate(&[&query[..], &["--report", &at("first")]].concat(), &[]);
+    assert_eq!(first.code, 0, "{}{}", first.stdout, first.stderr);
+
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect(name);
+    let record: Value = serde_json::from_str(&read("first/record.json")).expect("JSON");
+    let cases = record["adapters"][0]["cases"].as_array().expect("a list");
+    assert!(cases.len() > 3 && record["passed"] == cases.len() && record["failed"] == 0);
+    for case in cases {
+        let address = case["address"].as_str().expect("an address");
+        assert!(address.parse::<CaseId>().is_ok() && case["seconds"].as_f64() > Some(0.0), "{case}");
+        assert!(case["tensors"]["q"]["ratio"].as_f64() < Some(1.0) && case["families"][0].is_string(), "{case}");
+    }
+    let junit = read("first/junit.xml");
+    let junit = roxmltree::Document::parse(&junit).expect("XML");
+    let suite = junit.descendants().find(|node| node.has_tag_name("testsuite")).expect("a suite");
+    let tests: Vec<_> = suite.children().filter(|node| node.has_tag_name("testcase")).collect();
+    assert_eq!((tests.len(), suite.attribute("failures")), (cases.len(), Some("0")));
+    assert_eq!(tests[0].attribute("name"), cases[0]["address"].as_str());
+    let page = read("first/record.html");
+    assert!(cases.iter().all(|case| page.contains(case["address"].as_str().expect("an address"))));
+
+    // against what it was, with one verdict and one address changed by hand
+    let mut changed = record.clone();
+    changed["adapters"][0]["cases"][0]["verdict"] = "failed".into();
+    changed["adapters"][0]["cases"][1]["address"] = "gone".into();
+    std::fs::write(folder.path().join("changed.json"), changed.to_string()).expect("it is written");
+    let link = "https://example.org/issue";
+    let known = serde_json::json!([{"adapter": record["adapters"][0]["name"], "address": "rotate unit", "link": link}]);
+    std::fs::write(folder.path().join("known.json"), known.to_string()).expect("it is written");
+    let (baseline, known) = (at("changed.json"), at("known.json"));
+    let second = validate(&[&query[..], &["--baseline", &baseline, "--known", &known]].concat(), &[]);
+    assert_eq!(second.code, 0, "{}{}", second.stdout, second.stderr);
+    let told = [
+        format!("failed before, passed now: {}", cases[0]["address"].as_str().expect("an address")),
+        format!("{} cases compared, 1 with another verdict", cases.len() - 1),
+        "1 new, 1 missing".into(),
+        format!("unexpected pass: {0} of {0} passed that {link} says fail", cases.len()),
+    ];
+    assert!(told.iter().all(|part| second.stdout.contains(part)), "{told:?}: {}", second.stdout);
+
+    // what is no record, no list, no folder
+    let no_folder = at("known.json");
+    for args in [["--baseline", &known], ["--known", &baseline], ["--report", &no_folder]] {
+        let ran = validate(&[&query[..], &args].concat(), &[]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{args:?}: {}", ran.stderr);
+    }
+}

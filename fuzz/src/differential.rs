@@ -23,7 +23,8 @@ pub fn run(seed: u64, gpus: &[Gpu]) -> Outcome {
     let result = match &computed {
         Computed::Attention { spec, inputs, .. } if spec.linear.is_some() => linear(gpu, spec, inputs),
         Computed::Attention { spec, inputs, .. } => {
-            let rotates = spec.rotary.is_some() || spec.norm.is_some();
+            let turns = spec.rotary.is_some() || spec.norm.is_some();
+            let rotates = turns && !spec.k_storage().in_blocks();
             let kernel = match (other, draw.int(0..=3)) {
                 (Kernel::RotateQ { .. } | Kernel::RotateK { .. }, 0) if rotates => other,
                 (Kernel::Scores, 0) => other,

@@ -8,7 +8,7 @@ use crate::equation::index::{IndexMap, Outside};
 use crate::equation::linear::{Decay, FeatureMap, Linear, Normalizer};
 use crate::equation::mask::{Alignment, Mask};
 use crate::equation::relative::{Relative, RelativeSide};
-use crate::equation::rotary::rotary::{Angle, Frequencies, Pairing, Rotary, XPos};
+use crate::equation::rotary::rotary::{Angle, Frequencies, Pairing, Rotary, Sums, XPos};
 use crate::equation::spec::{Positions, Spec};
 use crate::equation::user::{MaskMod, ScoreAt, ScoreMod};
 use crate::error::Result;
@@ -198,6 +198,8 @@ pub(crate) enum Group {
     Norm,
     Factor,
     Sink,
+    /// Of k and v, beside that of q.
+    Storage,
     Linear,
     Absolute,
     Scales,
@@ -208,6 +210,8 @@ impl Deviation {
     pub(crate) fn matters_to(&self, op: Op) -> bool {
         let here = self.group.matters_to(op);
         match op {
+            // reads what the rotation has written: refused
+            Op::RotateInPlace if self.name.ends_with("of-all-heads") => false,
             Op::Embed if self.group == Group::Dims => !self.name.contains('v'),
             Op::Embed if self.group == Group::Layout => ["packed", "gaps", "start3"].contains(&self.name),
             Op::Embed => here,
@@ -267,8 +271,8 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
     use Group::{
         Absolute as AB, Angle as A, Bias as B, Cap, Dense as D, Dims, Factor, Heads, Layout as L, Length, Linear as LI,
         Mask as M, Model, Norm as N, OwnMask as OM, OwnScore as O, Pool, Positions as P, Relative as E, Rotary as R,
-        RotatedValues as RV, Scale, Scales as SC, Sequences, Sink as SK, Streams as S, Values as V, Window as W,
-        XPos as X,
+        RotatedValues as RV, Scale, Scales as SC, Sequences, Sink as SK, Storage as ST, Streams as S, Values as V,
+        Window as W, XPos as X,
     };
     const fn d(group: Group, name: &'static str, apply: fn(&mut Draft)) -> Deviation {
         Deviation { group, name, apply, edge: false }
@@ -354,6 +358,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         d(Dims, "d64v80", |c| c.dims(64, 80)),
         d(Dims, "d64v256", |c| c.dims(64, 256)),
         d(Dims, "d3v64", |c| c.dims(3, 64)),
+        edge(Dims, "d576v512", |c| c.dims(576, 512)),
         d(Dims, "d255v3", |c| c.dims(255, 3)),
         edge(Dims, "d31", Draft::square::<31>),
         edge(Dims, "d32", Draft::square::<32>),
@@ -368,6 +373,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         edge(Dims, "d192", Draft::square::<192>),
         edge(Dims, "d193", Draft::square::<193>),
         edge(Dims, "d255", Draft::square::<255>),
+        edge(Dims, "d257", Draft::square::<257>),
         edge(Dims, "width257", Draft::square::<257>),
         edge(Dims, "width1030", Draft::square::<1030>),
         //
@@ -384,12 +390,17 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         d(R, "offset-in-half-out", |c| c.rotary(Pairing::InterleavedInHalfOut, 22, 3)),
         d(R, "half-of-halves", |c| c.rotary(Pairing::HalfOfHalves, c.spec.head_dim / 4 * 4, 0)),
         d(R, "offset-half-of-halves", |c| c.rotary(Pairing::HalfOfHalves, 20.min(c.spec.head_dim / 4 * 4), 7)),
+        d(R, "listed", |c| c.listed(u32::MAX, 0)),
+        d(R, "offset-listed", |c| c.listed(18, 7)),
         //
         d(A, "theta1e6", |c| c.spec.theta(1e6)),
         d(A, "inv-freq", |c| c.inv_freq()),
         d(A, "attention-factor", |c| c.spec.attention_factor(1.3465735902799727)),
         d(A, "float32", |c| c.spec.angle(Angle::Float32)),
         d(A, "angle-table", |c| c.spec.angle(Angle::Table)),
+        d(A, "sums", |c| c.sums(3, false, false)),
+        d(A, "sums-of-heads", |c| c.sums(1, true, false)),
+        d(A, "sums-two-angles", |c| c.sums(2, true, true)),
         //
         d(P, "ids", |c| (c.spec.positions, c.positions) = (Positions::Ids, Ids::Near)),
         d(P, "ids-far", |c| (c.spec.positions, c.positions) = (Positions::Ids, Ids::Far)),
@@ -399,6 +410,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         d(Scale, "scale-negative", |c| c.spec.softmax_scale = Some(-0.1)),
         //
         d(Cap, "cap", |c| c.spec.logits_soft_cap = Some(30.0)),
+        d(Cap, "cap-last", |c| (c.spec.logits_soft_cap, c.spec.soft_cap_last) = (Some(5.0), true)),
         d(Cap, "cap-tight", |c| c.spec.logits_soft_cap = Some(0.75)),
         //
         d(B, "table", |c| c.bias(&[Bias::Table { min: -20, max: 11 }])),
@@ -453,6 +465,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         d(D, "dense-matrix", |c| c.dense(false, false, true, true)),
         d(D, "dense-rows", |c| c.dense(false, true, true, false)),
         d(D, "dense-keys", |c| c.dense(true, false, false, true)),
+        d(D, "key-bias", |c| c.spec.key_bias = true),
         d(D, "dense-one", |c| c.dense(false, false, false, false)),
         d(D, "dense-minus-infinity", |c| {
             c.dense(true, true, true, true);
@@ -536,6 +549,12 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         //
         d(E, "content-bias", |c| c.spec.content_bias = true),
         d(E, "shaw", |c| c.relative(&[(RelativeSide::Key, IndexMap::distance(-9, 9), false)])),
+        // A by queries of its own, beside E_V
+        d(E, "own-queries", |c| {
+            let map = IndexMap::Distance { min: 0, max: 9, outside: Outside::Zero, stream: 0, reversed: true };
+            c.relative(&[(RelativeSide::Key, map, true), (RelativeSide::Value, map, false)]);
+            c.spec.relative.iter_mut().take(1).for_each(|r| r.own = Some(7));
+        }),
         d(E, "shaw-values", |c| {
             let map = IndexMap::distance(-5, 8);
             c.relative(&[(RelativeSide::Key, map, false), (RelativeSide::Value, map, false)]);
@@ -580,6 +599,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         }),
         //
         d(S, "three-streams", |c| c.streams(|p, _| (p % 3) as u8)),
+        d(S, "four-streams", |c| c.streams(|p, _| (p % 4) as u8)),
         d(S, "two-streams", |c| c.streams(|p, pairs| (2 * p < pairs) as u8)),
         //
         d(X, "xpos", |c| c.xpos(512.0, 40)),
@@ -589,6 +609,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         //
         d(RV, "rotated-values", |c| c.rotate_values()),
         d(RV, "rotated-keys", |c| c.rotated_keys()),
+        d(RV, "outputs-back", |c| c.turn_outputs()),
         //
         d(O, "own-score", Draft::own_score),
         edge(O, "own-infinity", Draft::own_infinity),
@@ -600,10 +621,19 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         d(N, "rms-norm-weights-after", |c| c.spec.norm(NormKind::Rms, 0.0, true, true)),
         d(N, "l2-norm", |c| c.spec.norm(NormKind::L2, 1e-12, false, false)),
         d(N, "l2-norm-weights", |c| c.spec.norm(NormKind::L2, 1.0, true, false)),
+        d(N, "layer-norm", |c| c.spec.norm(NormKind::Layer, 1e-5, true, false)),
+        d(N, "layer-norm-of-heads", |c| c.spec.norm_of_heads(NormKind::Layer, false)),
+        d(N, "rms-norm-of-all-heads", |c| c.spec.norm_of_heads(NormKind::Rms, true)),
+        d(N, "layer-norm-of-all-heads", |c| c.spec.norm_of_heads(NormKind::Layer, true)),
         d(N, "l2-norm-after", |c| c.spec.norm(NormKind::L2, 1e-6, false, true)),
         //
         d(Factor, "temperature", |c| c.spec.temperature = Some(Temperature::new(0.1, 8))),
         d(Factor, "temperature-falling", |c| c.spec.temperature = Some(Temperature::new(-0.3, 3))),
+        d(Factor, "temperature-of-index", |c| c.spec.temperature = Some(Temperature::of_index(0.1, 16))),
+        d(Factor, "temperature-log-n", |c| c.spec.temperature = Some(Temperature::log_n(16))),
+        d(Factor, "temperature-smooth", |c| c.spec.temperature = Some(Temperature::smooth(0.1, 8))),
+        d(Factor, "temperature-of-heads", |c| c.spec.temperature = Some(Temperature::of_heads())),
+        d(Factor, "query-scales", |c| c.spec.query_scales = true),
         d(Factor, "head-scale", |c| c.spec.head_scale = true),
         d(Factor, "temperature-and-head-scale", |c| {
             (c.spec.temperature, c.spec.head_scale) = (Some(Temperature::new(0.1, 16)), true);
@@ -611,7 +641,26 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         d(Factor, "logit-scale", |c| (c.spec.head_scale, c.spec.head_scale_exp) = (true, Some(1.0))),
         //
         d(SK, "sink-zero", |c| c.spec.sink = Some(Sink::Zero)),
+        d(SK, "sink-of-queries", |c| c.spec.sink = Some(Sink::Query)),
         d(SK, "sink", |c| c.spec.sink = Some(Sink::Learned)),
+        d(ST, "q8_0", |c| c.stored(Dtype::Q8_0, Dtype::Q8_0)),
+        d(ST, "q4_0", |c| c.stored(Dtype::Q4_0, Dtype::Q4_0)),
+        d(ST, "q4_1", |c| c.stored(Dtype::Q4_1, Dtype::Q4_1)),
+        d(ST, "q5_0", |c| c.stored(Dtype::Q5_0, Dtype::Q5_0)),
+        d(ST, "q5_1", |c| c.stored(Dtype::Q5_1, Dtype::Q5_1)),
+        d(ST, "iq4_nl", |c| c.stored(Dtype::Iq4Nl, Dtype::Iq4Nl)),
+        d(ST, "int8", |c| c.stored(Dtype::Int8, Dtype::Int8)),
+        d(ST, "e4m3", |c| c.stored(Dtype::F8E4m3, Dtype::F8E4m3)),
+        d(ST, "q8_0-and-q4_0", |c| c.stored(Dtype::Q8_0, Dtype::Q4_0)),
+        d(ST, "f16-to-f32", |c| {
+            c.stored(Dtype::F16, Dtype::F16);
+            c.spec.out_dtype = Some(Dtype::F32);
+        }),
+        d(ST, "f32-and-q5_1-to-bf16", |c| {
+            c.stored(Dtype::F32, Dtype::Q5_1);
+            c.spec.out_dtype = Some(Dtype::Bf16);
+        }),
+        //
         d(LI, "linear-bidirectional", |c| {
             c.roformer();
             c.spec.mask.causal = false;
@@ -621,6 +670,10 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
         }),
         d(LI, "linear-normalized", |c| {
             c.linear(FeatureMap::Elu).normalizer = Some(Normalizer::new(1e-6, 1e-3));
+        }),
+        d(LI, "linear-relu", |c| {
+            let linear = c.linear(FeatureMap::Relu);
+            (linear.normalizer, linear.rotate_features) = (Some(Normalizer::new(1e-3, 0.0)), true);
         }),
         d(LI, "linear-performer", |c| {
             let normalizer = Some(Normalizer::new(0.0, 1e-6));
@@ -683,6 +736,9 @@ impl Spec {
     fn norm(&mut self, kind: NormKind, eps: f64, weights: bool, after_rotation: bool) {
         self.norm = Some(Norm { weights, after_rotation, ..Norm::new(kind, eps) });
     }
+    fn norm_of_heads(&mut self, kind: NormKind, all_heads: bool) {
+        self.norm = Some(Norm { weights: true, weights_of_heads: true, all_heads, ..Norm::new(kind, 1e-5) });
+    }
     fn theta(&mut self, theta: f64) {
         if let Some(rotary) = &mut self.rotary {
             rotary.frequencies = Frequencies::Theta(theta);
@@ -699,7 +755,7 @@ impl Spec {
         }
     }
     fn xpos(&mut self, xpos: XPos) {
-        if let Some(rotary) = &mut self.rotary {
+        if let Some(rotary) = self.rotary.as_mut().filter(|r| r.sums().is_none()) {
             rotary.xpos = Some(xpos);
         }
     }
@@ -823,6 +879,13 @@ impl Draft {
         Ok((embed, numbers))
     }
 
+    /// k and v in other types than q, where their rows are whole blocks.
+    fn stored(&mut self, k: Dtype, v: Dtype) {
+        let fits = |dtype: Dtype, dim: u32| dim.is_multiple_of(dtype.unit());
+        self.spec.k_dtype = Some(k).filter(|k| fits(*k, self.spec.head_dim));
+        self.spec.v_dtype = Some(v).filter(|v| fits(*v, self.spec.v_head_dim));
+    }
+
     fn unrotated(&mut self, heads: u32, kv_heads: u32, head_dim: u32) -> &mut Spec {
         let dtype = self.spec.dtype;
         self.spec = Spec::new(heads, kv_heads, head_dim);
@@ -872,6 +935,30 @@ impl Draft {
             rotary.frequencies = Frequencies::InvFreq(listed.iter().copied().cycle().take(pairs).collect());
         }
     }
+    /// The window's elements paired from both ends.
+    fn listed(&mut self, dim: u32, offset: u32) {
+        self.rotary(Pairing::Interleaved, dim, offset);
+        if let Some(rotary) = &mut self.spec.rotary {
+            let last = rotary.rotary_dim - 1;
+            rotary.pairs = (0..rotary.rotary_dim / 2).map(|i| [i, last - i]).collect();
+            rotary.pairing = Pairing::Listed;
+        }
+    }
+    /// Angles that are sums over so many streams.
+    fn sums(&mut self, streams: u8, of_heads: bool, two_angles: bool) {
+        let heads = if of_heads && self.spec.linear.is_none() { self.spec.num_kv_heads } else { 1 };
+        if let Some(rotary) = &mut self.spec.rotary {
+            let pairs = rotary.rotary_dim as usize / 2;
+            let listed = [1.0, -0.5, 0.0, TAU, 3.0, 1e-3, -1e-9, 65536.0, FRAC_PI_4, 1e-300, 0.25];
+            let n = heads as usize * pairs * streams as usize * if two_angles { 2 } else { 1 };
+            let mut sums = Sums::new(heads, streams, listed.iter().copied().cycle().take(n).collect());
+            sums.two_angles = two_angles;
+            (rotary.frequencies, rotary.streams) = (Frequencies::Sums(sums), Vec::new());
+            if streams > 1 {
+                self.spec.positions = Positions::Ids;
+            }
+        }
+    }
     /// Powers of theta^(-2 / 64) as products: a machine's powf may differ in the last bit, a product may not.
     fn portable_frequencies(&mut self) {
         if let Some(rotary) = &mut self.spec.rotary
@@ -901,7 +988,9 @@ impl Draft {
     fn streams(&mut self, of: fn(usize, usize) -> u8) {
         if let Some(rotary) = &mut self.spec.rotary {
             let pairs = rotary.rotary_dim as usize / 2;
-            rotary.streams = (0..pairs).map(|p| of(p, pairs)).collect();
+            if rotary.sums().is_none() {
+                rotary.streams = (0..pairs).map(|p| of(p, pairs)).collect();
+            }
             self.spec.positions = Positions::Ids;
         }
     }
@@ -913,7 +1002,15 @@ impl Draft {
     /// Where the window fits the values.
     fn rotate_values(&mut self) {
         if let Some(rotary) = &mut self.spec.rotary {
-            rotary.values = rotary.offset + rotary.rotary_dim <= self.spec.v_head_dim;
+            rotary.values = rotary.end() <= self.spec.v_head_dim as u64;
+        }
+    }
+    /// Values turn, and outputs back, where the window fits them.
+    fn turn_outputs(&mut self) {
+        self.rotate_values();
+        if let Some(rotary) = &mut self.spec.rotary {
+            let two = rotary.sums().is_some_and(|s| s.two_angles);
+            rotary.output = rotary.values && rotary.pairing != Pairing::InterleavedInHalfOut && !two;
         }
     }
     fn rotated_keys(&mut self) {
@@ -1053,6 +1150,24 @@ impl Draft {
             let rows = self.batch * self.spec.num_heads * self.q_len;
             inputs.gates = Some((0..rows).map(|_| 1.0 + random.noise() as f64).collect());
         }
+        let mut random = self.random(Stream::Rows);
+        let rows = self.batch * self.spec.num_heads;
+        let mut noise = |n: u32, add: f32| (0..n).map(|_| add + random.noise()).collect::<Vec<f32>>();
+        inputs.query_scales = self.spec.query_scales.then(|| noise(rows * self.q_len, 1.0));
+        inputs.query_sinks = (self.spec.sink == Some(Sink::Query)).then(|| noise(rows * self.q_len, 0.0));
+        inputs.relative_queries = self.spec.own_queries().map(|own| noise(rows * self.q_len * own, 0.0));
+        inputs.key_bias = self.spec.key_bias.then(|| {
+            // sums that have grown
+            let steps = noise(rows * self.capacity, -0.7);
+            let mut sum = -1000.0;
+            steps
+                .iter()
+                .map(|x| {
+                    sum += *x as f64;
+                    sum
+                })
+                .collect()
+        });
         self.linear_inputs(&mut inputs);
         if self.spec.dense_bias {
             inputs.attn_bias = Some(self.attn_bias()?);
@@ -1159,6 +1274,16 @@ impl Draft {
             (Layout::Offset, _) => (Strides::bshd(len, heads, dim), 3),
             (Layout::Bshd, _) | (Layout::Cache, _) => (Strides::bshd(len, heads, dim), 0),
         };
+        let dtype = match stream {
+            Stream::K => spec.k_storage(),
+            Stream::V => spec.v_storage(),
+            _ => spec.dtype,
+        };
+        // rows begin at blocks
+        let unit = dtype.block(dim)[0];
+        let [batch, token, head, offset] =
+            [strides.batch, strides.token, strides.head, offset].map(|n| n.next_multiple_of(unit));
+        let strides = Strides { batch: batch.max(if self.batch > 1 { len * token } else { 0 }), token, head };
         let total = offset as u128 + strides.extent(self.batch, len, heads, dim) + 5;
         let unread = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
         let mut data: Vec<f32> = (0..total as usize).map(|i| unread[i % 3]).collect();
@@ -1191,7 +1316,7 @@ impl Draft {
                 }
             }
         }
-        Tensor::strided(Data::from_f32(spec.dtype, &data), shape, strides, offset)
+        Tensor::strided(Data::from_rows(dtype, dim, &data), shape, strides, offset)
     }
 }
 
@@ -1211,6 +1336,7 @@ pub(crate) enum Stream {
     Segments,
     Gates,
     Linear,
+    Rows,
 }
 
 /// splitmix64 (Steele, Lea, Flood 2014).

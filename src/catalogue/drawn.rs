@@ -46,10 +46,14 @@ impl Seen {
             head_dim,
             v_head_dim,
             dtype,
+            k_dtype,
+            v_dtype,
+            out_dtype,
             rotary,
             positions,
             softmax_scale,
             logits_soft_cap,
+            soft_cap_last,
             bias,
             gated_bias,
             dense_bias,
@@ -57,6 +61,8 @@ impl Seen {
             kv_lens,
             norm,
             temperature,
+            query_scales,
+            key_bias,
             head_scale,
             head_scale_exp,
             content_bias,
@@ -72,13 +78,21 @@ impl Seen {
         self.both("head_dim a multiple of 4", head_dim.is_multiple_of(4));
         self.both("head_dim above 64", *head_dim > 64);
         self.both("v_head_dim", v_head_dim != head_dim);
-        self.dtype(*dtype);
+        self.dtype("", *dtype);
+        for (name, of) in [("k ", k_dtype), ("v ", v_dtype), ("out ", out_dtype)] {
+            self.both(&format!("{name}dtype"), of.is_some());
+        }
+        self.stored("k", spec.k_storage());
+        self.stored("v", spec.v_storage());
         self.both("rotary", rotary.is_some());
         rotary.iter().for_each(|rotary| self.rotary(rotary));
         variant!(self, positions, { Positions::Index => "positions index", Positions::Ids => "positions ids" });
         self.both("softmax_scale", softmax_scale.is_some());
         self.both("softmax_scale of 0", *softmax_scale == Some(0.0));
         self.both("logits_soft_cap", logits_soft_cap.is_some());
+        self.both("soft_cap_last", *soft_cap_last);
+        self.both("query_scales", *query_scales);
+        self.both("key_bias", *key_bias);
         self.both("two biases", bias.len() > 1);
         bias.iter().for_each(|bias| self.bias(bias));
         self.both("gated_bias", *gated_bias);
@@ -92,22 +106,33 @@ impl Seen {
         self.both("mask", *dense);
         self.both("kv_lens", *kv_lens);
         self.both("norm", norm.is_some());
-        if let Some(Norm { kind, eps, weights, after_rotation }) = norm {
-            variant!(self, kind, { NormKind::Rms => "norm rms", NormKind::L2 => "norm l2" });
+        if let Some(Norm { kind, eps, weights, after_rotation, weights_of_heads, all_heads }) = norm {
+            variant!(self, kind, {
+                NormKind::Rms => "norm rms",
+                NormKind::L2 => "norm l2",
+                NormKind::Layer => "norm layer",
+            });
+            self.both("norm's weights of heads", *weights_of_heads);
+            self.both("norm of all heads", *all_heads);
             self.both("norm's eps of 0", *eps == 0.0);
             self.both("norm's weights", *weights);
             self.both("norm after rotation", *after_rotation);
         }
         self.both("temperature", temperature.is_some());
-        if let Some(Temperature { scale, floor }) = temperature {
+        if let Some(Temperature { scale, floor, offset, steps, base, per_head }) = temperature {
             self.both("temperature's scale below 0", *scale < 0.0);
             self.both("temperature's floor of 1", *floor == 1);
+            self.both("temperature's offset of 1", *offset == 1);
+            variant!(self, steps, { Steps::Floor => "temperature in steps", Steps::None { .. } => "temperature without steps" });
+            self.both("temperature's base of 1", *base == 1.0);
+            self.both("temperature of heads", *per_head);
         }
         self.both("head_scale", *head_scale);
         self.both("head_scale_exp", head_scale_exp.is_some());
         self.both("content_bias", *content_bias);
         self.both("two relative tables", relative.len() > 1);
-        for Relative { side, index, per_head, query_bias, scale } in relative {
+        for Relative { side, index, per_head, query_bias, scale, own } in relative {
+            self.both("a query of its own", own.is_some());
             variant!(self, side, {
                 RelativeSide::Key => "A",
                 RelativeSide::Query => "B",
@@ -118,7 +143,7 @@ impl Seen {
             self.both("a bias of the query", *query_bias);
             self.both("a scale of a relative table", scale.is_some());
         }
-        variant!(self, sink, { None => "no sink", Some(Sink::Zero) => "sink 0", Some(Sink::Learned) => "sinks" });
+        variant!(self, sink, { None => "no sink", Some(Sink::Zero) => "sink 0", Some(Sink::Learned) => "sinks", Some(Sink::Query) => "sinks of queries" });
         self.both("packed", *packed);
         self.both("score_mod", score_mod.is_some());
         for (text, ..) in user::SCORES {
@@ -132,8 +157,17 @@ impl Seen {
         linear.iter().for_each(|linear| self.linear(linear));
     }
 
-    fn dtype(&mut self, dtype: Dtype) {
-        variant!(self, dtype, { Dtype::F32 => "f32", Dtype::F16 => "f16", Dtype::Bf16 => "bf16" });
+    /// Of q and x.
+    fn dtype(&mut self, of: &str, dtype: Dtype) {
+        for one in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+            *self.possible(format!("{of}{}", one.name())) += (one == dtype) as u32;
+        }
+    }
+    /// Of k and v, which may be any.
+    fn stored(&mut self, of: &str, dtype: Dtype) {
+        for one in Dtype::ALL {
+            *self.possible(format!("{of} in {}", one.name())) += (one == dtype) as u32;
+        }
     }
 
     fn rotary(&mut self, rotary: &Rotary) {
@@ -145,19 +179,33 @@ impl Seen {
             attention_factor,
             angle,
             streams,
+            pairs,
             xpos,
             values,
+            output,
             keys_rotated,
         } = rotary;
+        self.both("outputs turn back", *output);
         variant!(self, pairing, {
             Pairing::Half => "half",
             Pairing::Interleaved => "interleaved",
             Pairing::InterleavedInHalfOut => "interleaved in, half out",
             Pairing::HalfOfHalves => "half of halves",
+            Pairing::Listed => "pairs listed",
         });
+        self.both("pairs", !pairs.is_empty());
         self.both("pairs in whole vectors", rotary_dim.is_multiple_of(8));
         self.both("offset", *offset > 0);
-        variant!(self, frequencies, { Frequencies::Theta(_) => "theta", Frequencies::InvFreq(_) => "inv_freq" });
+        variant!(self, frequencies, {
+            Frequencies::Theta(_) => "theta",
+            Frequencies::InvFreq(_) => "inv_freq",
+            Frequencies::Sums(_) => "sums",
+        });
+        if let Frequencies::Sums(Sums { heads, streams, two_angles, values: _ }) = frequencies {
+            self.both("frequencies of heads", *heads > 1);
+            self.both("several streams in a sum", *streams > 1);
+            self.both("two angles", *two_angles);
+        }
         self.both("attention_factor", *attention_factor != 1.0);
         variant!(self, angle, {
             Angle::Exact => "angle exact",
@@ -167,7 +215,8 @@ impl Seen {
         variant!(self, streams.iter().max(), {
             None | Some(0) => "one stream",
             Some(1) => "two streams",
-            Some(2..) => "three streams",
+            Some(2) => "three streams",
+            Some(3..) => "four streams",
         });
         self.both("xpos", xpos.is_some());
         if let Some(XPos { scale_base, centre }) = xpos {
@@ -237,6 +286,7 @@ impl Seen {
         variant!(self, features, {
             FeatureMap::Identity => "phi identity",
             FeatureMap::Elu => "phi elu",
+            FeatureMap::Relu => "phi relu",
             FeatureMap::Softmax { count: _, eps: _ } => "phi softmax",
         });
         self.both("rotate_features", *rotate_features);
@@ -309,7 +359,7 @@ impl Seen {
     fn embed(&mut self, embed: &Embed) {
         let Embed { schema: _, dim, dtype, positions, input_scale, position_scale } = embed;
         self.both("embed: an odd width", !dim.is_multiple_of(2));
-        self.dtype(*dtype);
+        self.dtype("embed: ", *dtype);
         variant!(self, positions, {
             Absolute::Sinusoidal { columns: Columns::Halves, denominator: _, base: _, padding_row: _ } => "sine halves",
             Absolute::Sinusoidal { columns: Columns::Interleaved, denominator: _, base: _, padding_row: _ } => "sines in turn",
@@ -340,6 +390,10 @@ impl Seen {
             parameters,
             attn_bias,
             gates,
+            query_scales: _,
+            query_sinks: _,
+            key_bias: _,
+            relative_queries: _,
             mask,
             angle_table,
             score_mod,

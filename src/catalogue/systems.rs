@@ -32,6 +32,8 @@ pub enum Term {
     Rotation,
     /// R_v: the rotation of values.
     ValueRotation,
+    /// R_o: outputs turned back.
+    OutputRotation,
     /// cap: c tanh(x / c).
     Cap,
     /// A: the query against the embedding of the relative position.
@@ -42,6 +44,8 @@ pub enum Term {
     Bias,
     /// D: a dense additive bias.
     Dense,
+    /// c_i - c_j: sums of the tokens' gates.
+    KeyBias,
     /// The caller's own function of a score.
     ScoreMod,
     /// The caller's own visibility.
@@ -65,11 +69,13 @@ impl Term {
             Term::ContentBias => "u",
             Term::Rotation => "R",
             Term::ValueRotation => "R_v",
+            Term::OutputRotation => "R_o",
             Term::Cap => "cap",
             Term::QueryRelative => "A",
             Term::KeyRelative => "B",
             Term::Bias => "C",
             Term::Dense => "D",
+            Term::KeyBias => "c",
             Term::ScoreMod => "score_mod",
             Term::MaskMod => "mask_mod",
             Term::Sink => "sink",
@@ -626,10 +632,14 @@ static SYSTEMS: &[System] = &[
         terms: &[Term::QueryRelative],
         formula: "<q_i, k_j> / sqrt(d) + <q_i, E_rows[row distance]> + <q_i, E_columns[column distance]>",
         place: "content-content and content-position, once for rows and once for columns",
-        variants: "any grid, also not square; MViT v2 by the formula, without a case",
+        variants: "any grid, also not square; pooled keys and class tokens (MViT v2)",
         paper: "Li et al., MViTv2: Improved Multiscale Vision Transformers for Classification and Detection",
         year: 2022,
-        golden: &["10_other/sam_decomposed_6x6", "10_other/vitdet_decomposed_5x8"],
+        golden: &[
+            "10_other/sam_decomposed_6x6",
+            "10_other/vitdet_decomposed_5x8",
+            "14_vision/mvitv2_pooled_class_token",
+        ],
         traps: "The relative terms take q without 1 / sqrt(d).",
         spec: Some(|| {
             small(|spec| {
@@ -896,10 +906,16 @@ static SYSTEMS: &[System] = &[
         terms: &[Term::Norm, Term::Rotation],
         formula: "<R(m) N q_i, R(n) N k_j> scale, N x = w x / sqrt(mean(x^2) + eps)",
         place: "content-content of normed vectors",
-        variants: "RMS with weights before the rotation, l2 after it",
+        variants: "RMS with weights before the rotation, l2 after it; a layer norm, weights of each head, a norm over all heads",
         paper: "Henry et al., Query-Key Normalization for Transformers",
         year: 2020,
-        golden: &["07_rope/gemma3_local_layer", "07_rope/gemma3_global_layer"],
+        golden: &[
+            "07_rope/gemma3_local_layer",
+            "07_rope/gemma3_global_layer",
+            "15_language/olmo2_norm_all_heads",
+            "15_language/cohere_layer_norm_heads",
+            "16_biology/esmc_layer_norm_rope",
+        ],
         traps: "Henry et al. norm by l2 and learn the scale; RMS with weights is later models'. Gemma 3's weights are 1 + w; \
                 Gemma scales by query_pre_attn_scalar^(-1/2).",
         spec: Some(|| {
@@ -920,10 +936,15 @@ static SYSTEMS: &[System] = &[
         terms: &[Term::Rotation, Term::Sink],
         formula: "lse_i = log(exp(sink_h) + sum_j exp(s(i,j)))",
         place: "one more column, without content or position",
-        variants: "learned for each head (GPT-OSS), zero (smooth softmax)",
+        variants: "learned for each head (GPT-OSS), zero (smooth softmax), of each query and head (Inkling 2)",
         paper: "OpenAI, gpt-oss-120b & gpt-oss-20b Model Card",
         year: 2025,
-        golden: &["07_rope/gpt_oss_sinks_full", "07_rope/gpt_oss_sinks_sliding", "12_ort/gqa_smooth_softmax"],
+        golden: &[
+            "07_rope/gpt_oss_sinks_full",
+            "07_rope/gpt_oss_sinks_sliding",
+            "12_ort/gqa_smooth_softmax",
+            "15_language/inkling2_query_sinks",
+        ],
         traps: "The sink is neither scaled nor rotated, and counts once however the keys are split.",
         spec: Some(|| {
             small(|spec| {
@@ -940,10 +961,14 @@ static SYSTEMS: &[System] = &[
         terms: &[Term::Rotation, Term::Linear],
         formula: "o_i = sum_j <R(m) phi(q_i), R(n) phi(k_j)> v_j / sum_j <phi(q_i), phi(k_j)>",
         place: "content-content, turned in the numerator only; no softmax",
-        variants: "causal, bidirectional; initial state, state output",
+        variants: "causal, bidirectional; elu and relu features; initial state, state output",
         paper: "Su et al., RoFormer: Enhanced Transformer with Rotary Position Embedding, section 3.3",
         year: 2021,
-        golden: &["11_linear_attention/roformer_linear", "11_linear_attention/roformer_linear_causal"],
+        golden: &[
+            "11_linear_attention/roformer_linear",
+            "11_linear_attention/roformer_linear_causal",
+            "13_diffusion/sana_video_linear_rope",
+        ],
         traps: "The denominator is not rotated, so weights may be negative and need not add up to 1.",
         spec: Some(|| {
             linear(|linear| {
@@ -977,20 +1002,16 @@ static SYSTEMS: &[System] = &[
         name: "retention",
         title: "retention",
         aliases: &["retnet"],
-        terms: &[Term::Linear],
-        formula: "o_i = scale sum_(j <= i) gamma_h^(i - j) <q_i, k_j> v_j",
-        place: "content-content, times a power of the distance; no softmax",
-        variants: "a decay for each head; initial state, state output",
+        terms: &[Term::Rotation, Term::Linear],
+        formula: "o_i = scale sum_(j <= i) gamma_h^(i - j) <R(m) q_i, R(n) k_j> v_j",
+        place: "content-content, turned, times a power of the distance; no softmax",
+        variants: "a decay for each head; initial state, state output; without a rotation",
         paper: "Sun et al., Retentive Network: A Successor to Transformer for Large Language Models",
         year: 2023,
-        golden: &["11_linear_attention/retention"],
-        traps: "gamma_h = 1 - 2^(-5 - h) with h from 0. There is no denominator. RetNet itself also rotates q and k: that \
-                is R beside the decay.",
-        spec: Some(|| {
-            let mut spec = linear(|linear| linear.decay = Some(Decay::Retention));
-            spec.rotary = None;
-            spec
-        }),
+        golden: &["11_linear_attention/retnet_rotated", "11_linear_attention/retention"],
+        traps: "gamma_h = 1 - 2^(-5 - h) with h from 0. There is no denominator. RetNet's frequencies are theta^(-p / (d/2 - 1)), \
+                and a norm of each head stands behind; fla's function is the part behind the rotation.",
+        spec: Some(|| linear(|linear| linear.decay = Some(Decay::Retention))),
         ..ROW
     },
     System {
@@ -1030,6 +1051,220 @@ static SYSTEMS: &[System] = &[
                 let alibi = "fn score_mod(s: f32, at: ScoreAt) -> f32 { return s + 0.25 * f32(distance(at)); }";
                 let documents = "fn mask_mod(at: ScoreAt) -> bool { return at.i / 16u == at.j / 16u; }";
                 (spec.score_mod, spec.mask_mod) = (Some(alibi.into()), Some(documents.into()));
+            })
+        }),
+        ..ROW
+    },
+    System {
+        name: "axial-rope",
+        title: "RoPE of several axes",
+        aliases: &["flux", "flux2", "wan", "qwen-image", "cosmos", "hunyuan-video", "cogvideox", "allegro", "sam2"],
+        terms: &[Term::Rotation],
+        formula: "<R(m) q_i, R(n) k_j> / sqrt(d), the pairs of axis s turned by m_s theta_s^(-2p / d_s)",
+        place: "content-content, turned by the distance along each axis",
+        variants: "one to four axes, interleaved, half over the head, half of each axis; fractions as whole numbers of a unit",
+        paper: "Black Forest Labs, FLUX; Kong et al., HunyuanVideo",
+        year: 2024,
+        golden: &[
+            "13_diffusion/flux_joint",
+            "13_diffusion/flux2_four_axes",
+            "13_diffusion/qwen_image_joint",
+            "13_diffusion/wan_3d",
+            "13_diffusion/cosmos_3d_fps",
+            "13_diffusion/cogvideox_fractional",
+            "13_diffusion/allegro_thirds",
+            "14_vision/sam2_memory_attention",
+        ],
+        traps: "Each axis has frequencies of its own, from 1 down: sections of one list are m-RoPE. Text stands at 0, counts along one \
+                axis, or on all axes from the largest side on. Cosmos scales theta by axis, and 24 / fps counts as a frame.",
+        spec: Some(|| {
+            small(|spec| {
+                spec.rotary = Rotary::axes(&[(8, 1e4), (12, 1e4), (12, 1e4)], Pairing::Interleaved).ok();
+                spec.positions = Positions::Ids;
+            })
+        }),
+        ..ROW
+    },
+    System {
+        name: "mixed-rope",
+        title: "mixed RoPE",
+        aliases: &["rope-mixed", "mochi", "ltx", "ltx-video"],
+        terms: &[Term::Rotation],
+        formula: "<R_h(m) q_i, R_h(n) k_j> / sqrt(d), pair p of head h turned by sum_s F[h, p, s] m_s",
+        place: "content-content, turned by a direction of each head and pair",
+        variants: "learned (RoPE-ViT, Mochi), by a rule over the whole width (LTX-Video); one to four axes",
+        paper: "Heo et al., Rotary Position Embedding for Vision Transformer",
+        year: 2024,
+        golden: &["14_vision/rope_vit_mixed", "13_diffusion/mochi_mixed_per_head", "13_diffusion/ltx_per_head"],
+        traps: "LTX-Video turns the width before heads are split, so no list of d / 2 frequencies serves all heads; its first pairs \
+                may stand still.",
+        spec: Some(|| {
+            small(|spec| {
+                let f: Vec<f64> = (0..2 * spec.num_kv_heads * 16).map(|n| 0.5f64.powi(n as i32 % 16)).collect();
+                spec.rotary = Rotary::rope_mixed(Pairing::Interleaved, 2, spec.num_kv_heads, &f).ok();
+                spec.positions = Positions::Ids;
+            })
+        }),
+        ..ROW
+    },
+    System {
+        name: "vjepa2",
+        title: "V-JEPA 2",
+        aliases: &["v-jepa-2"],
+        terms: &[Term::Rotation],
+        formula: "(a, b) -> (a cos x - b sin x, a sin y + b cos y), x and y the angles of two frequencies",
+        place: "content-content; lengths change, so scores depend on absolute positions",
+        variants: "three axes",
+        paper: "Assran et al., V-JEPA 2: Self-Supervised Video Models Enable Understanding, Prediction and Planning",
+        year: 2025,
+        golden: &["14_vision/vjepa2_tiled"],
+        traps: "Frequencies are tiled where pairs interleave: no rotation, but what checkpoints were trained with.",
+        spec: Some(|| {
+            small(|spec| {
+                spec.rotary = Rotary::vjepa2(spec.head_dim, 1e4).ok();
+                spec.positions = Positions::Ids;
+            })
+        }),
+        ..ROW
+    },
+    System {
+        name: "log-n",
+        title: "scaling by log n",
+        aliases: &["ministral", "ministral3", "mistral4", "mistral-large-4", "ssmax"],
+        terms: &[Term::Temperature, Term::Rotation],
+        formula: "tau_i = max(1, ln(m + 1) / ln L); base_h + scale_h ln(m + 1); 1 + beta ln(1 + floor(m / L))",
+        place: "content-content, sharpened as the query's position grows",
+        variants: "log n; learned for each head (Mistral Large 4); in steps from m, not m + 1 (Ministral 3, Mistral 4)",
+        paper: "Su, On the scale operation of attention from the entropy invariance (kexue.fm 8823)",
+        year: 2021,
+        golden: &["15_language/ministral3_temperature", "15_language/mistral_large4_head_temperature"],
+        traps: "Position L - 1 has tau 1 in Ministral 3, and 1 + beta ln 2 by Llama 4's formula.",
+        spec: Some(|| {
+            small(|spec| {
+                spec.temperature = Some(Temperature::log_n(512));
+                spec.rotary = Some(Rotary::new(Pairing::Half, 32, 1_000_000.0));
+                spec.mask = Mask::causal();
+            })
+        }),
+        ..ROW
+    },
+    System {
+        name: "deepseek-v4",
+        title: "outputs turned back",
+        aliases: &["r_o", "rotary-output"],
+        terms: &[Term::Rotation, Term::ValueRotation, Term::OutputRotation, Term::Sink],
+        formula: "o_i = R(-m) sum_j p(i,j) R(n) v_j",
+        place: "content-content; values enter turned by the distance",
+        variants: "one kv head whose rows are key and value, heads up to 256",
+        paper: "DeepSeek, DeepSeek-V4 (model card and published code)",
+        year: 2026,
+        golden: &["15_language/deepseek_v4_sliding"],
+        traps: "The last elements turn, interleaved. Values rotated without turning outputs back depend on absolute positions.",
+        spec: Some(|| {
+            small(|spec| {
+                let mut rotary = Rotary::new(Pairing::Interleaved, 8, 10_000.0);
+                (rotary.values, rotary.output, rotary.offset) = (true, true, spec.head_dim - 8);
+                (spec.rotary, spec.sink, spec.mask) = (Some(rotary), Some(Sink::Learned), Mask::causal());
+            })
+        }),
+        ..ROW
+    },
+    System {
+        name: "forgetting",
+        title: "forgetting attention",
+        aliases: &["fox", "forgetting-transformer"],
+        terms: &[Term::KeyBias],
+        formula: "<q_i, k_j> / sqrt(d) + c_i - c_j, c_i = sum of log f over the tokens up to i",
+        place: "content-content; a distance that the content counts",
+        variants: "any gates, summed by the caller in f64; two words on devices",
+        paper: "Lin et al., Forgetting Transformer: Softmax Attention with a Forget Gate",
+        year: 2025,
+        golden: &["15_language/forgetting_attention"],
+        traps: "As a bias of keys alone, c grows with the length, and f32 differences lose their digits.",
+        spec: Some(|| small(|spec| (spec.key_bias, spec.mask) = (true, Mask::causal()))),
+        ..ROW
+    },
+    System {
+        name: "inkling",
+        title: "Inkling",
+        aliases: &["relative-states"],
+        terms: &[Term::Temperature, Term::QueryRelative],
+        formula: "tau_i (<q_i, k_j> / d + <r_i, P[m - n]>), tau_i = 1 + alpha ln(max((m + 1) / floor, 1))",
+        place: "content-content, and content-position by vectors of its own",
+        variants: "a query of its own, of any width; distances beyond the table count 0",
+        paper: "Inkling (model card and published code)",
+        year: 2026,
+        golden: &["15_language/inkling_relative_states"],
+        traps: "The temperature multiplies the bias too: give A queries that hold it. Its logarithm has no floor.",
+        spec: Some(|| {
+            small(|spec| {
+                let index = IndexMap::Distance { min: 0, max: 10, outside: Outside::Zero, stream: 0, reversed: true };
+                let mut term = table(RelativeSide::Key, index);
+                (term.scale, term.own) = (Some(1.0), Some(8));
+                spec.relative = vec![term];
+                (spec.temperature, spec.mask) = (Some(Temperature::smooth(0.1, 8)), Mask::causal());
+            })
+        }),
+        ..ROW
+    },
+    System {
+        name: "gemma-audio",
+        title: "Gemma audio",
+        aliases: &["gemma3n-audio", "gemma4-audio"],
+        terms: &[Term::Cap, Term::QueryRelative],
+        formula: "c tanh((<q_i, k_j> + <q_i, E[n - m]>) / c)",
+        place: "content-content and content-position, capped together",
+        variants: "the cap behind every additive term",
+        paper: "Google, Gemma 3n (model card and published code)",
+        year: 2025,
+        golden: &["15_language/gemma4_audio_local"],
+        traps: "Other models cap the content alone, before any bias.",
+        spec: Some(|| {
+            small(|spec| {
+                let index = IndexMap::Distance { min: -4, max: 2, outside: Outside::Zero, stream: 0, reversed: false };
+                let mut term = table(RelativeSide::Key, index);
+                (term.scale, term.per_head) = (Some(1.0), true);
+                spec.relative = vec![term];
+                (spec.logits_soft_cap, spec.soft_cap_last, spec.softmax_scale) = (Some(5.0), true, Some(1.0));
+            })
+        }),
+        ..ROW
+    },
+    System {
+        name: "levit",
+        title: "LeViT",
+        aliases: &["tinyvit", "efficientformer"],
+        terms: &[Term::Bias],
+        formula: "<q_i, k_j> / sqrt(d) + table[h, |dy| columns + |dx|]",
+        place: "content-content, and a bias of the offset's size",
+        variants: "any grid, the table expanded over signed offsets",
+        paper: "Graham et al., LeViT: a Vision Transformer in ConvNet's Clothing for Faster Inference",
+        year: 2021,
+        golden: &["14_vision/levit_attention_biases"],
+        traps: "Offsets have no sign: one row serves up to four.",
+        spec: Some(|| {
+            small(|spec| {
+                (spec.bias, spec.positions) = (vec![Bias::Indexed { index: window(false) }], Positions::Ids);
+            })
+        }),
+        ..ROW
+    },
+    System {
+        name: "pope",
+        title: "PoPE",
+        aliases: &["polar"],
+        terms: &[Term::Rotation],
+        formula: "sum_p softplus(q_p) softplus(k_p) cos((n - m) f_p + phase_(h,p)) / sqrt(d)",
+        place: "content by magnitudes, position by angles",
+        variants: "as RoPE of heads twice as long, the phases in the keys",
+        paper: "Gopalakrishnan et al., Decoupling the \"What\" and \"Where\" With Polar Coordinate Positional Embeddings",
+        year: 2025,
+        golden: &["17_other/polar_embedding"],
+        traps: "Every element has a frequency of its own: theta^(-p / d).",
+        spec: Some(|| {
+            small(|spec| {
+                let f = (0..spec.head_dim / 2).map(|p| 1e4f64.powf(-2.0 * p as f64 / spec.head_dim as f64)).collect();
+                (spec.rotary, spec.mask) = (Some(Rotary::with_inv_freq(Pairing::Half, f)), Mask::causal());
             })
         }),
         ..ROW

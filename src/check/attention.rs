@@ -2,7 +2,7 @@
 
 use crate::check::bound::{
     Arithmetic, Bounded, F16_FLUSH, F16_ROUNDING, HUGE, LAZY, LAZY_EXPONENTIALS, MAGNITUDE, MATRIX_ADDITION,
-    MATRIX_TILE, P_UNIT, SECOND_ORDER, TINY, TRIG, U, UNDERFLOW, g, stored,
+    MATRIX_TILE, P_UNIT, PHASE, SECOND_ORDER, TINY, TRIG, U, UNDERFLOW, g, stored,
 };
 use crate::equation::defaults::SCORE_FLOOR;
 use crate::equation::dtype::Dtype;
@@ -74,7 +74,7 @@ pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
         return crate::check::linear::rotated(&problem).map(|[q, k]| (q, k));
     }
     let bounds = Bounds::of(&problem, Prepared::without_content_bias(&problem));
-    let one = |x: &Rotated, t: &Tensor, used: &dyn Fn(u32) -> u32, lost: &[[f64; 2]]| {
+    let one = |x: &Rotated, t: &Tensor, dtype: Dtype, used: &dyn Fn(u32) -> u32, lost: &[[f64; 2]]| {
         let [batch, len, heads, dim] = t.shape();
         let mut all = Bounded::default();
         for b in 0..batch {
@@ -85,7 +85,7 @@ pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
                     let [lost, off] = lost[row];
                     for (value, size) in x.rows[at.clone()].iter().zip(&x.size[at]) {
                         let bound = (bounds.rotation + off) * *size as f64 + 2.0 * lost;
-                        let bound = if j < used(b) { stored(spec.dtype, *value, bound) } else { f64::INFINITY };
+                        let bound = if j < used(b) { stored(dtype, *value, bound) } else { f64::INFINITY };
                         all.push((*value, bound));
                     }
                 }
@@ -93,8 +93,8 @@ pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
         }
         all
     };
-    let q = one(&bounds.prepared.q, &inputs.q, &|_| u32::MAX, &bounds.q_lost);
-    let k = one(&bounds.prepared.k, &inputs.k, &|b| problem.kv_len(b), &bounds.k_lost);
+    let q = one(&bounds.prepared.q, &inputs.q, spec.dtype, &|_| u32::MAX, &bounds.q_lost);
+    let k = one(&bounds.prepared.k, &inputs.k, spec.k_storage(), &|b| problem.kv_len(b), &bounds.k_lost);
     Ok((q, k))
 }
 
@@ -102,24 +102,24 @@ pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
 /// then of v. The inputs are of the new rows' type, f32 or the spec's. What is only converted is off by the rounding to storage, and by
 /// subnormals that a device reads as 0; no bound is said of rows that are not stored.
 pub fn append(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
-    let given = Spec { dtype: inputs.k.dtype(), ..spec.clone() };
+    let given = spec.stored_as(inputs.k.dtype());
     let rows = appended_rows(&given, inputs)?;
-    let copied = |t: &Tensor| {
+    let copied = |t: &Tensor, to: Dtype| {
         let mut all = Bounded::default();
         for value in elements(t) {
             let small = |dtype: Dtype| if value.abs() < dtype.least_normal() { value.abs() } else { 0.0 };
-            let rounded = if given.dtype == spec.dtype { 0.0 } else { stored(spec.dtype, value, 0.0) };
-            all.push((value, rounded + small(given.dtype).max(small(spec.dtype))));
+            let rounded = if given.dtype == to { 0.0 } else { stored(to, value, 0.0) };
+            all.push((value, rounded + small(given.dtype).max(small(to))));
         }
         all
     };
     let k = match spec.keys_rotated() {
-        false => copied(&inputs.k),
+        false => copied(&inputs.k, spec.k_storage()),
         true => {
             let mut k = rotate(&given, inputs)?.1;
-            if given.dtype != spec.dtype {
+            if given.dtype != spec.k_storage() {
                 let both = k.value.iter().zip(&mut k.bound);
-                both.for_each(|(value, bound)| *bound = stored(spec.dtype, *value, *bound));
+                both.for_each(|(value, bound)| *bound = stored(spec.k_storage(), *value, *bound));
             }
             k
         }
@@ -131,7 +131,7 @@ pub fn append(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
         unknown.for_each(|(n, _)| bound[n * width..(n + 1) * width].fill(f64::INFINITY));
         Bounded { value: taken(&rows, &all.value, t), bound }
     };
-    Ok((of(k, &inputs.k), of(copied(&inputs.v), &inputs.v)))
+    Ok((of(k, &inputs.k), of(copied(&inputs.v, spec.v_storage()), &inputs.v)))
 }
 
 /// What each row loses of its elements (the sum of sizes, as in [`flushed`]) and, relative to it, of its length on the way through
@@ -141,21 +141,34 @@ fn lost(problem: &Problem, t: &Tensor, rotated: &Rotated, flushed: &[f64], weigh
         return flushed.iter().map(|f| [*f, 0.0]).collect();
     };
     let [batch, len, heads, dim] = t.shape();
-    let least = t.dtype().least_normal();
     let weight = match norm.weights {
         true => problem.parameter(weights).iter().fold(0.0f32, |m, w| m.max(w.abs())) as f64,
         false => 1.0,
     };
-    let of_mean = if norm.kind == NormKind::Rms { dim as f64 } else { 1.0 };
+    let of_all = if norm.all_heads { heads } else { 1 };
+    let of_mean = if norm.kind == NormKind::L2 { 1.0 } else { (dim * of_all) as f64 };
     let one = |(([b, j, h], factor), flushed): (([u32; 3], &f32), &f64)| {
         let start = t.row_start(b, j, h);
         // how far a rotation before the norm lengthens a row
         let longer = if norm.after_rotation { rotated.gain[(b * len + j) as usize] } else { 1.0 };
-        let sizes = || (start..start + dim as usize).map(|i| (t.data().get(i).abs() as f64, t.residual(i).abs()));
+        let starts = if norm.all_heads { (0..heads).map(|h| t.row_start(b, j, h)).collect() } else { vec![start] };
+        let elements = || starts.iter().flat_map(|start| *start..*start + dim as usize);
+        let sizes = || elements().map(|i| (t.data().exact(i).abs(), t.residual(i).abs() + t.data().lost(i)));
         let largest = sizes().fold(0.0, |m, (x, _)| f64::max(m, x));
-        let square = |(x, residual): (f64, f64)| if x < least { (x + residual).powi(2) } else { 2.0 * x * residual };
+        let square = |(x, off): (f64, f64)| if x <= off { (x + off).powi(2) } else { 2.0 * x * off };
         let off = sizes().map(square).sum::<f64>() * (longer * *factor as f64).powi(2) / (2.0 * of_mean);
         let small = largest > 0.0 && largest.max(norm.least()) < 1e-30;
+        // how far a mean that errs changes the variance: by the square of its error in units of the deviation
+        let off = match norm.kind {
+            NormKind::Layer => {
+                let n = of_mean;
+                let mean = sizes().map(|(x, _)| x).sum::<f64>() / n;
+                let lost = sizes().map(|(_, off)| off).sum::<f64>() / n;
+                let shift = ((2.0 * U + g(n / 4.0 + 3.0)) * mean + lost) * *factor as f64;
+                off + shift.powi(2)
+            }
+            NormKind::Rms | NormKind::L2 => off,
+        };
         if small || (norm.after_rotation && largest * longer > HUGE) || off > 0.01 {
             return [f64::INFINITY; 2];
         }
@@ -169,16 +182,8 @@ fn lost(problem: &Problem, t: &Tensor, rotated: &Rotated, flushed: &[f64], weigh
 /// The sum of the sizes of a row's subnormals, which a device may read as 0, and of what rounding to storage left off, as long
 /// as rotation makes them.
 fn flushed(t: &Tensor, rotated: &Rotated) -> Vec<f64> {
-    let [batch, len, heads, dim] = t.shape();
-    let least = t.dtype().least_normal() as f32;
-    let sum = |[b, j, h]: [u32; 3]| {
-        let start = t.row_start(b, j, h);
-        let lost = |i: usize| match t.data().get(i).abs() {
-            x if x < least => x as f64 + t.residual(i).abs(),
-            _ => t.residual(i).abs(),
-        };
-        (start..start + dim as usize).map(lost).sum::<f64>() * rotated.gain[(b * len + j) as usize]
-    };
+    let [batch, len, heads, _] = t.shape();
+    let sum = |[b, j, h]: [u32; 3]| t.lost(b, j, h).sum::<f64>() * rotated.gain[(b * len + j) as usize];
     rows_of(batch, len, heads).into_par_iter().map(sum).collect()
 }
 
@@ -247,11 +252,19 @@ impl<'a> Bounds<'a> {
     fn of(problem: &'a Problem<'a>, prepared: Prepared<'a>) -> Self {
         let trig = problem.spec.rotary.as_ref().map(|r| {
             let magnitude = if r.xpos.is_some() { MAGNITUDE } else { 0.0 };
-            magnitude + if r.angle == Angle::Table { 0.0 } else { TRIG }
+            // the phase of each stream more is cut off at 2^-32 turns
+            let streams = r.sums().map_or(0.0, |s| (s.streams - 1) as f64 * PHASE);
+            magnitude + if r.angle == Angle::Table { 0.0 } else { TRIG + streams }
         });
         let rotation = trig.map_or(0.0, |trig| 2f64.sqrt() * (trig + 2.0 * U) + 2.0 * U);
         let norm = problem.spec.norm.map_or(0.0, |norm| {
-            let e = 0.5 * g(problem.spec.head_dim.div_ceil(4) as f64 + 3.0) + U * if norm.weights { 8.5 } else { 7.5 };
+            let spec = problem.spec;
+            let rows = if norm.all_heads { spec.num_heads } else { 1 };
+            // a layer norm sums twice
+            let twice = if norm.kind == NormKind::Layer { 3.0 } else { 1.0 };
+            let e = 0.5 * twice * g((rows * spec.head_dim.div_ceil(4)) as f64 + 3.0)
+                + U * if norm.weights { 8.5 } else { 7.5 }
+                + if norm.kind == NormKind::Layer { 4.0 * U } else { 0.0 };
             e + if norm.after_rotation { 2f64.sqrt() * rotation } else { 0.0 }
         });
         let rotation = rotation + norm;
@@ -283,15 +296,21 @@ impl<'a> Bounds<'a> {
         let [q_lost, q_off] = self.q_lost[q_at];
         let factor = self.prepared.query_scale(h, i, b).abs();
         let (q_largest, scale) = (largest(q_size), spec.scale().abs() * factor);
-        let factors = [spec.temperature.is_some(), spec.head_scale, spec.head_scale_exp.is_some()];
+        let factors = [spec.temperature.is_some(), spec.query_scales, spec.head_scale, spec.head_scale_exp.is_some()];
         let factors = factors.into_iter().filter(|f| *f).count() as f64;
         // of tau, times the scale's other factors
         let tau_error = spec.temperature.map_or(0.0, |t| {
             let position = problem.q_position(b, i);
-            let tau = t.tau(position);
+            let of = problem.temperature(h);
+            let tau = t.of_head(position, of);
             let of_head = spec.head_scale.then(|| problem.parameter("head_scale").get(h as usize).copied()).flatten();
-            let error = U * (tau.abs() + t.scale.abs() * (5.0 * t.log(position) + 1.0));
-            spec.scale().abs() * of_head.map_or(1.0, |s| spec.head_scale_of(s).abs()) * error
+            let (base, scale) = (t.base * of[0], t.scale * of[1]);
+            // factors of heads are one product more, and a position beyond 2^24 one rounding
+            let rounded = if t.per_head { 3.0 } else { 1.0 };
+            let error =
+                U * (tau.abs() + rounded * base.abs() + scale.abs() * ((4.0 + rounded) * t.log_size(position) + 2.0));
+            let of_row = problem.row_scale(b, h, i).abs();
+            spec.scale().abs() * of_row * of_head.map_or(1.0, |s| spec.head_scale_of(s).abs()) * error
         });
         let scale_underflow = if factors > 0.0 { UNDERFLOW * (1.0 + spec.scale().abs()) * (1.0 + factor) } else { 0.0 };
         let additions = spec.head_dim.div_ceil(4) as f64 + 3.0;
@@ -300,6 +319,7 @@ impl<'a> Bounds<'a> {
         let of_product = if self.chained { g(additions).max(g(spec.head_dim as f64) + U) } else { g(additions) };
         let relative = self.rotation + of_keys + (2.0 + factors) * U + of_product;
         let terms = problem.terms.len() + problem.inputs.attn_bias.is_some() as usize + spec.relative.len();
+        let terms = terms + spec.key_bias as usize;
         let terms = terms as f64 + if spec.gated_bias { 2.0 } else { 0.0 };
         let one = |j: u32| {
             let score = self.prepared.score(b, h, i, j);
@@ -319,11 +339,11 @@ impl<'a> Bounds<'a> {
             if q_lost > 0.0 {
                 error += 2.0 * scale * q_lost * largest(k_size);
             }
-            if spec.logits_soft_cap.is_some() {
+            if spec.logits_soft_cap.is_some() && !spec.soft_cap_last {
                 error += U * (2.0 * score.t.abs() + 21.0 * score.capped.abs());
             }
             if score.relative > 0.0 {
-                error += score.relative * (3.0 * U + g(additions));
+                error += score.relative * (3.0 * U + g(additions.max(spec.own_queries().unwrap_or(0) as f64)));
                 let flushed = self.q_flushed[q_at] + self.k_flushed[k_at];
                 error += 2.0 * self.relative_largest * (flushed + UNDERFLOW * spec.head_dim as f64);
             }
@@ -334,7 +354,8 @@ impl<'a> Bounds<'a> {
             let of_others = error + U * (4.0 * score.bias + terms * others) + score.slack;
             let absorbed = others + of_others <= (ABSORBED * largest).min(HUGE) && sizes <= HUGE;
             let infinite = score.plain.is_infinite();
-            let same = absorbed || (score.plain == score.t && self.same_infinity([b, h, i, j], scale));
+            let same = (absorbed && !spec.soft_cap_last)
+                || (score.plain == score.t && self.same_infinity([b, h, i, j], scale));
             if infinite && modify.is_none() && factor.max(score.bias + score.relative) <= HUGE && same {
                 return at(score.s, 0.0);
             }
@@ -349,13 +370,19 @@ impl<'a> Bounds<'a> {
             // the sum of all terms, rounded as any sum is
             error += U * ((4.0 + terms) * (score.bias + largest + score.relative) + terms * score.capped.abs())
                 + score.slack;
-            let (centre, error) = match absorbed {
+            let cap = spec.logits_soft_cap.filter(|_| spec.soft_cap_last);
+            let (centre, error) = match absorbed && cap.is_none() {
                 true => (score.largest, TINY),
                 false => (score.plain, SECOND_ORDER * error.min(others + 2.0 * of_others) + TINY),
             };
+            // a cap behind all terms is a contraction, as the other is
+            let (centre, error) = match cap {
+                Some(_) => (score.before, error + U * (2.0 * score.plain.abs() + 21.0 * score.before.abs())),
+                None => (centre, error),
+            };
             if let Some(modify) = modify {
-                let error = (centre - score.plain).abs() + error;
-                let error = modify.error(score.plain, error, &problem.score_at(b, h, i, j));
+                let error = (centre - score.before).abs() + error;
+                let error = modify.error(score.before, error, &problem.score_at(b, h, i, j));
                 return at(score.s, SECOND_ORDER * error + TINY);
             }
             if centre - error < SCORE_FLOOR {
@@ -379,7 +406,9 @@ impl<'a> Bounds<'a> {
             return false;
         }
         let (q, k) = (self.prepared.q_row(b, h, i).0, self.prepared.k_row(b, self.prepared.kv_head(h), j).0);
-        let least = f64::max(2.0 * spec.dtype.least_normal(), 1.0 / HUGE);
+        let least =
+            [spec.dtype, spec.k_storage()].map(Dtype::least_normal).into_iter().fold(1.0 / (2.0 * HUGE), f64::max)
+                * 2.0;
         let mut finite = 0.0;
         let mut one = |(q, k): (&f64, &f64)| {
             let (scaled, q, k) = (scale * q.abs(), q.abs(), k.abs());
@@ -416,7 +445,7 @@ impl<'a> Bounds<'a> {
         let dim = spec.v_head_dim as usize;
         let scores = self.scores(b, h, i);
         let values: Vec<f64> = scores.iter().map(|score| score.s).collect();
-        let sink = self.prepared.sink(h);
+        let sink = self.prepared.sink(b, h, i);
         let softmax = Softmax::new(&values, sink);
         let lse = softmax.lse();
         if lse == f64::NEG_INFINITY {
@@ -518,10 +547,18 @@ impl<'a> Bounds<'a> {
                 }
             }
         }
+        // R_o turns a row with its errors, and errs itself
+        let before = o.clone();
+        for ([x, y], longer) in self.prepared.turn_back(b, h, i, &mut o) {
+            let length = before[x].hypot(before[y]) + bounds[x].hypot(bounds[y]);
+            let bound = longer * (bounds[x].hypot(bounds[y]) + self.rotation * length) + TINY;
+            (bounds[x], bounds[y]) = (bound, bound);
+            (lost[x], lost[y]) = (lost[x] || lost[y], lost[x] || lost[y]);
+        }
         // whether a weight that may flush to 0 makes NaN or infinity of an infinite value, nothing says
         let out = (0..dim).map(|c| match o[c].is_nan() {
             true => (o[c], if lost[c] { f64::INFINITY } else { 0.0 }),
-            false => (o[c], stored(spec.dtype, o[c], bounds[c])),
+            false => (o[c], stored(spec.out_storage(), o[c], bounds[c])),
         });
         let from_maximum = softmax.sum.ln().abs() + if matrix { LAZY } else { 0.0 };
         let log = (2f64.powi(-21)).max(6.0 * U * from_maximum);
@@ -533,18 +570,15 @@ impl<'a> Bounds<'a> {
     fn value(&self, value: &mut Vec<Value>, [b, h, i, j]: [u32; 4]) -> f64 {
         let problem = self.prepared.problem;
         let (spec, t, g_head) = (problem.spec, &problem.inputs.v, self.prepared.kv_head(h));
-        let least = spec.dtype.least_normal();
         let (v, v_size) = self.prepared.v_row(b, g_head, j);
-        let start = t.row_start(b, j, g_head);
         let turned = spec.rotates_values();
         let token = b as usize * problem.shape.kv_len as usize + j as usize;
         let row = token * spec.num_kv_heads as usize + g_head as usize;
         let flushed = if turned { 2.0 * self.v_flushed[row] } else { 0.0 };
         value.clear();
-        value.extend(v.iter().zip(v_size).enumerate().map(|(c, (x, length))| {
-            let subnormal = if x.abs() < least { x.abs() } else { 0.0 };
+        value.extend(v.iter().zip(v_size).zip(t.lost(b, j, g_head)).map(|((x, length), lost)| {
             let of_turn = if turned { self.rotation * *length as f64 + flushed } else { 0.0 };
-            Value { x: *x, size: x.abs(), error: subnormal + t.residual(start + c).abs() + of_turn }
+            Value { x: *x, size: x.abs(), error: lost + of_turn }
         }));
         let rows = self.prepared.value_rows(b, h, i, j);
         for row in &rows {

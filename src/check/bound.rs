@@ -11,6 +11,9 @@ pub(crate) const LAMBDA: f64 = 7.0;
 /// |cos, sin| error of every angle source that computes.
 pub(crate) const TRIG: f64 = 2e-7;
 
+/// 2^-32 of a turn in radians.
+pub(crate) const PHASE: f64 = 1.5e-9;
+
 /// Relative error of xPos' magnitude.
 pub(crate) const MAGNITUDE: f64 = 10.0 * U;
 

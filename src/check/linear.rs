@@ -1,7 +1,8 @@
 //! Linear attention: a bound for every element. Values and their errors are carried side by side, by arithmetic that the reference does
 //! not share.
 
-use crate::check::bound::{Bounded, HUGE, MAGNITUDE, SECOND_ORDER, TINY, TRIG, U, UNDERFLOW, g, stored};
+use crate::check::bound::{Bounded, HUGE, MAGNITUDE, PHASE, SECOND_ORDER, TINY, TRIG, U, UNDERFLOW, g, stored};
+use crate::equation::dtype::Dtype;
 use crate::equation::linear::{Decay, FeatureMap, Linear};
 use crate::equation::rotary::rotary::{Angle, Rotary};
 use crate::equation::spec::Spec;
@@ -67,7 +68,7 @@ struct Row {
 }
 
 /// The position of a token in every stream, and 1 for a query, -1 for a key (xPos).
-type Turn = ([i32; 3], f64);
+type Turn = ([i32; 4], f64);
 
 /// Features of one row: phi before a rotation behind it, and what enters the numerator.
 struct Features {
@@ -95,7 +96,9 @@ impl<'a> FeatureRows<'a> {
         let spec = problem.spec;
         let trig = spec.rotary.as_ref().map(|r| {
             let magnitude = if r.xpos.is_some() { MAGNITUDE } else { 0.0 };
-            magnitude + if r.angle == Angle::Table { 0.0 } else { TRIG }
+            // the phase of each stream more is cut off at 2^-32 turns
+            let streams = r.sums().map_or(0.0, |s| (s.streams - 1) as f64 * PHASE);
+            magnitude + if r.angle == Angle::Table { 0.0 } else { TRIG + streams }
         });
         let linear = spec.expect_linear()?;
         Ok(FeatureRows {
@@ -115,10 +118,10 @@ impl<'a> FeatureRows<'a> {
         let mut out = row.clone();
         let Some(angles) = &self.angles else { return out };
         for p in 0..rotary.rotary_dim as usize / 2 {
-            let (c, s) = angles.cos_sin(positions[rotary.stream(p)], p, side);
+            let [(c, s), (c_b, s_b)] = angles.turn(positions, 0, p, side);
             let ([a, b], [to_a, to_b]) = rotary.pair(p);
             out.x[to_a] = row.x[a] * c - row.x[b] * s;
-            out.x[to_b] = row.x[a] * s + row.x[b] * c;
+            out.x[to_b] = row.x[a] * s_b + row.x[b] * c_b;
             let error = self.rotation * row.x[a].hypot(row.x[b]) + row.error[a].hypot(row.error[b]);
             (out.error[to_a], out.error[to_b]) = (error * c.hypot(s), error * c.hypot(s));
         }
@@ -170,6 +173,8 @@ impl<'a> FeatureRows<'a> {
                 let (x, error) = row.x.iter().zip(&row.error).map(one).unzip();
                 Row { x, error }
             }
+            // exact, and no farther apart than the arguments
+            FeatureMap::Relu => Row { x: row.x.iter().map(|x| if *x < 0.0 { 0.0 } else { *x }).collect(), ..row },
             FeatureMap::Softmax { count, eps } => {
                 let dim = row.x.len() as f64;
                 let (square, ratio) = (dim.powf(-0.5), (count as f64).powf(-0.5));
@@ -289,7 +294,7 @@ fn head(rows: &FeatureRows, b: u32, h: u32) -> HeadResult {
     let state_of = |given: &Option<Vec<f32>>, words: usize| -> Vec<Sum> {
         let start = (b as usize * spec.num_kv_heads as usize + kv_head as usize) * words;
         let given = given.as_ref().and_then(|g| g.get(start..start + words));
-        let f32s = crate::equation::dtype::Dtype::F32.least_normal();
+        let f32s = Dtype::F32.least_normal();
         match given {
             Some(given) => given.iter().map(|x| Sum::given(*x as f64, f32s)).collect(),
             None => vec![Sum::default(); words],
@@ -347,7 +352,7 @@ fn head(rows: &FeatureRows, b: u32, h: u32) -> HeadResult {
             if scale.abs() * size > HUGE || bound.is_nan() {
                 bound = f64::INFINITY;
             }
-            let stored = if value.is_nan() { 0.0 } else { stored(spec.dtype, value, bound + TINY) };
+            let stored = if value.is_nan() { 0.0 } else { stored(spec.out_storage(), value, bound + TINY) };
             result.out[i as usize * v_dim + c] = (value, stored);
         }
     };
@@ -429,7 +434,7 @@ pub fn bounds(spec: &Spec, inputs: &Inputs) -> Result<LinearBounds> {
 pub(crate) fn rotated(problem: &Problem) -> Result<[Bounded; 2]> {
     let rows = FeatureRows::new(problem)?;
     let spec = problem.spec;
-    let one = |t: &Tensor, positions: &dyn Fn(u32, u32) -> Turn, used: &dyn Fn(u32) -> u32| {
+    let one = |t: &Tensor, dtype: Dtype, positions: &dyn Fn(u32, u32) -> Turn, used: &dyn Fn(u32) -> u32| {
         let [batch, len, heads, _] = t.shape();
         let mut all = Bounded::default();
         for b in 0..batch {
@@ -442,7 +447,7 @@ pub(crate) fn rotated(problem: &Problem) -> Result<[Bounded; 2]> {
                         None => row,
                     };
                     for (x, error) in row.x.iter().zip(&row.error) {
-                        let bound = if token < used(b) { stored(spec.dtype, *x, *error) } else { f64::INFINITY };
+                        let bound = if token < used(b) { stored(dtype, *x, *error) } else { f64::INFINITY };
                         all.push((*x, bound));
                     }
                 }
@@ -450,14 +455,23 @@ pub(crate) fn rotated(problem: &Problem) -> Result<[Bounded; 2]> {
         }
         all
     };
-    let q = one(&problem.inputs.q, &|b, i| (problem.q_positions(b, i), 1.0), &|_| u32::MAX);
-    let k = one(&problem.inputs.k, &|b, j| (problem.k_positions(b, j), -1.0), &|b| problem.kv_len(b));
+    let q = one(&problem.inputs.q, spec.dtype, &|b, i| (problem.q_positions(b, i), 1.0), &|_| u32::MAX);
+    let k = one(&problem.inputs.k, spec.k_storage(), &|b, j| (problem.k_positions(b, j), -1.0), &|b| problem.kv_len(b));
     Ok([q, k])
 }
 
 impl Kernel {
     /// Whether the spec suits the kernel.
     pub(crate) fn suits(self, spec: &Spec) -> Result<()> {
+        let norm = spec.norm.filter(|norm| norm.placed());
+        if norm.is_some_and(|norm| norm.all_heads) && self.in_place() && self.rotates_only() {
+            let help = "rotate into another tensor";
+            return Err(Error::spec("norm.all_heads", "reads heads that a rotation in place has written", help));
+        }
+        if norm.is_some() && spec.keys_rotated() && matches!(self, Kernel::Append { .. }) {
+            let help = "norm and rotate new keys first (Kernel::RotateK), and append them as they are";
+            return Err(Error::spec("norm", "is of heads or of all heads, which `append` does not compute", help));
+        }
         match self {
             Kernel::Attention | Kernel::Scores | Kernel::Append { .. } => spec.expect_softmax(),
             Kernel::Linear => spec.expect_linear().map(|_| ()),

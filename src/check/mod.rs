@@ -12,14 +12,20 @@
 //! 2^-31, its fraction (at most 1/2) loses u / 2 in f32, exp2 errs by 8 u, the product by u: 10 u more within the root. Powers are cut
 //! at 2^100 and 2^-100, in shader and reference.
 //!
+//! A sum of angles has the phase of the exact sum, each increment rounded to 2^-65 turns: 1.5e-9 for each stream more are added. R_o turns a row
+//! of out: with b the bounds of a pair and h its length, each of its elements errs by |b| + e (h + |b|), times the factor.
+//!
 //! **Norm.** The row is scaled exactly by a power of two, so its squares stay in f32. Their sum errs by u + g(d/4 + 3), its mean and eps
 //! by 4 u more, half of which the root keeps; inverseSqrt errs by 4 u (WGSL: 2 units of the last place), the products by u each: relative to
 //! the element e_n = g(d/4 + 3) / 2 + 7.5 u + u for weights. Before the rotation, e becomes e + e_n. After it, the rotation's errors
 //! change the length by sqrt(2) e: e becomes (1 + sqrt(2)) e + e_n. What reading subnormals as 0 takes from the row, and from its length, is
 //! added. Rows below 1e-30 (eps included), or rotated above 1e30 before their norm, have no bound. A row of zeros is exact.
 //!
-//! **Scale.** Each of tau and scale_h adds u to q's scale. With z = ln(1 + floor((m + 1) / floor)) tau errs by u (|tau| + |scale| (5 z + 1)): ln_f32
-//! by 3 u z, its argument by u, the factor and the product by u z each.
+//! A layer norm also sums its mean: h gains mean |x| / deviation, e_n counts the sum's roundings, and a mean that errs by d deviations changes the
+//! variance by d^2. A norm of all heads sums all of a token's elements.
+//!
+//! **Scale.** Each of tau, the query's factor and scale_h adds u to q's scale. With z = ln(1 + floor((m + 1) / floor)) tau errs by u (|tau| + |base| + |scale| (5 Z + 2)), Z the sizes of
+//! the logarithms that z is made of: ln_f32 by 3 u Z, its argument by u, the factor and the product by u Z each; factors of heads add 2 u |base| and 2 u |scale| Z.
 //!
 //! **Score.** With A = sum h_q h_k: |t^ - t| <= scale A (e_q + e_k + g(d) + u), e_q = e + 2u for the scale's roundings: the
 //! longest sum is a chain of d multiply-adds (`block`), whose products a device may round before it adds them; other families, and so the kernel `scores`, add d/4 + 3 at most.

@@ -3,8 +3,11 @@
 /// The version of the spec-file format that this crate reads and writes.
 pub const SCHEMA: u32 = 1;
 
-/// The largest `head_dim` and `v_head_dim` of a plan.
-pub const MAX_HEAD_DIM: u32 = 256;
+/// The largest `head_dim` of a plan: absorbed latent attention (MLA) has 512 + 64.
+pub const MAX_HEAD_DIM: u32 = 576;
+
+/// The largest `v_head_dim` of a plan.
+pub const MAX_V_HEAD_DIM: u32 = 512;
 
 /// The largest `num_heads`.
 pub const MAX_HEADS: u32 = 1024;

@@ -124,6 +124,9 @@ impl Embed {
         if self.dim == 0 || self.dim > MAX_EMBED_DIM {
             return err("dim", format!("is {}", self.dim), &format!("give 1 to {MAX_EMBED_DIM}"));
         }
+        if self.dtype.in_blocks() {
+            return err("dtype", format!("is {}", self.dtype.name()), "give f32, f16 or bf16");
+        }
         for (field, x) in [("input_scale", self.input_scale), ("position_scale", self.position_scale)] {
             if !x.is_finite() || x.abs() > 1e30 {
                 return err(field, format!("is {x}"), "give a number below 1e30 in size");

@@ -24,6 +24,8 @@ pub enum FeatureMap {
     Identity,
     /// elu(x) + 1: x + 1 from 0 on, exp(x) below (Katharopoulos et al. 2020, RoFormer).
     Elu,
+    /// max(x, 0) (SANA-Video).
+    Relu,
     /// Positive random features of the softmax kernel (Choromanski et al. 2021, Performer), c = head_dim^(-1/4), w the rows of
     /// the parameter `projection` `[count, head_dim]`:
     /// phi_f(x) = count^(-1/2) (exp(c w_f.x - c^2 |x|^2 / 2 - m) + eps), m the largest c w_f.x of a query's own features, or of
@@ -71,6 +73,9 @@ pub enum Decay {
     Feature,
 }
 
+/// The largest head_dim and v_head_dim: a tile holds features and outputs of a row.
+pub(crate) const MAX_DIM: u32 = 256;
+
 /// Linear attention in place of the softmax: what [`Kernel::Linear`](crate::Kernel::Linear) computes.
 ///
 /// Of the other fields of a [`Spec`](crate::Spec) it takes heads, dims, storage, rotation, positions, `softmax_scale`, `kv_lens`,
@@ -113,6 +118,7 @@ impl Linear {
         let map = match self.features {
             FeatureMap::Identity => "identity".into(),
             FeatureMap::Elu => "elu".into(),
+            FeatureMap::Relu => "relu".into(),
             FeatureMap::Softmax { count, .. } => format!("softmax {count}"),
         };
         let mut terms = vec![format!("linear({map}{})", if self.rotate_features { " rotated after" } else { "" })];

@@ -37,12 +37,23 @@ pub struct Relative {
     /// Multiplies the product; `None`: the softmax scale. Not used by `Value`.
     #[serde(default)]
     pub scale: Option<f64>,
+    /// Elements of a query of its own, 1 to 256, in place of q: the input `relative_queries`, `[batch, num_heads, q_len, own]`, and rows of
+    /// the table have as many (Inkling). `Key` only, one term at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<u32>,
 }
 
 impl Relative {
     /// One table for all heads, no query bias, scaled as the content is.
     pub fn new(side: RelativeSide, index: IndexMap) -> Self {
-        Relative { side, index, per_head: false, query_bias: false, scale: None }
+        Relative { side, index, per_head: false, query_bias: false, scale: None, own: None }
+    }
+    /// Elements of a row of the table, in a head of these sizes.
+    pub(crate) fn dim(&self, head_dim: u32, v_head_dim: u32) -> u32 {
+        match self.side {
+            RelativeSide::Value => v_head_dim,
+            RelativeSide::Key | RelativeSide::Query => self.own.unwrap_or(head_dim),
+        }
     }
     pub(crate) fn name(&self) -> &'static str {
         match self.side {

@@ -2,9 +2,9 @@
 
 use crate::equation::bias::Bias;
 use crate::equation::bias::bias;
-use crate::equation::defaults::{MAX_HEAD_DIM, MAX_HEADS, SCHEMA};
+use crate::equation::defaults::{MAX_HEAD_DIM, MAX_HEADS, MAX_V_HEAD_DIM, SCHEMA, is_false};
 use crate::equation::dtype::Dtype;
-use crate::equation::factors::{Norm, NormKind, Sink, Temperature};
+use crate::equation::factors::{Norm, NormKind, Sink, Steps, Temperature};
 use crate::equation::index::{IndexMap, words};
 use crate::equation::linear::{FeatureMap, Linear, MAX_FEATURES};
 use crate::equation::mask::{Alignment, Mask};
@@ -75,6 +75,10 @@ impl Linear {
             ("mask_mod", spec.mask_mod.is_some()),
             ("gated_bias", spec.gated_bias),
             ("rotary.values", rotary.is_some_and(|r| r.values)),
+            ("rotary.output", rotary.is_some_and(|r| r.output)),
+            ("query_scales", spec.query_scales),
+            ("key_bias", spec.key_bias),
+            ("rotary.frequencies.sums.heads", rotary.is_some_and(|r| r.of_heads())),
         ];
         match others.iter().find(|(_, set)| *set) {
             Some((field, _)) => Err(Error::spec(*field, "is set beside linear", "linear attention has no such term")),
@@ -119,13 +123,22 @@ pub struct Spec {
     pub num_heads: u32,
     /// G, key/value heads; divides `num_heads`. Query head h reads kv head `h / (H / G)`.
     pub num_kv_heads: u32,
-    /// Elements of one head of q and k, 1 to 256.
+    /// Elements of one head of q and k, 1 to 576.
     pub head_dim: u32,
-    /// Elements of one head of v and out, 1 to 256.
+    /// Elements of one head of v and out, 1 to 512.
     pub v_head_dim: u32,
-    /// Storage of q, k, v, out.
+    /// Storage of q, and of k, v and out where their fields say nothing else: f32, f16 or bf16.
     #[serde(default = "f32_storage")]
     pub dtype: Dtype,
+    /// Storage of k, any type; `None`: that of q.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub k_dtype: Option<Dtype>,
+    /// Storage of v, any type; `None`: that of q.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v_dtype: Option<Dtype>,
+    /// Storage of out, f32, f16 or bf16; `None`: that of q.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out_dtype: Option<Dtype>,
     /// R; `None`: nothing rotates.
     #[serde(default)]
     pub rotary: Option<Rotary>,
@@ -138,6 +151,10 @@ pub struct Spec {
     /// c of c * tanh(x / c), applied to the scaled score before any bias (Gemma 2, ONNX).
     #[serde(default)]
     pub logits_soft_cap: Option<f64>,
+    /// The cap stands behind every additive term, before the user's function: c tanh((q.k + A + B + C + D) / c) (Gemma 3n's and 4's audio
+    /// towers).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub soft_cap_last: bool,
     /// C, added in this order.
     #[serde(default)]
     pub bias: Vec<Bias>,
@@ -159,6 +176,14 @@ pub struct Spec {
     /// tau: a temperature of the query's position.
     #[serde(default)]
     pub temperature: Option<Temperature>,
+    /// A factor of each query and head, the input `query_scales`, `[batch, num_heads, q_len]`, multiplies the softmax scale.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub query_scales: bool,
+    /// c_i - c_j is added to scores, of the input `key_bias`, `[batch, num_heads, capacity]`: sums of the tokens' logarithms of gates
+    /// (forgetting attention). c_i is that of the row's own key i', or of the nearest that there is. Devices hold it in two words, so that
+    /// differences of large sums keep their digits.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub key_bias: bool,
     /// scale_h: the parameter `head_scale`, `[num_heads]`, multiplies the softmax scale.
     #[serde(default)]
     pub head_scale: bool,
@@ -203,10 +228,14 @@ impl Spec {
             head_dim,
             v_head_dim: head_dim,
             dtype: Dtype::F32,
+            k_dtype: None,
+            v_dtype: None,
+            out_dtype: None,
             rotary: None,
             positions: Positions::Index,
             softmax_scale: None,
             logits_soft_cap: None,
+            soft_cap_last: false,
             bias: Vec::new(),
             gated_bias: false,
             dense_bias: false,
@@ -214,6 +243,8 @@ impl Spec {
             kv_lens: false,
             norm: None,
             temperature: None,
+            query_scales: false,
+            key_bias: false,
             head_scale: false,
             head_scale_exp: None,
             content_bias: false,
@@ -254,6 +285,23 @@ impl Spec {
         self.softmax_scale.unwrap_or(1.0 / (self.head_dim as f64).sqrt())
     }
 
+    /// The storage type of k.
+    pub fn k_storage(&self) -> Dtype {
+        self.k_dtype.unwrap_or(self.dtype)
+    }
+    /// The storage type of v.
+    pub fn v_storage(&self) -> Dtype {
+        self.v_dtype.unwrap_or(self.dtype)
+    }
+    /// The storage type of out.
+    pub fn out_storage(&self) -> Dtype {
+        self.out_dtype.unwrap_or(self.dtype)
+    }
+    /// The same with q, k, v and out in one type.
+    pub(crate) fn stored_as(&self, dtype: Dtype) -> Spec {
+        Spec { dtype, k_dtype: None, v_dtype: None, out_dtype: None, ..self.clone() }
+    }
+
     /// Whether k holds rotated keys: [`Rotary::keys_rotated`].
     pub(crate) fn keys_rotated(&self) -> bool {
         self.rotary.as_ref().is_some_and(|r| r.keys_rotated)
@@ -285,20 +333,29 @@ impl Spec {
                 "every kv head must serve the same number of query heads",
             ));
         }
-        for (field, d) in [("head_dim", self.head_dim), ("v_head_dim", self.v_head_dim)] {
-            if d == 0 || d > MAX_HEAD_DIM {
-                return Err(Error::spec(field, format!("is {d}"), format!("give 1 to {MAX_HEAD_DIM}")));
+        let of = |most: u32| if self.linear.is_some() { crate::equation::linear::MAX_DIM } else { most };
+        for (field, d, most) in
+            [("head_dim", self.head_dim, of(MAX_HEAD_DIM)), ("v_head_dim", self.v_head_dim, of(MAX_V_HEAD_DIM))]
+        {
+            if d == 0 || d > most {
+                let help = if d > most { ", and project wider rows down before the call" } else { "" };
+                return Err(Error::spec(field, format!("is {d}"), format!("give 1 to {most}{help}")));
             }
         }
+        self.validate_storage()?;
         if let Some(rotary) = &self.rotary {
             rotary.validate(self.head_dim)?;
-            if rotary.values && rotary.offset + rotary.rotary_dim > self.v_head_dim {
+            if let Some(sums) = rotary.sums().filter(|s| s.heads != 1 && s.heads != self.num_kv_heads) {
+                let help = format!("give 1, or num_kv_heads = {}", self.num_kv_heads);
+                return Err(Error::spec("rotary.frequencies.sums.heads", format!("is {}", sums.heads), help));
+            }
+            if (rotary.values || rotary.output) && rotary.end() > self.v_head_dim as u64 {
                 return Err(Error::spec(
-                    "rotary.values",
+                    if rotary.values { "rotary.values" } else { "rotary.output" },
                     format!(
                         "is set, but elements {}..{} leave a value of {}",
                         rotary.offset,
-                        rotary.offset + rotary.rotary_dim,
+                        rotary.end(),
                         self.v_head_dim
                     ),
                     "let offset + rotary_dim be at most v_head_dim, or leave values unrotated",
@@ -329,6 +386,13 @@ impl Spec {
                 "give a number above 0, or leave it out for no cap",
             ));
         }
+        if self.soft_cap_last && self.logits_soft_cap.is_none() {
+            return Err(Error::spec(
+                "soft_cap_last",
+                "is set without logits_soft_cap",
+                "give the cap, or leave it out",
+            ));
+        }
         for (i, bias) in self.bias.iter().enumerate() {
             bias.term().validate(self.num_heads, &|name| format!("bias[{i}].{name}"))?;
         }
@@ -357,6 +421,31 @@ impl Spec {
         self.validate_terms()
     }
 
+    /// Types that q, k, v and out can have.
+    fn validate_storage(&self) -> Result<()> {
+        for (field, dtype) in [("dtype", self.dtype), ("out_dtype", self.out_storage())] {
+            if dtype.in_blocks() {
+                let help = "give f32, f16 or bf16; k_dtype and v_dtype may be any type";
+                return Err(Error::spec(field, format!("is {}", dtype.name()), help));
+            }
+        }
+        for (field, dtype, dim) in
+            [("k_dtype", self.k_storage(), self.head_dim), ("v_dtype", self.v_storage(), self.v_head_dim)]
+        {
+            let unit = dtype.unit();
+            if !dim.is_multiple_of(unit) {
+                let problem = format!("is {}, of whole blocks of {unit} elements, with heads of {dim}", dtype.name());
+                let help = format!("pad rows with zeros to {} elements", dim.next_multiple_of(unit));
+                return Err(Error::spec(field, problem, help));
+            }
+            if dtype.in_blocks() && self.linear.is_some() {
+                let problem = format!("is {} for linear attention", dtype.name());
+                return Err(Error::spec(field, problem, "give f32, f16 or bf16"));
+            }
+        }
+        Ok(())
+    }
+
     /// The names of the terms in the equation's order, as reports print them.
     pub fn terms(&self) -> Vec<String> {
         let mut terms = self.linear.as_ref().map(Linear::terms).unwrap_or_default();
@@ -366,20 +455,29 @@ impl Spec {
                 Pairing::Interleaved => "interleaved",
                 Pairing::InterleavedInHalfOut => "interleaved_in_half_out",
                 Pairing::HalfOfHalves => "half_of_halves",
+                Pairing::Listed => "listed",
             };
             let angle = match r.angle {
                 Angle::Exact => "exact",
                 Angle::Float32 => "float32",
                 Angle::Table => "table",
             };
-            let streams = match r.streams.iter().max() {
-                None | Some(0) => String::new(),
-                Some(last) => format!(" {} streams", last + 1),
+            let streams = match (r.sums(), r.last_stream()) {
+                (Some(sums), last) => {
+                    let of_heads = if r.of_heads() { " of heads" } else { "" };
+                    let angles = if sums.two_angles { " two angles" } else { "" };
+                    format!(" sums of {} streams{of_heads}{angles}", last + 1)
+                }
+                (None, 0) => String::new(),
+                (None, last) => format!(" {} streams", last + 1),
             };
             let xpos = if r.xpos.is_some() { " xpos" } else { "" };
             terms.push(format!("R({pairing} {}/{} {angle}{streams}{xpos})", r.rotary_dim, self.head_dim));
             if r.values {
                 terms.push("R_v".into());
+            }
+            if r.output {
+                terms.push("R_o".into());
             }
             if r.keys_rotated {
                 terms.push("keys rotated".into());
@@ -389,18 +487,28 @@ impl Spec {
             let kind = match norm.kind {
                 NormKind::Rms => "rms",
                 NormKind::L2 => "l2",
+                NormKind::Layer => "layer",
             };
-            terms.push(format!("N({kind}{})", if norm.after_rotation { " after rotation" } else { "" }));
+            let after = if norm.after_rotation { " after rotation" } else { "" };
+            let all = match (norm.all_heads, norm.weights_of_heads) {
+                (true, _) => " of all heads",
+                (false, true) => " of heads",
+                (false, false) => "",
+            };
+            terms.push(format!("N({kind}{after}{all})"));
         }
-        for (given, name) in
-            [(self.temperature.is_some(), "tau"), (self.head_scale, "scale_h"), (self.content_bias, "u")]
-        {
+        for (given, name) in [
+            (self.temperature.is_some(), "tau"),
+            (self.query_scales, "scale_i"),
+            (self.head_scale, "scale_h"),
+            (self.content_bias, "u"),
+        ] {
             if given {
                 terms.push(name.into());
             }
         }
         if self.logits_soft_cap.is_some() {
-            terms.push("cap".into());
+            terms.push(if self.soft_cap_last { "cap last" } else { "cap" }.into());
         }
         for relative in &self.relative {
             let bias = if relative.query_bias { "+v" } else { "" };
@@ -413,6 +521,9 @@ impl Spec {
         }
         if self.dense_bias {
             terms.push("D".into());
+        }
+        if self.key_bias {
+            terms.push("c".into());
         }
         if self.score_mod.is_some() {
             terms.push("score_mod".into());
@@ -467,15 +578,27 @@ impl Spec {
         if self.head_scale {
             all.push(Parameter::new("head_scale", [heads], Some(0)));
         }
-        if self.norm.is_some_and(|n| n.weights) {
-            all.push(Parameter::new("q_norm", [dim], None));
-            all.push(Parameter::new("k_norm", [dim], None));
+        if self.temperature.is_some_and(|t| t.per_head) {
+            all.push(Parameter::new("temperature_base", [heads], Some(0)));
+            all.push(Parameter::new("temperature_scale", [heads], Some(0)));
+        }
+        match self.norm.filter(|n| n.weights) {
+            // `k_norm` counts kv heads
+            Some(norm) if norm.placed() => {
+                all.push(Parameter::new("q_norm", [heads, dim], Some(0)));
+                all.push(Parameter::new("k_norm", [self.num_kv_heads, dim], None));
+            }
+            Some(_) => {
+                all.push(Parameter::new("q_norm", [dim], None));
+                all.push(Parameter::new("k_norm", [dim], None));
+            }
+            None => {}
         }
         if self.content_bias {
             all.push(Parameter::new("content_bias", [heads, dim], Some(0)));
         }
         for (i, relative) in self.relative.iter().enumerate() {
-            let dim = if relative.side == RelativeSide::Value { v_dim } else { dim };
+            let dim = relative.dim(dim, v_dim);
             let rows = words(relative.index.rows());
             let (n, axis) = if relative.per_head { (heads, Some(1)) } else { (1, None) };
             all.push(Parameter::new(format!("relative_{i}"), [rows, n, dim], axis));
@@ -502,7 +625,7 @@ impl Spec {
 
     /// Position streams that rotation and index maps read: 1, or more for m-RoPE and 2-D systems.
     pub fn position_streams(&self) -> u32 {
-        let rotary = self.rotary.iter().flat_map(|r| r.streams.iter().copied());
+        let rotary = self.rotary.iter().map(|r| r.last_stream());
         let maps = self.index_maps().map(|m| m.last_stream());
         1 + rotary.chain(maps).max().unwrap_or(0) as u32
     }
@@ -515,6 +638,37 @@ impl Spec {
     pub(crate) fn index_maps(&self) -> impl Iterator<Item = IndexMap> {
         let bias = self.bias.iter().filter_map(|b| b.index());
         bias.chain(self.relative.iter().map(|r| r.index))
+    }
+
+    /// Whether some term is computed by a lane a row alone: other families step aside.
+    pub(crate) fn rows_alone(&self) -> bool {
+        self.rotary.as_ref().is_some_and(|r| r.general() || r.output)
+            || self.norm.is_some_and(|n| n.placed())
+            || self.places_rows()
+            || self.soft_cap_last
+    }
+
+    /// Whether a dispatch has rows of one kv head, which something asks for.
+    pub(crate) fn head_by_head(&self) -> bool {
+        self.rotary.as_ref().is_some_and(|r| r.of_heads()) || self.norm.is_some_and(|n| n.placed())
+    }
+
+    /// Whether a row reads numbers of its own, or is turned back, by where it stands.
+    pub(crate) fn places_rows(&self) -> bool {
+        let output = self.rotary.as_ref().is_some_and(|r| r.output);
+        let normed = self.norm.is_some_and(|n| n.placed());
+        let sinks = self.sink == Some(Sink::Query);
+        self.query_scales || self.key_bias || sinks || self.own_queries().is_some() || output || normed
+    }
+
+    /// Planes of `[batch, num_heads, q_len]` numbers in `dense`: gates, scales, sinks.
+    pub(crate) fn row_planes(&self) -> [bool; 3] {
+        [self.gated_bias, self.query_scales, self.sink == Some(Sink::Query)]
+    }
+
+    /// Elements of the queries that A has of its own.
+    pub(crate) fn own_queries(&self) -> Option<u32> {
+        self.relative.iter().find_map(|r| r.own)
     }
 
     /// Whether values pass through workgroup memory, because a term changes them.
@@ -540,6 +694,25 @@ impl Spec {
         {
             return Err(Error::spec("norm.eps", format!("is {}", norm.eps), "give a number from 0 to 1"));
         }
+        if let Some(norm) = &self.norm {
+            let wrong = |field: &str, problem: &str, help: &str| {
+                Err(Error::spec(format!("norm.{field}"), problem.to_string(), help.to_string()))
+            };
+            if norm.after_rotation && (norm.placed() || norm.kind == NormKind::Layer) {
+                let help = "let it stand before the rotation, or norm every head by its own mean square";
+                return wrong(
+                    "after_rotation",
+                    "is set beside a layer norm, weights of heads or a norm of all heads",
+                    help,
+                );
+            }
+            if norm.weights_of_heads && !norm.weights {
+                return wrong("weights_of_heads", "is set without weights", "set weights, or leave it out");
+            }
+            if norm.all_heads && norm.kind == NormKind::L2 {
+                return wrong("all_heads", "is set for l2", "give rms or layer");
+            }
+        }
         if let Some(t) = &self.temperature {
             if !(t.scale.is_finite() && t.scale.abs() <= 1e6) {
                 return Err(Error::spec(
@@ -550,6 +723,25 @@ impl Spec {
             }
             if t.floor == 0 || t.floor > 1 << 30 {
                 return Err(Error::spec("temperature.floor", format!("is {}", t.floor), "give 1 to 2^30 positions"));
+            }
+            if t.offset > 1 << 30 {
+                return Err(Error::spec(
+                    "temperature.offset",
+                    format!("is {}", t.offset),
+                    "give at most 2^30 positions",
+                ));
+            }
+            if let Steps::None { least } = t.steps
+                && !(1..=1 << 30).contains(&least)
+            {
+                return Err(Error::spec("temperature.steps.none.least", format!("is {least}"), "give 1 to 2^30"));
+            }
+            if !(t.base.is_finite() && t.base.abs() <= 1e6) {
+                return Err(Error::spec(
+                    "temperature.base",
+                    format!("is {}", t.base),
+                    "give a number up to 1e6 in size",
+                ));
             }
         }
         if self.relative.len() > 8 {
@@ -563,6 +755,20 @@ impl Spec {
                     "is set where no query enters",
                     "it belongs to the side `key`",
                 ));
+            }
+            if let Some(own) = relative.own {
+                let alone = self.relative.iter().filter(|r| r.own.is_some()).count() == 1;
+                if relative.side != RelativeSide::Key || relative.query_bias || !alone {
+                    return Err(Error::spec(
+                        format!("relative[{i}].own"),
+                        "is set for another side than `key`, beside query_bias, or twice",
+                        "give one term of the side `key` a query of its own",
+                    ));
+                }
+                if !(1..=MAX_HEAD_DIM).contains(&own) {
+                    let help = format!("give 1 to {MAX_HEAD_DIM} elements");
+                    return Err(Error::spec(format!("relative[{i}].own"), format!("is {own}"), help));
+                }
             }
             if relative.scale.is_some_and(|s| !(s.is_finite() && s.abs() <= 1e6)) {
                 return Err(Error::spec(

@@ -8,6 +8,7 @@ use crate::gpu::trusted;
 use crate::gpu::turn::{Held, is_lost, owns};
 use crate::plan::kernel::Kernel;
 use crate::plan::plan::Plan;
+use crate::plan::storage::storage_of;
 use crate::shader::layout::{Access, Binding, CHUNK_STRIDE, Params, Slot};
 
 /// What a bind group has beside the caller's buffers.
@@ -166,6 +167,35 @@ fn check_size(binding: &Binding, given: &wgpu::BufferBinding) -> Result<()> {
     Ok(())
 }
 
+/// The same of k and v in blocks: the binding starts whole blocks before the tensor.
+fn place_blocks(
+    params: &mut Params,
+    binding: &Binding,
+    offset: u64,
+    alignment: u64,
+    [elements, bytes]: [u32; 2],
+) -> Result<(u64, u64)> {
+    let (bytes, name) = (bytes as u64, binding.name);
+    // the alignment is a power of two: after so many blocks the rest comes again
+    let before = (0..alignment).find(|n| offset.checked_sub(n * bytes).is_some_and(|at| at.is_multiple_of(alignment)));
+    let Some(before) = before else {
+        let help =
+            format!("start it at a multiple of {alignment} bytes, or at whole blocks of {bytes} bytes behind one");
+        return Err(Error::input(name, format!("starts at byte {offset}"), help));
+    };
+    let first = before * elements as u64;
+    if (binding.size / bytes).saturating_mul(elements as u64).saturating_add(first) > u32::MAX as u64 {
+        let help = format!("start it at a multiple of {alignment} bytes, or call for less at a time");
+        let problem = format!("{name} takes {} bytes from byte {offset}", binding.size);
+        return Err(Error::limit("max_storage_buffer_binding_size", problem, help));
+    }
+    match binding.slot {
+        Slot::V => params.v_offset += first as u32,
+        _ => params.k_offset += first as u32,
+    }
+    Ok((offset - before * bytes, (binding.size + before * bytes).next_multiple_of(4)))
+}
+
 /// Splits a byte offset into what a binding can express and elements in the parameters.
 fn place_one(
     plan: &Plan,
@@ -179,11 +209,12 @@ fn place_one(
     let words = slot == Slot::Out && plan.kernel() == Kernel::Scores; // scores are 4 bytes whatever the storage
     let new = matches!(slot, Slot::NewK | Slot::NewV);
     let tensor = new || matches!(slot, Slot::Q | Slot::K | Slot::V | Slot::Out) && !words;
-    let element = match (tensor, new) {
-        (true, true) => plan.kernel().new_rows(plan.spec()).size() as u64,
-        (true, false) => plan.spec().dtype.size() as u64,
-        (false, _) => 4,
-    };
+    let (spec, dtype) = (plan.spec(), storage_of(plan.spec(), plan.kernel(), slot));
+    if let Some(dtype) = dtype.filter(|dtype| dtype.in_blocks()) {
+        let dim = if slot == Slot::V { spec.v_head_dim } else { spec.head_dim };
+        return place_blocks(params, binding, given.offset, alignment, dtype.block(dim));
+    }
+    let element = dtype.filter(|_| tensor).map_or(4, |dtype| dtype.size() as u64);
     let unit = match slot {
         _ if tensor && plan.aligned() => 4 * element,
         _ if tensor || words => element,

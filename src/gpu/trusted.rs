@@ -30,6 +30,9 @@
 //!   before, and a size that has no index of 32 bits is an error (`plan::params::binding_size`). Sizes are below 2^32 bytes
 //!   ([`sizes_fit`]), so no product of the shader wraps. Offsets of buffers are added on both sides, and `gpu::bind::place` refuses one
 //!   with which an index would wrap.
+//!   k and v in blocks are read by words: a block is row / its elements of a row that begins at one (`plan::call::check_storage`), a binding holds
+//!   all bytes of the blocks of every row and ends at a word, what is read from a half word of a block on ends within it, and the word behind that half word's is only
+//!   read where the block reaches into it.
 //! - **work**: lse and the state of a row at (batch, head, row) below capacities; sized by the same numbers (`plan::grid::base_words`).
 //!   Behind them scratch: prepared rows and keys, products, parts of rows, lse of tiles, each at its sequence, kv head and tile (or key)
 //!   counted from `chunk`'s first (`common/tile_place`: the workgroup's own numbers, not what `step` makes of them), below the part's `chunk.tiles` and `chunk.kv_heads`, by which the family sized it (`coop` counts

@@ -439,11 +439,8 @@ impl Family {
         spec.temperature = match self.temperature {
             Tau::Never => None,
             Tau::Llama4 => temperature(c)?.filter(|_| !turning && !cross),
-            Tau::Ministral => None,
+            Tau::Ministral => rope.grows(c)?,
         };
-        if self.temperature == Tau::Ministral {
-            rope.grows(c)?;
-        }
         spec.sink = match self.sinks {
             Sinks::Never => None,
             Sinks::Always => Some(Sink::Learned),

@@ -1,10 +1,12 @@
 //! Towers of pictures and sounds that rotate or have relative positions.
 
 use crate::equation::bias::Bias;
+use crate::equation::defaults::MAX_HEAD_DIM;
 use crate::equation::factors::{Norm, NormKind};
 use crate::equation::index::IndexMap;
 use crate::equation::relative::{Relative, RelativeSide};
 use crate::equation::rotary::rotary::{Pairing, Rotary};
+use crate::equation::rotary::scaling::MAX_ROTARY_DIM;
 use crate::equation::spec::{Positions, Spec};
 use crate::error::Result;
 use crate::hf::dict::Dict;
@@ -20,6 +22,9 @@ fn plain(c: &Dict, width: &'static str) -> Result<Spec> {
     }
     let kv_heads = c.count("num_key_value_heads")?.unwrap_or(heads);
     let head_dim = c.count("head_dim")?.map_or_else(|| quotient(c, width, heads), Ok)?;
+    if head_dim > MAX_ROTARY_DIM {
+        return Err(c.error("head_dim", format!("is {head_dim}"), format!("give 1 to {MAX_HEAD_DIM}")));
+    }
     Ok(Spec::new(heads, kv_heads, head_dim))
 }
 

@@ -1,7 +1,8 @@
 //! The dictionary of a rotation: `rope_parameters`, or the older `rope_scaling`.
 
+use crate::equation::factors::Temperature;
 use crate::equation::rotary::rotary::{Pairing, Rotary};
-use crate::equation::rotary::scaling::{LongRope, RopeScaling, Yarn};
+use crate::equation::rotary::scaling::{LongRope, MAX_ROTARY_DIM, RopeScaling, Yarn};
 use crate::error::{Error, Result};
 use crate::hf::dict::{Dict, shown};
 use crate::hf::family::{Family, Partial};
@@ -256,7 +257,8 @@ impl Rope<'_> {
         let theta = c.need("rope_theta", Ok(theta.or(usual)))?;
         let rotary_dim = self.rotary_dim(c, &parameters, from_class, class, head_dim)?;
         let found = dict.as_ref().map(|(d, _)| d);
-        let odd = !rotary_dim.is_multiple_of(2) && rotary_dim < head_dim && parameters.scaling == RopeScaling::Default;
+        let odd = !rotary_dim.is_multiple_of(2) && rotary_dim < head_dim.min(MAX_ROTARY_DIM);
+        let odd = odd && parameters.scaling == RopeScaling::Default;
         let mut rotary = match odd {
             // an odd share of a head: as many pairs as the class makes of it
             true => {
@@ -428,20 +430,23 @@ impl Rope<'_> {
         })
     }
 
-    /// Ministral 3: the temperature 1 + beta ln(1 + floor(m / length)) is 1 for positions below the original length, and
-    /// needs a term beyond.
-    pub(crate) fn grows(&self, c: &Dict) -> Result<()> {
-        let Some(source) = source(c)? else { return Ok(()) };
+    /// Ministral 3, Mistral 4: the temperature 1 + beta ln(1 + floor(m / length)); none where no sequence passes the original length, below
+    /// which it is 1.
+    pub(crate) fn grows(&self, c: &Dict) -> Result<Option<Temperature>> {
+        let Some(source) = source(c)? else { return Ok(None) };
         let beta = source.map.get("llama_4_scaling_beta").and_then(Value::as_f64).unwrap_or(0.0);
         let length = source.map.get("original_max_position_embeddings").and_then(Value::as_f64);
         let length = length.or(c.number("max_position_embeddings")?).unwrap_or(0.0);
         match self.seq_len {
-            _ if beta == 0.0 => Ok(()),
-            Some(n) if n as f64 <= length => Ok(()),
+            _ if beta == 0.0 => Ok(None),
+            Some(n) if n as f64 <= length => Ok(None),
+            _ if length.fract() == 0.0 && (1.0..=(1u64 << 30) as f64).contains(&length) => {
+                Ok(Some(Temperature::of_index(beta, length as u32)))
+            }
             _ => Err(c.error(
-                &format!("{}.llama_4_scaling_beta", source.name),
-                format!("is {beta}: from position {length} on scores grow by 1 + beta ln(1 + floor(m / {length}))"),
-                "say with the option `seq_len` that no sequence is longer: needs a temperature of floor(m / length)",
+                &format!("{}.original_max_position_embeddings", source.name),
+                format!("is {length} beside llama_4_scaling_beta"),
+                "give whole positions, 1 to 2^30",
             )),
         }
     }

@@ -92,6 +92,14 @@ pub struct Inputs {
     pub attn_bias: Option<Dense<f32>>,
     /// `[batch, num_heads, q_len]`: what multiplies C, where `spec.gated_bias`. f32 on devices.
     pub gates: Option<Vec<f64>>,
+    /// `[batch, num_heads, q_len]`: factors of the softmax scale, where `spec.query_scales`.
+    pub query_scales: Option<Vec<f32>>,
+    /// `[batch, num_heads, q_len]`: finite logits in the denominator, where `spec.sink` is `Query`.
+    pub query_sinks: Option<Vec<f32>>,
+    /// `[batch, num_heads, capacity]`: c, where `spec.key_bias`. Two f32 words on devices.
+    pub key_bias: Option<Vec<f64>>,
+    /// `[batch, num_heads, q_len, own]`, where a term of `spec.relative` has a query of its own.
+    pub relative_queries: Option<Vec<f32>>,
     /// true: attend; where `spec.mask.dense`.
     pub mask: Option<Dense<bool>>,
     /// Where the rotation's angle source is `Table`.
@@ -129,6 +137,10 @@ impl Inputs {
             parameters: BTreeMap::new(),
             attn_bias: None,
             gates: None,
+            query_scales: None,
+            query_sinks: None,
+            key_bias: None,
+            relative_queries: None,
             mask: None,
             angle_table: None,
             score_mod: None,

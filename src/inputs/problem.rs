@@ -2,6 +2,8 @@
 
 use crate::equation::bias::bias;
 use crate::equation::bias::term::{Place, Values};
+use crate::equation::dtype::Dtype;
+use crate::equation::factors::Sink;
 use crate::equation::linear::Decay;
 use crate::equation::mask::Alignment;
 use crate::equation::rotary::rotary::Angle;
@@ -43,12 +45,17 @@ impl<'a> Problem<'a> {
         let inputs: &Inputs = &held;
         let [batch, q_len, heads, head_dim] = inputs.q.shape();
         let kv_capacity = inputs.k.shape()[1];
-        let expect = |name: &str, t: &Tensor, want: [u32; 4]| {
-            if t.dtype() != spec.dtype {
+        let expect = |name: &str, t: &Tensor, dtype: Dtype, want: [u32; 4]| {
+            if t.dtype() != dtype {
+                let field = match name {
+                    "k" if spec.k_dtype.is_some() => "k_dtype",
+                    "v" if spec.v_dtype.is_some() => "v_dtype",
+                    _ => "dtype",
+                };
                 return Err(Error::input(
                     name,
                     format!("is {}", t.dtype().name()),
-                    format!("the spec's dtype is {}: convert one to the other", spec.dtype.name()),
+                    format!("the spec's {field} is {}: convert one to the other", dtype.name()),
                 ));
             }
             if t.shape() != want {
@@ -61,9 +68,9 @@ impl<'a> Problem<'a> {
             t.check_extent(name)
         };
         let _ = (heads, head_dim);
-        expect("q", &inputs.q, [batch, q_len, spec.num_heads, spec.head_dim])?;
-        expect("k", &inputs.k, [batch, kv_capacity, spec.num_kv_heads, spec.head_dim])?;
-        expect("v", &inputs.v, [batch, kv_capacity, spec.num_kv_heads, spec.v_head_dim])?;
+        expect("q", &inputs.q, spec.dtype, [batch, q_len, spec.num_heads, spec.head_dim])?;
+        expect("k", &inputs.k, spec.k_storage(), [batch, kv_capacity, spec.num_kv_heads, spec.head_dim])?;
+        expect("v", &inputs.v, spec.v_storage(), [batch, kv_capacity, spec.num_kv_heads, spec.v_head_dim])?;
         for (name, n) in [("q", q_len), ("k", kv_capacity)] {
             if n > MAX_LEN {
                 return Err(Error::input(name, format!("{n} tokens"), "give at most 2^30"));
@@ -155,6 +162,8 @@ impl<'a> Problem<'a> {
             return Err(Error::input("gates", problem, help));
         }
 
+        Self::check_rows(spec, inputs, [batch, q_len, kv_capacity])?;
+
         let mut shape = Shape::new(spec, batch, q_len, kv_capacity);
         shape.q = inputs.q.strides();
         (shape.k, shape.v) = (given.k.strides(), given.v.strides());
@@ -188,6 +197,73 @@ impl<'a> Problem<'a> {
             )),
             None => Ok(problem),
         }
+    }
+
+    /// Numbers of rows and keys.
+    fn check_rows(spec: &Spec, inputs: &Inputs, [batch, q_len, capacity]: [u32; 3]) -> Result<()> {
+        let rows = [batch, spec.num_heads, q_len];
+        let keys = [batch, spec.num_heads, capacity];
+        let own = spec.own_queries();
+        let given = |x: &Option<Vec<f32>>| x.as_ref().map(|x| (x.len(), x.iter().all(|x| x.is_finite())));
+        let of_keys = inputs.key_bias.as_ref().map(|x| (x.len(), x.iter().all(|x| (*x as f32).is_finite())));
+        let sinks = spec.sink == Some(Sink::Query);
+        for (name, given, wanted, field, shape, width) in [
+            ("query_scales", given(&inputs.query_scales), spec.query_scales, "spec.query_scales", rows, 1),
+            ("query_sinks", given(&inputs.query_sinks), sinks, "spec.sink query", rows, 1),
+            ("key_bias", of_keys, spec.key_bias, "spec.key_bias", keys, 1),
+            (
+                "relative_queries",
+                given(&inputs.relative_queries),
+                own.is_some(),
+                "spec.relative own",
+                rows,
+                own.unwrap_or(1),
+            ),
+        ] {
+            let problem = match given {
+                Some(_) if !wanted => format!("is given, but the spec does not use it ({field})"),
+                None if wanted => "is missing".into(),
+                Some((n, _)) if n as u128 != shape.iter().map(|n| *n as u128).product::<u128>() * width as u128 => {
+                    format!("{n} values")
+                }
+                Some((_, false)) if name != "relative_queries" => "holds a number that is not finite".into(),
+                _ => continue,
+            };
+            let width = if width == 1 { String::new() } else { format!(" x {width}") };
+            let help = format!("give {shape:?}{width} finite values where {field}, else none");
+            return Err(Error::input(name, problem, help));
+        }
+        Ok(())
+    }
+
+    /// Where a row's numbers stand in a plane `[batch, num_heads, len]`.
+    fn row_at(&self, b: u32, h: u32, i: u32, len: u32) -> usize {
+        (b as usize * self.spec.num_heads as usize + h as usize) * len as usize + i as usize
+    }
+    /// The factor of a query's scale.
+    pub(crate) fn row_scale(&self, b: u32, h: u32, i: u32) -> f64 {
+        let at = self.row_at(b, h, i, self.shape.q_len);
+        self.inputs.query_scales.as_ref().map_or(1.0, |all| all.get(at).map_or(1.0, |x| *x as f64))
+    }
+    /// The logit of a query's sink.
+    pub(crate) fn row_sink(&self, b: u32, h: u32, i: u32) -> f64 {
+        let at = self.row_at(b, h, i, self.shape.q_len);
+        self.inputs.query_sinks.as_ref().map_or(0.0, |all| all.get(at).map_or(0.0, |x| *x as f64))
+    }
+    /// c_i and c_j.
+    pub(crate) fn key_bias(&self, b: u32, h: u32, i: u32, j: u32) -> Option<[f64; 2]> {
+        let all = self.inputs.key_bias.as_ref()?;
+        let keys = self.keys(b, i);
+        let last = keys.len().saturating_sub(1) as i64;
+        let own = keys.start + self.q_index(b, i).clamp(0, last) as u32;
+        Some([own, j].map(|j| all.get(self.row_at(b, h, j, self.shape.kv_len)).copied().unwrap_or(0.0)))
+    }
+    /// The query that A has of its own.
+    pub(crate) fn own_query(&self, b: u32, h: u32, i: u32) -> impl Iterator<Item = f64> {
+        let width = self.spec.own_queries().unwrap_or(0) as usize;
+        let at = self.row_at(b, h, i, self.shape.q_len) * width;
+        let all = self.inputs.relative_queries.as_ref().and_then(|all| all.get(at..at + width));
+        all.unwrap_or_default().iter().map(|x| *x as f64)
     }
 
     /// Words of the user's data.
@@ -370,25 +446,33 @@ impl<'a> Problem<'a> {
     pub fn q_position(&self, b: u32, i: u32) -> i32 {
         self.q_positions(b, i)[0]
     }
+    /// What a head multiplies base and scale of tau by.
+    pub(crate) fn temperature(&self, h: u32) -> [f64; 2] {
+        if !self.spec.temperature.is_some_and(|t| t.per_head) {
+            return [1.0; 2];
+        }
+        ["temperature_base", "temperature_scale"]
+            .map(|name| self.parameter(name).get(h as usize).map_or(1.0, |x| *x as f64))
+    }
     /// n: the position of key row j, in the first stream.
     pub fn k_position(&self, b: u32, j: u32) -> i32 {
         self.k_positions(b, j)[0]
     }
     /// The position of query row i in every stream.
-    pub(crate) fn q_positions(&self, b: u32, i: u32) -> [i32; 3] {
+    pub(crate) fn q_positions(&self, b: u32, i: u32) -> [i32; 4] {
         match &self.inputs.q_positions {
             Some(ids) => self.streams(ids, b, i, self.shape.q_len),
-            None => [self.q_index(b, i) as i32; 3],
+            None => [self.q_index(b, i) as i32; 4],
         }
     }
     /// The position of key row j in every stream.
-    pub(crate) fn k_positions(&self, b: u32, j: u32) -> [i32; 3] {
+    pub(crate) fn k_positions(&self, b: u32, j: u32) -> [i32; 4] {
         match &self.inputs.k_positions {
             Some(ids) => self.streams(ids, b, j, self.shape.kv_len),
-            None => [(j - self.packing.map_or(0, |p| p.start_of_key(j))) as i32; 3],
+            None => [(j - self.packing.map_or(0, |p| p.start_of_key(j))) as i32; 4],
         }
     }
-    fn streams(&self, ids: &[i32], b: u32, token: u32, len: u32) -> [i32; 3] {
+    fn streams(&self, ids: &[i32], b: u32, token: u32, len: u32) -> [i32; 4] {
         let plane = self.shape.batch as usize * len as usize;
         let at = b as usize * len as usize + token as usize;
         std::array::from_fn(|s| ids.get(s * plane + at).copied().unwrap_or(0))

@@ -1,6 +1,7 @@
 //! Host tensors: what the one-call API, the reference and the command line hand around.
 
 use crate::equation::dtype::Dtype;
+use crate::equation::dtype::blocks::Element;
 use crate::error::{Error, Result};
 use half::bf16;
 use half::f16;
@@ -55,6 +56,87 @@ pub enum Data {
     F16(Vec<f16>),
     /// bfloat16.
     Bf16(Vec<bf16>),
+    /// Elements in blocks, of k and v alone.
+    Blocks(Blocks),
+}
+
+/// Elements in blocks, as ggml, say, lays them out: bytes of whole blocks of a [`Dtype`].
+///
+/// ```
+/// use ropewalk::{Blocks, Data, Dtype, Tensor};
+/// let cache = Data::from_rows(Dtype::Q8_0, 64, &[0.5; 2 * 64]); // two rows, quantised
+/// assert_eq!((cache.bytes().len(), cache.len()), (2 * 2 * 34, 2 * 64));
+/// let same = Blocks::new(Dtype::Q8_0, 64, cache.bytes().to_vec())?;
+/// let k = Tensor::bshd(same, [1, 2, 1, 64])?;
+/// assert!((k.row(0, 1, 0).sum::<f64>() - 32.0).abs() < 0.02);
+/// # Ok::<(), ropewalk::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocks {
+    dtype: Dtype,
+    /// Elements and bytes of a block.
+    block: [u32; 2],
+    bytes: Vec<u8>,
+}
+
+impl Blocks {
+    /// Bytes of rows of `dim` elements.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a type that has no blocks, a `dim` that is not whole blocks, and bytes that are not.
+    pub fn new(dtype: Dtype, dim: u32, bytes: Vec<u8>) -> Result<Self> {
+        let block = dtype.block(dim);
+        if !dtype.in_blocks() {
+            let help = "give q8_0, q4_0, q4_1, q5_0, q5_1, iq4_nl, int8 or f8_e4m3, or Data::from_bytes";
+            return Err(Error::input("blocks", format!("of {}, which has none", dtype.name()), help));
+        }
+        if dim == 0 || !dim.is_multiple_of(dtype.unit()) {
+            let help = format!("pad them to {}", dim.max(1).next_multiple_of(dtype.unit()));
+            return Err(Error::input("blocks", format!("rows of {dim} elements in {}", dtype.name()), help));
+        }
+        if !bytes.len().is_multiple_of(block[1] as usize) {
+            let problem = format!("{} bytes, which are no whole blocks of {}", bytes.len(), dtype.name());
+            return Err(Error::input(
+                "blocks",
+                problem,
+                format!("give {} bytes for every {} elements", block[1], block[0]),
+            ));
+        }
+        Ok(Blocks { dtype, block, bytes })
+    }
+    /// The storage type.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+    fn of_rows(dtype: Dtype, dim: u32, values: &[f32]) -> Self {
+        Blocks { dtype, block: dtype.block(dim), bytes: dtype.encoded(dim, values) }
+    }
+    fn len(&self) -> usize {
+        self.bytes.len() / self.block[1].max(1) as usize * self.block[0] as usize
+    }
+    fn element(&self, i: usize) -> Element {
+        let [elements, bytes] = self.block.map(|n| n.max(1) as usize);
+        let start = i / elements * bytes;
+        self.dtype.decoded(self.bytes.get(start..start + bytes).unwrap_or(&[]), i % elements)
+    }
+    fn gathered(&self, starts: impl Iterator<Item = usize>, dim: usize) -> Self {
+        let [elements, bytes] = self.block.map(|n| n.max(1) as usize);
+        let of_row = |start: usize| {
+            let first = start / elements * bytes;
+            &self.bytes[first..first + dim.div_ceil(elements) * bytes]
+        };
+        Blocks { bytes: starts.flat_map(of_row).copied().collect(), ..*self }
+    }
+}
+
+impl From<Blocks> for Data {
+    fn from(blocks: Blocks) -> Self {
+        Data::Blocks(blocks)
+    }
 }
 
 impl From<Vec<f32>> for Data {
@@ -76,15 +158,21 @@ impl From<Vec<bf16>> for Data {
 }
 
 impl Data {
-    /// Rounds f32 values to a storage type (to nearest, ties to even).
+    /// Rounds f32 values to a storage type (to nearest, ties to even); all of them are one row: see [`Data::from_rows`].
     pub fn from_f32(dtype: Dtype, values: &[f32]) -> Self {
+        Self::from_rows(dtype, u32::try_from(values.len()).unwrap_or(u32::MAX), values)
+    }
+    /// Rounds rows of `dim` f32 values to a storage type: to nearest, ties to even; in blocks of ggml's types to the bytes that ggml's reference
+    /// quantisation gives (of iq4_nl, its form without a search). A last block that is not full is filled with zeros.
+    pub fn from_rows(dtype: Dtype, dim: u32, values: &[f32]) -> Self {
         match dtype {
             Dtype::F32 => Data::F32(values.to_vec()),
             Dtype::F16 => Data::F16(values.iter().map(|x| f16::from_f32(*x)).collect()),
             Dtype::Bf16 => Data::Bf16(values.iter().map(|x| bf16::from_f32(*x)).collect()),
+            _ => Data::Blocks(Blocks::of_rows(dtype, dim, values)),
         }
     }
-    /// Reads little-endian bytes.
+    /// Reads little-endian bytes. Of a type in blocks what is left of the last block is left out, and int8 is one row: see [`Blocks::new`].
     pub fn from_bytes(dtype: Dtype, bytes: &[u8]) -> Self {
         let half_words = || bytes.chunks_exact(2).map(|c| u16::from_le_bytes([c[0], c[1]]));
         match dtype {
@@ -93,6 +181,12 @@ impl Data {
             }
             Dtype::F16 => Data::F16(half_words().map(f16::from_bits).collect()),
             Dtype::Bf16 => Data::Bf16(half_words().map(bf16::from_bits).collect()),
+            _ => {
+                let dim = u32::try_from(bytes.len().saturating_sub(4)).unwrap_or(u32::MAX);
+                let block = dtype.block(dim);
+                let whole = bytes.len() / block[1].max(1) as usize * block[1] as usize;
+                Data::Blocks(Blocks { dtype, block, bytes: bytes[..whole].to_vec() })
+            }
         }
     }
     /// The elements as bytes in the machine's order (little-endian wherever wgpu runs).
@@ -101,6 +195,7 @@ impl Data {
             Data::F32(v) => bytemuck::cast_slice(v),
             Data::F16(v) => bytemuck::cast_slice(v),
             Data::Bf16(v) => bytemuck::cast_slice(v),
+            Data::Blocks(v) => &v.bytes,
         }
     }
     /// The storage type.
@@ -109,6 +204,7 @@ impl Data {
             Data::F32(_) => Dtype::F32,
             Data::F16(_) => Dtype::F16,
             Data::Bf16(_) => Dtype::Bf16,
+            Data::Blocks(v) => v.dtype,
         }
     }
     /// Number of elements.
@@ -117,19 +213,42 @@ impl Data {
             Data::F32(v) => v.len(),
             Data::F16(v) => v.len(),
             Data::Bf16(v) => v.len(),
+            Data::Blocks(v) => v.len(),
         }
     }
     /// Whether there is no element.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// Element `i`, widened exactly.
+    /// Element `i`, widened exactly; of types in blocks with an m, or a scale of f32, rounded to f32.
     pub fn get(&self, i: usize) -> f32 {
         match self {
             Data::F32(v) => v[i],
             Data::F16(v) => v[i].to_f32(),
             Data::Bf16(v) => v[i].to_f32(),
+            Data::Blocks(v) => v.element(i).value as f32,
         }
+    }
+    /// Element `i`, widened exactly.
+    pub fn exact(&self, i: usize) -> f64 {
+        match self {
+            Data::Blocks(v) => v.element(i).value,
+            _ => self.get(i) as f64,
+        }
+    }
+    /// How far a device's element may be from [`Data::exact`]: all of it where it is subnormal, what making it of a block loses.
+    pub(crate) fn lost(&self, i: usize) -> f64 {
+        match self {
+            Data::Blocks(v) => v.element(i).lost,
+            _ => match (self.get(i).abs() as f64, self.dtype().least_normal()) {
+                (x, least) if x < least => x,
+                _ => 0.0,
+            },
+        }
+    }
+    /// Elements that stand together: 1, or those of a block.
+    pub(crate) fn unit(&self) -> u32 {
+        if let Data::Blocks(v) = self { v.block[0].max(1) } else { 1 }
     }
     /// Rows of `dim` elements, one after another.
     pub(crate) fn gather(&self, starts: impl Iterator<Item = usize>, dim: usize) -> Data {
@@ -140,9 +259,10 @@ impl Data {
             Data::F32(v) => Data::F32(rows(v, starts, dim)),
             Data::F16(v) => Data::F16(rows(v, starts, dim)),
             Data::Bf16(v) => Data::Bf16(rows(v, starts, dim)),
+            Data::Blocks(v) => Data::Blocks(v.gathered(starts, dim)),
         }
     }
-    /// Every element, widened exactly.
+    /// Every element, as [`Data::get`] gives it.
     pub fn to_f32(&self) -> Vec<f32> {
         (0..self.len()).map(|i| self.get(i)).collect()
     }
@@ -173,6 +293,16 @@ impl Tensor {
         let end = *offset as u128 + strides.extent(batch, len, heads, dim);
         if shape.contains(&0) {
             return Err(Error::input(name, format!("shape {shape:?} is empty"), "give at least one element"));
+        }
+        let unit = data.unit();
+        if unit > 1
+            && ![strides.batch, strides.token, strides.head, *offset, dim].iter().all(|n| n.is_multiple_of(unit))
+        {
+            return Err(Error::input(
+                name,
+                format!("{strides:?} from {offset} in {}, whose blocks have {unit} elements", data.dtype().name()),
+                "let the first element, strides and rows be whole blocks",
+            ));
         }
         if end > data.len() as u128 || end > u32::MAX as u128 {
             return Err(Error::input(
@@ -253,14 +383,10 @@ impl Tensor {
             + token as usize * s.token as usize
             + head as usize * s.head as usize
     }
-    /// How far each element that a device reads may be from the row's: its residual, and all of it where it is subnormal.
+    /// How far each element that a device reads may be from the row's: its residual, and what [`Data::lost`] says.
     pub(crate) fn lost(&self, batch: u32, token: u32, head: u32) -> impl Iterator<Item = f64> + '_ {
         let start = self.row_start(batch, token, head);
-        let least = self.dtype().least_normal() as f32;
-        (start..start + self.shape[3] as usize).map(move |i| {
-            let x = self.data.get(i).abs();
-            self.residual(i).abs() + if x < least { x as f64 } else { 0.0 }
-        })
+        (start..start + self.shape[3] as usize).map(move |i| self.residual(i).abs() + self.data.lost(i))
     }
     /// Tokens of the first batch entry, in this order, contiguous.
     pub(crate) fn taken(&self, tokens: &[u32]) -> Result<Tensor> {
@@ -278,7 +404,7 @@ impl Tensor {
     /// One head of one token, widened exactly, with its residual.
     pub fn row(&self, batch: u32, token: u32, head: u32) -> impl Iterator<Item = f64> + '_ {
         let start = self.row_start(batch, token, head);
-        (start..start + self.shape[3] as usize).map(|i| self.data.get(i) as f64 + self.residual(i))
+        (start..start + self.shape[3] as usize).map(|i| self.data.exact(i) + self.residual(i))
     }
 }
 

@@ -41,6 +41,7 @@ impl<'a> Call<'a> {
         }
         kernel.suits(spec)?;
         shape.check(spec)?;
+        self::check_storage(kernel, spec, shape)?;
         Plan::check_limits(limits)?;
         let mut of_score = user::validate(spec)?;
         for term in spec.bias.iter().map(|bias| bias.term()) {
@@ -81,12 +82,52 @@ pub(crate) fn aligned(kernel: Kernel, spec: &Spec, shape: &Shape, source: Stride
     shape.aligned && dims && fours(&source) && rest
 }
 
+/// Rows of k and v in blocks begin at blocks; nothing turns them where they are.
+pub(crate) fn check_storage(kernel: Kernel, spec: &Spec, shape: &Shape) -> Result<()> {
+    if let Kernel::RotateK { .. } = kernel
+        && spec.k_storage().in_blocks()
+    {
+        let help = "leave keys unrotated, attention turns them, or rotate them before they are quantised";
+        return Err(Error::spec("k_dtype", format!("is {}, which no kernel rotates", spec.k_storage().name()), help));
+    }
+    for (field, dtype, strides, dim) in
+        [("shape.k", spec.k_storage(), shape.k, spec.head_dim), ("shape.v", spec.v_storage(), shape.v, spec.v_head_dim)]
+    {
+        let [unit, _] = dtype.block(dim);
+        if ![strides.batch, strides.token, strides.head].iter().all(|n| n.is_multiple_of(unit)) {
+            let problem = format!("{strides:?}, of whole blocks of {unit} elements ({})", dtype.name());
+            return Err(Error::spec(field, problem, format!("give multiples of {unit}")));
+        }
+    }
+    Ok(())
+}
+
 /// Rows in place are read and written once.
 pub(crate) fn check_target(kernel: Kernel, spec: &Spec, shape: &Shape, target: Strides) -> Result<()> {
     if let Kernel::Append { rows } = kernel {
-        if rows != spec.dtype && rows != Dtype::F32 {
-            let help = "give new rows in f32 or in the type of the caches";
-            return Err(Error::spec("kernel", format!("appends {} to {}", rows.name(), spec.dtype.name()), help));
+        for (field, cache) in [("k_dtype", spec.k_storage()), ("v_dtype", spec.v_storage())] {
+            if cache.in_blocks() {
+                let help =
+                    "quantise new rows and write them into the cache (Data::from_rows gives their bytes on the host)";
+                return Err(Error::spec(field, format!("is {}, which append does not write", cache.name()), help));
+            }
+            if rows != cache && rows != Dtype::F32 {
+                let help = "give new rows in f32 or in the type of the caches";
+                return Err(Error::spec("kernel", format!("appends {} to {}", rows.name(), cache.name()), help));
+            }
+        }
+        let shared = [spec.k_storage(), spec.v_storage()].map(Dtype::shares_words);
+        if shared[0] != shared[1] && !self::is_aligned(kernel, spec, shape) {
+            let problem = format!(
+                "is {} beside k in {}, with rows that are not aligned",
+                spec.v_storage().name(),
+                spec.k_storage().name()
+            );
+            return Err(Error::spec(
+                "v_dtype",
+                problem,
+                "let rows be multiples of four elements, or k and v of one size",
+            ));
         }
         let apart = |strides: Strides, dim: u32| strides.disjoint(shape.batch, shape.kv_len, spec.num_kv_heads, dim);
         for (field, strides, dim) in [("shape.k", shape.k, spec.head_dim), ("shape.v", shape.v, spec.v_head_dim)] {

@@ -1,6 +1,7 @@
 //! What a plan has to do: useful operations, bytes that must move, memory that it takes. Pure functions of the plan, so that every
 //! rate which is printed anywhere has one definition.
 
+use crate::equation::dtype::Dtype;
 use crate::equation::relative::RelativeSide;
 use crate::plan::kernel::Kernel;
 use crate::plan::linear::StateLayout;
@@ -80,32 +81,36 @@ impl Plan {
     /// second readings are the kernel's own affair.
     pub fn bytes(&self) -> u64 {
         let (spec, shape) = (self.spec(), self.shape());
-        let of = |len: u32, heads: u32, dim: u32| {
-            shape.batch as u64 * len as u64 * heads as u64 * dim as u64 * spec.dtype.size() as u64
+        let of = |dtype: Dtype, len: u32, heads: u32, dim: u32| {
+            shape.batch as u64 * len as u64 * heads as u64 * dtype.row_bytes(dim)
         };
         let [q, k] = [(shape.q_len, spec.num_heads), (shape.kv_len, spec.num_kv_heads)];
-        let (q_bytes, k_bytes) = (of(q.0, q.1, spec.head_dim), of(k.0, k.1, spec.head_dim));
-        let v_bytes = of(k.0, k.1, spec.v_head_dim);
+        let (of_k, of_v, of_out) = (spec.k_storage(), spec.v_storage(), spec.out_storage());
+        let (q_bytes, k_bytes) = (of(spec.dtype, q.0, q.1, spec.head_dim), of(of_k, k.0, k.1, spec.head_dim));
+        let v_bytes = of(of_v, k.0, k.1, spec.v_head_dim);
         let rows = shape.batch as u64 * shape.q_len as u64 * spec.num_heads as u64;
         let (read, written) = match self.kernel() {
-            Kernel::Attention => (q_bytes + k_bytes + v_bytes, of(q.0, q.1, spec.v_head_dim) + 4 * rows),
+            Kernel::Attention => (q_bytes + k_bytes + v_bytes, of(of_out, q.0, q.1, spec.v_head_dim) + 4 * rows),
             Kernel::Scores => (q_bytes + k_bytes, 4 * rows * shape.kv_len as u64),
             Kernel::Linear => {
                 let state = 4 * StateLayout::new(spec, shape.batch).words;
                 let before = if spec.linear.as_ref().is_some_and(|l| l.initial_state) { state } else { 0 };
-                (q_bytes + k_bytes + v_bytes + before, of(q.0, q.1, spec.v_head_dim) + state)
+                (q_bytes + k_bytes + v_bytes + before, of(of_out, q.0, q.1, spec.v_head_dim) + state)
             }
             Kernel::Append { rows } => {
                 let heads = spec.num_kv_heads;
-                let written = of(shape.q_len, heads, spec.head_dim) + of(shape.q_len, heads, spec.v_head_dim);
-                (written / spec.dtype.size() as u64 * rows.size() as u64, written)
+                let both = |k: Dtype, v: Dtype| {
+                    of(k, shape.q_len, heads, spec.head_dim) + of(v, shape.q_len, heads, spec.v_head_dim)
+                };
+                (both(rows, rows), both(of_k, of_v))
             }
             Kernel::RotateQ { .. } => (q_bytes, q_bytes),
             Kernel::RotateK { .. } => (k_bytes, k_bytes),
             // lse of the parts stands in `tables`
             Kernel::Merge => (q_bytes * self.params.splits as u64, q_bytes + 4 * rows),
             Kernel::Embed { .. } => {
-                let table = if self.binding(Slot::K).is_some() { of(shape.q_len, 1, spec.head_dim) } else { 0 };
+                let table =
+                    if self.binding(Slot::K).is_some() { of(spec.dtype, shape.q_len, 1, spec.head_dim) } else { 0 };
                 (q_bytes + table, q_bytes)
             }
         };

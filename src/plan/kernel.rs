@@ -53,6 +53,7 @@ impl Kernel {
             Kernel::Append { rows: Dtype::F32 } => "append_f32",
             Kernel::Append { rows: Dtype::F16 } => "append_f16",
             Kernel::Append { rows: Dtype::Bf16 } => "append_bf16",
+            Kernel::Append { .. } => "append",
             Kernel::Merge => "merge",
             Kernel::Embed { in_place: false } => "embed",
             Kernel::Embed { in_place: true } => "embed_in_place",

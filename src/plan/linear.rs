@@ -117,8 +117,8 @@ impl<'a> ShaderFiles<'a> {
         self.add("kernel/linear.wgsl", &[Slot::Work]);
         self.add("common/nan.wgsl", &[]);
         self.add(if aligned { "tensor/q_aligned.wgsl" } else { "tensor/q_unaligned.wgsl" }, &[Slot::Q]);
-        self.add(if aligned { "tensor/k_aligned.wgsl" } else { "tensor/k_unaligned.wgsl" }, &[Slot::K]);
-        self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
+        self.keys(aligned);
+        self.value_rows(aligned);
         self.out(aligned);
         self.cache();
         self.sequence();
@@ -137,7 +137,7 @@ impl<'a> ShaderFiles<'a> {
         match linear.features {
             // rotates by itself, before its features
             FeatureMap::Softmax { .. } => self.add("linear/turn_before.wgsl", &[]),
-            FeatureMap::Identity | FeatureMap::Elu => {
+            FeatureMap::Identity | FeatureMap::Elu | FeatureMap::Relu => {
                 self.add("linear/feature_rows.wgsl", &[]);
                 self.add(
                     if linear.rotate_features { "linear/turn_after.wgsl" } else { "linear/turn_before.wgsl" },

@@ -17,8 +17,8 @@ use crate::shader::compose::Composed;
 use crate::shader::layout::{Binding, Params, ROTARY_ENTRIES, Slot};
 use std::fmt::Write;
 
-/// The most parts of one merge: the entries of the uniform that says where they are.
-pub(crate) const MAX_PARTS: usize = ROTARY_ENTRIES / 2;
+/// The most parts of one merge; the uniform that says where they are has two entries for each.
+pub(crate) const MAX_PARTS: usize = 128;
 
 /// Where attention over one part of the keys left out and lse, for [`Plan::merge`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,7 +84,7 @@ impl MergeShape {
 impl Plan {
     /// Plans [`Kernel::Merge`]: out of the parts in slot `q`, their lse in `tables` (a buffer that was the `work` of their plans), the result in
     /// `out`, its lse at the start of `work`, `[batch, num_heads, q_len]`. Of `step` word 0 alone is read, the query tokens, so that the step of
-    /// an attention plan serves. Of `spec` num_heads, v_head_dim and dtype are read; where it has a sink, one part alone may have counted it.
+    /// an attention plan serves. Of `spec` num_heads, v_head_dim and the type of out are read; where it has a sink, one part alone may have counted it.
     ///
     /// ```
     /// use ropewalk::{Kernel, Limits, MergePart, MergeShape, Plan, Shape, Spec};
@@ -132,7 +132,7 @@ impl Plan {
 
         // rows of one head dimension are what the files of q and out know
         let mut rows = Spec::new(heads, heads, dim);
-        rows.dtype = spec.dtype;
+        rows.dtype = spec.out_storage();
         let shares_words = storage::storage_of(&rows, kernel, Slot::Out).is_some_and(Dtype::shares_words);
         let mut files = vec!["kernel/merge.wgsl", "common/params.wgsl", "common/nan.wgsl", "common/ln.wgsl"];
         files.push(storage::source_file(false, aligned, shares_words));
@@ -170,10 +170,10 @@ impl Plan {
         let size = |slot: Slot| match slot {
             Slot::Q => {
                 let elements = most(&|p| p.out_first as u128 + p.out.extent(batch, len, heads, dim));
-                (elements, spec.dtype.size() as u64)
+                (elements, rows.dtype.size() as u64)
             }
             Slot::Tables => (most(&|p| p.lse_first as u128 + p.lse.extent(batch, len, heads, 1)), 4),
-            Slot::Out => (out.extent(batch, len, heads, dim), spec.dtype.size() as u64),
+            Slot::Out => (out.extent(batch, len, heads, dim), rows.dtype.size() as u64),
             Slot::Work => (lse_words(&rows, &planned) as u128, 4),
             Slot::Step => (STEP_WORDS as u128, 4),
             Slot::Params => (size_of::<Params>() as u128, 1),
@@ -186,7 +186,7 @@ impl Plan {
             let size = binding_size(slot, elements, bytes, limits)?;
             bindings.push(slot.binding(&storage::element(&rows, kernel, slot, aligned), size));
         }
-        let mut label = format!("{}.{}.h{heads}.d{dim}", kernel.name(), spec.dtype.name());
+        let mut label = format!("{}.{}.h{heads}.d{dim}", kernel.name(), rows.dtype.name());
         if !aligned {
             label.push_str(".unaligned");
         }

@@ -13,6 +13,7 @@ use crate::plan::limits::Limits;
 use crate::plan::linear;
 use crate::plan::linear::StateLayout;
 use crate::plan::step::StepLayout;
+use crate::plan::storage::storage_of;
 use crate::plan::tables::TableLayout;
 use crate::shader::layout::{CHUNK_STRIDE, HEAD_ENTRIES, MAX_PAIRS, Params, ROTARY_ENTRIES, Slot};
 use std::ops::Range;
@@ -199,6 +200,13 @@ fn dense_words(spec: &Spec, shape: &Shape) -> u64 {
     if spec.dense_bias { shape.dense.iter().map(|n| *n as u64).product() } else { 0 }
 }
 
+/// Words of numbers of rows and keys behind them: gates, scales, sinks; the two of every key; A's own queries.
+fn row_words(spec: &Spec, shape: &Shape) -> u64 {
+    let planes = spec.row_planes().iter().filter(|p| **p).count() as u64;
+    let keys = if spec.key_bias { 2 * shape.batch as u64 * spec.num_heads as u64 * shape.kv_len as u64 } else { 0 };
+    (planes + spec.own_queries().unwrap_or(0) as u64) * lse_words(spec, shape) + keys
+}
+
 /// Words of cos, and of sin, in `tables`.
 fn angle_words(spec: &Spec, shape: &Shape) -> u64 {
     let table = spec.rotary.as_ref().filter(|r| r.angle == Angle::Table);
@@ -236,10 +244,16 @@ pub(crate) fn binding_elements(
     carry: bool,
 ) -> (u128, u64) {
     let [batch, q_len, kv_len] = [shape.batch, shape.q_len, shape.kv_len];
-    let bytes = spec.dtype.size() as u64;
-    let tensor = |s: Strides, len: u32, heads: u32, dim: u32| (s.extent(batch, len, heads, dim), bytes);
+    let dtype = storage_of(spec, kernel, slot).unwrap_or(spec.dtype);
+    // of blocks their bytes, where elements have indices of 32 bits
+    let stored = |elements: u128, dim: u32| match dtype.block(dim) {
+        [1, bytes] => (elements, bytes as u64),
+        _ if elements > u32::MAX as u128 => (elements, 1),
+        [block, bytes] => (elements.div_ceil(block as u128) * bytes as u128, 1),
+    };
+    let tensor = |s: Strides, len: u32, heads: u32, dim: u32| stored(s.extent(batch, len, heads, dim), dim);
     let [pools, rows] = shape.rows_of_keys();
-    let of_keys = |s: Strides, dim: u32| (s.extent(pools, rows, spec.num_kv_heads, dim), bytes);
+    let of_keys = |s: Strides, dim: u32| stored(s.extent(pools, rows, spec.num_kv_heads, dim), dim);
     let words = |words: u64| (words as u128, 4);
     let uniform = |bytes: usize| (bytes as u128, 1);
     let (tokens, heads) = match kernel {
@@ -268,10 +282,7 @@ pub(crate) fn binding_elements(
         }
         Slot::Work => words(base_words(kernel, spec, shape, carry)),
         Slot::Tables => words(TableLayout::new(spec).words + 2 * angle_words(spec, shape)),
-        Slot::Dense => {
-            let gates = if spec.gated_bias { lse_words(spec, shape) } else { 0 };
-            words(dense_words(spec, shape) + shape.user_words as u64 + gates)
-        }
+        Slot::Dense => words(dense_words(spec, shape) + shape.user_words as u64 + row_words(spec, shape)),
         Slot::Step => words(step_words as u64),
         Slot::Params => uniform(size_of::<Params>()),
         Slot::Chunk => uniform(chunks * CHUNK_STRIDE as usize),
@@ -286,6 +297,8 @@ pub(crate) fn rotary_entries(spec: &Spec) -> Vec<[u32; 4]> {
         let factor = (rotary.attention_factor as f32).to_bits();
         let frequencies = match rotary.angle {
             Angle::Table => vec![0.0; rotary.rotary_dim as usize / 2],
+            // in `tables`
+            _ if rotary.sums().is_some() => vec![0.0; rotary.rotary_dim as usize / 2],
             _ => rotary.inv_freq(),
         };
         for (entry, f) in entries.iter_mut().zip(frequencies) {

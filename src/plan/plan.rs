@@ -302,7 +302,9 @@ impl Plan {
             _ => 0,
         }
     }
-    /// The first f32 of the gates in `dense`, behind D and the words of a user's functions, where `[batch, num_heads, q_len]` of them stand (`spec.gated_bias`).
+    /// The first f32 of the numbers of rows and keys in `dense`, behind D and the words of a user's functions. There stand, as far as the spec
+    /// reads them, planes of `[batch, num_heads, q_len]`: gates, `query_scales`, `query_sinks`; then `key_bias` as f32 `[batch, num_heads, kv_len]`
+    /// and, likewise, what is left of it; then `relative_queries`.
     pub fn gate_offset(&self) -> u32 {
         self.params.gate_offset
     }

@@ -1,5 +1,6 @@
 //! The constants in front of a module, which shaders/README.md lists, and its label.
 
+use crate::equation::factors::Steps;
 use crate::equation::linear::{FeatureMap, Linear};
 use crate::equation::spec::Spec;
 use crate::plan::grid::padded;
@@ -60,7 +61,18 @@ pub(crate) fn preamble(
     }
     if let Some(temperature) = &spec.temperature {
         let _ = writeln!(text, "const TEMPERATURE_SCALE: f32 = {};", wgsl_f32(temperature.scale));
-        let _ = writeln!(text, "const TEMPERATURE_FLOOR: u32 = {}u;", temperature.floor);
+        let _ = writeln!(text, "const TEMPERATURE_BASE: f32 = {};", wgsl_f32(temperature.base));
+        let _ = writeln!(text, "const TEMPERATURE_OFFSET: u32 = {}u;", temperature.offset);
+        match temperature.steps {
+            Steps::Floor => {
+                let _ = writeln!(text, "const TEMPERATURE_FLOOR: u32 = {}u;", temperature.floor);
+            }
+            Steps::None { least } => {
+                let _ = writeln!(text, "const TEMPERATURE_LEAST: u32 = {least}u;");
+                let log = wgsl_f32((temperature.floor as f64).ln());
+                let _ = writeln!(text, "const TEMPERATURE_LOG: f32 = {log};");
+            }
+        }
     }
     for (name, start) in TableLayout::new(spec).constants() {
         let _ = writeln!(text, "const {name}: u32 = {start}u;");
@@ -93,7 +105,7 @@ fn linear_constants(text: &mut String, spec: &Spec, linear: &Linear, tile: u32) 
     let normalizer = linear.normalizer.unwrap_or(crate::equation::linear::Normalizer::new(0.0, 0.0));
     let eps = match linear.features {
         FeatureMap::Softmax { eps, .. } => eps,
-        FeatureMap::Identity | FeatureMap::Elu => 0.0,
+        FeatureMap::Identity | FeatureMap::Elu | FeatureMap::Relu => 0.0,
     };
     for (name, value) in [
         ("EPS", normalizer.eps),
@@ -108,7 +120,13 @@ fn linear_constants(text: &mut String, spec: &Spec, linear: &Linear, tile: u32) 
 
 /// Spells a plan: kernel, storage, head, terms, tiles.
 pub(crate) fn label(kernel: Kernel, spec: &Spec, aligned: bool, [tile_q, tile_k]: [u32; 2], family: &str) -> String {
-    let mut label = format!("{}.{}.d{}", kernel.name(), spec.dtype.name(), spec.head_dim);
+    let mut label = format!("{}.{}", kernel.name(), spec.dtype.name());
+    for (name, dtype) in [("k", spec.k_dtype), ("v", spec.v_dtype), ("out", spec.out_dtype)] {
+        if let Some(dtype) = dtype.filter(|dtype| *dtype != spec.dtype) {
+            let _ = write!(label, ".{name}-{}", dtype.name());
+        }
+    }
+    let _ = write!(label, ".d{}", spec.head_dim);
     if spec.v_head_dim != spec.head_dim {
         let _ = write!(label, "v{}", spec.v_head_dim);
     }

@@ -31,7 +31,9 @@ impl Products {
             return products;
         }
         let group = spec.group() as u64;
-        for (relative, gathered) in spec.relative.iter().zip(&mut products.gathered) {
+        // a query of its own is multiplied by `main`
+        let all = spec.relative.iter().zip(&mut products.gathered).filter(|(relative, _)| relative.own.is_none());
+        for (relative, gathered) in all {
             let rows = relative.index.rows();
             let (words, uses) = match relative.side {
                 RelativeSide::Key => (rows, shape.kv_len as u64),

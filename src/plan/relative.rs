@@ -22,7 +22,11 @@ impl<'a> ShaderFiles<'a> {
         for (i, relative) in self.spec.relative.iter().enumerate() {
             let index = self.index(&relative.index);
             let table = format!("TABLE_RELATIVE_{i}");
-            let dim = if relative.side == RelativeSide::Value { "V_HEAD_DIM" } else { "HEAD_DIM" };
+            let dim = match relative.own {
+                Some(own) => format!("{own}u"),
+                None if relative.side == RelativeSide::Value => "V_HEAD_DIM".into(),
+                None => "HEAD_DIM".into(),
+            };
             let row = match relative.per_head {
                 true => format!("{table} + (u32(row_{i}) * params.num_heads + at.head) * {dim}"),
                 false => format!("{table} + u32(row_{i}) * {dim}"),
@@ -32,6 +36,10 @@ impl<'a> ShaderFiles<'a> {
             let rows = relative.index.rows();
             let open = format!("    let row_{i} = {index};\n    if (row_{i} >= 0) {{ ");
             match relative.side {
+                RelativeSide::Key if relative.own.is_some() => {
+                    self.add("equation/relative_own.wgsl", &[Slot::Dense, Slot::Tables]);
+                    let _ = writeln!(terms, "{open}sum += {scale} * own_dot(at, {row}, {dim}); }}");
+                }
                 RelativeSide::Key => {
                     let (group, loads) = match gathered {
                         true => (1, &mut product_loads),

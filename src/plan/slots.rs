@@ -3,7 +3,7 @@
 
 use crate::equation::bias::term::Argument;
 use crate::equation::dtype::Dtype;
-use crate::equation::factors::{NormKind, Sink};
+use crate::equation::factors::{NormKind, Sink, Steps};
 use crate::equation::index::{IndexMap, map as index};
 use crate::equation::linear::FeatureMap;
 use crate::equation::mask::Alignment;
@@ -79,17 +79,41 @@ impl<'a> ShaderFiles<'a> {
     /// What goes into a score, whatever the kernel.
     pub(crate) fn of_scores(&mut self, aligned: bool) {
         self.add("common/nan.wgsl", &[]);
-        self.add("common/query.wgsl", &[]);
+        match self.spec.places_rows() {
+            true => {
+                self.add("common/query_placed.wgsl", &[]);
+                if !self.spec.norm.is_some_and(|n| n.placed()) {
+                    self.add("equation/norm_unplaced.wgsl", &[]);
+                }
+                let scale =
+                    if self.spec.query_scales { "equation/scale_row.wgsl" } else { "equation/scale_row_none.wgsl" };
+                self.add(scale, &[]);
+                if self.spec.query_scales {
+                    self.add("equation/row_number.wgsl", &[Slot::Dense]);
+                }
+                let [gates, scales, sinks] = self.spec.row_planes().map(|p| p as u32);
+                let _ = write!(
+                    self.glue,
+                    "const SCALE_PLANE: u32 = {gates}u;\nconst SINK_PLANE: u32 = {}u;\n",
+                    gates + scales
+                );
+                let (rows, keys) = (gates + scales + sinks, 2 * self.spec.key_bias as u32);
+                let _ = write!(self.glue, "const ROW_PLANES: u32 = {rows}u;\nconst KEY_PLANES: u32 = {keys}u;\n");
+            }
+            false => self.add("common/query.wgsl", &[]),
+        }
         self.add("common/score_at.wgsl", &[]);
         self.cache();
         self.add(if aligned { "tensor/q_aligned.wgsl" } else { "tensor/q_unaligned.wgsl" }, &[Slot::Q]);
-        self.add(if aligned { "tensor/k_aligned.wgsl" } else { "tensor/k_unaligned.wgsl" }, &[Slot::K]);
+        self.keys(aligned);
         self.sequence();
         self.norm();
-        self.add(
-            if self.spec.keys_rotated() { "equation/keys_rotated.wgsl" } else { "equation/keys_unrotated.wgsl" },
-            &[],
-        );
+        let keys = match (self.spec.keys_rotated(), self.spec.norm.is_some_and(|n| n.placed())) {
+            (true, _) => "equation/keys_rotated.wgsl",
+            (false, false) => "equation/keys_unrotated.wgsl",
+            (false, true) => "equation/keys_unrotated_placed.wgsl",
+        };
+        self.add(keys, &[]);
         self.content_bias();
         self.scale();
         self.rotation();
@@ -97,18 +121,25 @@ impl<'a> ShaderFiles<'a> {
         self.k_position();
         self.kv_length();
         self.relative();
+        let cap_last = self.spec.soft_cap_last;
         self.add(
-            if self.spec.logits_soft_cap.is_some() { "equation/cap_tanh.wgsl" } else { "equation/cap_none.wgsl" },
+            match self.spec.logits_soft_cap {
+                Some(_) if !cap_last => "equation/cap_tanh.wgsl",
+                _ => "equation/cap_none.wgsl",
+            },
             &[],
         );
         if self.spec.logits_soft_cap.is_some() {
             self.add("common/tanh.wgsl", &[]);
         }
         self.terms();
-        self.add(
-            if self.spec.score_mod.is_some() { "equation/score_mod_user.wgsl" } else { "equation/score_mod_none.wgsl" },
-            &[],
-        );
+        let modified = match (self.spec.score_mod.is_some(), cap_last) {
+            (false, false) => "equation/score_mod_none.wgsl",
+            (true, false) => "equation/score_mod_user.wgsl",
+            (false, true) => "equation/score_mod_capped.wgsl",
+            (true, true) => "equation/score_mod_capped_user.wgsl",
+        };
+        self.add(modified, &[]);
         self.user();
         self.mask();
     }
@@ -135,6 +166,7 @@ impl<'a> ShaderFiles<'a> {
         match features {
             FeatureMap::Identity => self.add("linear/feature_identity.wgsl", &[]),
             FeatureMap::Elu => self.add("linear/feature_elu.wgsl", &[]),
+            FeatureMap::Relu => self.add("linear/feature_relu.wgsl", &[]),
             FeatureMap::Softmax { .. } => {
                 self.add("linear/feature_softmax.wgsl", &[]);
                 self.table4();
@@ -149,6 +181,8 @@ impl<'a> ShaderFiles<'a> {
             Pairing::HalfOfHalves => "prepare/quad_half_of_halves.wgsl",
             Pairing::Interleaved => "prepare/quad_interleaved.wgsl",
             Pairing::InterleavedInHalfOut => "prepare/quad_interleaved_in_half_out.wgsl",
+            // never asked for: `stands_in_quads`
+            Pairing::Listed => return,
         };
         self.add(file, &[]);
         self.angles(rotary);
@@ -163,13 +197,49 @@ impl<'a> ShaderFiles<'a> {
             self.add("tensor/stream_one.wgsl", &[]);
             return self.add("equation/rotary_none.wgsl", &[]);
         };
+        if rotary.output && self.kernel == Kernel::Attention {
+            self.add("equation/output_turned.wgsl", &[Slot::Tables]);
+            if rotary.sums().is_none() {
+                self.add("equation/turn_pair.wgsl", &[]);
+            }
+        }
+        if rotary.general() {
+            return self.listed_rotation(rotary);
+        }
         match rotary.pairing {
+            Pairing::Listed => {}
             Pairing::HalfOfHalves => self.add("equation/rotary_half_of_halves.wgsl", &[]),
             Pairing::Half => self.add("equation/rotary_half.wgsl", &[]),
             Pairing::Interleaved => self.add("equation/rotary_interleaved.wgsl", &[]),
             Pairing::InterleavedInHalfOut => self.add("equation/rotary_interleaved_in_half_out.wgsl", &[]),
         }
         self.angles(rotary);
+    }
+    /// Pairs from a table, by one angle each or by sums.
+    fn listed_rotation(&mut self, rotary: &Rotary) {
+        self.add("equation/rotary_listed.wgsl", &[Slot::Tables]);
+        let Some(sums) = rotary.sums() else {
+            self.add("equation/turn_pair.wgsl", &[]);
+            return self.angles(rotary);
+        };
+        self.add("equation/turn_sums.wgsl", &[Slot::Tables, Slot::Rotary]);
+        self.add("equation/angle_sincos.wgsl", &[]);
+        self.add(if self.several_streams() { "tensor/stream_several.wgsl" } else { "tensor/stream_one.wgsl" }, &[]);
+        // a dispatch of frequencies of heads has one kv head: see `rows`
+        let head = match (rotary.of_heads(), self.kernel) {
+            (false, _) => "0u".into(),
+            (true, Kernel::RotateQ { .. }) => format!("chunk.kv_head / {}u", self.spec.group()),
+            (true, _) => "chunk.kv_head".into(),
+        };
+        let stream = if self.several_streams() { "position[s]" } else { "position" };
+        let _ = write!(
+            self.glue,
+            "const TURN_ANGLES: u32 = {}u;\nconst TURN_STREAMS: u32 = {}u;\n\
+             fn turning_head() -> u32 {{ return {head}; }}\n\
+             fn stream_of(position: Position, s: u32) -> i32 {{ return {stream}; }}\n",
+            sums.angles(),
+            sums.streams
+        );
     }
     /// What turns a pair: its position, angle and magnitude.
     fn angles(&mut self, rotary: &Rotary) {
@@ -190,7 +260,7 @@ impl<'a> ShaderFiles<'a> {
     }
     /// Whether pairs turn by different positions.
     fn several_streams(&self) -> bool {
-        self.spec.rotary.as_ref().is_some_and(|r| r.streams.iter().any(|s| *s > 0))
+        self.spec.rotary.as_ref().is_some_and(|r| r.last_stream() > 0)
     }
     pub(crate) fn sequence(&mut self) {
         let file = if self.spec.packed { "tensor/sequence_packed.wgsl" } else { "tensor/sequence_batched.wgsl" };
@@ -204,11 +274,29 @@ impl<'a> ShaderFiles<'a> {
         let Some(norm) = self.spec.norm else { return self.add("equation/norm_none.wgsl", &[]) };
         self.add(if norm.after_rotation { "equation/norm_after.wgsl" } else { "equation/norm_before.wgsl" }, &[]);
         self.add("common/norm.wgsl", &[]);
+        if norm.placed() {
+            self.add("equation/norm_placed.wgsl", &[]);
+        }
         match norm.kind {
+            _ if norm.all_heads => {
+                self.add("equation/norm_all_heads.wgsl", &[]);
+                let rotates = self.kernel.rotates_only();
+                self.add(
+                    if rotates { "equation/norm_heads_rotate.wgsl" } else { "equation/norm_heads_scores.wgsl" },
+                    &[],
+                );
+                let centred = norm.kind == NormKind::Layer;
+                let _ = writeln!(self.glue, "const NORM_CENTRED: bool = {centred};");
+            }
             NormKind::Rms => self.add("equation/norm_rms.wgsl", &[]),
             NormKind::L2 => self.add("equation/norm_l2.wgsl", &[]),
+            NormKind::Layer => self.add("equation/norm_layer.wgsl", &[]),
         }
         match norm.weights {
+            true if norm.placed() => {
+                self.add("equation/norm_weighted_heads.wgsl", &[Slot::Tables]);
+                self.table4();
+            }
             true => {
                 self.add("equation/norm_weighted.wgsl", &[Slot::Tables]);
                 self.table4();
@@ -227,14 +315,22 @@ impl<'a> ShaderFiles<'a> {
     }
     fn scale(&mut self) {
         let mut factors = Vec::new();
-        if self.spec.temperature.is_some() {
-            self.add("equation/scale_temperature.wgsl", &[]);
+        if let Some(temperature) = &self.spec.temperature {
+            let file = match temperature.steps {
+                Steps::Floor => "equation/scale_temperature.wgsl",
+                Steps::None { .. } => "equation/scale_temperature_smooth.wgsl",
+            };
+            self.add(file, if temperature.per_head { &[Slot::Tables] } else { &[] });
             self.add("common/ln.wgsl", &[]);
-            factors.push("temperature(position)");
+            let of = |name: &str| match temperature.per_head {
+                true => format!("TEMPERATURE_{name} * tables[TABLE_TEMPERATURE_{name} + head]"),
+                false => format!("TEMPERATURE_{name}"),
+            };
+            factors.push(format!("({} + {} * temperature_log(position))", of("BASE"), of("SCALE")));
         }
         if self.spec.head_scale {
             self.add("equation/scale_head.wgsl", &[Slot::Tables]);
-            factors.push("scale_of_head(head)");
+            factors.push("scale_of_head(head)".into());
         }
         if factors.is_empty() {
             return self.add("equation/scale_none.wgsl", &[]);
@@ -253,6 +349,10 @@ impl<'a> ShaderFiles<'a> {
             None => self.add("equation/sink_none.wgsl", &[]),
             Some(Sink::Zero) => self.add("equation/sink_zero.wgsl", &[]),
             Some(Sink::Learned) => self.add("equation/sink_head.wgsl", &[Slot::Tables]),
+            Some(Sink::Query) => {
+                self.add("equation/sink_query.wgsl", &[]);
+                self.add("equation/row_number.wgsl", &[Slot::Dense]);
+            }
         }
     }
     /// Rows of `tables`, four elements at a time.
@@ -357,6 +457,10 @@ impl<'a> ShaderFiles<'a> {
         if self.spec.dense_bias {
             self.add("equation/term_dense.wgsl", &[Slot::Dense]);
             calls.push("term_dense(at)".into());
+        }
+        if self.spec.key_bias {
+            self.add("equation/term_key_bias.wgsl", &[Slot::Dense]);
+            calls.push("term_key_bias(at)".into());
         }
         if calls.is_empty() {
             self.add("equation/term_none.wgsl", &[]);

@@ -11,8 +11,17 @@ use std::fmt::Write;
 /// The storage type of a slot: the one place that says it. None: the slot holds words.
 pub(crate) fn storage_of(spec: &Spec, kernel: Kernel, slot: Slot) -> Option<Dtype> {
     match slot {
-        Slot::Q | Slot::K | Slot::V => Some(spec.dtype),
-        Slot::Out if kernel != Kernel::Scores => Some(spec.dtype),
+        // what rotates keys reads them as q
+        Slot::Q if matches!(kernel, Kernel::RotateK { .. }) => Some(spec.k_storage()),
+        Slot::Q => Some(spec.dtype),
+        Slot::K => Some(spec.k_storage()),
+        Slot::V => Some(spec.v_storage()),
+        Slot::Out => match kernel {
+            Kernel::Scores => None,
+            Kernel::RotateK { .. } => Some(spec.k_storage()),
+            Kernel::Attention | Kernel::Linear => Some(spec.out_storage()),
+            Kernel::RotateQ { .. } | Kernel::Append { .. } | Kernel::Embed { .. } | Kernel::Merge => Some(spec.dtype),
+        },
         Slot::NewK | Slot::NewV => Some(kernel.new_rows(spec)),
         _ => None,
     }
@@ -34,6 +43,7 @@ fn prefix(slot: Slot) -> &'static str {
 pub(crate) fn element(spec: &Spec, kernel: Kernel, slot: Slot, aligned: bool) -> String {
     match (slot, storage_of(spec, kernel, slot)) {
         (_, None) => "u32".into(),
+        (_, Some(dtype)) if dtype.in_blocks() => "u32".into(),
         (_, Some(dtype)) if kernel.writes(slot) && !aligned && dtype.shares_words() => "atomic<u32>".into(),
         _ => format!("{}Raw{}", prefix(slot), if aligned { 4 } else { 1 }),
     }
@@ -48,6 +58,15 @@ pub(crate) fn joined(spec: &Spec, kernel: Kernel, slots: &[Slot], aligned: bool)
             files.push(dtype.storage_file());
         }
         let (ty, f, storage) = (prefix(slot), slot.name(), dtype.name());
+        if dtype.in_blocks() {
+            let _ = writeln!(
+                lines,
+                "fn {f}_place(row: u32, c: u32) -> vec3<u32> {{ return place_{storage}(row, c, {}); }}\n\
+                 fn {f}_unpack(head: u32, high: u32, quants: u32, c: u32) -> vec4<f32> {{ return unpack_{storage}(head, high, quants, c); }}",
+                if slot == Slot::V { "V_HEAD_DIM" } else { "HEAD_DIM" },
+            );
+            continue;
+        }
         let is_written = kernel.writes(slot);
         let is_read = !is_written || kernel.in_place();
         // the files that write f32 that is not aligned take elements as they are
@@ -79,6 +98,19 @@ pub(crate) fn joined(spec: &Spec, kernel: Kernel, slots: &[Slot], aligned: bool)
     (files, lines)
 }
 
+/// The file that reads rows of k, or of v.
+pub(crate) fn rows_file(spec: &Spec, kernel: Kernel, slot: Slot, aligned: bool) -> &'static str {
+    let in_blocks = storage_of(spec, kernel, slot).is_some_and(Dtype::in_blocks);
+    match (slot, in_blocks, aligned) {
+        (Slot::V, true, _) => "tensor/v_blocks.wgsl",
+        (Slot::V, false, true) => "tensor/v_aligned.wgsl",
+        (Slot::V, false, false) => "tensor/v_unaligned.wgsl",
+        (_, true, _) => "tensor/k_blocks.wgsl",
+        (_, false, true) => "tensor/k_aligned.wgsl",
+        (_, false, false) => "tensor/k_unaligned.wgsl",
+    }
+}
+
 /// The file that writes rows of `out`.
 pub(crate) fn out_file(aligned: bool, shares_words: bool) -> &'static str {
     match (aligned, shares_words) {
@@ -100,6 +132,14 @@ pub(crate) fn source_file(in_place: bool, aligned: bool, shares_words: bool) -> 
 }
 
 impl ShaderFiles<'_> {
+    /// Rows of k.
+    pub(crate) fn keys(&mut self, aligned: bool) {
+        self.add(rows_file(self.spec, self.kernel, Slot::K, aligned), &[Slot::K]);
+    }
+    /// Rows of v.
+    pub(crate) fn value_rows(&mut self, aligned: bool) {
+        self.add(rows_file(self.spec, self.kernel, Slot::V, aligned), &[Slot::V]);
+    }
     /// The storage of the tensors that the chosen files use: the last choice of a plan.
     pub(crate) fn storage(&mut self, aligned: bool) {
         let (files, lines) = joined(self.spec, self.kernel, &self.slots, aligned);

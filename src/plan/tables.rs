@@ -2,6 +2,7 @@
 
 use crate::equation::bias::bias;
 use crate::equation::index::map::Lookup;
+use crate::equation::rotary::phase;
 use crate::equation::spec::Spec;
 use crate::error::Result;
 use crate::inputs::inputs::AngleTable;
@@ -28,6 +29,9 @@ impl TableLayout {
         for lookup in lookups(spec) {
             let words = lookup.len();
             layout.push(lookup.name, words);
+        }
+        for (name, values) in rotation(spec) {
+            layout.push(name.into(), values.len() as u64);
         }
         layout
     }
@@ -64,7 +68,8 @@ impl TableLayout {
                 (Some(i), _) => terms.get(i).map(|term| term.packed()).unwrap_or_default(),
                 (None, Some(lookup)) => lookup.rows(),
                 (None, None) => {
-                    let given = parameters.get(name).cloned().unwrap_or_default();
+                    let made = rotation(spec).into_iter().find(|(made, _)| made == name);
+                    let given = parameters.get(name).cloned().or(made.map(|(_, v)| v)).unwrap_or_default();
                     match name == "head_scale" {
                         true => given.into_iter().map(|s| spec.head_scale_of(s) as f32).collect(),
                         false => given,
@@ -86,6 +91,25 @@ impl TableLayout {
         }
         Ok(packed)
     }
+}
+
+/// Of a rotation that is data: the elements of every pair, and of angles that are sums the increments in turns, each as four numbers of
+/// 16 bits, which f32 holds exactly.
+fn rotation(spec: &Spec) -> Vec<(&'static str, Vec<f32>)> {
+    let Some(rotary) = spec.rotary.as_ref().filter(|r| r.general() || r.output) else { return Vec::new() };
+    let pair = |p: u32| {
+        let ([a, b], [to_a, to_b]) = rotary.pair(p as usize);
+        [a, b, to_a, to_b].map(|element| (element - rotary.offset as usize) as f32)
+    };
+    let mut all = vec![("pairs", (0..rotary.rotary_dim / 2).flat_map(pair).collect())];
+    if let Some(sums) = rotary.sums() {
+        let pieces = |f: &f64| {
+            let inc = phase::increment(*f);
+            [48, 32, 16, 0].map(|shift| (inc >> shift & 0xffff) as f32)
+        };
+        all.push(("turns", sums.values.iter().flat_map(pieces).collect()));
+    }
+    all
 }
 
 /// The entry of the i-th bias term, whose table the host may expand.
@@ -134,7 +158,7 @@ mod tests {
             let others = [lookup.most as i64, -(lookup.far as i64)];
             for d in around(4 * max_position.min(1000) as i64, &others) {
                 // m - n = d, as far as 32 bits go
-                let row = map.row([d.max(0) as i32, 0, 0], [-d.min(0) as i32, 0, 0], true);
+                let row = map.row([d.max(0) as i32, 0, 0, 0], [-d.min(0) as i32, 0, 0, 0], true);
                 assert_eq!(Some(device(d as i32) as u32), row, "{buckets} buckets, {max_position}: distance {d}");
             }
             odd += (lookup.far > i32::MIN) as u32;

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::shader::files::FILES;
 use crate::shader::layout::Slot;
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 /// Every name that some shader file declares for its module, and the file: what a user's text must leave alone.
 pub(crate) fn declared_names() -> HashMap<String, &'static str> {
@@ -49,8 +50,13 @@ pub(crate) struct Cost {
 
 /// Checks the texts of a spec; the error names the file, line and column.
 pub(crate) fn validate(spec: &Spec) -> Result<Cost> {
-    let mut taken = self::declared_names();
+    /// Of the shader files, which do not change.
+    static DECLARED: LazyLock<HashMap<String, &'static str>> = LazyLock::new(declared_names);
     let mut cost = Cost::default();
+    if spec.score_mod.is_none() && spec.mask_mod.is_none() {
+        return Ok(cost);
+    }
+    let mut taken = DECLARED.clone();
     for (role, text) in [(Role::Score, &spec.score_mod), (Role::Mask, &spec.mask_mod)] {
         let Some(text) = text else { continue };
         if text.len() > MAX_BYTES {

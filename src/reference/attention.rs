@@ -2,10 +2,10 @@
 
 use crate::equation::bias::term::Place;
 use crate::equation::defaults::SCORE_FLOOR;
-use crate::equation::factors::{Norm, Sink};
+use crate::equation::factors::{Norm, NormKind, Sink};
 use crate::equation::mask::Alignment;
 use crate::equation::relative::RelativeSide;
-use crate::equation::rotary::rotary::{Pairing, Rotary};
+use crate::equation::rotary::rotary::Rotary;
 use crate::equation::spec::Spec;
 use crate::error::Result;
 use crate::inputs::inputs::Inputs;
@@ -14,6 +14,9 @@ use crate::inputs::tensor::Tensor;
 use crate::reference::angles::Angles;
 use crate::reference::linear::rotated as rotated_linear;
 use rayon::prelude::*;
+
+/// The unit roundoff of f32.
+const UNIT: f64 = 1.0 / (1u64 << 24) as f64;
 
 /// The result of attention. `T` is f32 from a GPU (values of the storage type, widened) and f64 from the reference.
 #[derive(Debug, Clone, PartialEq)]
@@ -117,24 +120,6 @@ pub(crate) fn rows_of(batch: u32, heads: u32, q_len: u32) -> Vec<[u32; 3]> {
     (0..batch).flat_map(|b| (0..heads).flat_map(move |h| (0..q_len).map(move |i| [b, h, i]))).collect()
 }
 
-impl Rotary {
-    /// The two elements that pair p is read from and the two that it is written to, within a head.
-    pub(crate) fn pair(&self, p: usize) -> ([usize; 2], [usize; 2]) {
-        let (o, half) = (self.offset as usize, (self.rotary_dim / 2) as usize);
-        let (apart, beside) = ([o + p, o + p + half], [o + 2 * p, o + 2 * p + 1]);
-        match self.pairing {
-            Pairing::Half => (apart, apart),
-            Pairing::Interleaved => (beside, beside),
-            Pairing::InterleavedInHalfOut => (beside, apart),
-            Pairing::HalfOfHalves => {
-                let quarter = half / 2;
-                let first = o + p + if p < quarter { 0 } else { quarter };
-                ([first, first + quarter], [first, first + quarter])
-            }
-        }
-    }
-}
-
 /// Rows of q, k or v, rotated, and for the check the length of each element's pair (the element itself where nothing
 /// rotates): no rotation error exceeds a multiple of it.
 pub(crate) struct Rotated {
@@ -151,14 +136,16 @@ pub(crate) struct Rotated {
 
 impl Rotated {
     /// `norm` comes with its weights, `[dim]` or none; `bias`, `[heads, dim]`, is added before the rotation; `side` is 1 for q,
-    /// -1 for k, 0 for v.
+    /// -1 for k, 0 for v; `group` heads share the angles of a kv head.
+    #[allow(clippy::too_many_arguments)] // what may happen to a row
     fn new(
         t: &Tensor,
         norm: Option<(&Norm, &[f32])>,
         bias: Option<&[f32]>,
         rotation: Option<(&Rotary, &Angles)>,
         side: f64,
-        positions: impl Fn(u32, u32) -> [i32; 3] + Sync,
+        group: u32,
+        positions: impl Fn(u32, u32) -> [i32; 4] + Sync,
     ) -> Self {
         let [batch, len, heads, dim] = t.shape();
         let tokens: Vec<[u32; 2]> = (0..batch).flat_map(|b| (0..len).map(move |j| [b, j])).collect();
@@ -178,18 +165,53 @@ impl Rotated {
         let chunks = rows.par_chunks_mut(width).zip(size.par_chunks_mut(width));
         let chunks = chunks.zip(factors.par_chunks_mut(heads as usize)).zip(&mut gain).zip(&tokens);
         chunks.for_each(|((((rows, size), factors), gain), [b, j])| {
-            let angles: Vec<(f64, f64)> = match rotation {
+            let turns = |h: u32| match rotation {
                 None => Vec::new(),
                 Some((r, angles)) => {
-                    let at = positions(*b, *j);
-                    (0..r.rotary_dim as usize / 2).map(|p| angles.cos_sin(at[r.stream(p)], p, side)).collect()
+                    let (at, kv_head) = (positions(*b, *j), h as usize / group.max(1) as usize);
+                    (0..r.rotary_dim as usize / 2).map(|p| angles.turn(at, kv_head, p, side)).collect::<Vec<_>>()
                 }
             };
-            *gain = angles.iter().fold(1.0, |gain, (c, s)| c.hypot(*s).max(gain));
+            let of_heads = rotation.is_some_and(|(r, _)| r.of_heads());
+            let mut angles = turns(0);
+            // two angles of a pair may make it longer by sqrt(2)
+            let two = rotation.is_some_and(|(r, _)| r.sums().is_some_and(|s| s.two_angles));
+            let most = if two { std::f64::consts::SQRT_2 } else { 1.0 };
+            *gain = angles.iter().fold(1.0, |gain, [(c, s), _]| c.hypot(*s).max(gain)) * most;
+            let all: Vec<f64> = match norm {
+                Some((norm, _)) if norm.all_heads => {
+                    (0..heads).flat_map(|h| t.row(*b, *j, h).collect::<Vec<_>>()).collect()
+                }
+                _ => Vec::new(),
+            };
             for h in 0..heads {
+                if of_heads && h > 0 {
+                    angles = turns(h);
+                }
                 let mut x: Vec<f64> = t.row(*b, *j, h).collect();
-                if let Some((factor, _)) = normalise(&mut x, false) {
-                    factors[h as usize] = factor;
+                // what the mean of a layer norm is made of errs as it does
+                let mut spread = vec![0.0; dim as usize];
+                match norm {
+                    Some((norm, weights)) if norm.placed() || norm.kind == NormKind::Layer => {
+                        let over: &[f64] = if norm.all_heads { &all } else { &x };
+                        let [mean, factor] = norm.of(over.iter());
+                        let size = over.iter().map(|x| x.abs()).sum::<f64>() / over.len().max(1) as f64;
+                        let of =
+                            if norm.placed() { weights.get((h * dim) as usize..).unwrap_or_default() } else { weights };
+                        let of = of.iter().map(|w| *w as f64).chain(std::iter::repeat(1.0));
+                        for ((x, spread), w) in x.iter_mut().zip(&mut spread).zip(of) {
+                            *x = (*x - mean) * factor * w;
+                            if norm.kind == NormKind::Layer {
+                                *spread = (size * factor * w).abs();
+                            }
+                        }
+                        factors[h as usize] = factor as f32;
+                    }
+                    _ => {
+                        if let Some((factor, _)) = normalise(&mut x, false) {
+                            factors[h as usize] = factor;
+                        }
+                    }
                 }
                 let normed = x.clone();
                 if let Some(bias) = bias {
@@ -197,15 +219,16 @@ impl Rotated {
                 }
                 // the norm's error is relative to N x, however much of it u cancels
                 let largest = |(x, n): (&f64, &f64)| if norm.is_some() { x.abs().max(n.abs()) } else { x.abs() };
-                let sizes: Vec<f64> = x.iter().zip(&normed).map(largest).collect();
+                let sizes: Vec<f64> =
+                    x.iter().zip(&normed).map(largest).zip(&spread).map(|(size, s)| size + s).collect();
                 let at = (h * dim) as usize..((h + 1) * dim) as usize;
                 let (y, size) = (&mut rows[at.clone()], &mut size[at]);
                 y.copy_from_slice(&x);
                 size.iter_mut().zip(&sizes).for_each(|(to, s)| *to = *s as f32);
-                for (p, (c, s)) in angles.iter().enumerate() {
+                for (p, [(c, s), (c_b, s_b)]) in angles.iter().enumerate() {
                     let ([a, b], [to_a, to_b]) = rotation.expect("angles come from a rotation").0.pair(p);
                     y[to_a] = x[a] * c - x[b] * s;
-                    y[to_b] = x[a] * s + x[b] * c;
+                    y[to_b] = x[a] * s_b + x[b] * c_b;
                     let length = (sizes[a].hypot(sizes[b]) * c.hypot(*s)) as f32;
                     (size[to_a], size[to_b]) = (length, length);
                 }
@@ -240,8 +263,10 @@ pub(crate) struct Score {
     pub(crate) slack: f64,
     /// The largest of the numbers in C and D that the device has exactly; 0 if there is none.
     pub(crate) largest: f64,
-    /// Before the user's function and the floor.
+    /// Before a cap behind it, the user's function and the floor.
     pub(crate) plain: f64,
+    /// Before the user's function and the floor.
+    pub(crate) before: f64,
 }
 
 /// One query row's result.
@@ -258,6 +283,7 @@ pub(crate) struct Prepared<'a> {
     pub(crate) v: Rotated,
     /// Whether `k` was normed and rotated here, not before.
     pub(crate) keys_turned: bool,
+    angles: Option<Angles<'a>>,
 }
 
 impl<'a> Prepared<'a> {
@@ -271,18 +297,20 @@ impl<'a> Prepared<'a> {
     }
     fn with(problem: &'a Problem<'a>, bias: Option<&[f32]>, keys_turned: bool) -> Self {
         let (spec, inputs) = (problem.spec, &*problem.inputs);
-        let angles = spec.rotary.as_ref().map(|r| Angles::new(r, inputs));
+        let angles = spec.rotary.as_ref().map(|r| Angles::new(r, &problem.inputs));
         let rotation = spec.rotary.as_ref().zip(angles.as_ref());
         let norm = |weights: &str| {
             let weights = move |n: &'a Norm| if n.weights { problem.parameter(weights) } else { &[] };
             spec.norm.as_ref().map(|n| (n, weights(n)))
         };
-        let q = Rotated::new(&inputs.q, norm("q_norm"), bias, rotation, 1.0, |b, i| problem.q_positions(b, i));
+        let q = Rotated::new(&inputs.q, norm("q_norm"), bias, rotation, 1.0, spec.group(), |b, i| {
+            problem.q_positions(b, i)
+        });
         let (norm_k, rotation_k) = if keys_turned { (norm("k_norm"), rotation) } else { (None, None) };
-        let k = Rotated::new(&inputs.k, norm_k, None, rotation_k, -1.0, |b, j| problem.k_positions(b, j));
+        let k = Rotated::new(&inputs.k, norm_k, None, rotation_k, -1.0, 1, |b, j| problem.k_positions(b, j));
         let of_values = rotation.filter(|(r, _)| r.values);
-        let v = Rotated::new(&inputs.v, None, None, of_values, 0.0, |b, j| problem.k_positions(b, j));
-        Prepared { problem, q, k, v, keys_turned }
+        let v = Rotated::new(&inputs.v, None, None, of_values, 0.0, 1, |b, j| problem.k_positions(b, j));
+        Prepared { problem, q, k, v, keys_turned, angles }
     }
 
     /// The kv head that query head h reads.
@@ -315,13 +343,14 @@ impl<'a> Prepared<'a> {
                 slack: 0.0,
                 largest: 0.0,
                 plain: 0.0,
+                before: 0.0,
             };
         }
         let (q, k) = (self.q_row(b, h, i).0, self.k_row(b, self.kv_head(h), j).0);
         let t = spec.scale() * self.query_scale(h, i, b) * dot(q, k);
         let capped = match spec.logits_soft_cap {
-            Some(c) => c * (t / c).tanh(),
-            None => t,
+            Some(c) if !spec.soft_cap_last => c * (t / c).tanh(),
+            _ => t,
         };
         let (mut s, mut bias, mut slack, mut relative, mut largest) = (capped, 0.0, 0.0, 0.0, 0.0f64);
         if !(problem.terms.is_empty() && spec.relative.is_empty()) {
@@ -348,31 +377,43 @@ impl<'a> Prepared<'a> {
                 false => bias += d.abs(),
             }
         }
+        if let Some([own, key]) = problem.key_bias(b, h, i, j) {
+            s += own - key;
+            bias += (own - key).abs();
+            // of the second words, and of the difference of the first
+            slack += 4.0 * UNIT * UNIT * (own.abs() + key.abs()) + 2.0 * UNIT * (own - key).abs();
+        }
         let plain = s;
+        if let Some(c) = spec.logits_soft_cap.filter(|_| spec.soft_cap_last) {
+            s = c * (s / c).tanh();
+        }
+        let before = s;
         if let Some(modify) = problem.inputs.score_mod.as_ref().filter(|_| !s.is_nan()) {
             s = modify.value(s, &problem.score_at(b, h, i, j));
         }
         if s < SCORE_FLOOR {
             s = SCORE_FLOOR;
         }
-        Score { s, t, capped, bias, relative, slack, largest, plain }
+        Score { s, t, capped, bias, relative, slack, largest, plain, before }
     }
 
     /// scale_h * tau_i.
     pub(crate) fn query_scale(&self, h: u32, i: u32, b: u32) -> f64 {
         let (problem, spec) = (self.problem, self.problem.spec);
-        let tau = spec.temperature.map_or(1.0, |t| t.tau(problem.q_position(b, i)));
+        let tau = spec.temperature.map_or(1.0, |t| t.of_head(problem.q_position(b, i), problem.temperature(h)));
+        let tau = tau * problem.row_scale(b, h, i);
         match spec.head_scale {
             true => tau * problem.parameter("head_scale").get(h as usize).map_or(1.0, |s| spec.head_scale_of(*s)),
             false => tau,
         }
     }
-    /// The logit of head h's sink.
-    pub(crate) fn sink(&self, h: u32) -> Option<f64> {
+    /// The logit of a row's sink.
+    pub(crate) fn sink(&self, b: u32, h: u32, i: u32) -> Option<f64> {
         let learned = || self.problem.parameter("sinks").get(h as usize).map_or(0.0, |s| *s as f64);
         self.problem.spec.sink.map(|sink| match sink {
             Sink::Zero => 0.0,
             Sink::Learned => learned().max(SCORE_FLOOR),
+            Sink::Query => self.problem.row_sink(b, h, i).max(SCORE_FLOOR),
         })
     }
 
@@ -398,6 +439,9 @@ impl<'a> Prepared<'a> {
                 (scale * sum, scale.abs() * size)
             };
             match relative.side {
+                RelativeSide::Key if relative.own.is_some() => {
+                    terms.push(product(&mut problem.own_query(at.batch, at.head, at.i)))
+                }
                 RelativeSide::Key => terms.push(product(&mut inputs.q.row(at.batch, at.i, at.head))),
                 RelativeSide::Query => terms.push(product(&mut inputs.k.row(at.batch, j, kv_head))),
                 RelativeSide::Value => {}
@@ -410,10 +454,7 @@ impl<'a> Prepared<'a> {
     fn relative_row(&self, i: usize, at: &Place) -> Option<&'a [f32]> {
         let spec = self.problem.spec;
         let relative = spec.relative.get(i)?;
-        let dim = match relative.side {
-            RelativeSide::Value => spec.v_head_dim,
-            RelativeSide::Key | RelativeSide::Query => spec.head_dim,
-        } as usize;
+        let dim = relative.dim(spec.head_dim, spec.v_head_dim) as usize;
         let (heads, head) = if relative.per_head { (spec.num_heads as usize, at.head as usize) } else { (1, 0) };
         let row = relative.index.row(at.m, at.n, at.same_segment)? as usize;
         self.problem.parameter(&format!("relative_{i}")).get((row * heads + head) * dim..(row * heads + head + 1) * dim)
@@ -434,11 +475,27 @@ impl<'a> Prepared<'a> {
         (0..self.problem.shape.kv_len).map(|j| self.score(b, h, i, j).s).collect()
     }
 
+    /// R(-m) of a row of out, where the spec has R_o; the pairs of elements that it turned, with how much longer they may have become.
+    pub(crate) fn turn_back(&self, b: u32, h: u32, i: u32, out: &mut [f64]) -> Vec<([usize; 2], f64)> {
+        let Some((rotary, angles)) = self.problem.spec.rotary.as_ref().filter(|r| r.output).zip(self.angles.as_ref())
+        else {
+            return Vec::new();
+        };
+        let at = self.problem.q_positions(b, i);
+        let mut turn = |p: usize| {
+            let [(c, s), _] = angles.turn(at, self.kv_head(h) as usize, p, 0.0);
+            let [x, y] = rotary.pair(p).1;
+            (out[x], out[y]) = (out[x] * c + out[y] * s, out[y] * c - out[x] * s);
+            ([x, y], c.hypot(s))
+        };
+        (0..rotary.rotary_dim as usize / 2).map(&mut turn).collect()
+    }
+
     /// o_i and lse_i.
     pub(crate) fn row(&self, b: u32, h: u32, i: u32) -> Row {
         let keys = self.problem.keys(b, i);
         let s: Vec<f64> = keys.clone().map(|j| self.score(b, h, i, j).s).collect();
-        let softmax = Softmax::new(&s, self.sink(h));
+        let softmax = Softmax::new(&s, self.sink(b, h, i));
         let mut out = vec![0.0; self.problem.spec.v_head_dim as usize];
         for (j, s) in keys.zip(&s).filter(|(_, s)| **s != f64::NEG_INFINITY) {
             let p = softmax.weight(*s);
@@ -447,6 +504,7 @@ impl<'a> Prepared<'a> {
                 out.iter_mut().zip(row).for_each(|(o, e)| *o += p * *e as f64);
             }
         }
+        self.turn_back(b, h, i, &mut out);
         Row { out, lse: softmax.lse() }
     }
 }

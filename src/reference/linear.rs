@@ -80,7 +80,7 @@ pub fn features(spec: &Spec, inputs: &Inputs) -> Result<(Vec<f64>, Vec<f64>)> {
 /// What `rotate` gives for a spec of linear attention: R phi(x) or R x; q, then k.
 pub(crate) fn rotated(problem: &Problem) -> Result<(Vec<f64>, Vec<f64>)> {
     let rows = Rows::new(problem)?;
-    let all = |t: &Tensor, positions: &dyn Fn(u32, u32) -> [i32; 3], side: f64| {
+    let all = |t: &Tensor, positions: &dyn Fn(u32, u32) -> [i32; 4], side: f64| {
         let [batch, len, heads, _] = t.shape();
         let mut all = Vec::new();
         for [b, token] in (0..batch).flat_map(|b| (0..len).map(move |token| [b, token])) {
@@ -118,13 +118,14 @@ impl<'a> Rows<'a> {
     }
 
     /// R x.
-    fn turn(&self, x: &[f64], positions: [i32; 3], side: f64) -> Vec<f64> {
+    fn turn(&self, x: &[f64], positions: [i32; 4], side: f64) -> Vec<f64> {
         let mut y = x.to_vec();
         if let Some((rotary, angles)) = &self.rotation {
             for p in 0..rotary.rotary_dim as usize / 2 {
-                let (c, s) = angles.cos_sin(positions[rotary.stream(p)], p, side);
+                // sums of each head do not go with linear attention
+                let [(c, s), (c_b, s_b)] = angles.turn(positions, 0, p, side);
                 let ([a, b], [to_a, to_b]) = rotary.pair(p);
-                (y[to_a], y[to_b]) = (x[a] * c - x[b] * s, x[a] * s + x[b] * c);
+                (y[to_a], y[to_b]) = (x[a] * c - x[b] * s, x[a] * s_b + x[b] * c_b);
             }
         }
         y
@@ -142,6 +143,8 @@ impl<'a> Rows<'a> {
         match self.linear.features {
             FeatureMap::Identity => x.to_vec(),
             FeatureMap::Elu => x.iter().map(|x| if *x >= 0.0 { x + 1.0 } else { x.exp() }).collect(),
+            // a NaN stays one
+            FeatureMap::Relu => x.iter().map(|x| if *x < 0.0 { 0.0 } else { *x }).collect(),
             FeatureMap::Softmax { count, eps } => {
                 let projected = self.projected(x, count);
                 let most = most.unwrap_or_else(|| largest(&projected));
@@ -153,7 +156,7 @@ impl<'a> Rows<'a> {
     }
 
     /// The row that enters phi: rotated, where rotation stands before it.
-    fn before(&self, t: &Tensor, [b, token, head]: [u32; 3], positions: [i32; 3], side: f64) -> Vec<f64> {
+    fn before(&self, t: &Tensor, [b, token, head]: [u32; 3], positions: [i32; 4], side: f64) -> Vec<f64> {
         let x: Vec<f64> = t.row(b, token, head).collect();
         if self.linear.rotate_features { x } else { self.turn(&x, positions, side) }
     }
@@ -164,7 +167,7 @@ impl<'a> Rows<'a> {
         self.phi(&self.before(&self.problem.inputs.k, [b, j, g], self.problem.k_positions(b, j), -1.0), most)
     }
     /// What enters the numerator.
-    fn behind(&self, x: &[f64], positions: [i32; 3], side: f64) -> Vec<f64> {
+    fn behind(&self, x: &[f64], positions: [i32; 4], side: f64) -> Vec<f64> {
         if self.linear.rotate_features { self.turn(x, positions, side) } else { x.to_vec() }
     }
 

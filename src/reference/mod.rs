@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! s(i,j) = cap( softmax_scale scale_h tau_i < R(m) (N q_i + u_h), R(n) N k_j > )
-//!        + A_i[h,r] + B_j[h,r] + gate_i C_h[r] + D[b,h,i,j]        r = r(m,n)
+//!        + A_i[h,r] + B_j[h,r] + gate_i C_h[r] + D[b,h,i,j] + c_i - c_j        r = r(m,n)
 //! s(i,j) = score_mod( s(i,j), b, h, i, j, m, n )                   where visible, else -inf
 //! lse_i  = log( exp(sink_h) + sum_j exp(s(i,j)) )                  natural logarithm
-//! o_i    = sum_j exp(s(i,j) - lse_i) ( R_v(n) v_j + E_V[r] )
+//! o_i    = R_o(-m) sum_j exp(s(i,j) - lse_i) ( R_v(n) v_j + E_V[r] )
 //! ```
 //!
 //! The weights are computed as exp(s - max) / sum, so that they add up to 1 however large the scores are.

@@ -44,6 +44,10 @@ fn places(rotary: &Rotary, pair: usize) -> [usize; 4] {
             let first = if pair < quarter { pair } else { half + (pair - quarter) };
             [first, first + quarter, first, first + quarter]
         }
+        Listed => {
+            let [a, b] = rotary.pairs[pair].map(|e| e as usize);
+            [a, b, a, b]
+        }
         other => panic!("the twin does not know {other:?}"),
     };
     at.map(|i| rotary.offset as usize + i)
@@ -63,6 +67,7 @@ pub fn frequencies(rotary: &Rotary) -> Vec<f64> {
             given
         }
         ropewalk::Frequencies::InvFreq(list) => list.clone(),
+        ropewalk::Frequencies::Sums(_) => Vec::new(),
         other => panic!("the twin does not know {other:?}"),
     }
 }
@@ -95,7 +100,44 @@ impl<'a> Rotation<'a> {
         }
     }
 
-    pub fn turn(&self, row: &[f64], positions: [i64; 3], side: Side) -> Vec<f64> {
+    /// Two angles of a pair whose angles are sums, added up by the rule for sines and cosines of sums.
+    fn sums(&self, sums: &ropewalk::Sums, row: &[f64], positions: [i64; 4], head: usize) -> Vec<f64> {
+        let mut turned = row.to_vec();
+        let (pairs, streams) = (self.rotary.rotary_dim as usize / 2, sums.streams as usize);
+        let angles = if sums.two_angles { 2 } else { 1 };
+        let head = if sums.heads > 1 { head } else { 0 };
+        for pair in 0..pairs {
+            let [first, second] = [0, angles - 1].map(|angle| {
+                let at = ((head * pairs + pair) * angles + angle) * streams;
+                sums.values[at..at + streams].iter().zip(positions).fold([1.0, 0.0], |[c, s], (f, m)| {
+                    let [x, y] = cos_sin(m as f64, *f);
+                    [c * x - s * y, s * x + c * y]
+                })
+            });
+            let [x, y, to_x, to_y] = places(self.rotary, pair);
+            turned[to_x] = self.rotary.attention_factor * (row[x] * first[0] - row[y] * first[1]);
+            turned[to_y] = self.rotary.attention_factor * (row[x] * second[1] + row[y] * second[0]);
+        }
+        turned
+    }
+
+    /// R(-m) of a row, by the transposed rotation: its columns are what R makes of unit vectors.
+    pub fn back(&self, row: &[f64], positions: [i64; 4], head: usize) -> Vec<f64> {
+        let column = |d: usize| {
+            let mut unit = vec![0.0; row.len()];
+            unit[d] = 1.0;
+            self.turn(&unit, positions, Side::Value, head)
+        };
+        (0..row.len())
+            .map(|d| column(d).iter().zip(row).map(|(r, x)| if *r == 0.0 { 0.0 } else { r * x }).sum())
+            .collect()
+    }
+
+    /// `head` counts kv heads.
+    pub fn turn(&self, row: &[f64], positions: [i64; 4], side: Side, head: usize) -> Vec<f64> {
+        if let ropewalk::Frequencies::Sums(sums) = &self.rotary.frequencies {
+            return self.sums(sums, row, positions, head);
+        }
         let mut turned = row.to_vec();
         let dim = self.rotary.rotary_dim as f64;
         for pair in 0..self.rotary.rotary_dim as usize / 2 {

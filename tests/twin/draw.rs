@@ -7,9 +7,9 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ropewalk::{
     Absolute, AlibiForm, Alignment, Angle, AngleTable, Bias, Columns, Data, Decay, Denominator, Dense, Dtype, Embed,
-    EmbedInputs, FeatureMap, IndexMap, Inputs, KerpleKind, Linear, LongRope, Norm, NormKind, Normalizer, Outside,
-    Pairing, Placement, Positions, Relative, RelativeSide, RopeScaling, Rotary, Sections, Sink, Spec, Strides,
-    Temperature, Tensor, XPos, Yarn,
+    EmbedInputs, FeatureMap, Frequencies, IndexMap, Inputs, KerpleKind, Linear, LongRope, Norm, NormKind, Normalizer,
+    Outside, Pairing, Placement, Positions, Relative, RelativeSide, RopeScaling, Rotary, Sections, Sink, Spec, Steps,
+    Strides, Sums, Temperature, Tensor, XPos, Yarn,
 };
 use std::ops::RangeInclusive;
 
@@ -142,7 +142,12 @@ fn scaling(draw: &mut Draw, pairs: usize) -> RopeScaling {
 }
 
 /// A rotation of part of a head, and how its frequencies came about.
-fn rotary(draw: &mut Draw, head_dim: u32, v_head_dim: u32) -> Option<(Rotary, Option<(RopeScaling, f64)>)> {
+fn rotary(
+    draw: &mut Draw,
+    head_dim: u32,
+    v_head_dim: u32,
+    kv_heads: u32,
+) -> Option<(Rotary, Option<(RopeScaling, f64)>)> {
     if head_dim < 2 {
         return None;
     }
@@ -181,7 +186,7 @@ fn rotary(draw: &mut Draw, head_dim: u32, v_head_dim: u32) -> Option<(Rotary, Op
     }
     rotary.angle = draw.pick(&[Angle::Exact, Angle::Exact, Angle::Exact, Angle::Float32, Angle::Table]);
     if draw.chance(0.25) {
-        let streams = draw.int(1..=2);
+        let streams = draw.int(1..=3);
         rotary.streams = (0..pairs).map(|_| draw.int(0..=streams) as u8).collect();
         let third = pairs as u32 / 3;
         let order = draw.pick(&[Sections::Contiguous, Sections::Interleaved]);
@@ -194,7 +199,37 @@ fn rotary(draw: &mut Draw, head_dim: u32, v_head_dim: u32) -> Option<(Rotary, Op
     rotary.xpos = draw.maybe(0.15, |d| XPos::new(d.pick(&[512.0, 8.0, -64.0, 2.0]), d.signed(-20..=20)));
     rotary.values = rotary.offset + dim <= v_head_dim && draw.chance(0.2);
     rotary.keys_rotated = draw.chance(0.15);
+    let reads_as_it_writes = rotary.pairing != Pairing::InterleavedInHalfOut;
+    rotary.output = reads_as_it_writes && rotary.offset + dim <= v_head_dim && draw.chance(0.15);
+    if draw.chance(0.12) {
+        listed(draw, &mut rotary);
+    }
+    if draw.chance(0.12) {
+        sums(draw, &mut rotary, kv_heads);
+        from = None;
+    }
     Some((rotary, from))
+}
+
+/// The same window, its elements paired at random.
+fn listed(draw: &mut Draw, rotary: &mut Rotary) {
+    let mut elements: Vec<u32> = (0..rotary.rotary_dim).collect();
+    elements.shuffle(&mut draw.0);
+    rotary.pairs = elements.chunks(2).map(|pair| [pair[0], pair[1]]).collect();
+    rotary.pairing = Pairing::Listed;
+}
+
+/// Angles that are sums over streams, of all heads or of each kv head.
+fn sums(draw: &mut Draw, rotary: &mut Rotary, kv_heads: u32) {
+    let (heads, streams) = (draw.pick(&[1, kv_heads]), draw.int(1..=4) as u8);
+    let two_angles = !rotary.output && draw.chance(0.3);
+    let n = (heads * rotary.rotary_dim / 2) as usize * streams as usize * if two_angles { 2 } else { 1 };
+    let values = (0..n).map(|_| draw.pick(&[0.0, 1.0, -0.3, 1e-4, 2.5, 17.0])).collect();
+    let mut all = Sums::new(heads, streams, values);
+    all.two_angles = two_angles;
+    rotary.frequencies = Frequencies::Sums(all);
+    (rotary.angle, rotary.xpos) = (Angle::Exact, None);
+    rotary.streams.clear();
 }
 
 /// A map whose windows hold the positions that [`positions`] draws.
@@ -250,9 +285,10 @@ fn bias(draw: &mut Draw, heads: u32, alibi: bool) -> Bias {
 }
 
 fn linear(draw: &mut Draw, spec: &mut Spec) {
-    let features = match draw.int(0..=2) {
+    let features = match draw.int(0..=3) {
         0 => FeatureMap::Identity,
         1 => FeatureMap::Elu,
+        2 => FeatureMap::Relu,
         _ => FeatureMap::Softmax { count: draw.int(1..=40), eps: draw.pick(&[1e-4, 0.0]) },
     };
     let mut linear = Linear::new(features);
@@ -271,7 +307,11 @@ fn linear(draw: &mut Draw, spec: &mut Spec) {
     }
     linear.initial_state = draw.chance(0.4);
     if let Some(rotary) = &mut spec.rotary {
-        (rotary.values, rotary.keys_rotated) = (false, false);
+        (rotary.values, rotary.output, rotary.keys_rotated) = (false, false, false);
+        if let Frequencies::Sums(sums) = &mut rotary.frequencies {
+            sums.values.truncate(sums.values.len() / sums.heads as usize);
+            sums.heads = 1;
+        }
     }
     spec.linear = Some(linear);
 }
@@ -323,7 +363,7 @@ fn attention(draw: &mut Draw) -> (Spec, Option<(RopeScaling, f64)>) {
     spec.dtype = draw.pick(&[Dtype::F32, Dtype::F32, Dtype::F16, Dtype::Bf16]);
     let mut scaling = None;
     if draw.chance(0.65)
-        && let Some((rotary, from)) = rotary(draw, head_dim, spec.v_head_dim)
+        && let Some((rotary, from)) = rotary(draw, head_dim, spec.v_head_dim, spec.num_kv_heads)
     {
         (spec.rotary, scaling) = (Some(rotary), from);
     }
@@ -349,12 +389,27 @@ fn attention(draw: &mut Draw) -> (Spec, Option<(RopeScaling, f64)>) {
         spec.gated_bias = !spec.bias.is_empty() && draw.chance(0.25);
         spec.dense_bias = draw.chance(0.2);
         spec.norm = draw.maybe(0.2, |d| {
-            let kind = d.pick(&[NormKind::Rms, NormKind::L2]);
+            let kind = d.pick(&[NormKind::Rms, NormKind::L2, NormKind::Layer]);
             let mut norm = Norm::new(kind, d.pick(&[1e-6, 1e-3, 0.0]));
-            (norm.weights, norm.after_rotation) = (d.chance(0.5), d.chance(0.4));
+            (norm.weights, norm.after_rotation) = (d.chance(0.5), d.chance(0.4) && kind != NormKind::Layer);
+            if !norm.after_rotation && d.chance(0.4) {
+                (norm.weights_of_heads, norm.all_heads) =
+                    (norm.weights && d.chance(0.5), kind != NormKind::L2 && d.chance(0.5));
+            }
             norm
         });
-        spec.temperature = draw.maybe(0.12, |d| Temperature::new(d.pick(&[0.1, -0.3]), d.pick(&[1, 3, 16, 8192])));
+        spec.temperature = draw.maybe(0.15, |d| {
+            let mut tau = Temperature::new(d.pick(&[0.1, -0.3]), d.pick(&[1, 3, 16, 8192]));
+            (tau.offset, tau.base, tau.per_head) =
+                (d.pick(&[1, 1, 0, 7]), d.pick(&[1.0, 1.0, 0.0, -0.5]), d.chance(0.3));
+            if d.chance(0.4) {
+                tau.steps = Steps::None { least: d.pick(&[1, 5, 16]) };
+            }
+            tau
+        });
+        spec.query_scales = draw.chance(0.08);
+        spec.key_bias = draw.chance(0.08);
+        spec.soft_cap_last = spec.logits_soft_cap.is_some() && draw.chance(0.3);
         spec.head_scale = draw.chance(0.12);
         if spec.head_scale {
             spec.head_scale_exp = draw.maybe(0.5, |d| d.pick(&[4.605170185988092, 1.0]));
@@ -363,18 +418,37 @@ fn attention(draw: &mut Draw) -> (Spec, Option<(RopeScaling, f64)>) {
         for _ in 0..draw.pick(&[0, 0, 0, 0, 0, 1, 1, 2, 3]) {
             let side = draw.pick(&[RelativeSide::Key, RelativeSide::Query, RelativeSide::Value]);
             let mut relative = Relative::new(side, index(draw));
+            let owned = spec.relative.iter().any(|r| r.own.is_some());
+            relative.own = (side == RelativeSide::Key && !owned && draw.chance(0.15)).then(|| draw.int(1..=40));
             relative.per_head = draw.chance(0.4);
-            relative.query_bias = side == RelativeSide::Key && draw.chance(0.3);
+            relative.query_bias = side == RelativeSide::Key && relative.own.is_none() && draw.chance(0.3);
             relative.scale = draw.maybe(0.4, |d| d.pick(&[0.5, 1.0, -0.1]));
             spec.relative.push(relative);
         }
-        spec.sink = draw.maybe(0.15, |d| d.pick(&[Sink::Zero, Sink::Learned]));
+        spec.sink = draw.maybe(0.15, |d| d.pick(&[Sink::Zero, Sink::Learned, Sink::Query]));
         spec.packed = !spec.kv_lens && draw.chance(0.12);
         spec.score_mod = draw.maybe(0.12, |d| d.pick(&user::SCORES).0.to_string());
         spec.mask_mod = draw.maybe(0.1, |d| d.pick(&user::MASKS).0.to_string());
     }
     if spec.position_streams() > 1 || draw.chance(0.4) {
         spec.positions = Positions::Ids;
+    }
+    // types of their own; of rows that are not whole blocks a float
+    if draw.chance(0.3) {
+        let float = [Dtype::F32, Dtype::F16, Dtype::Bf16];
+        let any = if spec.linear.is_some() { &float[..] } else { &Dtype::ALL[..] };
+        let one = |draw: &mut Draw, dim: u32| {
+            let dtype = draw.pick(any);
+            let unit = match dtype.block(dim)[0] {
+                32 => 32,
+                1 => 1,
+                _ => 4,
+            };
+            if dim.is_multiple_of(unit) { dtype } else { draw.pick(&float) }
+        };
+        spec.k_dtype = Some(one(draw, head_dim)).filter(|_| draw.chance(0.8));
+        spec.v_dtype = Some(one(draw, spec.v_head_dim)).filter(|_| draw.chance(0.8));
+        spec.out_dtype = draw.maybe(0.3, |d| d.pick(&[Dtype::F32, Dtype::F16, Dtype::Bf16]));
     }
     (spec, scaling)
 }
@@ -421,12 +495,20 @@ fn tensor(
             (Strides { batch: token * len + layout.gap, token, head }, layout.offset)
         }
     };
+    // rows begin at blocks
+    let unit = dtype.block(dim)[0];
+    let [head, offset] = [strides.head, offset].map(|n| n.next_multiple_of(unit));
+    let strides = match (unit, layout.kind) {
+        (1, _) | (_, 0..=1) => strides,
+        _ => Strides { batch: head * heads * len, token: head * heads, head },
+    };
     let elements = offset as usize + strides.extent(batch, len, heads, dim) as usize;
+    let elements = elements.next_multiple_of(unit as usize);
     let mut values = draw.noise(elements, size);
     for ([b, t, h, d], value) in given {
         values[(offset + b * strides.batch + t * strides.token + h * strides.head + d) as usize] = *value;
     }
-    let data = Data::from_f32(dtype, &values);
+    let data = Data::from_rows(dtype, dim, &values);
     let tensor = Tensor::strided(data, shape, strides, offset).expect("elements for every index");
     if draw.chance(0.9) {
         return tensor;
@@ -524,8 +606,8 @@ fn inputs(draw: &mut Draw, spec: &Spec, layout: &Layout) -> Inputs {
     }
     let size = draw.pick(&[1.0, 1.0, 1.0, 0.1, 4.0, 0.0]);
     let q = tensor(draw, layout, spec.dtype, [batch, q_len, heads[0], dims[0]], size, &odd[0]);
-    let k = tensor(draw, layout, spec.dtype, [batch, capacity, heads[1], dims[1]], 1.0, &odd[1]);
-    let v = tensor(draw, layout, spec.dtype, [batch, capacity, heads[2], dims[2]], 1.0, &odd[2]);
+    let k = tensor(draw, layout, spec.k_storage(), [batch, capacity, heads[1], dims[1]], 1.0, &odd[1]);
+    let v = tensor(draw, layout, spec.v_storage(), [batch, capacity, heads[2], dims[2]], 1.0, &odd[2]);
     let mut inputs = Inputs::new(q, k, v);
     if let Some((q, k)) = starts {
         if draw.chance(0.5) {
@@ -602,6 +684,29 @@ fn inputs(draw: &mut Draw, spec: &Spec, layout: &Layout) -> Inputs {
     if spec.gated_bias {
         let gates = draw.noise((batch * spec.num_heads * q_len) as usize, 1.0);
         inputs.gates = Some(gates.into_iter().map(|x| x as f64 / 3.0).collect());
+    }
+    let planes = batch * spec.num_heads;
+    let one = |draw: &mut Draw, n: u32| draw.noise(n as usize, 1.0);
+    if spec.query_scales {
+        inputs.query_scales = Some(one(draw, planes * q_len));
+    }
+    if spec.sink == Some(Sink::Query) {
+        inputs.query_sinks = Some(one(draw, planes * q_len));
+    }
+    if let Some(own) = spec.relative.iter().find_map(|r| r.own) {
+        inputs.relative_queries = Some(one(draw, planes * q_len * own));
+    }
+    if spec.key_bias {
+        let steps = one(draw, planes * capacity);
+        inputs.key_bias = Some(
+            steps
+                .iter()
+                .scan(0.0, |sum, x| {
+                    *sum += *x as f64 / 3.0;
+                    Some(*sum)
+                })
+                .collect(),
+        );
     }
     if let Some(rotary) = spec.rotary.as_ref().filter(|_| table) {
         let angles = draw.noise((rows * rotary.rotary_dim / 2) as usize, 3.0);
@@ -761,7 +866,7 @@ fn pool(draw: &mut Draw, inputs: &mut Inputs, starts: &[u32]) {
                 (0..dim as usize).for_each(|d| data[to + d] = tensor.data().get(from + d));
             }
         }
-        let data = Data::from_f32(tensor.dtype(), &data);
+        let data = Data::from_rows(tensor.dtype(), dim, &data);
         *tensor = Tensor::bshd(data, [1, capacity, heads, dim]).expect("a pool");
     }
 }

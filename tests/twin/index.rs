@@ -90,7 +90,7 @@ pub fn distance(m: i64, n: i64) -> i64 {
 }
 
 /// r(m, n), or none where the pair has no row.
-pub fn row(map: &IndexMap, m: [i64; 3], n: [i64; 3], same_segment: bool) -> Option<usize> {
+pub fn row(map: &IndexMap, m: [i64; 4], n: [i64; 4], same_segment: bool) -> Option<usize> {
     match map {
         IndexMap::Distance { min, max, outside, stream, reversed } => {
             let s = *stream as usize;
@@ -110,7 +110,7 @@ pub fn row(map: &IndexMap, m: [i64; 3], n: [i64; 3], same_segment: bool) -> Opti
             let (h, w) = (*height as i64, *width as i64);
             let inside = (2 * h - 1) * (2 * w - 1);
             if *class {
-                let outer = |p: [i64; 3]| p[0] < 0 || p[1] < 0;
+                let outer = |p: [i64; 4]| p[0] < 0 || p[1] < 0;
                 match (outer(m), outer(n)) {
                     (true, false) => return Some(inside as usize),
                     (false, true) => return Some(inside as usize + 1),

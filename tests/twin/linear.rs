@@ -19,6 +19,8 @@ pub(super) fn simple(map: FeatureMap, x: f64) -> f64 {
         FeatureMap::Identity => x,
         FeatureMap::Elu if x < 0.0 => x.exp(),
         FeatureMap::Elu => x + 1.0,
+        FeatureMap::Relu if x < 0.0 => 0.0,
+        FeatureMap::Relu => x,
         other => panic!("{other:?} is no function of one element"),
     }
 }
@@ -31,7 +33,7 @@ struct Features {
 
 impl Twin<'_> {
     /// phi of rows that share a stabiliser: a query alone, or all keys of a head.
-    fn features(&self, linear: &Linear, rows: Vec<(Vec<f64>, [i64; 3])>, side: Side) -> Vec<Features> {
+    fn features(&self, linear: &Linear, rows: Vec<(Vec<f64>, [i64; 4])>, side: Side) -> Vec<Features> {
         let sized = |x: &[f64]| {
             let long = super::length(x);
             x.iter().map(|x| Sized::new(*x, long)).collect::<Vec<_>>()
@@ -40,7 +42,7 @@ impl Twin<'_> {
             let dim = self.spec.head_dim as usize;
             let c = (dim as f64).powf(-0.25);
             let w = self.parameter("projection");
-            let turned: Vec<Vec<f64>> = rows.into_iter().map(|(x, at)| self.turn(x, at, side)).collect();
+            let turned: Vec<Vec<f64>> = rows.into_iter().map(|(x, at)| self.turn(x, at, side, 0)).collect();
             let products = |x: &Vec<f64>| -> Vec<Sized> {
                 let of = |f: usize| {
                     let row: Vec<f64> = w[f * dim..(f + 1) * dim].iter().map(|w| *w as f64).collect();
@@ -72,9 +74,9 @@ impl Twin<'_> {
             .map(|(x, at)| {
                 if linear.rotate_features {
                     let phi = mapped(&x);
-                    Features { above: sized(&self.turn(phi.clone(), at, side)), below: sized(&phi) }
+                    Features { above: sized(&self.turn(phi.clone(), at, side, 0)), below: sized(&phi) }
                 } else {
-                    let turned = self.turn(x, at, side);
+                    let turned = self.turn(x, at, side, 0);
                     let long = super::length(&turned);
                     let phi = mapped(&turned).into_iter().map(|x| Sized::new(x, x.abs() + long)).collect::<Vec<_>>();
                     Features { above: phi.clone(), below: phi }

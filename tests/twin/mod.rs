@@ -16,7 +16,7 @@ use angle::{Rotation, Side};
 pub use linear::linear;
 use ropewalk::{
     Absolute, AlibiForm, Alignment, Bias, Columns, Denominator, Embed, EmbedInputs, Inputs, KerpleKind, NormKind,
-    Placement, Relative, RelativeSide, Sink, Spec, Tensor,
+    Placement, Relative, RelativeSide, Sink, Spec, Steps, Tensor,
 };
 use std::ops::Range;
 use user::Place;
@@ -65,6 +65,11 @@ struct Twin<'a> {
 
 fn row(tensor: &Tensor, entry: usize, token: usize, head: usize) -> Vec<f64> {
     tensor.row(entry as u32, token as u32, head as u32).collect()
+}
+
+/// All heads of a token, one behind the other.
+fn token_rows(tensor: &Tensor, entry: usize, token: usize) -> Vec<f64> {
+    (0..tensor.shape()[2] as usize).flat_map(|head| row(tensor, entry, token, head)).collect()
 }
 
 /// Tokens of keys.
@@ -150,8 +155,8 @@ impl<'a> Twin<'a> {
         }
     }
 
-    fn ids(ids: &[i32], batch: usize, entry: usize, len: usize, token: usize) -> [i64; 3] {
-        let mut all = [0; 3];
+    fn ids(ids: &[i32], batch: usize, entry: usize, len: usize, token: usize) -> [i64; 4] {
+        let mut all = [0; 4];
         for (stream, position) in all.iter_mut().enumerate() {
             if let Some(id) = ids.get(stream * batch * len + entry * len + token) {
                 *position = *id as i64;
@@ -159,16 +164,16 @@ impl<'a> Twin<'a> {
         }
         all
     }
-    fn m(&self, s: &Sequence, token: usize) -> [i64; 3] {
+    fn m(&self, s: &Sequence, token: usize) -> [i64; 4] {
         match &self.inputs.q_positions {
             Some(ids) => Self::ids(ids, self.batch, s.entry, self.q_len, token),
-            None => [self.index(s, token); 3],
+            None => [self.index(s, token); 4],
         }
     }
-    fn n(&self, s: &Sequence, token: usize) -> [i64; 3] {
+    fn n(&self, s: &Sequence, token: usize) -> [i64; 4] {
         match &self.inputs.k_positions {
             Some(ids) => Self::ids(ids, self.batch, s.entry, self.capacity, token),
-            None => [(token - s.keys.start) as i64; 3],
+            None => [(token - s.keys.start) as i64; 4],
         }
     }
 
@@ -181,59 +186,81 @@ impl<'a> Twin<'a> {
         self.parameter(name)[head * dim..(head + 1) * dim].iter().map(|x| *x as f64).collect()
     }
 
-    fn turn(&self, row: Vec<f64>, positions: [i64; 3], side: Side) -> Vec<f64> {
+    fn turn(&self, row: Vec<f64>, positions: [i64; 4], side: Side, head: usize) -> Vec<f64> {
         match &self.rotation {
-            Some(rotation) => rotation.turn(&row, positions, side),
+            Some(rotation) => rotation.turn(&row, positions, side, head),
             None => row,
         }
     }
 
-    fn norm(&self, row: Vec<f64>, weights: &str) -> Vec<f64> {
+    /// N of a row; `others` are all rows of its token.
+    fn norm(&self, row: Vec<f64>, weights: &str, head: usize, others: Vec<f64>) -> Vec<f64> {
         let Some(norm) = &self.spec.norm else { return row };
-        let squares: f64 = row.iter().map(|x| x * x).sum();
+        let over = if norm.all_heads { others } else { row.clone() };
+        let mean = match norm.kind {
+            NormKind::Layer => over.iter().sum::<f64>() / over.len() as f64,
+            _ => 0.0,
+        };
+        let row: Vec<f64> = row.iter().map(|x| x - mean).collect();
+        let first = if norm.all_heads || norm.weights_of_heads { head * row.len() } else { 0 };
+        let squares: f64 = over.iter().map(|x| (x - mean) * (x - mean)).sum();
         let divisor = match norm.kind {
-            NormKind::Rms => (squares / row.len() as f64 + norm.eps).sqrt(),
+            NormKind::Rms | NormKind::Layer => (squares / over.len() as f64 + norm.eps).sqrt(),
             NormKind::L2 => squares.sqrt().max(norm.eps),
             other => panic!("the twin does not know {other:?}"),
         };
-        if row.iter().any(|x| !x.is_finite()) {
+        if over.iter().any(|x| !x.is_finite()) {
             return vec![f64::NAN; row.len()];
         }
         if divisor == 0.0 {
             return row;
         }
-        let weighted =
-            |(d, x): (usize, &f64)| x / divisor * if norm.weights { self.parameter(weights)[d] as f64 } else { 1.0 };
+        let weighted = |(d, x): (usize, &f64)| {
+            x / divisor * if norm.weights { self.parameter(weights)[first + d] as f64 } else { 1.0 }
+        };
         row.iter().enumerate().map(weighted).collect()
     }
 
     /// N and R of a row, with u if it is given.
-    fn placed(&self, row: Vec<f64>, u: Option<Vec<f64>>, m: [i64; 3], side: Side) -> Vec<f64> {
+    fn placed(
+        &self,
+        row: Vec<f64>,
+        u: Option<Vec<f64>>,
+        m: [i64; 4],
+        side: Side,
+        head: usize,
+        others: Vec<f64>,
+    ) -> Vec<f64> {
+        let kv_head = if side == Side::Query { head / self.spec.group() as usize } else { head };
         let weights = if side == Side::Query { "q_norm" } else { "k_norm" };
         let after = self.spec.norm.is_some_and(|norm| norm.after_rotation);
-        let mut x = if after { row } else { self.norm(row, weights) };
+        let mut x = if after { row } else { self.norm(row, weights, head, others) };
         for (x, u) in x.iter_mut().zip(u.unwrap_or_default()) {
             *x += u;
         }
-        let turned = self.turn(x, m, side);
-        if after { self.norm(turned, weights) } else { turned }
+        let turned = self.turn(x, m, side, kv_head);
+        if after { self.norm(turned, weights, head, Vec::new()) } else { turned }
     }
 
     fn query(&self, s: &Sequence, token: usize, head: usize) -> Vec<f64> {
         let u = self.spec.content_bias.then(|| self.head_row("content_bias", head, self.spec.head_dim as usize));
-        self.placed(row(&self.inputs.q, s.entry, token, head), u, self.m(s, token), Side::Query)
+        let others = token_rows(&self.inputs.q, s.entry, token);
+        self.placed(row(&self.inputs.q, s.entry, token, head), u, self.m(s, token), Side::Query, head, others)
     }
     fn key(&self, s: &Sequence, token: usize, head: usize) -> Vec<f64> {
         let k = row(&self.inputs.k, s.entry, self.key_row(token), head);
         match self.spec.rotary.as_ref().is_some_and(|r| r.keys_rotated) {
             true => k,
-            false => self.placed(k, None, self.n(s, token), Side::Key),
+            false => {
+                let others = token_rows(&self.inputs.k, s.entry, self.key_row(token));
+                self.placed(k, None, self.n(s, token), Side::Key, head, others)
+            }
         }
     }
     fn value(&self, s: &Sequence, token: usize, head: usize) -> Vec<f64> {
         let v = row(&self.inputs.v, s.entry, self.key_row(token), head);
         match self.spec.rotary.as_ref().is_some_and(|r| r.values) {
-            true => self.turn(v, self.n(s, token), Side::Value),
+            true => self.turn(v, self.n(s, token), Side::Value, head),
             false => v,
         }
     }
@@ -403,9 +430,12 @@ impl<'a> Twin<'a> {
         let spec = self.spec;
         let scale = spec.softmax_scale.unwrap_or(1.0 / (spec.head_dim as f64).sqrt());
         let product = dot(q, k);
-        let factor = scale * self.head_scale(head) * self.tau(s, i);
+        let factor = scale
+            * self.head_scale(head)
+            * self.tau(s, head, i)
+            * self.of_row(&self.inputs.query_scales, s, head, i, 1.0);
         let mut score = Sized::new(factor * product.value, factor.abs() * product.size);
-        if let Some(cap) = spec.logits_soft_cap {
+        if let Some(cap) = spec.logits_soft_cap.filter(|_| !spec.soft_cap_last) {
             score.value = cap * (score.value / cap).tanh();
         }
         let kv = head / spec.group() as usize;
@@ -415,6 +445,12 @@ impl<'a> Twin<'a> {
             }
             let Some(table) = self.relative_row(number, relative, s, head, i, j) else { continue };
             let mut x = match relative.side {
+                RelativeSide::Key if relative.own.is_some() => {
+                    let own = relative.own.expect("a query of its own") as usize;
+                    let all = self.inputs.relative_queries.as_ref().expect("queries of A");
+                    let at = ((s.entry * self.heads + head) * self.q_len + i) * own;
+                    all[at..at + own].iter().map(|x| *x as f64).collect()
+                }
                 RelativeSide::Key => row(&self.inputs.q, s.entry, i, head),
                 RelativeSide::Query => row(&self.inputs.k, s.entry, self.key_row(j), kv),
                 other => panic!("the twin does not know {other:?}"),
@@ -439,6 +475,15 @@ impl<'a> Twin<'a> {
             let d = dense.get([s.entry as u32, head as u32, i as u32, j as u32]) as f64;
             score.add(d, d.abs());
         }
+        if let Some(c) = &self.inputs.key_bias {
+            let at = |key: usize| c[(s.entry * self.heads + head) * self.capacity + key];
+            let last = s.keys.len().max(1) as i64 - 1;
+            let own = s.keys.start + self.index(s, i).clamp(0, last) as usize;
+            score.add(at(own) - at(j), at(own).abs() + at(j).abs());
+        }
+        if let Some(cap) = spec.logits_soft_cap.filter(|_| spec.soft_cap_last) {
+            score.value = cap * (score.value / cap).tanh();
+        }
         if self.inputs.score_mod.is_some() && !score.value.is_nan() {
             // what the function makes of two right scores that differ
             let at = self.at(s, head, i, j);
@@ -458,6 +503,11 @@ impl<'a> Twin<'a> {
         score
     }
 
+    /// A number of a row, `[batch, heads, q_len]`.
+    fn of_row(&self, all: &Option<Vec<f32>>, s: &Sequence, head: usize, i: usize, none: f64) -> f64 {
+        all.as_ref().map_or(none, |all| all[(s.entry * self.heads + head) * self.q_len + i] as f64)
+    }
+
     fn head_scale(&self, head: usize) -> f64 {
         if !self.spec.head_scale {
             return 1.0;
@@ -470,12 +520,20 @@ impl<'a> Twin<'a> {
         }
     }
 
-    fn tau(&self, s: &Sequence, i: usize) -> f64 {
+    fn tau(&self, s: &Sequence, head: usize, i: usize) -> f64 {
         let Some(t) = &self.spec.temperature else { return 1.0 };
-        match self.m(s, i)[0] {
-            before if before < 0 => 1.0,
-            m => 1.0 + t.scale * (1.0 + ((m + 1) / t.floor as i64) as f64).ln(),
-        }
+        let of_head = |name: &str| if t.per_head { self.parameter(name)[head] as f64 } else { 1.0 };
+        let (m, offset, floor) = (self.m(s, i)[0], t.offset as i64, t.floor as i64);
+        let log = match t.steps {
+            Steps::Floor if m < 0 => 0.0,
+            Steps::Floor => (1.0 + ((m + offset) / floor) as f64).ln(),
+            Steps::None { least } => {
+                let x = if m < 0 { least as i64 } else { (m + offset).max(least as i64) };
+                (x as f64).ln() - (floor as f64).ln()
+            }
+            other => panic!("the twin does not know {other:?}"),
+        };
+        t.base * of_head("temperature_base") + t.scale * of_head("temperature_scale") * log
     }
 }
 
@@ -514,6 +572,7 @@ pub fn attention(spec: &Spec, inputs: &Inputs) -> Attention {
                 let sink = spec.sink.map(|sink| match sink {
                     Sink::Zero => 0.0,
                     Sink::Learned => (twin.parameter("sinks")[head] as f64).max(FLOOR),
+                    Sink::Query => twin.of_row(&inputs.query_sinks, &s, head, i, 0.0).max(FLOOR),
                     other => panic!("the twin does not know {other:?}"),
                 });
                 let to = ((s.entry * twin.q_len + i) * heads + head) * dim;
@@ -551,6 +610,18 @@ pub fn attention(spec: &Spec, inputs: &Inputs) -> Attention {
                         }
                     }
                 }
+                if spec.rotary.as_ref().is_some_and(|r| r.output) {
+                    let (x, sizes): (Vec<f64>, Vec<f64>) = out.iter().map(|o| (o.value, o.size)).unzip();
+                    let back = twin.rotation.as_ref().expect("a rotation").back(
+                        &x,
+                        twin.m(&s, i),
+                        head / spec.group() as usize,
+                    );
+                    let long = length(&sizes) * spec.rotary.as_ref().map_or(1.0, |r| r.attention_factor.abs().max(1.0));
+                    for (o, x) in out.iter_mut().zip(back) {
+                        *o = Sized::new(x, o.size.max(long));
+                    }
+                }
             }
         }
     }
@@ -575,7 +646,7 @@ pub fn rotate(spec: &Spec, inputs: &Inputs) -> [Vec<Option<Sized>>; 2] {
                     if let Some(linear) = spec.linear.as_ref().filter(|l| l.rotate_features) {
                         x = x.iter().map(|x| linear::simple(linear.features, *x)).collect();
                     }
-                    let turned = twin.placed(x, None, at, side);
+                    let turned = twin.placed(x, None, at, side, head, token_rows(tensor, s.entry, stands));
                     let size = length(&turned);
                     let to = ((s.entry * len + token) * heads + head) * dim;
                     for (to, x) in all[to..to + dim].iter_mut().zip(turned) {

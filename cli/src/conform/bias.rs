@@ -92,6 +92,28 @@ pub fn window(
     Ok(probes)
 }
 
+/// LeViT: a bias for each absolute offset of two patches, `[heads, rows * columns]`.
+pub fn offsets(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs, sizes: Sizes) -> Build<()> {
+    let Some([height, width]) = sides(p, "grid_size")? else {
+        return Err(Error::input("grid_size", "is missing", "give rows and columns of patches").into());
+    };
+    let (tokens, table) = (height as u64 * width as u64, t.need("attention_biases")?);
+    if table.shape != [sizes.heads as usize, tokens as usize]
+        || [sizes.q_len, sizes.kv_len].map(u64::from) != [tokens; 2]
+    {
+        return Err(table.wrong("attention_biases", "[heads, rows * columns] of as many tokens").into());
+    }
+    let index = IndexMap::Grid { height, width, class: false };
+    let values = table.f32s("attention_biases")?;
+    let apart = |n: u32| (0..2 * n - 1).map(move |d| d.abs_diff(n - 1) as usize);
+    let rows = apart(height).flat_map(|dy| apart(width).map(move |dx| dy * width as usize + dx));
+    let heads = sizes.heads as usize;
+    let expanded = rows.flat_map(|at| (0..heads).map(move |h| h * tokens as usize + at)).map(|at| values[at]).collect();
+    spec.bias.push(Bias::Indexed { index });
+    inputs.parameters.insert("bias_table".into(), expanded);
+    place(spec, inputs, [height, width], false)
+}
+
 /// The mask of a shifted window: -100, or what is added several times, between tokens that were no neighbours.
 fn shift(
     p: &Parameters,

@@ -34,6 +34,7 @@ pub fn by_reference(probe: &Probe) -> Result<Stages> {
     if probe.spec.linear.is_some() {
         let result = reference::linear(&probe.spec, &probe.inputs)?;
         found.extend([(Stage::Out, result.out), (Stage::State, result.state), (Stage::Normalizer, result.normalizer)]);
+        add_normed(&wanted, &mut found, probe.spec.v_head_dim);
         return Ok(found);
     }
     if wanted.contains(&Stage::Out) {
@@ -58,6 +59,21 @@ pub fn add_probs(wanted: &[Stage], found: &mut Stages) {
         let probs = rows.flat_map(row).collect();
         found.insert(Stage::Probs, probs);
     }
+}
+
+/// Rows of out divided by their root mean square, where that is wanted; a row of zeros stays so.
+pub fn add_normed(wanted: &[Stage], found: &mut Stages, width: u32) {
+    let Some(out) = found.get(&Stage::Out).filter(|_| wanted.contains(&Stage::OutNormed)) else { return };
+    let normed = |row: &[f64]| {
+        let rms = root_mean_square(row);
+        row.iter().map(|x| if rms == 0.0 { 0.0 } else { x / rms }).collect::<Vec<_>>()
+    };
+    let normed = out.chunks(width.max(1) as usize).flat_map(normed).collect();
+    found.insert(Stage::OutNormed, normed);
+}
+
+pub fn root_mean_square(row: &[f64]) -> f64 {
+    (row.iter().map(|x| x * x).sum::<f64>() / row.len().max(1) as f64).sqrt()
 }
 
 fn probability(s: f64, lse: f64) -> f64 {

@@ -1,6 +1,6 @@
 //! The GPU side of a comparison: the reference's stages on a device, with the permitted difference of every element.
 
-use super::compare::{Stages, add_probs, stages};
+use super::compare::{Stages, add_normed, add_probs, root_mean_square, stages};
 use super::work::{EmbedProbe, Probe, Stage};
 use ropewalk::{Error, Gpu, GpuOptions, Result, check};
 
@@ -76,6 +76,7 @@ impl Device {
             run.add(Stage::Out, &result.out, bounds.out);
             run.add(Stage::State, &result.state, bounds.state);
             run.add(Stage::Normalizer, &result.normalizer, bounds.normalizer);
+            run.add_normed(&wanted, spec.v_head_dim);
             return Ok(run);
         }
         if wanted.contains(&Stage::Scores) {
@@ -96,6 +97,26 @@ impl Run {
         self.device.insert(stage, device.iter().map(|x| *x as f64).collect());
         self.value.insert(stage, bounded.value);
         self.bound.insert(stage, bounded.bound);
+    }
+    /// Normed rows of the device's out. With e the root mean square of a row's bounds, its own errs by e at most, so a normed x by
+    /// (bound of x + |x normed| e) / (rms - e).
+    fn add_normed(&mut self, wanted: &[Stage], width: u32) {
+        add_normed(wanted, &mut self.value, width);
+        add_normed(wanted, &mut self.device, width);
+        let (Some(normed), Some(out), Some(bound)) =
+            (self.value.get(&Stage::OutNormed), self.value.get(&Stage::Out), self.bound.get(&Stage::Out))
+        else {
+            return;
+        };
+        let width = width.max(1) as usize;
+        let rows = normed.chunks(width).zip(out.chunks(width)).zip(bound.chunks(width));
+        let of_row = |((normed, out), bound): ((&[f64], &[f64]), &[f64])| {
+            let (rms, e) = (root_mean_square(out), root_mean_square(bound));
+            let one = move |(x, b): (&f64, &f64)| if e < rms { (b + x.abs() * e) / (rms - e) } else { f64::INFINITY };
+            normed.iter().zip(bound).map(one).collect::<Vec<_>>()
+        };
+        let bound = rows.flat_map(of_row).collect();
+        self.bound.insert(Stage::OutNormed, bound);
     }
     /// Probabilities exp(s - lse) of the device's scores and lse: off by a factor exp(bound of s + bound of lse).
     fn add_probs(&mut self, wanted: &[Stage]) {

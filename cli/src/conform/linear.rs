@@ -49,7 +49,7 @@ pub fn attention(golden: Golden) -> Build<Work> {
         Some(text) if text.contains("after") => true,
         Some(text) if text.contains("before") => false,
         Some(other) => return needs(format!("the rotation `{other}`")),
-        None => spec.rotary.is_some() && linear.features == FeatureMap::Elu,
+        None => spec.rotary.is_some() && matches!(linear.features, FeatureMap::Elu | FeatureMap::Relu),
     };
     linear.normalizer = normalizer(&p, linear.features);
     decay(&p, &mut t, &spec, &mut linear, retention, &mut work.tables)?;
@@ -63,7 +63,13 @@ pub fn attention(golden: Golden) -> Build<Work> {
         // the same tokens, whatever the lengths
         spec.mask.alignment = Alignment::TopLeft;
     }
-    positions(&p, &mut t, &mut spec, &mut inputs, sizes)?;
+    match rotation::positions(&p, &mut t, &spec, sizes)? {
+        Some([q, k]) => {
+            spec.positions = Positions::Ids;
+            (inputs.q_positions, inputs.k_positions) = (Some(q), Some(k));
+        }
+        None => positions(&p, &mut t, &mut spec, &mut inputs, sizes)?,
+    }
     if let Some(state) = t.take("initial_state") {
         let shape = [sizes.batch, spec.num_kv_heads, spec.features(), spec.v_head_dim];
         inputs.initial_state = Some(values_of("initial_state", &state, &shape)?.iter().map(|x| *x as f32).collect());
@@ -87,7 +93,12 @@ pub fn attention(golden: Golden) -> Build<Work> {
     }
     if let Some(listed) = t.take("expected_out") {
         let shape = [sizes.batch, sizes.heads, sizes.q_len, v_shape[3]];
-        expects.push(Expect::heads_first("expected_out", Stage::Out, &listed, shape, tolerance)?);
+        let stage = match p.str("output_norm") {
+            None => Stage::Out,
+            Some(text) if text.starts_with("rms of each head, no weights, eps 0") => Stage::OutNormed,
+            Some(other) => return needs(format!("the norm `{other}` of the output")),
+        };
+        expects.push(Expect::heads_first("expected_out", stage, &listed, shape, tolerance)?);
     }
     let state = [sizes.batch, spec.num_kv_heads, spec.features(), spec.v_head_dim];
     for (name, stage, shape) in
@@ -128,6 +139,7 @@ fn feature_map(p: &Parameters, t: &mut Tensors, spec: &Spec, inputs: &mut Inputs
     match p.str("feature_map").map(|s| s.to_lowercase().replace(' ', "")).as_deref() {
         None | Some("identity" | "none") => Ok(FeatureMap::Identity),
         Some("elu(x)+1" | "elu+1" | "elu" | "1+elu(x)") => Ok(FeatureMap::Elu),
+        Some("relu" | "relu(x)") => Ok(FeatureMap::Relu),
         Some(other) => needs(format!("the feature map `{other}`")),
     }
 }
@@ -163,6 +175,10 @@ fn decay(
             true => tables.push(Table { name: name.into(), computed, listed, tolerance: Tolerance::DOUBLE }),
             false => linear.decay = Some(Decay::Heads(listed)),
         }
+    }
+    match p.str("decay").map(|text| text.replace(' ', "")).as_deref() {
+        None | Some("1-2^(-5-h)") => {}
+        Some(other) => return needs(format!("the decay `{other}`")),
     }
     if retention && linear.decay.is_none() {
         linear.decay = Some(Decay::Retention);

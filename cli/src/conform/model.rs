@@ -1,11 +1,11 @@
 //! Cases of models: the parameters and tensors of a case become the spec that a user of that model would write.
 
 use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, finish, needs, values_of};
-use super::{bias as terms, embed, factors, linear, operator, packed, relative, rotation};
+use super::{bias as terms, embed, factors, ggml, linear, operator, packed, relative, rotation};
 use crate::golden::{Entry, Golden, Parameters, Tensors};
 use ropewalk::{
-    AlibiForm, Alignment, Bias, Dense, Error, Inputs, MAX_HEAD_DIM, Mask, Positions, Problem, Spec, Tensor,
-    alibi_slopes, t5_bucket,
+    AlibiForm, Alignment, Bias, Dense, Error, Inputs, MAX_HEAD_DIM, MAX_V_HEAD_DIM, Mask, Positions, Problem, Spec,
+    Tensor, alibi_slopes, t5_bucket,
 };
 
 /// Chooses by operator, tensor names and shapes.
@@ -36,7 +36,7 @@ pub fn build(golden: Golden) -> Build<Work> {
 /// Terms of the equation that `Spec` does not have yet, by what gives them away: a tensor, a parameter that is set,
 /// or (where a convention is named nowhere else) the system.
 fn missing_term(golden: &Golden) -> Option<&'static str> {
-    const TENSORS: &[(&str, &str)] = &[];
+    const TENSORS: &[(&str, &str)] = &[("lambda_q1", "differential attention")];
     const PARAMETERS: &[(&str, &str)] = &[("max_pos", "CoPE")];
     let tensor = TENSORS.iter().find(|(name, _)| golden.tensors.has(name));
     let window = terms::is_window(golden);
@@ -133,11 +133,13 @@ pub fn plain(q: Tensor, k: Tensor, v: Tensor) -> Build<(Spec, Inputs, Sizes)> {
     let [batch, q_len, heads, dim] = q.shape();
     let [_, kv_len, kv_heads, _] = k.shape();
     let v_dim = v.shape()[3];
-    if dim > MAX_HEAD_DIM || v_dim > MAX_HEAD_DIM {
-        return needs(format!("heads of more than {MAX_HEAD_DIM} elements"));
+    if dim > MAX_HEAD_DIM || v_dim > MAX_V_HEAD_DIM {
+        return needs(format!("heads of more than {MAX_HEAD_DIM} elements, or values of more than {MAX_V_HEAD_DIM}"));
     }
     let mut spec = Spec::new(heads, kv_heads, dim);
     (spec.v_head_dim, spec.dtype) = (v_dim, q.dtype());
+    spec.k_dtype = Some(k.dtype()).filter(|dtype| *dtype != spec.dtype);
+    spec.v_dtype = Some(v.dtype()).filter(|dtype| *dtype != spec.dtype);
     Ok((spec, Inputs::new(q, k, v), Sizes { batch, heads, q_len, kv_len }))
 }
 
@@ -147,26 +149,47 @@ fn attention(golden: Golden) -> Build<Work> {
     let mut work = Work::default();
     let golden = rotation::expand_latent(golden, &mut work.tables)?;
     let (system, p, mut t) = (golden.system, golden.parameters, golden.tensors);
+    work.peers = ggml::peers(&mut t)?;
+    let polar = rotation::polar(&p, &mut t)?;
+    factors::scaled_rows(&p, &mut t)?;
     let ((q, q_shape), (k, k_shape)) = (heads_first(&mut t, "q")?, heads_first(&mut t, "k")?);
     let (v, v_shape) = heads_first(&mut t, "v")?;
+    let k = ggml::cached(&p, &mut t, "k", k, &mut work.tables)?;
+    let v = ggml::cached(&p, &mut t, "v", v, &mut work.tables)?;
     let (mut spec, mut inputs, sizes) = plain(q, k, v)?;
     let heads = [("heads", spec.num_heads), ("q_heads", spec.num_heads), ("kv_heads", spec.num_kv_heads)];
     packed::agree(&p, &heads)?;
-    packed::agree(&p, &[("head_dim", spec.head_dim), ("v_head_dim", spec.v_head_dim)])?;
+    let own_dim = if polar.is_some() { spec.head_dim / 2 } else { spec.head_dim };
+    packed::agree(&p, &[("head_dim", own_dim), ("v_head_dim", spec.v_head_dim)])?;
+    packed::agree(&p, &[("batch", sizes.batch), ("q_len", sizes.q_len), ("kv_len", sizes.kv_len)])?;
+    for (name, dtype) in [("k_type", spec.k_storage()), ("v_type", spec.v_storage())] {
+        if let Some(other) = p.str(name).filter(|named| *named != dtype.name()) {
+            return Err(
+                Error::input(name, format!("is {other}, the tensor {}", dtype.name()), "let the two agree").into()
+            );
+        }
+    }
     spec.softmax_scale = p.f64("scale");
     spec.logits_soft_cap = p.f64("softcap");
+    spec.soft_cap_last = p.set("softcap_behind_relative");
 
-    spec.rotary = rotation::rotary(&system, &p, &mut t, spec.head_dim, sizes, &mut work.tables)?;
+    spec.rotary = match (ggml::rotary(&p, &mut t, &mut work.tables)?, polar) {
+        (Some(rotary), _) | (None, Some(rotary)) => Some(rotary),
+        (None, None) => rotation::rotary(&system, &p, &mut t, spec.head_dim, sizes, &mut work.tables)?,
+    };
+    ggml::sloped_mask(&p, &mut t, &mut spec, &mut inputs, &mut work.tables)?;
     factors::norm(&p, &mut t, &mut spec, &mut inputs)?;
     relative::relative(&system, &p, &mut t, &mut spec, &mut inputs, sizes, &mut work.tables)?;
     let mut probes = Vec::new();
     match window {
         true => probes.extend(terms::window(&p, &mut t, &mut spec, &mut inputs, sizes, &mut work)?),
+        false if t.has("attention_biases") => terms::offsets(&p, &mut t, &mut spec, &mut inputs, sizes)?,
         false => bias(&p, &mut t, &mut spec, &mut inputs)?,
     }
     probes.extend(terms::gate(&mut t, &mut spec, &mut inputs, sizes)?);
-    factors::temperature(&p, &mut spec)?;
-    factors::sinks(&p, &mut t, &mut spec, &mut inputs)?;
+    factors::temperature(&p, &mut t, &mut spec, &mut inputs)?;
+    factors::sinks(&p, &mut t, &mut spec, &mut inputs, sizes)?;
+    factors::forgetting(&p, &mut t, &mut spec, &mut inputs, sizes)?;
     let unused = rotation::unused(&p, &mut t, &spec, &mut work.tables)?;
     let unrotated = unused.is_some();
     spec.rotary = spec.rotary.or(unused);
@@ -198,14 +221,15 @@ fn attention(golden: Golden) -> Build<Work> {
     let of_out = |row: usize| empty((row / heads / q_len) as u32, (row % heads) as u32, (row / heads % q_len) as u32);
     let of_lse = |row: usize| empty((row / q_len / heads) as u32, (row / q_len % heads) as u32, (row % q_len) as u32);
     let tolerance = Tolerance::DOUBLE;
-    let mut expects = Vec::new();
+    let (mut expects, mut of_queries) = (Vec::new(), Vec::new());
     for (name, stage, shape) in [("expected_q_rot", Stage::QRot, q_shape), ("expected_k_rot", Stage::KRot, k_shape)] {
         if let Some(listed) = t.take(name) {
             let expect = Expect::heads_first(name, stage, &listed, shape, tolerance)?;
-            expects.push(match stage {
-                Stage::QRot => factors::without_temperature(expect, &spec, &inputs, sizes)?,
-                _ => expect,
-            });
+            match stage {
+                Stage::QRot if spec.k_storage().in_blocks() => of_queries.push(expect),
+                Stage::QRot => expects.push(factors::without_temperature(expect, &spec, &inputs, sizes)?),
+                _ => expects.push(expect),
+            }
         }
     }
     for (name, stage) in [("expected_scores", Stage::Scores), ("expected_probs", Stage::Probs)] {
@@ -224,7 +248,9 @@ fn attention(golden: Golden) -> Build<Work> {
         expects.push(Expect::as_is("expected_lse", Stage::Lse, &listed, &shape, tolerance)?.without(1, of_lse));
     }
     let values = rotation::values(&mut t, &spec, &inputs, v_shape)?;
+    let turned = ggml::queries(&spec, &inputs, of_queries)?;
     work.probes.push(Probe { label: "", spec, inputs, expects });
+    work.probes.extend(turned);
     work.probes.extend(angles);
     work.probes.extend(values);
     work.probes.extend(probes);
@@ -253,10 +279,8 @@ fn bias(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs) -
             _ => AlibiForm::Relative,
         };
         // slope_h = 2^(-alibi_bias_max * ...): 8 is the paper's.
-        let slopes = p.f64("alibi_bias_max").filter(|max| *max != 8.0).map(|max| {
-            let powers = alibi_slopes(spec.num_heads).into_iter().map(|s| s.powf(max / 8.0) as f32);
-            powers.collect()
-        });
+        let slopes = p.f64("alibi_bias_max").filter(|max| *max != 8.0);
+        let slopes = slopes.map(|max| ggml::slopes(spec.num_heads, max).into_iter().map(|s| s as f32).collect());
         let scale = if p.set("bias_times_scale") { spec.scale() } else { 1.0 };
         spec.bias.push(Bias::Alibi { form, slopes, scale });
     }

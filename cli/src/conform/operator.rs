@@ -364,7 +364,7 @@ pub fn ort_attention(golden: Golden) -> Build<Work> {
     spec.logits_soft_cap = a.f64("softcap").filter(|cap| *cap != 0.0);
     let left = a.i64("local_window_size").filter(|w| *w > 0).and_then(|w| u32::try_from(w - 1).ok());
     spec.sink = (a.i64("smooth_softmax") == Some(1)).then_some(Sink::Zero);
-    factors::sinks(&p, &mut t, &mut spec, &mut inputs)?;
+    factors::sinks(&p, &mut t, &mut spec, &mut inputs, sizes)?;
     spec.kv_lens = lens.is_some();
     place_queries(&mut spec, &mut inputs, p.set("causal"), (left, None), past, sizes)?;
     if past == 0 {

@@ -4,7 +4,7 @@ use super::model::Sizes;
 use super::packed::agree;
 use super::work::{Build, Table, Tolerance, needs, values_of};
 use crate::golden::{Entry, Parameters, Tensors};
-use ropewalk::{Error, IndexMap, Inputs, Outside, Positions, Relative, RelativeSide, Spec, log_bucket};
+use ropewalk::{Error, IndexMap, Inputs, Outside, Positions, Relative, RelativeSide, Spec, Temperature, log_bucket};
 
 /// A, B, E_V and u, by the tensors that hold them. Listed encodings join the tables.
 pub fn relative(
@@ -19,13 +19,21 @@ pub fn relative(
     if t.has("distance_embedding") || t.has("emb_rel_k") {
         shaw(p, t, spec, inputs)?;
     }
+    if t.has("relative_keys") {
+        horizons(p, t, spec, inputs)?;
+    }
+    if t.has("relative_states") {
+        own_queries(p, t, spec, inputs, sizes)?;
+    }
     if t.has("r_proj") {
         transformer_xl(system, p, t, spec, inputs, sizes, tables)?;
     }
     if t.has("pos_key") || t.has("pos_query") {
         deberta(p, t, spec, inputs, sizes)?;
     }
-    if t.has("rel_pos_h") {
+    if t.has("rel_pos_h") && p.has("q_size") {
+        pooled(p, t, spec, inputs, sizes)?;
+    } else if t.has("rel_pos_h") {
         decomposed(p, t, spec, inputs, sizes)?;
     }
     Ok(())
@@ -61,6 +69,60 @@ fn per_head(spec: &Spec, name: &str, entry: &Entry) -> Build<Vec<f32>> {
         true => Ok(entry.f32s(name)?),
         false => Err(entry.wrong(name, &format!("[heads, head_dim] = {want:?}")).into()),
     }
+}
+
+/// Gemma's audio towers: q against the embedding of j - i, within two horizons.
+fn horizons(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs) -> Build<()> {
+    let side = |name: &str| -> Build<i32> {
+        match p.u32(name).filter(|n| *n < 1 << 24) {
+            Some(n) => Ok(n as i32),
+            None => Err(Error::input(name, "is missing or too large", "give the keys of one side").into()),
+        }
+    };
+    let (min, max) = (-side("max_past_horizon")?, side("max_future_horizon")?);
+    let _ = p.u32("chunk_size"); // how the package cuts its work
+    let index = IndexMap::Distance { min, max, outside: Outside::Zero, stream: 0, reversed: false };
+    let mut term = Relative::new(RelativeSide::Key, index);
+    term.scale = Some(1.0);
+    let table = t.need("relative_keys")?;
+    push(spec, inputs, "relative_keys", &table, term)
+}
+
+/// Inkling: `relative_states [batch, q_len, heads, d_rel]` are A's own queries, `relative_profiles [d_rel, rel_extent]` its table by i - j, 0
+/// beyond; the temperature multiplies both parts of the score.
+fn own_queries(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs, sizes: Sizes) -> Build<()> {
+    let (states, profiles) = (t.need("relative_states")?, t.need("relative_profiles")?);
+    let [own, rows] = profiles.shape[..] else {
+        return Err(profiles.wrong("relative_profiles", "[d_rel, rel_extent]").into());
+    };
+    agree(p, &[("d_rel", own as u32), ("rel_extent", rows as u32)])?;
+    let [batch, q_len, heads] = [sizes.batch, sizes.q_len, sizes.heads].map(|n| n as usize);
+    if states.shape != [batch, q_len, heads, own] || rows == 0 {
+        return Err(states.wrong("relative_states", "[batch, q_len, heads, d_rel]").into());
+    }
+    let index = IndexMap::Distance { min: 0, max: rows as i32 - 1, outside: Outside::Zero, stream: 0, reversed: true };
+    let mut term = Relative::new(RelativeSide::Key, index);
+    (term.scale, term.own) = (Some(1.0), Some(own as u32));
+    if let Some(alpha) = p.f64("log_scaling_alpha") {
+        let Some(floor) = p.u32("log_scaling_n_floor").filter(|n| (1..1 << 30).contains(n)) else {
+            return Err(Error::input("log_scaling_n_floor", "is missing or no length", "give it").into());
+        };
+        spec.temperature = Some(Temperature::smooth(alpha, floor));
+    }
+    let first = sizes.kv_len as i32 - sizes.q_len as i32;
+    let tau = |i: usize| spec.temperature.map_or(1.0, |tau| tau.tau(first + i as i32));
+    let values = states.f32s("relative_states")?;
+    let row = |b: usize, h: usize, i: usize| ((b * q_len + i) * heads + h) * own;
+    let of = |b: usize, h: usize| (0..q_len).map(move |i| (row(b, h, i), i)).collect::<Vec<_>>();
+    let rows_of = (0..batch).flat_map(|b| (0..heads).flat_map(move |h| of(b, h)));
+    let scaled =
+        rows_of.flat_map(|(at, i)| values[at..at + own].iter().map(move |x| (*x as f64, i)).collect::<Vec<_>>());
+    inputs.relative_queries = Some(scaled.map(|(x, i)| (x * tau(i)) as f32).collect());
+    let table = profiles.f32s("relative_profiles")?;
+    let turned = (0..rows).flat_map(|r| (0..own).map(move |d| d * rows + r)).map(|at| table[at]);
+    inputs.parameters.insert(format!("relative_{}", spec.relative.len()), turned.collect());
+    spec.relative.push(term);
+    Ok(())
 }
 
 /// Shaw et al. 2018 and its relatives: clipped, spanning every distance, or zero outside a window.
@@ -229,6 +291,53 @@ fn deberta(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs
         ));
         push(spec, inputs, name, &table, Relative::new(side, index))?;
     }
+    Ok(())
+}
+
+/// MViT v2: keys are pooled, so that a step of theirs is several of the queries', and class tokens stand in front, outside of both tables.
+fn pooled(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Inputs, sizes: Sizes) -> Build<()> {
+    let sides = |name: &str| -> Build<[u32; 2]> {
+        let list: Vec<Option<u32>> = p.list(name).iter().map(|n| u32::try_from(n.as_u64()?).ok()).collect();
+        match list[..] {
+            [Some(h @ 1..=4096), Some(w @ 1..=4096)] => Ok([h, w]),
+            _ => Err(Error::input(name, "is missing or no grid", "give [rows, columns]").into()),
+        }
+    };
+    let (of_q, of_k, class) = (sides("q_size")?, sides("k_size")?, p.u32("class_tokens").unwrap_or(0));
+    for (name, [h, w], len) in [("q_size", of_q, sizes.q_len), ("k_size", of_k, sizes.kv_len)] {
+        if (h * w).checked_add(class) != Some(len) {
+            return Err(Error::input(name, format!("{h} x {w} and {class} more"), format!("the case has {len}")).into());
+        }
+    }
+    let (mut q_ids, mut k_ids) = (Vec::new(), Vec::new());
+    for (stream, name) in [(0, "rel_pos_h"), (1, "rel_pos_w")] {
+        let (q, k) = (of_q[stream], of_k[stream]);
+        // steps of a query and of a key, whole numbers where one side divides the other
+        if !q.is_multiple_of(k) && !k.is_multiple_of(q) {
+            return needs("grids of queries and keys whose sides do not divide each other");
+        }
+        let (q_step, k_step) = ((k / q).max(1) as i32, (q / k).max(1) as i32);
+        let table = t.need(name)?;
+        // rows for the larger side, of which the pooled one may leave some
+        let (last, rows) = ((k as i32 - 1) * k_step, table.shape.first().copied().unwrap_or(0) as i32);
+        let max = rows - 1 - last;
+        if max < (q as i32 - 1) * q_step {
+            return Err(table.wrong(name, "a row for every distance").into());
+        }
+        let index =
+            IndexMap::Distance { min: -last, max, outside: Outside::Zero, stream: stream as u8, reversed: true };
+        let mut term = Relative::new(RelativeSide::Key, index);
+        term.scale = Some(1.0);
+        push(spec, inputs, name, &table, term)?;
+        let ids = |[h, w]: [u32; 2], step: i32, outside: i32| {
+            let of = move |at: u32| (if stream == 0 { at / w } else { at % w }) as i32 * step;
+            std::iter::repeat_n(outside, class as usize).chain((0..h * w).map(of)).collect::<Vec<i32>>()
+        };
+        q_ids.extend(ids(of_q, q_step, 1_000_000).repeat(sizes.batch as usize));
+        k_ids.extend(ids(of_k, k_step, -1_000_000).repeat(sizes.batch as usize));
+    }
+    spec.positions = Positions::Ids;
+    (inputs.q_positions, inputs.k_positions) = (Some(q_ids), Some(k_ids));
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, finish, n
 use crate::golden::{Entry, Golden, Parameters, Tensors, Values};
 use ropewalk::{
     Angle, Error, Frequencies, Inputs, MAX_HEAD_DIM, Pairing, PatchPositions, Positions, RopeParameters, Rotary,
-    Sections, Spec, Tensor, XPos,
+    Sections, Spec, Tensor, XPos, fixed_point,
 };
 
 /// The length extension that the parameters describe, with theta. `longest` is the longest sequence of the call.
@@ -66,6 +66,9 @@ pub fn rotary(
     tables: &mut Vec<Table>,
 ) -> Build<Option<Rotary>> {
     let Some(pairing) = p.str("pairing") else { return Ok(None) };
+    if let Some(rotary) = axial(pairing, p, t, head_dim, sizes, tables)? {
+        return Ok(Some(rotary));
+    }
     let interleaved = p.bool("interleaved");
     let pairing = match pairing {
         _ if p.u32("rotary_dim") == Some(0) => return Ok(None),
@@ -80,9 +83,20 @@ pub fn rotary(
     let rotary_dim = p.u32("rotary_dim").or_else(|| p.u32("rope_dim")).unwrap_or(head_dim);
     let sections = sections(p)?;
     if sections.is_none() && (p.set("grid") || t.0.get("positions").is_some_and(|e| e.shape.last() == Some(&2))) {
-        return picture(system, p, t, pairing, [head_dim, rotary_dim], tables).map(Some);
+        return picture(system, p, t, pairing, [head_dim, rotary_dim], sizes, tables).map(Some);
     }
     let mut rotary = build(p, t, pairing, rotary_dim, tables)?;
+    match p.str("frequency_exponent").map(|text| text.replace(' ', "")).as_deref() {
+        None => {}
+        // RetNet: the last pair turns by 1 / theta
+        Some("p/(d/2-1)") => {
+            let Some(theta) = p.f64("theta") else { return needs("the base of the frequencies") };
+            let last = (rotary_dim / 2).saturating_sub(1).max(1) as f64;
+            let f = |pair: u32| theta.powf(-(pair as f64) / last);
+            rotary.frequencies = Frequencies::InvFreq((0..rotary_dim / 2).map(f).collect());
+        }
+        Some(other) => return needs(format!("the exponent `{other}` of frequencies")),
+    }
     match p.str("rotary_part") {
         Some("last") => rotary.offset = head_dim.saturating_sub(rotary_dim),
         Some("first") | None => {}
@@ -92,8 +106,145 @@ pub fn rotary(
         rotary = rotary.with_sections(order, sections)?;
     }
     rotary.xpos = xpos(system, p, t, rotary_dim, sizes, tables)?;
-    rotary.values = p.set("rotary_value");
+    (rotary.values, rotary.output) = (p.set("rotary_value"), p.set("rotary_output_inverse"));
     Ok(Some(rotary))
+}
+
+/// Rotations of several axes whose positions are listed for each token: frequencies of each axis, of each head, or sums of both.
+fn axial(
+    pairing: &str,
+    p: &Parameters,
+    t: &mut Tensors,
+    head_dim: u32,
+    sizes: Sizes,
+    tables: &mut Vec<Table>,
+) -> Build<Option<Rotary>> {
+    let of = match pairing {
+        "half" => Pairing::Half,
+        "interleaved" | "interleaved_tiled" => Pairing::Interleaved,
+        "half_of_thirds" => Pairing::Listed,
+        _ => return Ok(None),
+    };
+    let tiled = pairing == "interleaved_tiled";
+    let axes = p.objects("axes");
+    let (of_heads, mixed) = (p.set("frequencies_per_head"), p.set("mixed"));
+    if axes.is_empty() && !of_heads && !mixed && !tiled {
+        return Ok(None);
+    }
+    if p.bool("interleaved").is_some_and(|said| said != (of == Pairing::Interleaved)) {
+        return Err(Error::input("interleaved", "contradicts pairing", "let the two agree").into());
+    }
+    let theta = || {
+        let missing = || Error::input("theta", "is missing from `parameters`", "give the base of the frequencies");
+        p.f64("theta").ok_or_else(missing)
+    };
+    let rotary = if !axes.is_empty() {
+        let axis = |axis: &Parameters| Some((axis.u32("dim")?, axis.f64("theta")?));
+        let Some(axes) = axes.iter().map(axis).collect::<Option<Vec<_>>>() else {
+            return Err(Error::input("axes", "cannot be read", "give dim and theta of each").into());
+        };
+        Rotary::axes(&axes, of)?
+    } else if mixed {
+        let table = t.need("pos_frequencies")?;
+        let [axes, heads, pairs] = table.shape[..] else {
+            return Err(table.wrong("pos_frequencies", "[axes, heads, head_dim / 2]").into());
+        };
+        if heads != sizes.heads as usize || 2 * pairs != head_dim as usize || !of_heads || axes > 255 {
+            return Err(table.wrong("pos_frequencies", "[axes, heads, head_dim / 2], frequencies_per_head").into());
+        }
+        Rotary::rope_mixed(of, axes as u8, sizes.heads, &table.f64s("pos_frequencies")?)?
+    } else if tiled {
+        let rotary = Rotary::vjepa2(head_dim, theta()?)?;
+        agree(p, &[("axis_dim", rotary.rotary_dim / 3)])?;
+        rotary
+    } else {
+        let rotary = Rotary::ltx(sizes.heads, head_dim, theta()?)?;
+        if let (Some(listed), Frequencies::Sums(sums)) = (t.take("inv_freq"), &rotary.frequencies) {
+            let computed: Vec<f64> = sums.values.chunks(sums.streams as usize).map(|f| f.iter().sum()).collect();
+            let listed = values_of("inv_freq", &listed, &[computed.len() as u32])?;
+            let tolerance = Tolerance::Relative(2f64.powi(-23));
+            tables.push(Table { name: "inv_freq".into(), computed, listed, tolerance });
+        }
+        rotary
+    };
+    agree(p, &[("rotary_dim", rotary.rotary_dim)])?;
+    // how the positions came about, which are listed
+    for name in TOLD_BY_POSITIONS {
+        let _ = (p.list(name), p.f64(name));
+    }
+    let Some(coordinates) = coordinates(t, sizes)? else { return needs("positions of several axes that are listed") };
+    let mut units: Vec<f64> = coordinates.iter().map(|(unit, _)| *unit).collect();
+    for (unit, by) in units.iter_mut().zip(p.list("interpolation_scale")) {
+        match by.as_f64() {
+            Some(by) if by > 0.0 => *unit /= by,
+            _ => return Err(Error::input("interpolation_scale", format!("holds {by}"), "give divisors").into()),
+        }
+    }
+    Ok(Some(rotary.with_units(&units)))
+}
+
+/// What a case says of how its positions came about, which it lists.
+const TOLD_BY_POSITIONS: [&str; 11] = [
+    "grid",
+    "grids",
+    "grid_size",
+    "class_tokens",
+    "text_tokens",
+    "crops_coords",
+    "rope_scale",
+    "rope_interpolation_scale",
+    "fps",
+    "base_fps",
+    "base",
+];
+
+/// Of each axis its unit, and the tokens' numbers of it.
+type Coordinates = Vec<(f64, Vec<i32>)>;
+
+/// `positions [tokens, axes]`: of each axis its unit, and the tokens' numbers of it.
+fn coordinates(t: &Tensors, sizes: Sizes) -> Build<Option<Coordinates>> {
+    let Some(entry) = t.0.get("positions") else { return Ok(None) };
+    let tokens = sizes.kv_len as usize;
+    match entry.shape[..] {
+        [n, axes] if n == tokens && axes > 0 => {
+            let all = entry.f64s("positions")?;
+            let of = |axis: usize| all.iter().skip(axis).step_by(axes).copied().collect::<Vec<_>>();
+            Ok(Some((0..axes).map(|axis| fixed_point(&of(axis))).collect()))
+        }
+        _ => Err(entry.wrong("positions", &format!("[{tokens}, axes]")).into()),
+    }
+}
+
+/// PoPE: every element has a frequency, its size in its softplus, and a key a phase of its head. That is a rotation of heads twice as long,
+/// whose pairs are (softplus x, 0).
+pub fn polar(p: &Parameters, t: &mut Tensors) -> Build<Option<Rotary>> {
+    let Some(phase) = t.take("key_phase") else { return Ok(None) };
+    let Some(theta) = p.f64("theta") else { return needs("the base of the frequencies") };
+    let [heads, 1, dim] = phase.shape[..] else {
+        return Err(phase.wrong("key_phase", "[heads, 1, head_dim]").into());
+    };
+    let (phases, softplus) = (phase.f64s("key_phase")?, |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p());
+    for name in ["q", "k"] {
+        let mut entry = t.need(name)?;
+        let shape = entry.shape4(name)?.map(|n| n as usize);
+        if entry.shape.len() != 4 || shape[1] != heads || shape[3] != dim {
+            return Err(entry.wrong(name, "[batch, heads, len, head_dim], of the heads of key_phase").into());
+        }
+        let rows = entry.f64s(name)?;
+        let row = |(n, row): (usize, &[f64])| {
+            let of = &phases[n / shape[2].max(1) % heads * dim..][..dim];
+            let turned = |f: fn(f64) -> f64| row.iter().zip(of).map(move |(x, phase)| softplus(*x) * f(*phase));
+            match name {
+                "q" => row.iter().map(|x| softplus(*x)).chain(std::iter::repeat_n(0.0, dim)).collect::<Vec<_>>(),
+                _ => turned(f64::cos).chain(turned(f64::sin)).collect(),
+            }
+        };
+        entry.values = Values::Double(rows.chunks(dim.max(1)).enumerate().flat_map(row).collect());
+        entry.shape[3] = 2 * dim;
+        t.0.insert(name.into(), entry);
+    }
+    let f = |pair: usize| theta.powf(-(pair as f64) / dim as f64);
+    Ok(Some(Rotary::with_inv_freq(Pairing::Half, (0..dim).map(f).collect())))
 }
 
 /// Numbers of a list of the parameters.
@@ -134,6 +285,7 @@ fn picture(
     t: &mut Tensors,
     pairing: Pairing,
     [head_dim, rotary_dim]: [u32; 2],
+    sizes: Sizes,
     tables: &mut Vec<Table>,
 ) -> Build<Rotary> {
     if rotary_dim != head_dim {
@@ -148,6 +300,16 @@ fn picture(
         Ok(numbers(p, "grid")?.ok_or_else(missing)?)
     };
     let mut rotary = match () {
+        _ if name.contains("sam2") => {
+            // x, then y; keys are the frames' patches, then tokens that do not turn
+            let (tokens, frames) = (grid()?.iter().product::<u32>(), p.u32("memory_frames").unwrap_or(1));
+            let still = p.u32("unrotated_keys").unwrap_or(0);
+            if frames.saturating_mul(tokens).saturating_add(still) != sizes.kv_len {
+                let problem = format!("{frames} frames of {tokens} tokens and {still} more of {} keys", sizes.kv_len);
+                return Err(Error::input("memory_frames", problem, "let them be the keys").into());
+            }
+            Rotary::axes(&[(head_dim / 2, theta); 2], pairing)?
+        }
         _ if name.contains("pixtral") => Rotary::pixtral(head_dim, theta)?,
         _ if name.contains("qwen2_vl") || name.contains("qwen2_5_vl") => Rotary::qwen2_vl_vision(head_dim, theta)?,
         _ if name.contains("gemma4") || name.contains("gemma_4") => Rotary::gemma4_vision(head_dim, theta)?,
@@ -233,7 +395,8 @@ pub fn positions(p: &Parameters, t: &mut Tensors, spec: &Spec, sizes: Sizes) -> 
     let (batch, q_len, kv_len) = (sizes.batch as usize, sizes.q_len as usize, sizes.kv_len as usize);
     let index = |offset: i64, len: usize| -> Vec<i32> { (0..len as i64).map(|i| (offset + i) as i32).collect() };
     let late = kv_len as i64 - q_len as i64;
-    if p.set("mrope_section") {
+    let rank = |name: &str| t.0.get(name).map_or(0, |ids| ids.shape.len());
+    if p.set("mrope_section") || rank("q_positions") == 3 && rank("k_positions") == 3 {
         let streams = spec.position_streams() as usize;
         let mut rows = |name: &str, offset: i64, len: usize| -> Build<Vec<i32>> {
             let Some(entry) = t.take(name) else { return Ok(index(offset, len).repeat(batch * streams)) };
@@ -249,8 +412,20 @@ pub fn positions(p: &Parameters, t: &mut Tensors, spec: &Spec, sizes: Sizes) -> 
         };
         return Ok(Some([rows("q_positions", late, q_len)?, rows("k_positions", 0, kv_len)?]));
     }
-    if rotary.streams.iter().any(|s| *s > 0) {
-        let streams = patches(p, t, sizes)?;
+    let axial = p.has("axes") || p.has("frequencies_per_head") || p.has("axis_dim");
+    if axial || rotary.streams.iter().any(|s| *s > 0) {
+        let streams: Vec<Vec<i32>> = match axial.then(|| coordinates(t, sizes)).transpose()?.flatten() {
+            Some(coordinates) => {
+                t.take("positions");
+                coordinates.into_iter().take(spec.position_streams() as usize).map(|(_, ids)| ids).collect()
+            }
+            None => patches(p, t, sizes)?.into(),
+        };
+        if streams.len() != spec.position_streams() as usize {
+            return Err(
+                Error::input("positions", "have fewer axes than the rotation", "give one column for each").into()
+            );
+        }
         let last = |row: &Vec<i32>| row.get(kv_len.saturating_sub(q_len)..).unwrap_or_default().repeat(batch);
         let all = |row: &Vec<i32>| row.repeat(batch);
         return Ok(Some([streams.iter().flat_map(last).collect(), streams.iter().flat_map(all).collect()]));
@@ -299,7 +474,7 @@ pub fn values(t: &mut Tensors, spec: &Spec, inputs: &Inputs, v_shape: [u32; 4]) 
     let mut spec_of_v = Spec::new(spec.num_kv_heads, spec.num_kv_heads, spec.v_head_dim);
     (spec_of_v.rotary, spec_of_v.positions) = (spec.rotary.clone().filter(|r| r.values), spec.positions);
     if let Some(rotary) = &mut spec_of_v.rotary {
-        rotary.xpos = None;
+        (rotary.xpos, rotary.output) = (None, false);
     }
     let v = inputs.v.clone();
     let mut of_v = Inputs::new(v.clone(), v.clone(), v);

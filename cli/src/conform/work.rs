@@ -12,6 +12,17 @@ pub struct Work {
     pub embeds: Vec<EmbedProbe>,
     /// Values that the host computes: buckets, slopes, frequencies.
     pub tables: Vec<Table>,
+    /// What another implementation computed.
+    pub peers: Vec<Peer>,
+}
+
+/// Another implementation's own numbers, which nothing is refused for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Peer {
+    /// Whose, and of what.
+    pub name: String,
+    /// The largest difference from what the case expects.
+    pub error: f64,
 }
 
 /// One call of `embed`, and what the case lists of its result.
@@ -53,6 +64,8 @@ pub enum Stage {
     Probs,
     /// `[batch, q_len, num_heads, v_head_dim]`.
     Out,
+    /// `[batch, q_len, num_heads, v_head_dim]`, every row divided by its root mean square (RetNet).
+    OutNormed,
     /// `[batch, num_heads, q_len]`.
     Lse,
     /// `[batch, len, dim]`, of `embed`.
@@ -72,6 +85,7 @@ impl Stage {
             Stage::Scores => "scores",
             Stage::Probs => "probs",
             Stage::Out => "out",
+            Stage::OutNormed => "out_normed",
             Stage::Lse => "lse",
             Stage::Embed => "embed",
             Stage::State => "state",
@@ -230,6 +244,9 @@ pub fn finish(parameters: &Parameters, tensors: Tensors, work: Work) -> Build<Wo
 /// Parameters that no computation reads, and why.
 const TOLD: &[(&str, &str)] = &[
     ("model", "a name; it decides where a convention is named nowhere else, and is read there"),
+    ("q_len", "the tensors' shapes say the same"),
+    ("kv_len", "the tensors' shapes say the same"),
+    ("batch", "the tensors' shapes say the same"),
     ("opset", "the version of the operator, whose rules its attributes state"),
     ("input_slots", "the names of the tensors say the same"),
     ("output_slots", "the names of the tensors say the same"),

@@ -3,9 +3,9 @@
 use super::validate;
 use ropewalk::{
     Absolute, AlibiForm, Alignment, Angle, Bias, Cache, Columns, Decay, Denominator, Dtype, Embed, EmbedShape, Error,
-    Family, FeatureMap, IndexMap, Kernel, KerpleKind, Limits, Linear, Mask, MergePart, MergeShape, Norm, NormKind,
-    Normalizer, Outside, Pairing, Plan, Positions, Relative, RelativeSide, Result, Rotary, Shape, Sink, Spec, Target,
-    Temperature, Tuning, XPos,
+    Family, FeatureMap, Frequencies, IndexMap, Kernel, KerpleKind, Limits, Linear, Mask, MergePart, MergeShape, Norm,
+    NormKind, Normalizer, Outside, Pairing, Plan, Positions, Relative, RelativeSide, Result, Rotary, Shape, Sink, Spec,
+    Sums, Target, Temperature, Tuning, XPos,
 };
 use std::collections::HashMap;
 use std::fs;
@@ -179,6 +179,20 @@ fn rotations() -> Vec<Variant> {
             rotations.push(Some(rotary));
         }
     }
+    // pairs of any elements; sums of streams, of heads, of two angles
+    let mut listed = Rotary::new(Pairing::Listed, 32, 10_000.0);
+    listed.pairs = (0..16).map(|i| [i, 31 - i]).collect();
+    rotations.push(Some(listed.clone()));
+    listed.streams = (0..16).map(|p| p % 4).collect();
+    rotations.push(Some(listed));
+    for (heads, streams, two_angles) in [(1, 1, false), (1, 3, true), (2, 4, false)] {
+        let angles = if two_angles { 2 } else { 1 };
+        let mut sums = Sums::new(heads, streams, vec![0.25; (heads * 16 * streams as u32 * angles) as usize]);
+        sums.two_angles = two_angles;
+        let mut rotary = Rotary::new(Pairing::Half, 32, 10_000.0);
+        (rotary.frequencies, rotary.values) = (Frequencies::Sums(sums), two_angles);
+        rotations.push(Some(rotary));
+    }
     let mut all = Vec::new();
     for rotary in rotations {
         for positions in [Positions::Index, Positions::Ids] {
@@ -315,7 +329,7 @@ fn linear() -> Vec<Variant> {
     let softmax = FeatureMap::Softmax { count: 37, eps: 1e-4 };
     let decays = [None, Some(Decay::Retention), Some(Decay::Token), Some(Decay::Feature)];
     let mut all = Vec::new();
-    for features in [FeatureMap::Identity, FeatureMap::Elu, softmax] {
+    for features in [FeatureMap::Identity, FeatureMap::Elu, FeatureMap::Relu, softmax] {
         for rotate_features in [false, true] {
             for (i, decay) in decays.iter().enumerate() {
                 for both in [false, true] {
@@ -492,7 +506,11 @@ fn norms() -> Vec<Variant> {
                 for kernel in [ATTENTION, SCORES] {
                     let mut spec = rich();
                     (spec.sink, spec.head_scale) = (sink, head_scale);
-                    spec.temperature = temperature.then(|| Temperature::new(0.1, 8192));
+                    spec.temperature = temperature.then(|| match sink {
+                        None => Temperature::new(0.1, 8192),
+                        Some(Sink::Zero) => Temperature::log_n(512),
+                        Some(_) => Temperature::of_heads(),
+                    });
                     all.push(Variant { kernel, spec, aligned: true, rolled_loops: carry, carry });
                 }
             }

@@ -14,8 +14,8 @@ pub(crate) struct Place {
     /// Query row.
     pub(crate) i: u32,
     /// m and n of every stream.
-    pub(crate) m: [i32; 3],
-    pub(crate) n: [i32; 3],
+    pub(crate) m: [i32; 4],
+    pub(crate) n: [i32; 4],
     pub(crate) same_segment: bool,
     /// The query's gate; 1 where C has none.
     pub(crate) gate: f64,

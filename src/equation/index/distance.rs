@@ -46,7 +46,7 @@ impl Map for Distance {
     fn last_stream(&self) -> u8 {
         self.stream
     }
-    fn row(&self, m: [i32; 3], n: [i32; 3], _: bool) -> Option<u32> {
+    fn row(&self, m: [i32; 4], n: [i32; 4], _: bool) -> Option<u32> {
         let d = distance(m, n, self.stream as usize) * if self.reversed { -1 } else { 1 };
         let (min, max) = (self.min as i64, self.max as i64);
         let inside = self.outside == Outside::Clip || (min..=max).contains(&d);

@@ -30,7 +30,7 @@ impl Map for Grid {
     fn last_stream(&self) -> u8 {
         1
     }
-    fn row(&self, m: [i32; 3], n: [i32; 3], _: bool) -> Option<u32> {
+    fn row(&self, m: [i32; 4], n: [i32; 4], _: bool) -> Option<u32> {
         let Grid { height, width, class } = *self;
         let plane = (2 * height - 1) * (2 * width - 1);
         match (class && m[0] < 0, class && n[0] < 0) {

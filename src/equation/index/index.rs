@@ -89,7 +89,7 @@ impl IndexMap {
         self.ask(|map| map.segments())
     }
     /// The row of query positions m and key positions n (each of the streams), or none outside.
-    pub(crate) fn row(&self, m: [i32; 3], n: [i32; 3], same_segment: bool) -> Option<u32> {
+    pub(crate) fn row(&self, m: [i32; 4], n: [i32; 4], same_segment: bool) -> Option<u32> {
         self.ask(|map| map.row(m, n, same_segment))
     }
     /// How a device finds the row; none where it computes it.

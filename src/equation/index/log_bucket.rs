@@ -28,7 +28,7 @@ impl Map for LogBucket {
     fn rows(&self) -> u64 {
         2 * self.buckets as u64
     }
-    fn row(&self, m: [i32; 3], n: [i32; 3], _: bool) -> Option<u32> {
+    fn row(&self, m: [i32; 4], n: [i32; 4], _: bool) -> Option<u32> {
         Some(bucket_row(-distance(m, n, 0), [self.buckets, self.max_position]))
     }
     /// No more changes beyond the table than one: with mid = buckets / 2, above 1, the bucket of `max_position` is 2 mid or more, so the row

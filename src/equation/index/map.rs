@@ -20,7 +20,7 @@ pub(crate) trait Map {
         false
     }
     /// The row of query positions m and key positions n (each of the streams), or none outside.
-    fn row(&self, m: [i32; 3], n: [i32; 3], same_segment: bool) -> Option<u32>;
+    fn row(&self, m: [i32; 4], n: [i32; 4], same_segment: bool) -> Option<u32>;
     /// How a device finds the row; none where it computes it.
     fn lookup(&self) -> Option<Lookup> {
         None
@@ -54,7 +54,7 @@ impl Argument {
 }
 
 /// n - m of a stream, saturated to 32 bits, as the shaders do.
-pub(crate) fn distance(m: [i32; 3], n: [i32; 3], stream: usize) -> i64 {
+pub(crate) fn distance(m: [i32; 4], n: [i32; 4], stream: usize) -> i64 {
     (n[stream] as i64 - m[stream] as i64).clamp(-(i32::MAX as i64), i32::MAX as i64)
 }
 

@@ -18,7 +18,7 @@ impl Map for Segment {
     fn segments(&self) -> bool {
         true
     }
-    fn row(&self, _: [i32; 3], _: [i32; 3], same_segment: bool) -> Option<u32> {
+    fn row(&self, _: [i32; 4], _: [i32; 4], same_segment: bool) -> Option<u32> {
         Some(!same_segment as u32)
     }
     fn expression(&self) -> Expression {

@@ -70,7 +70,12 @@ impl ExactAngle {
         ExactAngle { increment: turn_increment(inv_freq, 128) }
     }
     pub(crate) fn cos_sin(&self, position: i32) -> (f64, f64) {
-        let turns = (position as i128 as u128).wrapping_mul(self.increment) as i128;
+        Self::sum(std::slice::from_ref(self), &[position])
+    }
+    /// cos and sin of the sum of `position * inv_freq` of several positions.
+    pub(crate) fn sum(angles: &[ExactAngle], positions: &[i32]) -> (f64, f64) {
+        let one = |(angle, position): (&ExactAngle, &i32)| (*position as i128 as u128).wrapping_mul(angle.increment);
+        let turns = angles.iter().zip(positions).map(one).fold(0, u128::wrapping_add) as i128;
         let angle = turns as f64 * 2f64.powi(-128) * std::f64::consts::TAU;
         (angle.cos(), angle.sin())
     }

@@ -21,6 +21,8 @@ pub enum Pairing {
     /// Each half of the window by itself: with h = rotary_dim/2, pairs p below h/2 are elements `p` and `p + h/2`, the others
     /// the same elements of the second half (Gemma 4's vision tower). rotary_dim is a multiple of 4.
     HalfOfHalves,
+    /// The elements that [`Rotary::pairs`] lists: any two of a head (Allegro's thirds, each of which pairs its halves).
+    Listed,
 }
 
 /// Where the angle of a position and a pair comes from.
@@ -47,7 +49,69 @@ pub enum Frequencies {
     Theta(f64),
     /// Explicit, `rotary_dim / 2` of them: every length extension arrives this way.
     InvFreq(Vec<f64>),
+    /// Each pair turns by several positions at once, or by frequencies of its head.
+    Sums(Sums),
 }
+
+/// angle(h, p) = sum over the position streams s of F[h, p, s] m_s, in radians (Mochi, RoPE-ViT's mixed frequencies, LTX-Video's
+/// frequencies of each head). Needs [`Angle::Exact`]: the turns of the streams add up as integers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Sums {
+    /// F for each kv head, which its query heads share; or 1: one for all.
+    pub heads: u32,
+    /// Position streams, 1 to 4.
+    pub streams: u8,
+    /// Each pair has two angles, one for each of its elements: (a, b) becomes (a cos x - b sin x, a sin y + b cos y). That is no
+    /// rotation; V-JEPA 2 was trained so.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub two_angles: bool,
+    /// F, `[heads, pairs, streams]`, or `[heads, pairs, 2, streams]` with two angles, row-major.
+    pub values: Vec<f64>,
+}
+
+impl Sums {
+    /// F `[heads, pairs, streams]`, one angle a pair.
+    pub fn new(heads: u32, streams: u8, values: Vec<f64>) -> Self {
+        Sums { heads, streams, two_angles: false, values }
+    }
+    /// Angles of a pair.
+    pub(crate) fn angles(&self) -> usize {
+        1 + self.two_angles as usize
+    }
+    /// F of an angle (0, or 1 of two) of a pair, one for each stream. The kv head counts where each has its own.
+    #[cfg(test)]
+    pub(crate) fn of(&self, head: usize, pair: usize, angle: usize, pairs: usize) -> &[f64] {
+        let streams = self.streams as usize;
+        let head = if self.heads == 1 { 0 } else { head };
+        let at = ((head * pairs + pair) * self.angles() + angle) * streams;
+        self.values.get(at..at + streams).unwrap_or_default()
+    }
+    fn validate(&self, pairs: u32) -> Result<()> {
+        let err = |field: &str, problem: String, help: String| {
+            Err(Error::spec(format!("rotary.frequencies.sums.{field}"), problem, help))
+        };
+        if !(1..=MAX_STREAMS).contains(&self.streams) {
+            return err("streams", format!("is {}", self.streams), format!("give 1 to {MAX_STREAMS} position streams"));
+        }
+        let want = self.heads as u64 * pairs as u64 * self.angles() as u64 * self.streams as u64;
+        if self.values.len() as u64 != want || want == 0 {
+            let help = format!("give heads x pairs x angles x streams = {want} of them, and 1 head or more");
+            return err("values", format!("holds {} frequencies", self.values.len()), help);
+        }
+        match self.values.iter().position(|x| !x.is_finite() || x.abs() > 65536.0) {
+            Some(at) => {
+                let help = "give finite radians per position, at most 65536 in size";
+                err("values", format!("entry {at} is {}", self.values[at]), help.into())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The most position streams that rotations read.
+pub(crate) const MAX_STREAMS: u8 = 4;
 
 /// R(m): the rotation of q and k.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,10 +134,13 @@ pub struct Rotary {
     /// Where angles come from.
     #[serde(default)]
     pub angle: Angle,
-    /// The position stream that each pair turns by, 0 to 2; empty: stream 0 for all. [`Rotary::with_sections`] sets them for
-    /// m-RoPE, [`Rotary::pixtral`] and its neighbours for pictures.
+    /// The position stream that each pair turns by, 0 to 3; empty: stream 0 for all. [`Rotary::with_sections`] sets them for
+    /// m-RoPE, [`Rotary::axes`], [`Rotary::pixtral`] and their neighbours for pictures and video. [`Frequencies::Sums`] names its own.
     #[serde(default)]
     pub streams: Vec<u8>,
+    /// The two elements of every pair, counted from `offset`, no element twice: where `pairing` is [`Pairing::Listed`], else empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pairs: Vec<[u32; 2]>,
     /// A magnitude that decays with distance.
     #[serde(default)]
     pub xpos: Option<XPos>,
@@ -81,6 +148,10 @@ pub struct Rotary {
     /// `rotary_value`).
     #[serde(default)]
     pub values: bool,
+    /// R_o: outputs turn back by their query's position, in the same window, so that values enter by m - n (DeepSeek-V4):
+    /// o_i = R(-m) sum_j p(i,j) R(n) v_j. The attention factor multiplies them once more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub output: bool,
     /// k holds R(n) N k already, a cache of rotated keys: attention and scores take it as it is and turn queries alone. What
     /// [`Kernel::RotateK`](crate::Kernel::RotateK) makes for that cache does not depend on it.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -108,8 +179,10 @@ impl Rotary {
             attention_factor: 1.0,
             angle: Angle::Exact,
             streams: Vec::new(),
+            pairs: Vec::new(),
             xpos: None,
             values: false,
+            output: false,
             keys_rotated: false,
         }
     }
@@ -117,13 +190,82 @@ impl Rotary {
     pub fn stream(&self, pair: usize) -> usize {
         self.streams.get(pair).map_or(0, |s| *s as usize)
     }
-    /// The frequencies, one for each pair, in radians per position; of the first 2^15 pairs, more than a head may have.
+    /// The frequencies, one for each pair, in radians per position; of the first 2^15 pairs, more than a head may have. Of
+    /// [`Frequencies::Sums`] all of F.
     pub fn inv_freq(&self) -> Vec<f64> {
         match &self.frequencies {
             Frequencies::Theta(theta) => (0..self.rotary_dim.min(MAX_ROTARY_DIM) / 2)
                 .map(|p| theta.powf(-2.0 * p as f64 / self.rotary_dim as f64))
                 .collect(),
             Frequencies::InvFreq(inv_freq) => inv_freq.clone(),
+            Frequencies::Sums(sums) => sums.values.clone(),
+        }
+    }
+    /// The two elements that pair p is read from and the two that it is written to, within a head.
+    pub(crate) fn pair(&self, p: usize) -> ([usize; 2], [usize; 2]) {
+        let (o, half) = (self.offset as usize, (self.rotary_dim / 2) as usize);
+        let (apart, beside) = ([o + p, o + p + half], [o + 2 * p, o + 2 * p + 1]);
+        match self.pairing {
+            Pairing::Half => (apart, apart),
+            Pairing::Interleaved => (beside, beside),
+            Pairing::InterleavedInHalfOut => (beside, apart),
+            Pairing::HalfOfHalves => {
+                let quarter = half / 2;
+                let first = o + p + if p < quarter { 0 } else { quarter };
+                ([first, first + quarter], [first, first + quarter])
+            }
+            Pairing::Listed => {
+                let pair = self.pairs[p].map(|e| o + e as usize);
+                (pair, pair)
+            }
+        }
+    }
+    /// F, where the angles are sums.
+    pub(crate) fn sums(&self) -> Option<&Sums> {
+        match &self.frequencies {
+            Frequencies::Sums(sums) => Some(sums),
+            Frequencies::Theta(_) | Frequencies::InvFreq(_) => None,
+        }
+    }
+    /// Whether pairs or angles are read from tables of their own: what no kernel does by four pairs.
+    pub(crate) fn general(&self) -> bool {
+        self.pairing == Pairing::Listed || self.sums().is_some()
+    }
+    /// Whether kv heads turn by different angles.
+    pub(crate) fn of_heads(&self) -> bool {
+        self.sums().is_some_and(|sums| sums.heads > 1)
+    }
+    /// The highest position stream that a pair reads.
+    pub(crate) fn last_stream(&self) -> u8 {
+        let last = self.streams.iter().copied().max().unwrap_or(0);
+        self.sums().map_or(last, |sums| sums.streams.saturating_sub(1))
+    }
+    /// One past the last rotated element of a head.
+    pub(crate) fn end(&self) -> u64 {
+        let listed = self.pairs.iter().flatten().map(|e| *e as u64 + 1).max();
+        self.offset as u64 + listed.unwrap_or(0).max(if self.pairs.is_empty() { self.rotary_dim as u64 } else { 0 })
+    }
+    fn validate_pairs(&self, head_dim: u32) -> Result<()> {
+        let wrong = |problem: String, help: &str| Err(Error::spec("rotary.pairs", problem, help));
+        if self.pairing != Pairing::Listed {
+            return match self.pairs.is_empty() {
+                true => Ok(()),
+                false => wrong(format!("holds {} pairs", self.pairs.len()), "set pairing to listed, or leave them out"),
+            };
+        }
+        if self.pairs.len() as u64 * 2 != self.rotary_dim as u64 {
+            let problem = format!("holds {} pairs of {} elements", self.pairs.len(), self.rotary_dim);
+            return wrong(problem, "give rotary_dim / 2 of them");
+        }
+        if self.end() > head_dim as u64 {
+            let problem = format!("reaches element {} of a head of {head_dim}", self.end() - 1);
+            return wrong(problem, "let offset and every element together stay below head_dim");
+        }
+        let mut seen: Vec<u32> = self.pairs.iter().flatten().copied().collect();
+        seen.sort_unstable();
+        match seen.windows(2).find(|w| w[0] == w[1]) {
+            Some(w) => wrong(format!("names element {} twice", w[0]), "let every element be in one pair at most"),
+            None => Ok(()),
         }
     }
     pub(crate) fn validate(&self, head_dim: u32) -> Result<()> {
@@ -142,7 +284,15 @@ impl Rotary {
                 "give a multiple of 4: each half of the window is cut into pairs by itself",
             ));
         }
-        if self.offset.checked_add(r).is_none_or(|end| end > head_dim) {
+        self.validate_pairs(head_dim)?;
+        if self.output && (self.pairing == Pairing::InterleavedInHalfOut || self.sums().is_some_and(|s| s.two_angles)) {
+            return Err(Error::spec(
+                "rotary.output",
+                "is set, but pairs are read from other elements than they are written to, or have two angles",
+                "leave it out: such rotations are not turned back",
+            ));
+        }
+        if self.pairing != Pairing::Listed && self.offset.checked_add(r).is_none_or(|end| end > head_dim) {
             return Err(Error::spec(
                 "rotary.rotary_dim",
                 format!("elements {}..{} of a head of {head_dim}", self.offset, self.offset as u64 + r as u64),
@@ -163,8 +313,20 @@ impl Rotary {
                 format!("give one for each of the {} pairs, or none", r / 2),
             ));
         }
-        if let Some(stream) = self.streams.iter().find(|s| **s > 2) {
-            return Err(Error::spec("rotary.streams", format!("stream {stream}"), "there are at most three, 0 to 2"));
+        if let Some(stream) = self.streams.iter().find(|s| **s >= MAX_STREAMS) {
+            return Err(Error::spec("rotary.streams", format!("stream {stream}"), "there are at most four, 0 to 3"));
+        }
+        if let Some(sums) = self.sums() {
+            let others = [
+                ("rotary.angle", self.angle != Angle::Exact, "is not exact"),
+                ("rotary.streams", !self.streams.is_empty(), "is set"),
+                ("rotary.xpos", self.xpos.is_some(), "is set"),
+            ];
+            if let Some((field, _, is)) = others.iter().find(|(_, set, _)| *set) {
+                let help = "leave it out: sums have exact angles, of all their streams";
+                return Err(Error::spec(*field, format!("{is} beside frequencies that are sums"), help));
+            }
+            return sums.validate(r / 2);
         }
         if let Some(xpos) = &self.xpos
             && !(2.0..=1e9).contains(&xpos.scale_base.abs())
@@ -193,7 +355,7 @@ impl Rotary {
                 Some(p) => {
                     let field = match frequencies {
                         Frequencies::Theta(_) => "rotary.frequencies.theta",
-                        Frequencies::InvFreq(_) => "rotary.frequencies.inv_freq",
+                        Frequencies::InvFreq(_) | Frequencies::Sums(_) => "rotary.frequencies.inv_freq",
                     };
                     Err(Error::spec(
                         field,

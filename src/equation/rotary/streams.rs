@@ -2,7 +2,7 @@
 //! system is a choice of stream, frequency and pairing, so that its users need no formula. Coordinates that are no integers become
 //! integers by a unit in the frequency (DINOv3: half a patch; EVA-02: a power of two of a patch), so that phases stay exact.
 
-use crate::equation::rotary::rotary::{Frequencies, Pairing, Rotary};
+use crate::equation::rotary::rotary::{Frequencies, MAX_STREAMS, Pairing, Rotary, Sums};
 use crate::equation::window::{MAX_TOKENS, check_tokens};
 use crate::error::{Error, Result};
 use std::f64::consts::TAU;
@@ -71,6 +71,191 @@ impl Rotary {
         Ok(self)
     }
 
+    /// Consecutive axes of a picture or a video, `(elements, theta)` each: the pairs of axis n turn by position stream n with
+    /// `theta^(-2i / elements)`. With `Pairing::Interleaved` an axis has consecutive elements (FLUX, Qwen-Image, Wan, HunyuanVideo, Z-Image);
+    /// with `Pairing::Half` pairs reach over the whole head, in the axes' order (Cosmos); with `Pairing::Listed` each axis pairs the halves of
+    /// its own elements (Allegro). Positions: `Positions::Ids`, `[axes, batch, len]`; fractions by [`fixed_point`] and
+    /// [`Rotary::with_units`].
+    ///
+    /// ```
+    /// use ropewalk::{Pairing, Rotary};
+    /// let flux = Rotary::axes(&[(16, 1e4), (56, 1e4), (56, 1e4)], Pairing::Interleaved)?;
+    /// assert_eq!((flux.rotary_dim, flux.stream(7), flux.stream(8), flux.stream(36)), (128, 0, 1, 2));
+    /// # Ok::<(), ropewalk::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Spec`] for no axis or more than four, an odd or too large number of elements, a theta that is not above 0, another pairing.
+    pub fn axes(axes: &[(u32, f64)], pairing: Pairing) -> Result<Self> {
+        let err = |problem: String, help: &str| Err(Error::spec("rotary.axes", problem, help));
+        let most = crate::equation::defaults::MAX_HEAD_DIM as u64;
+        let dim: u64 = axes.iter().map(|(dim, _)| *dim as u64).sum();
+        if axes.is_empty() || axes.len() > MAX_STREAMS as usize {
+            return err(format!("are {}", axes.len()), "give one to four");
+        }
+        if let Some((dim, _)) = axes.iter().find(|(dim, _)| *dim == 0 || dim % 2 == 1) {
+            return err(
+                format!("hold one of {dim} elements"),
+                "give an even number, 2 or more: rotation acts on pairs",
+            );
+        }
+        if let Some((_, theta)) = axes.iter().find(|(_, theta)| !(theta.is_finite() && *theta > 0.0)) {
+            return err(format!("hold a theta of {theta}"), "give a finite number above 0");
+        }
+        if dim > most {
+            return err(format!("hold {dim} elements"), "let them fit in a head");
+        }
+        let f = |(dim, theta): &(u32, f64)| {
+            let (dim, theta) = (*dim as f64, *theta);
+            (0..dim as u32 / 2).map(move |i| theta.powf(-2.0 * i as f64 / dim))
+        };
+        let mut rotary = Rotary::with_inv_freq(pairing, axes.iter().flat_map(f).collect());
+        let of = |(n, (dim, _)): (usize, &(u32, f64))| std::iter::repeat_n(n as u8, *dim as usize / 2);
+        rotary.streams = axes.iter().enumerate().flat_map(of).collect();
+        match pairing {
+            Pairing::Half | Pairing::Interleaved | Pairing::InterleavedInHalfOut => {}
+            Pairing::Listed => {
+                let mut start = 0;
+                for (dim, _) in axes {
+                    rotary.pairs.extend((0..dim / 2).map(|i| [start + i, start + i + dim / 2]));
+                    start += dim;
+                }
+            }
+            Pairing::HalfOfHalves => return err("pair halves of halves".into(), "give two axes with Pairing::Listed"),
+        }
+        Ok(rotary)
+    }
+
+    /// FLUX (Black Forest Labs 2024): interleaved axes of one theta; FLUX.1 `[16, 56, 56]` and 10 000, FLUX.2 `[32, 32, 32, 32]` and 2 000.
+    ///
+    /// # Errors
+    /// Those of [`Rotary::axes`].
+    pub fn flux(dims: &[u32], theta: f64) -> Result<Self> {
+        let axes: Vec<(u32, f64)> = dims.iter().map(|dim| (*dim, theta)).collect();
+        Self::axes(&axes, Pairing::Interleaved)
+    }
+
+    /// Qwen-Image (2025): `[16, 56, 56]` elements by frame, row and column, theta 10 000. Rows and columns count from the picture's middle.
+    ///
+    /// # Errors
+    /// None: they are those of [`Rotary::axes`].
+    pub fn qwen_image() -> Result<Self> {
+        Self::flux(&[16, 56, 56], 1e4)
+    }
+
+    /// Wan (Alibaba 2025): rows and columns have 2 (head_dim / 6) elements each, frames the rest; interleaved, theta 10 000.
+    ///
+    /// # Errors
+    /// Those of [`Rotary::axes`].
+    pub fn wan(head_dim: u32) -> Result<Self> {
+        Self::flux(&thirds(head_dim), 1e4)
+    }
+
+    /// Cosmos (NVIDIA 2025): Wan's axes with half pairing over the whole head, and of each axis theta = 10 000 scale^(dim / (dim - 2)), the
+    /// scales of frames, rows and columns. Frames count 24 / fps each: [`Rotary::with_units`].
+    ///
+    /// # Errors
+    /// Those of [`Rotary::axes`]; axes of two elements, whose theta is none.
+    pub fn cosmos(head_dim: u32, scales: [f64; 3]) -> Result<Self> {
+        let dims = thirds(head_dim);
+        let theta = |(dim, scale): (&u32, f64)| (*dim, 1e4 * scale.powf(*dim as f64 / (*dim as f64 - 2.0)));
+        let axes: Vec<(u32, f64)> = dims.iter().zip(scales).map(theta).collect();
+        Self::axes(&axes, Pairing::Half)
+    }
+
+    /// LTX-Video (Lightricks 2024): the rotation acts on the width heads x head_dim, so each head has frequencies of its own. Interleaved pair P
+    /// of the width turns by axis (P - pad) % 3 with `theta^(((P - pad) / 3) / (n - 1)) pi / 2`, n = width / 6; the first pad = (width % 6) / 2
+    /// pairs stand still. Positions: 2 coordinate / base - 1 of frame, row and column, which are fractions.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] for a width of less than 12, sizes that no head has, a theta that is not above 0.
+    pub fn ltx(heads: u32, head_dim: u32, theta: f64) -> Result<Self> {
+        let width = heads as u64 * head_dim as u64;
+        let sizes =
+            head_dim <= crate::equation::defaults::MAX_HEAD_DIM && heads <= crate::equation::defaults::MAX_HEADS;
+        if !sizes || head_dim % 2 == 1 || width < 12 {
+            let help = "give an even head_dim and 12 elements or more in all";
+            return Err(Error::spec("head_dim", format!("is {head_dim}, of {heads} heads"), help));
+        }
+        positive(theta)?;
+        let (pad, n) = (width % 6 / 2, width / 6);
+        let mut values = vec![0.0; 3 * width as usize / 2];
+        for pair in pad..width / 2 {
+            let (axis, step) = ((pair - pad) % 3, (pair - pad) / 3);
+            let f = theta.powf(step as f64 / (n - 1) as f64) * std::f64::consts::FRAC_PI_2;
+            if let Some(value) = values.get_mut((3 * pair + axis) as usize) {
+                *value = f;
+            }
+        }
+        Ok(Self::sums_of(Pairing::Interleaved, head_dim, Sums::new(heads, 3, values)))
+    }
+
+    /// Learned frequencies of each head and pair, one for each axis (Mochi; RoPE-ViT's mixed rotation, Heo et al. 2024): `frequencies` is
+    /// `[axes, heads, pairs]`, `heads` are kv heads.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] where their number is not axes x heads x pairs.
+    pub fn rope_mixed(pairing: Pairing, axes: u8, heads: u32, frequencies: &[f64]) -> Result<Self> {
+        let plane = frequencies.len() / (axes.max(1) as usize);
+        let pairs = plane / (heads.max(1) as usize);
+        let sizes = axes as u128 * heads as u128 * pairs as u128 == frequencies.len() as u128 && pairs > 0;
+        if !sizes || axes > MAX_STREAMS || pairs > crate::equation::defaults::MAX_HEAD_DIM as usize / 2 {
+            let problem = format!("{} frequencies of {axes} axes and {heads} heads", frequencies.len());
+            return Err(Error::spec(
+                "rotary.frequencies",
+                problem,
+                "give axes x heads x pairs of them, one to four axes",
+            ));
+        }
+        let of = |at: usize| (0..axes as usize).filter_map(move |axis| frequencies.get(axis * plane + at).copied());
+        let values = (0..plane).flat_map(of).collect();
+        Ok(Self::sums_of(pairing, 2 * pairs as u32, Sums::new(heads, axes, values)))
+    }
+
+    /// V-JEPA 2 (Assran et al. 2025): three windows of 2 (head_dim / 6) elements, by frame, row and column. In a window of d elements pairs
+    /// interleave where the d / 2 frequencies are tiled: element e turns by `theta^(-2 (e mod d/2) / d)`, so the two of a pair turn by different
+    /// angles, which is no rotation. Checkpoints were trained so.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] for a head_dim below 6 or larger than a head's, a theta that is not above 0.
+    pub fn vjepa2(head_dim: u32, theta: f64) -> Result<Self> {
+        let d = 2 * (head_dim / 6);
+        if d == 0 || head_dim > crate::equation::defaults::MAX_HEAD_DIM {
+            return Err(Error::spec("head_dim", format!("is {head_dim}"), "give 6 elements to those of a head"));
+        }
+        positive(theta)?;
+        let mut values = vec![0.0; 9 * d as usize];
+        for e in 0..3 * d {
+            let (axis, within) = (e / d, e % d % (d / 2));
+            if let Some(value) = values.get_mut((3 * e + axis) as usize) {
+                *value = theta.powf(-2.0 * within as f64 / d as f64);
+            }
+        }
+        let mut sums = Sums::new(1, 3, values);
+        sums.two_angles = true;
+        Ok(Self::sums_of(Pairing::Interleaved, 3 * d, sums))
+    }
+
+    fn sums_of(pairing: Pairing, rotary_dim: u32, sums: Sums) -> Self {
+        let mut rotary = Rotary::new(pairing, rotary_dim, 1.0);
+        rotary.frequencies = Frequencies::Sums(sums);
+        rotary
+    }
+
+    /// Positions of stream s count units of this size, so that fractions keep their digits: the frequencies are multiplied by it. A stream
+    /// without a unit counts ones. See [`fixed_point`].
+    pub fn with_units(mut self, units: &[f64]) -> Self {
+        let unit = |stream: usize| units.get(stream).copied().unwrap_or(1.0);
+        if let Frequencies::Sums(sums) = &mut self.frequencies {
+            let streams = sums.streams.max(1) as usize;
+            sums.values.iter_mut().enumerate().for_each(|(at, f)| *f *= unit(at % streams));
+            return self;
+        }
+        let scaled = self.inv_freq().into_iter().enumerate().map(|(pair, f)| f * unit(self.stream(pair))).collect();
+        self.frequencies = Frequencies::InvFreq(scaled);
+        self
+    }
+
     /// Pixtral's vision tower (Agrawal et al. 2024): the first half of the pairs turns by the row (stream 0) with the even ones of the
     /// frequencies `theta^(-2j / head_dim)`, the second by the column (stream 1) with the odd ones. Positions:
     /// [`PatchPositions::grid`].
@@ -137,6 +322,58 @@ impl Rotary {
     pub fn eva02(head_dim: u32, theta: f64, reference: Option<[u32; 2]>) -> Result<Self> {
         let [rows, columns] = fractions(reference)?.map(|n| quarter(head_dim, theta, 1.0 / n));
         picture(Pairing::Interleaved, head_dim, theta, rows, columns, [0, 1])
+    }
+}
+
+/// Coordinates that may be fractions as whole numbers of a unit: the largest unit that they all are multiples of (to a few units of the last
+/// place), or else a power of two that leaves 30 bits. Give [`Rotary::with_units`] the unit. Numbers that are not finite count as 0.
+///
+/// ```
+/// let (unit, positions) = ropewalk::fixed_point(&[3.0, 4.45, 5.9, 7.35]);
+/// assert!((unit - 0.05).abs() < 1e-15);
+/// assert_eq!(positions, [60, 89, 118, 147]);
+/// ```
+pub fn fixed_point(coordinates: &[f64]) -> (f64, Vec<i32>) {
+    let finite = |x: &f64| if x.is_finite() { *x } else { 0.0 };
+    let all: Vec<f64> = coordinates.iter().map(finite).collect();
+    let largest = all.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+    if largest == 0.0 {
+        return (1.0, vec![0; all.len()]);
+    }
+    let in_units = |unit: f64| all.iter().map(|x| (x / unit).round() as i32).collect::<Vec<_>>();
+    if largest < MAX_TOKENS as f64 && all.iter().all(|x| x.fract() == 0.0) {
+        return (1.0, in_units(1.0));
+    }
+    // Euclid's algorithm over numbers that are rounded
+    let gcd = all.iter().fold(0.0f64, |mut a, x| {
+        let mut b = x.abs();
+        while b > largest * 1e-10 {
+            (a, b) = (b, a - b * (a / b).round());
+            b = b.abs();
+        }
+        a
+    });
+    if gcd > 0.0 && largest / gcd < MAX_TOKENS as f64 {
+        let unit = largest / (largest / gcd).round();
+        let exact = |x: &f64| ((x / unit).round() * unit - x).abs() <= 8.0 * f64::EPSILON * largest;
+        if all.iter().all(exact) {
+            return (unit, in_units(unit));
+        }
+    }
+    let unit = 2f64.powi((largest.log2().floor() as i32 - 29).max(-1022));
+    (unit, in_units(unit))
+}
+
+/// Elements by frame, row and column: rows and columns have 2 (head_dim / 6) each, frames the rest.
+fn thirds(head_dim: u32) -> [u32; 3] {
+    let third = head_dim / 6 * 2;
+    [head_dim - 2 * third, third, third]
+}
+
+fn positive(theta: f64) -> Result<()> {
+    match theta.is_finite() && theta > 0.0 {
+        true => Ok(()),
+        false => Err(Error::spec("rotary.frequencies.theta", format!("is {theta}"), "give a finite number above 0")),
     }
 }
 
@@ -358,6 +595,47 @@ mod tests {
         ] {
             wrong.expect_err("refused");
         }
+    }
+
+    #[test]
+    fn axes() {
+        let thirds = Rotary::axes(&[(4, 16.0), (2, 1e4), (4, 16.0)], Pairing::Listed).unwrap();
+        assert_eq!(thirds.pairs, [[0, 2], [1, 3], [4, 5], [6, 8], [7, 9]]);
+        assert_eq!((thirds.inv_freq(), thirds.streams), (vec![1.0, 0.25, 1.0, 1.0, 0.25], vec![0, 0, 1, 2, 2]));
+        let wan = Rotary::wan(44).unwrap();
+        assert_eq!((wan.stream(7), wan.stream(8), wan.stream(15)), (0, 1, 2));
+        let ltx = Rotary::ltx(2, 8, 1e4).unwrap(); // width 16: two pairs stand still, then the axes in turn
+        let sums = ltx.sums().unwrap();
+        assert_eq!((sums.of(0, 1, 0, 4), sums.of(0, 2, 0, 4)), (&[0.0; 3][..], &[TAU / 4.0, 0.0, 0.0][..]));
+        assert_eq!(sums.of(1, 1, 0, 4)[0], 1e4 * TAU / 4.0);
+        let mixed = Rotary::rope_mixed(Pairing::Interleaved, 2, 1, &[1.0, 2.0, 3.0, 4.0]).unwrap();
+        assert_eq!(mixed.sums().unwrap().values, [1.0, 3.0, 2.0, 4.0]);
+        assert_eq!(mixed.with_units(&[0.5, 10.0]).sums().unwrap().values, [0.5, 30.0, 1.0, 40.0]);
+        let jepa = Rotary::vjepa2(26, 16.0).unwrap(); // windows of 8: elements 2 and 3 have frequencies 2 and 3
+        assert_eq!(jepa.sums().unwrap().of(0, 1, 1, 12), [16f64.powf(-0.75), 0.0, 0.0]);
+        for wrong in [
+            Rotary::axes(&[], Pairing::Half),
+            Rotary::axes(&[(3, 1e4)], Pairing::Half),
+            Rotary::axes(&[(4, 0.0)], Pairing::Half),
+            Rotary::axes(&[(4, 1e4); 5], Pairing::Half),
+            Rotary::axes(&[(u32::MAX - 1, 1e4); 2], Pairing::Half),
+            Rotary::ltx(1, 8, 1e4),
+            Rotary::ltx(u32::MAX, u32::MAX - 1, 1e4),
+            Rotary::cosmos(6, [2.0; 3]),
+            Rotary::rope_mixed(Pairing::Half, 2, 3, &[1.0; 5]),
+            Rotary::vjepa2(5, 1e4),
+        ] {
+            wrong.expect_err("refused");
+        }
+    }
+
+    #[test]
+    fn units() {
+        assert_eq!(fixed_point(&[0.0, -3.0, 7.0]), (1.0, vec![0, -3, 7]));
+        assert_eq!(fixed_point(&[-1.0, -0.968, -0.9359999999999999]).1, [-125, -121, -117]);
+        let (unit, positions) = fixed_point(&[0.1, std::f64::consts::PI, 1e-7]);
+        assert!((positions[1] as f64 * unit - std::f64::consts::PI).abs() < 3e-9, "{unit}");
+        assert_eq!(fixed_point(&[f64::NAN, f64::INFINITY]), (1.0, vec![0, 0]));
     }
 
     #[test]

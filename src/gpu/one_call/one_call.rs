@@ -14,6 +14,7 @@ use crate::plan::kernel::Kernel;
 use crate::plan::linear::{StateLayout, v_tiles};
 use crate::plan::plan::Plan;
 use crate::plan::step::Step;
+use crate::plan::storage::storage_of;
 use crate::reference::attention::Output;
 use crate::shader::layout::Slot;
 use futures_channel::oneshot;
@@ -213,8 +214,7 @@ impl Gpu {
                 .map(|bytes| crate::inputs::tensor::Data::from_bytes(dtype, bytes).to_f32())
                 .unwrap_or_default()
         };
-        let dtype =
-            if kernel == Kernel::Scores { crate::equation::dtype::Dtype::F32 } else { problem.inputs.q.dtype() };
+        let dtype = storage_of(problem.spec, kernel, Slot::Out).unwrap_or(crate::equation::dtype::Dtype::F32);
         Ok(Run { out: values(Slot::Out, dtype), lse: values(Slot::Work, crate::equation::dtype::Dtype::F32) })
     }
     /// What stands in `out` and `work` afterwards.
@@ -258,18 +258,20 @@ impl Gpu {
             &mut step,
         )?;
         let tables = plan.pack_tables(&inputs.parameters, inputs.angle_table.as_ref())?;
-        // D or decay, the user's words, gates
+        // D or decay, the user's words, numbers of rows and keys
         let decay = inputs.decay.as_deref().unwrap_or_default();
         let bias = inputs.attn_bias.as_ref().map_or(decay, |d| &d.data);
-        let gates: Vec<f32> = inputs.gates.iter().flatten().map(|g| *g as f32).collect();
+        let gates: Vec<f32> = row_numbers(inputs);
         let dense: Cow<[u8]> = match (inputs.user_data.as_slice(), gates.as_slice()) {
             ([], []) => Cow::Borrowed(bytemuck::cast_slice(bias)),
             (words, gates) => {
                 [bytemuck::cast_slice(bias), bytemuck::cast_slice(words), bytemuck::cast_slice(gates)].concat().into()
             }
         };
-        let element = inputs.q.dtype().size() as u64;
-        let start = |t: &crate::inputs::tensor::Tensor| t.offset() as u64 * element;
+        let start = |t: &crate::inputs::tensor::Tensor| {
+            let [elements, bytes] = t.dtype().block(t.shape()[3]).map(u64::from);
+            t.offset() as u64 / elements * bytes
+        };
         let mut contents = vec![
             Content { slot: source_slot(kernel), bytes: source.data().bytes(), offset: start(source) },
             Content { slot: Slot::K, bytes: inputs.k.data().bytes(), offset: start(&inputs.k) },
@@ -369,4 +371,15 @@ pub(crate) fn matches(adapter: &wgpu::Adapter, options: &GpuOptions) -> bool {
     let info = adapter.get_info();
     let text = format!("{:?} {} {} {}", info.backend, info.name, info.driver, info.driver_info).to_lowercase();
     options.adapter.as_ref().is_none_or(|wanted| text.contains(&wanted.to_lowercase()))
+}
+
+/// Gates and what stands behind them in `dense`: see `Plan::gate_offset`.
+fn row_numbers(inputs: &Inputs) -> Vec<f32> {
+    let mut all: Vec<f32> = inputs.gates.iter().flatten().map(|g| *g as f32).collect();
+    all.extend(inputs.query_scales.iter().flatten());
+    all.extend(inputs.query_sinks.iter().flatten());
+    all.extend(inputs.key_bias.iter().flatten().map(|c| *c as f32));
+    all.extend(inputs.key_bias.iter().flatten().map(|c| (*c - *c as f32 as f64) as f32));
+    all.extend(inputs.relative_queries.iter().flatten());
+    all
 }

@@ -2,6 +2,7 @@
 //! cut by kv heads alone.
 
 use crate::equation::linear::Decay;
+use crate::equation::rotary::rotary::Frequencies;
 use crate::equation::spec::Spec;
 use crate::error::{Error, Result};
 use crate::inputs::inputs::{Dense, Inputs};
@@ -40,6 +41,16 @@ pub(crate) fn parts(kernel: Kernel, problem: &Problem, limits: &Limits) -> Resul
     let (sequences, kv_heads) = match largest(batch, |n| fits(n, heads).is_ok()) {
         Some(n) => (n, heads),
         None => match largest(heads, |n| fits(1, n).is_ok()) {
+            // a norm of all heads needs them together
+            Some(_) if problem.spec.norm.is_some_and(|n| n.all_heads) => {
+                return Err(fits(1, heads).err().unwrap_or_else(|| {
+                    Error::limit(
+                        "shape",
+                        "one sequence is too large beside a norm of all heads",
+                        "use shorter sequences",
+                    )
+                }));
+            }
             Some(n) => (1, n),
             None => match fits(1, 1) {
                 Err(Error::Limit { field, problem, .. }) => {
@@ -84,6 +95,14 @@ pub(crate) fn part_spec(spec: &Spec, part: &Part) -> Spec {
     {
         let span = part.kv_heads.start as usize..part.kv_heads.end as usize;
         linear.decay = Some(Decay::Heads(gammas.get(span).unwrap_or_default().to_vec()));
+    }
+    if let Some(Frequencies::Sums(sums)) = out.rotary.as_mut().map(|r| &mut r.frequencies)
+        && sums.heads > 1
+    {
+        let width = sums.values.len() / sums.heads as usize;
+        let span = part.kv_heads.start as usize * width..part.kv_heads.end as usize * width;
+        sums.values = sums.values.get(span).unwrap_or_default().to_vec();
+        sums.heads = part.kv_heads.len() as u32;
     }
     for bias in &mut out.bias {
         *bias = bias.of_heads(spec.num_heads, &heads);
@@ -130,6 +149,22 @@ pub(crate) fn part(problem: &Problem, part: &Part) -> Result<(Spec, Inputs)> {
         let len = heads.len() * q_len as usize;
         part.batch.clone().flat_map(|b| g[row(b)..row(b) + len].iter().copied()).collect()
     });
+    let rows = |all: &Option<Vec<f32>>, words: usize| {
+        let row = |b: u32| (b as usize * spec.num_heads as usize + heads.start as usize) * words;
+        let of = |all: &Vec<f32>| {
+            let part = part.batch.clone().flat_map(|b| all[row(b)..row(b) + heads.len() * words].iter().copied());
+            part.collect::<Vec<f32>>()
+        };
+        all.as_ref().map(of)
+    };
+    out.query_scales = rows(&inputs.query_scales, q_len as usize);
+    out.query_sinks = rows(&inputs.query_sinks, q_len as usize);
+    out.relative_queries = rows(&inputs.relative_queries, q_len as usize * spec.own_queries().unwrap_or(0) as usize);
+    out.key_bias = inputs.key_bias.as_ref().map(|all| {
+        let row = |b: u32| (b as usize * spec.num_heads as usize + heads.start as usize) * kv_len as usize;
+        let len = heads.len() * kv_len as usize;
+        part.batch.clone().flat_map(|b| all[row(b)..row(b) + len].iter().copied()).collect()
+    });
     out.mask = inputs.mask.as_ref().map(|d| dense_part(d, &part.batch, &heads));
     // rows of kv heads: [batch, num_kv_heads, words], or [batch, capacity, num_kv_heads, words]
     let kv_rows = |given: &Option<Vec<f32>>, tokens: u32| {
@@ -147,7 +182,16 @@ pub(crate) fn part(problem: &Problem, part: &Part) -> Result<(Spec, Inputs)> {
     out.parameters = spec
         .parameters()
         .iter()
-        .filter_map(|p| inputs.parameters.get(&p.name).map(|values| (p.name.clone(), p.of_heads(values, &heads))))
+        .filter_map(|p| {
+            let values = inputs.parameters.get(&p.name)?;
+            // of kv heads
+            let own = p.name == "k_norm" && spec.norm.is_some_and(|n| n.placed());
+            let span = part.kv_heads.start as usize * spec.head_dim as usize..;
+            let of_kv = || values.get(span.clone()).unwrap_or_default();
+            let count = part.kv_heads.len() * spec.head_dim as usize;
+            let values = if own { of_kv().iter().take(count).copied().collect() } else { p.of_heads(values, &heads) };
+            Some((p.name.clone(), values))
+        })
         .collect();
     Ok((sub, out))
 }

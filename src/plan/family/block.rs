@@ -45,7 +45,7 @@ impl<'a> ShaderFiles<'a> {
         self.of_scores(aligned);
         let complete = completes_scores(self.spec);
         self.add(if complete { "families/tile_scores_terms.wgsl" } else { "families/tile_scores_plain.wgsl" }, &[]);
-        self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
+        self.value_rows(aligned);
         self.sink();
         self.out(aligned);
         self.full_range();

@@ -243,7 +243,7 @@ pub(crate) fn candidates(call: &Call) -> Vec<Tuning> {
     let suits = kernel == Kernel::Attention
         && limits.cooperative_matrix > 0
         && limits.f16
-        && spec.dtype == Dtype::F16
+        && [spec.dtype, spec.k_storage(), spec.v_storage(), spec.out_storage()] == [Dtype::F16; 4]
         && fits(spec.head_dim)
         && fits(spec.v_head_dim)
         && UNIT_LANES <= limits.max_invocations

@@ -38,7 +38,7 @@ impl<'a> ShaderFiles<'a> {
             let prepared = prepare::prepares_keys(self.spec);
             self.add(if prepared { "families/lane_keys_prepared.wgsl" } else { "families/lane_keys_direct.wgsl" }, &[]);
         }
-        self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
+        self.value_rows(aligned);
         self.sink();
         self.out(aligned);
         self.full_range();
@@ -131,11 +131,16 @@ impl Form {
             let shared = 16 * (v_chunks.div_ceil(8) * 32 + TILE_K);
             return Form { quads, tile_q, tile_k: TILE_K, lanes: 8, parts: 1, columns: 8, shared };
         }
-        let lanes = if limits.cpu { 64 } else { 128 };
-        let parts = if limits.cpu { 1 } else { 4 };
+        let columns = v_chunks.next_power_of_two();
+        // a lane for every column of values above 256 elements
+        let (lanes, parts) = match limits.cpu {
+            true if columns > 64 => (128, 2),
+            true => (64, 1),
+            false => (128, 4),
+        };
         let tile_k = (256 / quads).max(TILE_K);
         let shared = 16 * (4 * chunks * quads + quads * tile_k + lanes + 8 * quads);
-        Form { quads, tile_q, tile_k, lanes, parts, columns: v_chunks.next_power_of_two(), shared }
+        Form { quads, tile_q, tile_k, lanes, parts, columns, shared }
     }
 }
 

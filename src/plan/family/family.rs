@@ -32,7 +32,13 @@ impl<'a> ShaderFiles<'a> {
         files.choose(call);
         if kernel == Kernel::Attention && tuning.family == Family::Rows {
             files.add("common/online_softmax.wgsl", &[]);
-            files.add(if carry { "families/carry_work.wgsl" } else { "families/carry_none.wgsl" }, &[]);
+            let file = match (carry, spec.rotary.as_ref().is_some_and(|r| r.output)) {
+                (false, false) => "families/carry_none.wgsl",
+                (true, false) => "families/carry_work.wgsl",
+                (false, true) => "families/carry_none_turned.wgsl",
+                (true, true) => "families/carry_work_turned.wgsl",
+            };
+            files.add(file, &[]);
         }
         files.add(if rolled_loops { "families/loops_rolled.wgsl" } else { "families/loops_constant.wgsl" }, &[]);
         files.slots.sort();
@@ -53,7 +59,7 @@ impl<'a> ShaderFiles<'a> {
             Kernel::Attention => {
                 self.add("kernel/attention.wgsl", &[Slot::Work]);
                 self.scores(aligned);
-                self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
+                self.value_rows(aligned);
                 self.values();
                 self.sink();
                 self.out(aligned);
@@ -64,7 +70,8 @@ impl<'a> ShaderFiles<'a> {
                 self.scores(aligned);
             }
             Kernel::RotateQ { in_place } => {
-                self.add("tensor/token_query.wgsl", &[]);
+                let placed = spec.norm.is_some_and(|n| n.placed());
+                self.add(if placed { "tensor/token_query_placed.wgsl" } else { "tensor/token_query.wgsl" }, &[]);
                 self.sequence();
                 self.q_position();
                 self.rotate_source(aligned, in_place);
@@ -73,7 +80,8 @@ impl<'a> ShaderFiles<'a> {
             Kernel::Embed { .. } | Kernel::Merge => return,
             Kernel::Append { .. } => self.append(aligned),
             Kernel::RotateK { in_place } => {
-                self.add("tensor/token_key.wgsl", &[]);
+                let placed = spec.norm.is_some_and(|n| n.placed());
+                self.add(if placed { "tensor/token_key_placed.wgsl" } else { "tensor/token_key.wgsl" }, &[]);
                 self.sequence();
                 self.k_position();
                 self.kv_length();
@@ -100,6 +108,9 @@ impl Family {
 
     /// The tunings of this family that a call may take, the best guess first; none where it does not suit.
     pub(crate) fn candidates(self, call: &Call) -> Vec<Tuning> {
+        if self != Family::Rows && call.spec.rows_alone() {
+            return Vec::new();
+        }
         match self {
             Family::Block => block::candidates(call),
             Family::Coop => coop::candidates(call),

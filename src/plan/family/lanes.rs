@@ -43,7 +43,7 @@ impl<'a> ShaderFiles<'a> {
         if matches!(self::epilogue(self.spec), "families/epilogue_cap.wgsl" | "families/epilogue_distance.wgsl") {
             self.add("common/cap4.wgsl", &[]);
         }
-        self.add(if aligned { "tensor/v_aligned.wgsl" } else { "tensor/v_unaligned.wgsl" }, &[Slot::V]);
+        self.value_rows(aligned);
         self.sink();
         self.out(aligned);
         self.full_range();

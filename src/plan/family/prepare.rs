@@ -1,5 +1,6 @@
 //! Rows rotated, and values copied, by dispatches of their own before `main`: which, by whom, and where they stand. `shaders/prepare/` does it.
 
+use crate::equation::dtype::Dtype;
 use crate::equation::rotary::rotary::Pairing;
 use crate::equation::spec::Spec;
 use crate::inputs::shape::Shape;
@@ -104,12 +105,13 @@ impl Prepared {
     /// crosses more than a processor's caches and translation buffers cover. Which of the two it is was not measured apart.
     pub(crate) fn of(spec: &Spec, shape: &Shape) -> Self {
         let sweeps = shape.q_len as u64 * spec.group() as u64 >= LEAST_SWEPT;
-        let scattered = |strides: &Strides, dim: u32| {
-            let bytes = strides.token as u64 * spec.dtype.size() as u64;
+        let scattered = |strides: &Strides, dtype: Dtype, dim: u32| {
+            let [elements, bytes] = dtype.block(dim);
+            let bytes = strides.token as u64 * bytes as u64 / elements as u64;
             sweeps && strides.token >= 4 * dim && bytes.saturating_mul(shape.kv_len as u64) > SWEEP_BYTES
         };
-        let keys = prepares_keys(spec) || scattered(&shape.k, spec.head_dim);
-        Prepared { keys, values: scattered(&shape.v, spec.v_head_dim) }
+        let keys = prepares_keys(spec) || scattered(&shape.k, spec.k_storage(), spec.head_dim);
+        Prepared { keys, values: scattered(&shape.v, spec.v_storage(), spec.v_head_dim) }
     }
 
     /// Words of a key and its value; where the value starts.
@@ -145,7 +147,8 @@ pub(crate) fn stands_in_quads(spec: &Spec, aligned: bool) -> bool {
     let whole = match rotary.pairing {
         Pairing::Half | Pairing::Interleaved | Pairing::InterleavedInHalfOut => pairs.is_multiple_of(4),
         Pairing::HalfOfHalves => pairs.is_multiple_of(8),
+        Pairing::Listed => false,
     };
-    let plain = spec.norm.is_none() && spec.rotates_features().is_none();
+    let plain = spec.norm.is_none() && spec.rotates_features().is_none() && !rotary.general();
     aligned && whole && plain && rotary.offset.is_multiple_of(4) && spec.head_dim.is_multiple_of(4)
 }

@@ -76,11 +76,17 @@ pub(crate) fn lay_out(call: &Call) -> Result<LaidOut> {
 /// The most keys of a dispatch: what the limits allow one workgroup, in whole tiles.
 fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits, tile_k: u32, of_score: Cost) -> u32 {
     let (q, v) = (spec.head_dim.div_ceil(4), spec.v_head_dim.div_ceil(4));
-    let pairs = spec.rotary.as_ref().map_or(0, |r| r.rotary_dim / 2);
+    let pairs = spec
+        .rotary
+        .as_ref()
+        .map_or(0, |r| r.rotary_dim / 2 * (1 + r.sums().map_or(0, |sums| sums.angles() as u32 * sums.streams as u32)));
     let relative = spec.relative.len() as u32;
     let staged = if spec.rotates_values() { 3 * v + pairs } else { 0 };
-    let (rows, products) = (2 * q * relative, q.max(v) * relative);
-    let norm = spec.norm.map_or(0, |norm| 3 * q + if norm.weights { q } else { 0 });
+    let (rows, products) = (2 * q * relative, q.max(v) * relative + spec.own_queries().unwrap_or(0));
+    let norm = spec.norm.map_or(0, |norm| {
+        let rows = if norm.all_heads { spec.num_heads } else { 1 };
+        (3 * rows + 1) * q + if norm.weights { q } else { 0 }
+    });
     // rounds of the loops in kernel/, common/k_tile, carry/, relative/, value_term/, norm/: once a dispatch, a tile, a key
     let (once, tile, key) = match kernel {
         Kernel::Attention => (
@@ -157,6 +163,9 @@ fn split(
         x = x.min((PRODUCT_BYTES / 2 / bytes(1, 1, 1).saturating_sub(bytes(0, 1, 1)).max(1)).max(1));
     }
     let mut y = grid[1].min((budget / (column * x)).max(1)).min(cap);
+    if spec.head_by_head() {
+        y = 1; // `chunk.kv_head` is the head whose frequencies and weights its rows have
+    }
     y = y.min((PRODUCT_BYTES / bytes(x, 1, 1).max(1)).max(1));
     let mut z = grid[2].min(if all_at_once { cap } else { (budget / (x * y)).max(1) }).min(cap);
     z = z.min((PRODUCT_BYTES / bytes(x, y, 1).max(1)).max(1));

@@ -180,7 +180,9 @@ pub(crate) fn candidates(call: &Call) -> Vec<Tuning> {
     if kernel != Kernel::Attention || !decode::may_split(spec, shape) {
         return Vec::new();
     }
-    if LANES > limits.max_invocations {
+    // it keeps keys and values in registers as they are stored
+    let in_blocks = spec.k_storage().in_blocks() || spec.v_storage().in_blocks();
+    if LANES > limits.max_invocations || in_blocks {
         return Vec::new();
     }
     Form::all(call).iter().flat_map(|form| of_form(call, form)).collect()

@@ -47,7 +47,7 @@ pub struct Bucket {
 }
 
 /// What changes a kernel's cost: the names, in the order of their bits.
-const TERMS: [&str; 15] = [
+const TERMS: [&str; 16] = [
     "unaligned",
     "causal",
     "window",
@@ -63,6 +63,7 @@ const TERMS: [&str; 15] = [
     "cap",
     "user",
     "linear",
+    "stored-apart",
 ];
 
 /// What the classes are of: the wider head_dim, kv heads times sequences, rows, keys (0 for rotations; the rows of a learned table).

@@ -117,6 +117,7 @@ impl Bucket {
             scores && spec.logits_soft_cap.is_some(),
             scores && (spec.score_mod.is_some() || spec.mask_mod.is_some()),
             spec.linear.is_some(),
+            [spec.k_storage(), spec.v_storage(), spec.out_storage()] != [spec.dtype; 3],
         ];
         Bucket {
             kernel,
@@ -261,7 +262,11 @@ mod tests {
         let fused = [Kernel::Attention, Kernel::Scores, Kernel::Linear];
         for kernel in fused.into_iter().chain([ROTATE_Q, ROTATE_K, EMBED].into_iter().flatten()) {
             // rows of absolute systems are wider than heads
-            let most = if EMBED.contains(&kernel) { u32::MAX } else { MAX_HEAD_DIM };
+            let most = match kernel {
+                Kernel::Linear => crate::equation::linear::MAX_DIM,
+                _ if EMBED.contains(&kernel) => u32::MAX,
+                _ => MAX_HEAD_DIM,
+            };
             for (axis, (name, ends)) in AXES.into_iter().enumerate() {
                 if kernel.rotates_only() && name == "keys" {
                     continue;
