@@ -199,6 +199,7 @@ pub use plan::embed::EmbedShape;
 pub use plan::grid::ChunkDispatch;
 pub use plan::kernel::Kernel;
 pub use plan::limits::Limits;
+pub use plan::merge::{MergePart, MergeShape};
 pub use plan::plan::Plan;
 pub use plan::step::{Step, StepLayout};
 pub use plan::tuning::bucket::{Bucket, Tunings};

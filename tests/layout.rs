@@ -261,6 +261,19 @@ fn embed() -> Vec<Plan> {
     both.map(plan).collect()
 }
 
+/// Merges of aligned rows and of others.
+fn merges() -> Vec<Plan> {
+    let of = |(dim, dtype)| {
+        let mut spec = Spec::new(4, 2, dim);
+        spec.dtype = dtype;
+        let shape = Shape::new(&spec, 2, 3, 40);
+        let attention = Plan::new(Kernel::Attention, &spec, &shape, &Limits::default()).expect("a plan of a part");
+        let parts = vec![MergePart::of(&attention); 2];
+        Plan::merge(&spec, &MergeShape::new(&spec, 2, 3, parts), &Limits::default()).expect("a plan of merge")
+    };
+    [(64, Dtype::F32), (64, Dtype::F16), (7, Dtype::F32), (7, Dtype::Bf16)].map(of).into()
+}
+
 /// A control, every deviation from it, and a seeded sample of everything else; each for every kernel.
 fn plans() -> Vec<Plan> {
     let axes = axes();
@@ -283,6 +296,7 @@ fn plans() -> Vec<Plan> {
     all.chain(linear())
         .chain(append())
         .chain(embed())
+        .chain(merges())
         .filter(|plan| texts.insert(plan.wgsl(Target::Native).to_string()))
         .collect()
 }

@@ -27,6 +27,7 @@ mod lanes;
 mod layout;
 mod linear;
 mod low_scores;
+mod merge;
 mod order;
 mod packed;
 mod phase;

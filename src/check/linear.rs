@@ -475,7 +475,7 @@ impl Kernel {
         match self {
             Kernel::Attention | Kernel::Scores | Kernel::Append { .. } => spec.expect_softmax(),
             Kernel::Linear => spec.expect_linear().map(|_| ()),
-            Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } => Ok(()),
+            Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } | Kernel::Merge => Ok(()),
         }
     }
 }

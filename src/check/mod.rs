@@ -115,10 +115,12 @@ pub(crate) mod attention;
 pub(crate) mod bound;
 pub(crate) mod embed;
 pub(crate) mod linear;
+pub(crate) mod merge;
 pub(crate) mod report;
 
 pub use attention::{append, attention, attention_in, rotate, scores};
 pub use bound::{Arithmetic, Bounded, Worst};
 pub use embed::bounds as embed;
 pub use linear::bounds as linear;
+pub use merge::bounds as merge;
 pub use report::{Options, Report, verify};

@@ -36,6 +36,9 @@ impl<'a> Call<'a> {
         if let Kernel::Embed { .. } = kernel {
             return Err(Error::spec("kernel", "is embed", "plan it with Plan::embed, which takes an Embed"));
         }
+        if kernel == Kernel::Merge {
+            return Err(Error::spec("kernel", "is merge", "plan it with Plan::merge, which takes a MergeShape"));
+        }
         kernel.suits(spec)?;
         shape.check(spec)?;
         self::check_storage(kernel, spec, shape)?;
@@ -74,7 +77,7 @@ pub(crate) fn aligned(kernel: Kernel, spec: &Spec, shape: &Shape, source: Stride
             let new = [shape.k, shape.v, shape.new_k, shape.new_v].iter().all(fours);
             return shape.aligned && dims && spec.v_head_dim.is_multiple_of(4) && new;
         }
-        Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } => fours(&target),
+        Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } | Kernel::Merge => fours(&target),
     };
     shape.aligned && dims && fours(&source) && rest
 }

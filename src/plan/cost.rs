@@ -47,6 +47,7 @@ impl Plan {
             Kernel::RotateQ { .. } => rows(shape.q_len, spec.num_heads) * turns,
             Kernel::RotateK { .. } => rows(shape.kv_len, spec.num_kv_heads) * turns,
             Kernel::Embed { .. } => rows(shape.q_len, 1) * 2.0 * d,
+            Kernel::Merge => rows(shape.q_len, spec.num_heads) * 2.0 * dv * self.params.splits as f64,
         }
     }
 
@@ -105,6 +106,8 @@ impl Plan {
             }
             Kernel::RotateQ { .. } => (q_bytes, q_bytes),
             Kernel::RotateK { .. } => (k_bytes, k_bytes),
+            // lse of the parts stands in `tables`
+            Kernel::Merge => (q_bytes * self.params.splits as u64, q_bytes + 4 * rows),
             Kernel::Embed { .. } => {
                 let table =
                     if self.binding(Slot::K).is_some() { of(spec.dtype, shape.q_len, 1, spec.head_dim) } else { 0 };

@@ -31,6 +31,8 @@ pub enum Kernel {
         /// The type of the new rows: f32 or that of the spec, in which they are stored.
         rows: Dtype,
     },
+    /// Attention over parts of the keys becomes attention over all: see [`Plan::merge`](crate::Plan::merge).
+    Merge,
     /// x + P\[m\]: see [`Plan::embed`](crate::Plan::embed).
     Embed {
         /// Into the same buffer (bound as `out`) instead of another.
@@ -52,6 +54,7 @@ impl Kernel {
             Kernel::Append { rows: Dtype::F16 } => "append_f16",
             Kernel::Append { rows: Dtype::Bf16 } => "append_bf16",
             Kernel::Append { .. } => "append",
+            Kernel::Merge => "merge",
             Kernel::Embed { in_place: false } => "embed",
             Kernel::Embed { in_place: true } => "embed_in_place",
         }
@@ -75,7 +78,7 @@ impl Kernel {
     pub(crate) fn in_place(self) -> bool {
         match self {
             Kernel::RotateQ { in_place } | Kernel::RotateK { in_place } | Kernel::Embed { in_place } => in_place,
-            Kernel::Attention | Kernel::Scores | Kernel::Linear | Kernel::Append { .. } => false,
+            Kernel::Attention | Kernel::Scores | Kernel::Linear | Kernel::Append { .. } | Kernel::Merge => false,
         }
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod grid;
 pub(crate) mod kernel;
 pub(crate) mod limits;
 pub(crate) mod linear;
+pub(crate) mod merge;
 pub(crate) mod pairs;
 pub(crate) mod params;
 pub(crate) mod plan;

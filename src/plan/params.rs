@@ -265,7 +265,7 @@ pub(crate) fn binding_elements(
         Slot::K => of_keys(shape.k, spec.head_dim),
         Slot::V => of_keys(shape.v, spec.v_head_dim),
         Slot::Out => match kernel {
-            Kernel::Attention | Kernel::Linear => tensor(target, tokens, heads, spec.v_head_dim),
+            Kernel::Attention | Kernel::Linear | Kernel::Merge => tensor(target, tokens, heads, spec.v_head_dim),
             Kernel::Scores => words(lse_words(spec, shape) * kv_len as u64),
             Kernel::RotateQ { .. } | Kernel::RotateK { .. } | Kernel::Embed { .. } | Kernel::Append { .. } => {
                 tensor(target, tokens, heads, spec.head_dim)

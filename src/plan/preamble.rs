@@ -10,6 +10,13 @@ use crate::shader::compose::wgsl_f32;
 use crate::shader::layout::{Binding, MAX_PAIRS};
 use std::fmt::Write;
 
+/// Of scores and of lse.
+pub(crate) const LEVELS: &str = concat!(
+    "const SCORE_FLOOR: f32 = -1e38; // scores below this are taken as this\n",
+    "const MASKED: f32 = -3e38;   // a masked score, below SCORE_FLOOR, and the lse of a row that sees no key; -inf on the host\n",
+    "const LOG2_E: f32 = 1.44269504;\n\n",
+);
+
 /// Constants, bindings and the glue between slots.
 pub(crate) fn preamble(
     kernel: Kernel,
@@ -73,9 +80,7 @@ pub(crate) fn preamble(
     if let Some(linear) = &spec.linear {
         linear_constants(&mut text, spec, linear, tile_k);
     }
-    text.push_str("const SCORE_FLOOR: f32 = -1e38; // scores below this are taken as this\n");
-    text.push_str("const MASKED: f32 = -3e38;   // a masked score, below SCORE_FLOOR, and the lse of a row that sees no key; -inf on the host\n");
-    text.push_str("const LOG2_E: f32 = 1.44269504;\n\n");
+    text.push_str(LEVELS);
     for binding in bindings {
         text.push_str(&binding.declaration());
     }

@@ -20,7 +20,7 @@ pub(crate) fn storage_of(spec: &Spec, kernel: Kernel, slot: Slot) -> Option<Dtyp
             Kernel::Scores => None,
             Kernel::RotateK { .. } => Some(spec.k_storage()),
             Kernel::Attention | Kernel::Linear => Some(spec.out_storage()),
-            Kernel::RotateQ { .. } | Kernel::Append { .. } | Kernel::Embed { .. } => Some(spec.dtype),
+            Kernel::RotateQ { .. } | Kernel::Append { .. } | Kernel::Embed { .. } | Kernel::Merge => Some(spec.dtype),
         },
         Slot::NewK | Slot::NewV => Some(kernel.new_rows(spec)),
         _ => None,

@@ -20,7 +20,9 @@ pub(crate) mod angles;
 pub(crate) mod attention;
 pub(crate) mod embed;
 pub(crate) mod linear;
+pub(crate) mod merge;
 
 pub use attention::{Output, append, attention, rotate, scores};
 pub use embed::reference as embed;
 pub use linear::{features, reference as linear};
+pub use merge::reference as merge;

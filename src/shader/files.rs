@@ -208,6 +208,7 @@ pub(crate) const FILES: &[File] = shaders! {
     "kernel/embed.wgsl": Checked("nobody has argued its indices yet"),
     "kernel/lanes.wgsl": Checked("the number of a lane in its subgroup, which the device gives, is an index"),
     "kernel/linear.wgsl": Checked("nobody has argued its indices yet"),
+    "kernel/merge.wgsl": Checked("nobody has argued its indices yet"),
     "kernel/rotate.wgsl": InBounds(&[Arrays]),
     "kernel/rotate_heads.wgsl": InBounds(&[]),
     "kernel/scores.wgsl": InBounds(&[Tensors]),

@@ -3,17 +3,17 @@
 //!
 //! | # | name | access | holds |
 //! |---|---|---|---|
-//! | 0 | q | read | queries; the rows that `rotate` and `embed` start from |
+//! | 0 | q | read | queries; the rows that `rotate` and `embed` start from; out of the parts of `merge` |
 //! | 1 | k | read | keys; a learned table of `embed` |
 //! | 2 | v | read | values |
 //! | 3 | out | read-write | out; scores; rotated rows; in place the rows themselves |
 //! | 4 | work | read-write | lse or the state of `linear`, then scratch: see docs/kernels.md |
-//! | 5 | tables | read | what the model has learned: biases, E_K, E_Q, E_V, u, v, norms, sinks; lookups; pairs and turns; cos and sin |
+//! | 5 | tables | read | what the model has learned: biases, E_K, E_Q, E_V, u, v, norms, sinks; lookups; pairs and turns; cos and sin; lse of the parts of `merge` |
 //! | 6 | dense | read | D; then the words of a user's functions; then numbers of rows and keys. Decays of `linear`, frequencies of `embed` |
 //! | 7 | step | read | lengths, positions of up to four streams, segments, cu_seqlens, mask bits: `plan::step` |
 //! | 8 | params | uniform | [`Params`]: strides, offsets, scale, cap |
 //! | 9 | chunk | uniform, dynamic | the dispatch's part of the grid and its keys |
-//! | 10 | rotary | uniform | of each pair: increment, inv_freq, attention factor; from entry 128 on its stream, xPos |
+//! | 10 | rotary | uniform | of each pair: increment, inv_freq, attention factor; from entry 128 on its stream, xPos. Of each part of `merge`: its place |
 //! | 11 | heads | uniform | of each head: ALiBi's slope, or the decay of `linear` |
 //! | 12 | new_k | read | of `append`: new rows of k, which is read-write there, as v is |
 //! | 13 | new_v | read | of `append`: new rows of v |

@@ -3,9 +3,9 @@
 use super::validate;
 use ropewalk::{
     Absolute, AlibiForm, Alignment, Angle, Bias, Cache, Columns, Decay, Denominator, Dtype, Embed, EmbedShape, Error,
-    Family, FeatureMap, Frequencies, IndexMap, Kernel, KerpleKind, Limits, Linear, Mask, Norm, NormKind, Normalizer,
-    Outside, Pairing, Plan, Positions, Relative, RelativeSide, Result, Rotary, Shape, Sink, Spec, Sums, Target,
-    Temperature, Tuning, XPos,
+    Family, FeatureMap, Frequencies, IndexMap, Kernel, KerpleKind, Limits, Linear, Mask, MergePart, MergeShape, Norm,
+    NormKind, Normalizer, Outside, Pairing, Plan, Positions, Relative, RelativeSide, Result, Rotary, Shape, Sink, Spec,
+    Sums, Target, Temperature, Tuning, XPos,
 };
 use std::collections::HashMap;
 use std::fs;
@@ -94,6 +94,7 @@ pub fn write(folder: &Path, target: Target) -> Result<usize> {
         let loops = if v.rolled_loops { ".rolled" } else { "" };
         plans.push((Plan::new(v.kernel, &v.spec, &shape, &limits)?, loops.to_string()));
     }
+    plans.extend(merges()?.into_iter().map(|plan| (plan, String::new())));
     plans.extend(embeds()?.into_iter().map(|plan| (plan, String::new())));
     for (plan, suffix) in plans {
         if !texts.insert(plan.wgsl(target).to_string()) {
@@ -417,6 +418,18 @@ fn matrices() -> Result<Vec<Plan>> {
         }
     }
     Ok(all)
+}
+
+/// Every form of `merge`.
+fn merges() -> Result<Vec<Plan>> {
+    let of = |(dim, dtype)| {
+        let mut spec = Spec::new(4, 2, dim);
+        spec.dtype = dtype;
+        let part =
+            MergePart::of(&Plan::new(Kernel::Attention, &spec, &Shape::new(&spec, 2, 3, 40), &Limits::default())?);
+        Plan::merge(&spec, &MergeShape::new(&spec, 2, 3, vec![part; 2]), &Limits::default())
+    };
+    [(64, Dtype::F32), (64, Dtype::Bf16), (7, Dtype::F32), (7, Dtype::F16)].into_iter().map(of).collect()
 }
 
 /// Every form of `embed`.

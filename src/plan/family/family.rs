@@ -76,8 +76,8 @@ impl<'a> ShaderFiles<'a> {
                 self.q_position();
                 self.rotate_source(aligned, in_place);
             }
-            // has a list of its own: see `Plan::embed`
-            Kernel::Embed { .. } => return,
+            // have lists of their own: see `Plan::embed` and `Plan::merge`
+            Kernel::Embed { .. } | Kernel::Merge => return,
             Kernel::Append { .. } => self.append(aligned),
             Kernel::RotateK { in_place } => {
                 let placed = spec.norm.is_some_and(|n| n.placed());

@@ -99,6 +99,7 @@ fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits
         | Kernel::RotateK { .. }
         | Kernel::Append { .. }
         | Kernel::Embed { .. }
+        | Kernel::Merge
         | Kernel::Linear => return shape.kv_len,
     };
     let rows = key_rows(kernel, spec, shape);
@@ -137,7 +138,7 @@ fn split(
         Kernel::Attention | Kernel::Scores => {
             (q_len as u64 * spec.group() as u64, spec.num_kv_heads, keys as f64 * flop_per_score(spec, of_score))
         }
-        Kernel::RotateQ { .. } | Kernel::Embed { .. } | Kernel::Linear => {
+        Kernel::RotateQ { .. } | Kernel::Embed { .. } | Kernel::Merge | Kernel::Linear => {
             (q_len as u64, spec.num_heads, 20.0 * spec.head_dim as f64)
         }
         // of k, then of v

@@ -76,7 +76,7 @@ pub(crate) fn sizes(kernel: Kernel, spec: &Spec, shape: &Shape) -> [u32; 4] {
         Kernel::Attention | Kernel::Scores => (q_len.saturating_mul(spec.group()), spec.num_kv_heads),
         Kernel::RotateK { .. } => (kv_len, spec.num_kv_heads),
         Kernel::Append { .. } => (q_len, spec.num_kv_heads.saturating_mul(2)),
-        Kernel::RotateQ { .. } | Kernel::Linear | Kernel::Embed { .. } => (q_len, spec.num_heads),
+        Kernel::RotateQ { .. } | Kernel::Linear | Kernel::Embed { .. } | Kernel::Merge => (q_len, spec.num_heads),
     };
     let keys = if kernel.rotates_only() { 0 } else { kv_len };
     [spec.head_dim.max(spec.v_head_dim), heads.saturating_mul(sequences), rows, keys]
