@@ -201,7 +201,7 @@ fn linear() -> Vec<Plan> {
     let softmax = FeatureMap::Softmax { count: 24, eps: 1e-4 };
     let decays = [None, Some(Decay::Retention), Some(Decay::Token), Some(Decay::Feature)];
     let mut all = Vec::new();
-    for features in [FeatureMap::Identity, FeatureMap::Elu, softmax] {
+    for features in [FeatureMap::Identity, FeatureMap::Elu, FeatureMap::Relu, softmax] {
         for decay in &decays {
             for both in [false, true] {
                 let mut spec = Spec::new(4, 2, if both { 64 } else { 33 });
@@ -219,6 +219,58 @@ fn linear() -> Vec<Plan> {
                         all.push(Plan::new(kernel, &spec, &shape, &limits).expect("a plan of linear attention"));
                     }
                 }
+            }
+        }
+    }
+    all
+}
+
+/// Terms that `rows` alone computes, whole and with keys cut over dispatches.
+fn of_rows() -> Vec<Plan> {
+    fn norm(spec: &mut Spec, kind: NormKind, of_heads: bool, all_heads: bool) {
+        let mut norm = Norm::new(kind, 1e-6);
+        (norm.weights, norm.weights_of_heads, norm.all_heads) = (true, of_heads, all_heads);
+        spec.norm = Some(norm);
+    }
+    let changes: Vec<fn(&mut Spec)> = vec![
+        |s| {
+            s.rotary
+                .iter_mut()
+                .for_each(|r| (r.pairing, r.pairs) = (Pairing::Listed, (0..16).map(|p| [p, 31 - p]).collect()))
+        },
+        |s| s.rotary.iter_mut().for_each(|r| r.frequencies = Frequencies::Sums(Sums::new(2, 1, vec![0.5; 32]))),
+        |s| s.rotary.iter_mut().for_each(|r| r.output = true),
+        |s| norm(s, NormKind::Layer, false, false),
+        |s| norm(s, NormKind::Layer, true, false),
+        |s| norm(s, NormKind::Rms, true, true),
+        |s| (s.query_scales, s.key_bias, s.sink) = (true, true, Some(Sink::Query)),
+        |s| {
+            let mut own = Relative::new(RelativeSide::Key, IndexMap::reversed(0, 9));
+            own.own = Some(7);
+            (s.relative, s.temperature) = (vec![own], Some(Temperature::log_n(8)));
+        },
+        |s| (s.logits_soft_cap, s.soft_cap_last) = (Some(5.0), true),
+        |s| {
+            (s.logits_soft_cap, s.soft_cap_last) = (Some(5.0), true);
+            s.score_mod = Some("fn score_mod(s: f32, at: ScoreAt) -> f32 { return -s; }".into());
+        },
+    ];
+    let mut all = Vec::new();
+    for change in changes {
+        for cut in [false, true] {
+            let (mut spec, mut limits) = (Spec::new(4, 2, 64), Limits::default());
+            spec.rotary = Some(Rotary::new(Pairing::Half, 32, 1e4));
+            change(&mut spec);
+            if cut {
+                limits.max_loop_rounds = 1;
+            }
+            for kernel in [Kernel::Attention, Kernel::RotateQ { in_place: false }, Kernel::RotateK { in_place: false }]
+            {
+                let mut shape = Shape::new(&spec, 2, 5, 70);
+                if kernel != Kernel::Attention {
+                    shape.out = Strides::bshd(70, 4, 64);
+                }
+                all.push(Plan::new(kernel, &spec, &shape, &limits).expect("a plan"));
             }
         }
     }
@@ -558,7 +610,7 @@ fn of_subgroups() -> Vec<Plan> {
 fn lines_map_back_to_files() {
     let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders"));
     let mut read = BTreeMap::new();
-    for plan in plans().into_iter().chain(of_subgroups()).chain([matrices()]) {
+    for plan in plans().into_iter().chain(of_subgroups()).chain(of_rows()).chain([matrices()]) {
         for (n, line) in plan.wgsl(Target::Native).lines().enumerate() {
             let (file, at) = plan.locate(n + 1);
             // the separators between files belong to nobody
