@@ -195,7 +195,7 @@ pub fn rotary(p: &Parameters, t: &mut Tensors, tables: &mut Vec<Table>) -> Build
     Ok(Some(rotary))
 }
 
-/// At most three streams, each of other positions.
+/// Streams of other positions each.
 fn one_of_each(t: &mut Tensors, rotary: &mut Rotary) -> Build<()> {
     let lists = |name: &str| t.0.get(name).filter(|e| e.shape.len() == 3).map(|e| (e.shape.clone(), e.i32s(name)));
     let (Some((q_shape, q)), Some((k_shape, k))) = (lists("q_positions"), lists("k_positions")) else { return Ok(()) };
@@ -221,9 +221,6 @@ fn one_of_each(t: &mut Tensors, rotary: &mut Rotary) -> Build<()> {
         if known.is_none() {
             kept.push((q, k));
         }
-    }
-    if kept.len() > 3 {
-        return needs("four position streams");
     }
     if kept.is_empty() {
         return Ok(());

@@ -154,21 +154,15 @@ impl GgmlRope {
         }
     }
 
-    /// The rotation. Of the modes that have streams the positions are those of t, h and w; pairs that turn by e need four streams.
+    /// The rotation. Of the modes that have streams the positions are those of t, h, w and, where a pair turns by it, e.
     ///
     /// # Errors
-    /// Those of [`GgmlRope::inv_freq`]; [`Error::Spec`] for `sections` by which a pair turns by e: let a stream that stands still have
-    /// frequencies of 0, or one that equals another be that one.
+    /// Those of [`GgmlRope::inv_freq`].
     pub fn rotary(&self, freq_factors: Option<&[f32]>) -> Result<Rotary> {
         let (inv_freq, attention_factor) = self.inv_freq(freq_factors)?;
         let pairing = if self.mode == GgmlRopeMode::Normal { Pairing::Interleaved } else { Pairing::Half };
         let mut rotary = Rotary::with_inv_freq(pairing, inv_freq);
         (rotary.attention_factor, rotary.streams) = (attention_factor, self.streams());
-        if rotary.streams.contains(&3) {
-            let help =
-                "set the streams of the rotation yourself: there are three, and e is one of them where it equals it";
-            return Err(Error::spec("sections", format!("are {:?}: some pairs turn by e", self.sections), help));
-        }
         Ok(rotary)
     }
 }
