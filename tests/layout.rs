@@ -225,6 +225,16 @@ fn linear() -> Vec<Plan> {
     all
 }
 
+/// Keys and values in blocks, of every kind.
+fn of_blocks() -> Vec<Plan> {
+    let plan = |dtype: &Dtype| {
+        let mut spec = Spec::new(4, 2, 64);
+        (spec.k_dtype, spec.v_dtype) = (Some(*dtype), Some(*dtype));
+        Plan::new(Kernel::Attention, &spec, &Shape::new(&spec, 1, 5, 70), &Limits::default()).expect("a plan")
+    };
+    Dtype::ALL.iter().filter(|dtype| dtype.in_blocks()).map(plan).collect()
+}
+
 /// Terms that `rows` alone computes, whole and with keys cut over dispatches.
 fn of_rows() -> Vec<Plan> {
     fn norm(spec: &mut Spec, kind: NormKind, of_heads: bool, all_heads: bool) {
@@ -610,7 +620,7 @@ fn of_subgroups() -> Vec<Plan> {
 fn lines_map_back_to_files() {
     let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders"));
     let mut read = BTreeMap::new();
-    for plan in plans().into_iter().chain(of_subgroups()).chain(of_rows()).chain([matrices()]) {
+    for plan in plans().into_iter().chain(of_subgroups()).chain(of_rows()).chain(of_blocks()).chain([matrices()]) {
         for (n, line) in plan.wgsl(Target::Native).lines().enumerate() {
             let (file, at) = plan.locate(n + 1);
             // the separators between files belong to nobody

@@ -85,7 +85,7 @@ pub(crate) fn check<T>(parts: &[Output<T>]) -> Result<[u32; 4]> {
         if part.out_shape != first.out_shape || lens != [rows.saturating_mul(dim as u64), rows] {
             let problem = format!("{:?}, {} elements, lse of {}", part.out_shape, lens[0], lens[1]);
             return Err(Error::input(
-                &format!("parts[{n}]"),
+                format!("parts[{n}]"),
                 problem,
                 "give parts of one shape, with lse of every row",
             ));

@@ -121,16 +121,6 @@ fn test() -> ExitCode {
         outcomes.push(outcome(result));
     }
 
-    heading("whole models");
-    match adapter {
-        true => {
-            let mut models = cargo_of("examples/llm", "test");
-            models.args(["--quiet", "--release", "--locked", "--no-fail-fast", "--target-dir"]).arg(target());
-            outcomes.push(outcome(run(&mut models)));
-        }
-        false => outcomes.push(Outcome::LeftOut("whole models: no adapter".into())),
-    }
-
     heading("the library without features");
     // what it is for there: configurations, plans and texts, what is refused. Its other code is the same, and every test is linted so
     let mut bare = cargo("test");

@@ -232,11 +232,10 @@ fn one_of_each(t: &mut Tensors, rotary: &mut Rotary) -> Build<()> {
             (entry.shape, entry.values) = (vec![kept.len(), shape[1], shape[2]], Values::Int(rows));
         }
     };
-    let rows = |of: fn(&(Vec<i32>, Vec<i32>)) -> &Vec<i32>| {
-        kept.iter().flat_map(|both| of(both).iter().map(|x| *x as i64)).collect::<Vec<i64>>()
-    };
-    put("q_positions", &q_shape, rows(|both| &both.0));
-    put("k_positions", &k_shape, rows(|both| &both.1));
+    let (of_q, of_k): (Vec<Vec<i32>>, Vec<Vec<i32>>) = kept.iter().cloned().unzip();
+    let rows = |all: Vec<Vec<i32>>| all.into_iter().flatten().map(i64::from).collect();
+    put("q_positions", &q_shape, rows(of_q));
+    put("k_positions", &k_shape, rows(of_k));
     Ok(())
 }
 
