@@ -1,7 +1,7 @@
 //! Storage of k and v in types of their own: what ggml's blocks mean, by the package gguf (`tests/storage/ggml_blocks.json`); kernels within their
 //! bounds; what is refused.
 
-use ropewalk::{Blocks, Data, Dtype, Inputs, Kernel, Limits, Pairing, Plan, Rotary, Shape, Spec, Tensor};
+use ropewalk::{Blocks, Data, Dtype, Kernel, Limits, Pairing, Plan, Rotary, Shape, Spec, Tensor};
 use serde_json::Value;
 
 fn table() -> Value {
@@ -131,6 +131,7 @@ fn plans_bind_the_bytes_of_blocks() {
 mod on_devices {
     use super::*;
     use crate::common::gpus;
+    use ropewalk::Inputs;
     use ropewalk::check::{Options, verify};
 
     fn inputs(spec: &Spec, q_len: u32, kv_len: u32) -> Inputs {

@@ -208,6 +208,18 @@ fn the_base_runs() {
     assert_eq!((shape("out"), shape("lse")), (vec![1, 4, 3, 8], vec![1, 4, 3]));
 }
 
+/// Each of q, k and v has a storage type of its own.
+#[test]
+fn a_cache_of_another_storage_type_runs() {
+    let folder = folder("dtypes");
+    let half = stored(Dtype::F16, &[1, 2, 5, 8], vec![0; 2 * 80]);
+    let ran = run_on(&folder, "--spec", &spec().to_string(), &bytes(&with("k", half)), &[]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let written = fs::read(folder.join("out.safetensors")).expect("out was written");
+    let out = SafeTensors::deserialize(&written).expect("out is whole").tensor("out").expect("it is there").dtype();
+    assert_eq!(out, Dtype::F32);
+}
+
 #[test]
 fn tensors_that_do_not_fit() {
     let mut missing = tensors();
@@ -216,8 +228,6 @@ fn tensors_that_do_not_fit() {
     refused("rank", &spec(), &with("q", floats(&[4, 3, 8])), &["input q", "rank 3", "[batch, heads, tokens, dim]"]);
     let wide = stored(Dtype::F64, &[1, 4, 3, 8], vec![0; 8 * 96]);
     refused("dtype", &spec(), &with("q", wide), &["input q", "F64", "F32, F16 or BF16"]);
-    let half = stored(Dtype::F16, &[1, 2, 5, 8], vec![0; 2 * 80]);
-    refused("dtypes", &spec(), &with("k", half), &["input k", "f16", "f32"]);
     refused("heads", &spec(), &with("k", floats(&[1, 3, 5, 8])), &["input k", "3"]);
     refused("lengths", &spec(), &with("v", floats(&[1, 2, 6, 8])), &["input v", "6"]);
     refused("no_queries", &spec(), &with("q", floats(&[1, 4, 0, 8])), &["input q", "empty"]);

@@ -84,11 +84,7 @@ pub(crate) fn check<T>(parts: &[Output<T>]) -> Result<[u32; 4]> {
         let lens = [part.out.len() as u64, part.lse.len() as u64];
         if part.out_shape != first.out_shape || lens != [rows.saturating_mul(dim as u64), rows] {
             let problem = format!("{:?}, {} elements, lse of {}", part.out_shape, lens[0], lens[1]);
-            return Err(Error::input(
-                format!("parts[{n}]"),
-                problem,
-                "give parts of one shape, with lse of every row",
-            ));
+            return Err(Error::input(format!("parts[{n}]"), problem, "give parts of one shape, with lse of every row"));
         }
     }
     Ok(first.out_shape)

@@ -355,7 +355,7 @@ pub fn bias(system: &System, options: &Options) -> Result<Heat> {
     let mut tables = own.relative.iter().filter(|r| r.side != RelativeSide::Value);
     let table = tables.next().copied();
     spec.relative.extend(table.map(|mut t| {
-        (t.per_head, t.query_bias, t.scale) = (false, false, Some(1.0));
+        (t.per_head, t.query_bias, t.own, t.scale) = (false, false, None, Some(1.0));
         t
     }));
     let streams = system.spec().map_or(1, |own| own.position_streams());

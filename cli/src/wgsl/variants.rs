@@ -124,7 +124,45 @@ fn all() -> Vec<Variant> {
     all.extend(relative());
     all.extend(own());
     all.extend(norms());
+    all.extend(of_rows());
     all
+}
+
+/// Terms that `rows` alone computes, whole and with keys in parts.
+fn of_rows() -> Vec<Variant> {
+    let norm = |spec: &mut Spec, kind: NormKind, of_heads: bool, all_heads: bool| {
+        let mut norm = Norm::new(kind, 1e-6);
+        (norm.weights, norm.weights_of_heads, norm.all_heads) = (true, of_heads, all_heads);
+        spec.norm = Some(norm);
+    };
+    let base = || {
+        let mut spec = Spec::new(4, 2, 64);
+        spec.rotary = Some(Rotary::new(Pairing::Half, 32, 10_000.0));
+        spec
+    };
+    let mut specs = vec![base(), base(), base(), base(), base(), base(), base(), base()];
+    specs[0].rotary.iter_mut().for_each(|rotary| rotary.output = true);
+    norm(&mut specs[1], NormKind::Layer, false, false);
+    norm(&mut specs[2], NormKind::Layer, true, false);
+    norm(&mut specs[3], NormKind::Rms, true, true);
+    (specs[4].query_scales, specs[4].key_bias, specs[4].sink) = (true, true, Some(Sink::Query));
+    let mut own = Relative::new(RelativeSide::Key, IndexMap::reversed(0, 9));
+    own.own = Some(7);
+    (specs[5].relative, specs[5].temperature) = (vec![own], Some(Temperature::log_n(8)));
+    for spec in &mut specs[6..] {
+        (spec.logits_soft_cap, spec.soft_cap_last) = (Some(5.0), true);
+    }
+    specs[7].score_mod = Some("fn score_mod(s: f32, at: ScoreAt) -> f32 { return -s; }".into());
+    let of = |spec: Spec| {
+        let kernels = [ATTENTION, SCORES].into_iter().chain(ROTATE);
+        let one =
+            move |kernel, carry| Variant { kernel, spec: spec.clone(), aligned: true, rolled_loops: false, carry };
+        kernels
+            .flat_map(|kernel| [(kernel, false), (kernel, kernel == ATTENTION)])
+            .map(|(kernel, carry)| one(kernel, carry))
+            .collect::<Vec<_>>()
+    };
+    specs.into_iter().flat_map(of).collect()
 }
 
 /// Everything at once, as far as it goes together.
