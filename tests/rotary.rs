@@ -237,7 +237,7 @@ fn contradictions_are_refused() {
     one.q_positions = Some(vec![0; 56]);
     fails(&spec, &one, "q_positions");
     let mut wrong = spec.clone();
-    wrong.rotary.as_mut().expect("it rotates").streams[3] = 3;
+    wrong.rotary.as_mut().expect("it rotates").streams[3] = 4;
     fails(&wrong, &good, "rotary.streams");
     let (mut narrow, inputs) = values();
     narrow.v_head_dim = 62;
