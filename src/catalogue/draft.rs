@@ -215,7 +215,10 @@ impl Deviation {
             Op::Embed if self.group == Group::Dims => !self.name.contains('v'),
             Op::Embed if self.group == Group::Layout => ["packed", "gaps", "start3"].contains(&self.name),
             Op::Embed => here,
-            Op::Linear => here && !self.embeds_alone() && !self.name.starts_with("ragged"),
+            // of heads: refused
+            Op::Linear => {
+                here && !self.embeds_alone() && !["ragged", "sums-"].iter().any(|of| self.name.starts_with(of))
+            }
             _ => here && !self.embeds_alone(),
         }
     }

@@ -322,7 +322,7 @@ impl<'a> Twin<'a> {
         let r = index::row(&relative.index, self.m(s, i), self.n(s, j), self.same_segment(s, i, j))?;
         let dim = match relative.side {
             RelativeSide::Value => self.spec.v_head_dim,
-            _ => self.spec.head_dim,
+            _ => relative.own.unwrap_or(self.spec.head_dim),
         } as usize;
         let at = if relative.per_head { r * self.heads + head } else { r };
         let table = self.parameter(&format!("relative_{number}"));
