@@ -433,6 +433,10 @@ fn fixed() -> Vec<CaseId> {
     }
     add(Op::Attention, &["d576v512", "mqa"], 1, 40, Dtype::F16);
     add(Op::Attention, &["d576v512", "mqa", "q8_0"], 5, 33, Dtype::F32);
+    // both sides of the edges of their tiles
+    for (q_len, kv_len) in [(63, 41), (64, 42), (65, 43)] {
+        add(Op::Attention, &["d576v512", "mqa", "q8_0"], q_len, kv_len, Dtype::F32);
+    }
     for pool in ["slots", "pages7"] {
         add(Op::Attention, &["q8_0", "ragged-decode", pool], 5, 700, Dtype::F32);
         add(Op::Attention, &["q4_1", "ragged", pool], 37, 75, Dtype::F16);
