@@ -3,8 +3,8 @@
 use crate::model::{Model, Specs};
 use crate::{Attention, Part, Result};
 use ropewalk::{
-    Buffers, Cache, Data, Dispatch, Dtype, Gpu, Kernel, Mask, Pairing, Plan, Positions, Shape, Slot, Spec,
-    Step, turn, wgpu,
+    Buffers, Cache, Data, Dispatch, Dtype, Gpu, Kernel, Mask, Pairing, Plan, Positions, Shape, Slot, Spec, Step, turn,
+    wgpu,
 };
 
 /// Where keys and values stand.

@@ -617,8 +617,7 @@ impl Reader<'_> {
         }
         let scores = match kind {
             "gpt_oss" | "granitemoe" | "granitemoeshared" => Scores::SoftmaxOfChosen,
-            "deepseek_v3" | "kimi_k2" | "glm4_moe" | "glm4_moe_lite" | "dots1" | "minimax_m2"
-            => Scores::Sigmoid,
+            "deepseek_v3" | "kimi_k2" | "glm4_moe" | "glm4_moe_lite" | "dots1" | "minimax_m2" => Scores::Sigmoid,
             _ => Scores::Softmax,
         };
         let top_k = self.config.count(&["num_experts_per_tok", "moe_topk", "moe_k"])?;
