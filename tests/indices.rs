@@ -143,6 +143,7 @@ const CASES: &[(&str, Family)] = {
         ("attention/d32+rms-norm+rotated-keys/q37k75/f16/seed1", Coop),
         ("attention/gqa3+fire-and-t5/q2k67/f32/seed1", Decode),
         ("attention/heads7/q19k33/f32/seed1", Rows),
+        ("attention/layer-norm/q40k70/f32/seed1", Rows),
         ("attention/shaw-values+rotated-values+sink-zero/q40k140/f16/seed1", Rows),
         ("scores/table+top-left+mask/q64k31/f32/seed1", Rows),
         ("scores/gated-alibi-and-grid/q37k75/f32/seed1", Rows),

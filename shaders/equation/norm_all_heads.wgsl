@@ -1,5 +1,5 @@
-// (x - mean) / sqrt(var + eps), or without the mean, of all heads of a token, which `normed_row4` reads; NORM_LEAST = sqrt(eps). Scaled by a
-// power of two before it is squared, as in `common/norm`. What stands past a row's end stays 0.
+// (x - mean) / sqrt(var + eps) of all heads of a token, which `normed_row4` reads; NORM_LEAST = sqrt(eps). The mean is that of `mean_*`. Scaled
+// by a power of two before it is squared, as in `common/norm`. What stands past a row's end stays 0.
 fn normalise(row: ptr<function, Row>) {
     var most = vec4<f32>(NORM_LEAST);
     for (var h = 0u; h < normed_heads(); h++) {
@@ -8,14 +8,7 @@ fn normalise(row: ptr<function, Row>) {
     let largest = max(max(most.x, most.y), max(most.z, most.w));
     let power = bitcast<f32>(u32(clamp(254 - i32((bitcast<u32>(largest) >> 23u) & 0xffu), 1, 253)) << 23u);
     let share = 1.0 / f32(HEAD_DIM * normed_heads());
-    var mean = 0.0;
-    if (NORM_CENTRED) {
-        var sum = vec4<f32>(0.0);
-        for (var h = 0u; h < normed_heads(); h++) {
-            for (var c = 0u; c < head_chunks(); c++) { sum += normed_row4(h, c) * power; }
-        }
-        mean = ((sum.x + sum.y) + (sum.z + sum.w)) * share;
-    }
+    let mean = mean_of_heads(power, share);
     var squares = vec4<f32>(0.0);
     for (var h = 0u; h < normed_heads(); h++) {
         for (var c = 0u; c < head_chunks(); c++) {

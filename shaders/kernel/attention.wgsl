@@ -103,6 +103,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
 
     if (!stored || suspend(row, &o, &state)) { return; }
+    turn_output(&o);
     // a row with a poisoned score is NaN, whatever a driver's exp2 and comparisons made of it
     let nan = bitcast<f32>(0x7fc00000u | (lane & 0u));                     // not a constant: WGSL refuses a constant NaN
     let inv_l = select(select(0.0, 1.0 / state.l, state.any), nan, state.nan);

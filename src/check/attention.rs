@@ -155,7 +155,9 @@ fn lost(problem: &Problem, t: &Tensor, rotated: &Rotated, flushed: &[f64], weigh
         let elements = || starts.iter().flat_map(|start| *start..*start + dim as usize);
         let sizes = || elements().map(|i| (t.data().exact(i).abs(), t.residual(i).abs() + t.data().lost(i)));
         let largest = sizes().fold(0.0, |m, (x, _)| f64::max(m, x));
-        let square = |(x, off): (f64, f64)| if x <= off { (x + off).powi(2) } else { 2.0 * x * off };
+        // what is lost of a float, which is then read as 0, is all of it; of a block it is either way
+        let whole = |x: f64, off: f64| if t.dtype().in_blocks() { x + off } else { off };
+        let square = |(x, off): (f64, f64)| if x <= off { whole(x, off).powi(2) } else { 2.0 * x * off };
         let off = sizes().map(square).sum::<f64>() * (longer * *factor as f64).powi(2) / (2.0 * of_mean);
         let small = largest > 0.0 && largest.max(norm.least()) < 1e-30;
         // how far a mean that errs changes the variance: by the square of its error in units of the deviation

@@ -10,7 +10,7 @@ pub struct Parameter {
     pub name: String,
     /// Its shape, row-major.
     pub shape: Vec<u32>,
-    /// The axis that counts query heads.
+    /// The axis that counts query heads, or kv heads.
     #[serde(skip)]
     pub(crate) heads: Option<usize>,
 }
@@ -27,13 +27,14 @@ impl Parameter {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// The values of some of the heads.
+    /// The values of some of the `num_heads` query heads, whole groups of them where the axis counts kv heads.
     #[cfg(feature = "wgpu")]
-    pub(crate) fn of_heads(&self, values: &[f32], heads: &std::ops::Range<u32>) -> Vec<f32> {
+    pub(crate) fn of_heads(&self, values: &[f32], heads: &std::ops::Range<u32>, num_heads: u32) -> Vec<f32> {
         let Some(axis) = self.heads else { return values.to_vec() };
         let inner: usize = self.shape[axis + 1..].iter().map(|n| *n as usize).product();
         let row = self.shape[axis] as usize * inner;
-        let span = heads.start as usize * inner..heads.end as usize * inner;
+        let at = |head: u32| (head as u64 * self.shape[axis] as u64 / num_heads as u64) as usize * inner;
+        let span = at(heads.start)..at(heads.end);
         values.chunks_exact(row.max(1)).flat_map(|row| row[span.clone()].iter().copied()).collect()
     }
 }

@@ -583,10 +583,9 @@ impl Spec {
             all.push(Parameter::new("temperature_scale", [heads], Some(0)));
         }
         match self.norm.filter(|n| n.weights) {
-            // `k_norm` counts kv heads
             Some(norm) if norm.placed() => {
                 all.push(Parameter::new("q_norm", [heads, dim], Some(0)));
-                all.push(Parameter::new("k_norm", [self.num_kv_heads, dim], None));
+                all.push(Parameter::new("k_norm", [self.num_kv_heads, dim], Some(0)));
             }
             Some(_) => {
                 all.push(Parameter::new("q_norm", [dim], None));

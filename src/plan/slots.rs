@@ -197,12 +197,6 @@ impl<'a> ShaderFiles<'a> {
             self.add("tensor/stream_one.wgsl", &[]);
             return self.add("equation/rotary_none.wgsl", &[]);
         };
-        if rotary.output && self.kernel == Kernel::Attention {
-            self.add("equation/output_turned.wgsl", &[Slot::Tables]);
-            if rotary.sums().is_none() {
-                self.add("equation/turn_pair.wgsl", &[]);
-            }
-        }
         if rotary.general() {
             return self.listed_rotation(rotary);
         }
@@ -266,6 +260,16 @@ impl<'a> ShaderFiles<'a> {
         let file = if self.spec.packed { "tensor/sequence_packed.wgsl" } else { "tensor/sequence_batched.wgsl" };
         self.add(file, &[Slot::Step]);
     }
+    /// R_o, of whole rows of out.
+    pub(crate) fn output(&mut self) {
+        let Some(rotary) = self.spec.rotary.as_ref().filter(|rotary| rotary.output) else {
+            return self.add("equation/output_plain.wgsl", &[]);
+        };
+        self.add("equation/output_turned.wgsl", &[Slot::Tables]);
+        if rotary.sums().is_none() {
+            self.add("equation/turn_pair.wgsl", &[]);
+        }
+    }
     pub(crate) fn norm(&mut self) {
         if let Some(features) = self.spec.rotates_features() {
             self.feature_map(features);
@@ -286,7 +290,8 @@ impl<'a> ShaderFiles<'a> {
                     &[],
                 );
                 let centred = norm.kind == NormKind::Layer;
-                let _ = writeln!(self.glue, "const NORM_CENTRED: bool = {centred};");
+                let mean = if centred { "equation/mean_all_heads.wgsl" } else { "equation/mean_none.wgsl" };
+                self.add(mean, &[]);
             }
             NormKind::Rms => self.add("equation/norm_rms.wgsl", &[]),
             NormKind::L2 => self.add("equation/norm_l2.wgsl", &[]),

@@ -140,16 +140,17 @@ fn of_rows() -> Vec<Variant> {
         spec.rotary = Some(Rotary::new(Pairing::Half, 32, 10_000.0));
         spec
     };
-    let mut specs = vec![base(), base(), base(), base(), base(), base(), base(), base()];
+    let mut specs = vec![base(), base(), base(), base(), base(), base(), base(), base(), base()];
     specs[0].rotary.iter_mut().for_each(|rotary| rotary.output = true);
     norm(&mut specs[1], NormKind::Layer, false, false);
     norm(&mut specs[2], NormKind::Layer, true, false);
     norm(&mut specs[3], NormKind::Rms, true, true);
+    norm(&mut specs[8], NormKind::Layer, true, true);
     (specs[4].query_scales, specs[4].key_bias, specs[4].sink) = (true, true, Some(Sink::Query));
     let mut own = Relative::new(RelativeSide::Key, IndexMap::reversed(0, 9));
     own.own = Some(7);
     (specs[5].relative, specs[5].temperature) = (vec![own], Some(Temperature::log_n(8)));
-    for spec in &mut specs[6..] {
+    for spec in &mut specs[6..8] {
         (spec.logits_soft_cap, spec.soft_cap_last) = (Some(5.0), true);
     }
     specs[7].score_mod = Some("fn score_mod(s: f32, at: ScoreAt) -> f32 { return -s; }".into());

@@ -184,12 +184,7 @@ pub(crate) fn part(problem: &Problem, part: &Part) -> Result<(Spec, Inputs)> {
         .iter()
         .filter_map(|p| {
             let values = inputs.parameters.get(&p.name)?;
-            // of kv heads
-            let own = p.name == "k_norm" && spec.norm.is_some_and(|n| n.placed());
-            let span = part.kv_heads.start as usize * spec.head_dim as usize..;
-            let of_kv = || values.get(span.clone()).unwrap_or_default();
-            let count = part.kv_heads.len() * spec.head_dim as usize;
-            let values = if own { of_kv().iter().take(count).copied().collect() } else { p.of_heads(values, &heads) };
+            let values = p.of_heads(values, &heads, spec.num_heads);
             Some((p.name.clone(), values))
         })
         .collect();

@@ -32,13 +32,8 @@ impl<'a> ShaderFiles<'a> {
         files.choose(call);
         if kernel == Kernel::Attention && tuning.family == Family::Rows {
             files.add("common/online_softmax.wgsl", &[]);
-            let file = match (carry, spec.rotary.as_ref().is_some_and(|r| r.output)) {
-                (false, false) => "families/carry_none.wgsl",
-                (true, false) => "families/carry_work.wgsl",
-                (false, true) => "families/carry_none_turned.wgsl",
-                (true, true) => "families/carry_work_turned.wgsl",
-            };
-            files.add(file, &[]);
+            files.add(if carry { "families/carry_work.wgsl" } else { "families/carry_none.wgsl" }, &[]);
+            files.output();
         }
         files.add(if rolled_loops { "families/loops_rolled.wgsl" } else { "families/loops_constant.wgsl" }, &[]);
         files.slots.sort();
