@@ -972,7 +972,7 @@ fn paths(value: &Value, path: &[String], found: &mut Vec<Vec<String>>) {
     }
 }
 
-/// Every value of every key, by turns in the files of either version and with either kind of options.
+/// Half of the values of every key of a file, the other half of its neighbours, with either kind of options in turn.
 #[test]
 fn no_value_of_any_key_is_a_panic() {
     let odd = json!([null, -1, 0, 1, 3, 1e300, -0.5, 4294967295u32, "x", "", true, [], [0], [1, "x"], {}, {"x": 1}]);

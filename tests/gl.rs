@@ -66,10 +66,12 @@ fn every_family_is_within_its_bound() {
 fn rules_and_inputs_of_all_kinds() {
     for address in [
         "attention/nan-query/q9k40/f32/seed1",
+        "attention/inf-key+unseen-nan/q70k90/f32/seed1",
         "attention/gqa3+partial/q37k75/bf16/seed2",
         "attention/packed+ids-far/q37k75/f16/seed3",
         "attention/mask-rows+kv-lens/q37k75/f32/seed4",
         "attention/fire+rms-norm-weights/q37k75/f32/seed5",
+        "attention/shaw+dense-minus-infinity/q37k75/f32/seed6",
         "attention/own-score+own-mask/q37k75/f32/seed7",
     ] {
         let case = address.parse::<CaseId>().and_then(|id| id.build()).expect(address);

@@ -96,7 +96,6 @@ fn parts_merge_within_their_bounds() {
         (parts[1].lse[0], parts[2].lse[1], parts[0].lse[12]) = (0.5, -3.0, f32::NAN);
         let one = (heads * dim) as usize;
         parts[0].out[..dim as usize].fill(f32::NAN);
-        assert!(one > dim as usize);
 
         // behind each other with a gap, as an engine may have them
         let gap = 8;
@@ -265,6 +264,7 @@ fn a_shared_prefix_is_computed_once() {
             inputs.k_positions = Some((0..(prefix + n) as i32).collect());
             let want = reference::attention(&spec, &inputs).expect("a reference");
             let off = |got: &[f32], want: &[f64]| {
+                assert!(got.iter().all(|x| x.is_finite()), "{got:?}");
                 got.iter().zip(want).map(|(a, b)| (*a as f64 - b).abs()).fold(0.0, f64::max)
             };
             let worst =

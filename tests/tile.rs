@@ -72,7 +72,7 @@ fn tiles_within_their_bounds() {
             spec.dtype = dtype;
             let all = tiles(&spec, &Shape::new(&spec, 1, 70, 140), gpu.limits());
             assert!(!all.is_empty(), "no tile for {dim}");
-            // another tile for every spec, so that all of them come up
+            // another family and tile for every spec
             let group = heads / kv_heads;
             let families: Vec<_> = all.chunk_by(|a, b| a.family == b.family).collect();
             let all = families[n % families.len()];

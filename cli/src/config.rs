@@ -46,7 +46,7 @@ struct Part {
     verdict: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
-    /// q and k must carry a norm that no spec has.
+    /// q and k must carry a norm that is not read.
     normalized: bool,
     layers: Vec<Layers>,
     defaults: Map<String, Value>,

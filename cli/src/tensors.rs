@@ -25,12 +25,14 @@ const fn name(name: &'static str, shape: &'static str, types: &'static str, mean
 
 const FLOAT: &str = "F32 F16 BF16";
 const INTEGER: &str = "I32 I64";
+/// Blocks are rows of bytes, of the type that the spec names.
+const CACHE: &str = "F32 F16 BF16, U8";
 
 /// Every name.
 pub const NAMES: &[Name] = &[
     name("q", "[batch, heads, q_len, head_dim]", FLOAT, "queries"),
-    name("k", "[batch, kv_heads, kv_len, head_dim]", FLOAT, "keys, of q's type"),
-    name("v", "[batch, kv_heads, kv_len, v_head_dim]", FLOAT, "values, of q's type"),
+    name("k", "[batch, kv_heads, kv_len, head_dim]", CACHE, "keys, of a type of their own"),
+    name("v", "[batch, kv_heads, kv_len, v_head_dim]", CACHE, "values, likewise"),
     name(
         "q_positions",
         "[batch or 1, q_len]",
@@ -118,7 +120,7 @@ pub fn help() -> String {
         the model's mask goes by position where positions are given and differ from each other. A tensor with mask, position, bias\n\
         or sink in its name that nothing reads is an error, unless --ignore names it; all others are left alone. With kv_lens the\n\
         queries are the last tokens of their sequence; sequences padded on the right want a mask.\n\
-        The output file holds `out` (like q, in its type and layout, with v_head_dim) and `lse` [batch, heads, q_len] F32."
+        The output file holds `out` (in q's layout with v_head_dim, of q's type or spec.out_dtype) and `lse` [batch, heads, q_len] F32."
 }
 
 /// How q, k, v and out lie in a file.

@@ -1155,10 +1155,10 @@ static SYSTEMS: &[System] = &[
         terms: &[Term::Rotation, Term::ValueRotation, Term::OutputRotation, Term::Sink],
         formula: "o_i = R(-m) sum_j p(i,j) R(n) v_j",
         place: "content-content; values enter turned by the distance",
-        variants: "one kv head whose rows are key and value, heads up to 256",
+        variants: "one kv head whose rows are key and value",
         paper: "DeepSeek, DeepSeek-V4 (model card and published code)",
         year: 2026,
-        golden: &["15_language/deepseek_v4_sliding"],
+        golden: &["15_language/deepseek_v4_sliding", "15_language/deepseek_v4_head512"],
         traps: "The last elements turn, interleaved. Values rotated without turning outputs back depend on absolute positions.",
         spec: Some(|| {
             small(|spec| {

@@ -662,8 +662,9 @@ impl Family {
             Ok(Some(norm))
         };
         let beyond = |key: &str, what: &str| {
-            let help = "apply the norm to q and k first, and say so with the option `normalized`";
-            Err(c.error(key, format!("means {what}, which no spec has"), help))
+            let help =
+                "set `norm` of the spec, or apply the norm to q and k first and say so with the option `normalized`";
+            Err(c.error(key, format!("means {what}, which is not read from a configuration"), help))
         };
         let norm = match self.norm {
             QkNorm::Never => None,

@@ -44,7 +44,7 @@ pub struct ConfigPart {
     pub stated: bool,
     /// Its attention.
     pub attention: ConfigAttention,
-    /// A norm of q and k that no spec has is left to the caller: [`ConfigOptions::normalized`].
+    /// A norm of q and k that is not read is left to the caller: [`ConfigOptions::normalized`].
     pub normalized: bool,
     /// Keys that the file does not have and that were read, with what the class takes for them.
     pub defaults: Vec<(String, Value)>,
@@ -93,7 +93,7 @@ fn described(part: &Part, all: &[Part], options: &ConfigOptions) -> ConfigPart {
                     let mut reader = Reader::new(part, all, stack);
                     let mut read = |layer| {
                         reader.layer(options, layer).or_else(|error| {
-                            // a norm that no spec has is the caller's
+                            // a norm that is not read is the caller's
                             let mut o = options.clone();
                             o.normalized = !o.normalized;
                             let found = reader.layer(&o, layer).map_err(|_| error)?;

@@ -34,7 +34,7 @@ pub struct ConfigOptions {
     /// Which attention; `None`: that of the encoder where the model is one or has one, of the decoder otherwise.
     pub stack: Option<Stack>,
     /// The caller's q and k already carry the model's q/k norm, which the spec then leaves out. The layer norms of
-    /// Phi, StableLM and Cohere, which no spec has, need it.
+    /// Phi, StableLM and Cohere, and norms over all heads, which are not read from a configuration, need it.
     pub normalized: bool,
     /// Take the storage type from the file's `dtype` or `torch_dtype`, f32 where it says nothing. Otherwise it is f32,
     /// for the caller to set from the tensors.

@@ -14,7 +14,10 @@ pub fn norm(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mut Input
     });
     for (tensors, all_heads) in [(["q_norm_heads", "k_norm_heads"], false), (["q_norm_all", "k_norm_all"], true)] {
         if tensors.iter().any(|name| t.has(name)) {
-            return norm_of_heads(p, t, spec, inputs, tensors, all_heads);
+            return match after {
+                Some(_) => needs("a norm of heads before the rotation and one after it"),
+                None => norm_of_heads(p, t, spec, inputs, tensors, all_heads),
+            };
         }
     }
     let weights = ["q_norm", "k_norm"].map(|name| t.take(name).map(|w| (name, w)));
@@ -129,14 +132,13 @@ pub fn scaled_rows(p: &Parameters, t: &mut Tensors) -> Build<()> {
     for (name, scale) in ["q", "k"].into_iter().zip(scales) {
         let mut entry = t.need(name)?;
         let dim = entry.shape.last().copied().unwrap_or(0);
-        if of_element.as_ref().is_some_and(|s| s.len() != dim) {
-            return Err(
-                Error::input("per_dim_scale", format!("is for rows of {dim}"), "give one for each element").into()
-            );
+        if let Some(n) = of_element.as_ref().map(Vec::len).filter(|n| *n != dim) {
+            let problem = format!("holds {n} values for rows of {dim}");
+            return Err(Error::input("per_dim_scale", problem, "give one for each element").into());
         }
-        let softplus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
         let factor = |at: usize| {
-            let own = of_element.as_ref().filter(|_| name == "q").map_or(1.0, |s| softplus(s[at % dim.max(1)]));
+            let own =
+                of_element.as_ref().filter(|_| name == "q").map_or(1.0, |s| super::work::softplus(s[at % dim.max(1)]));
             own * scale.unwrap_or(1.0)
         };
         let rows = entry.f64s(name)?.into_iter().enumerate().map(|(at, x)| x * factor(at));

@@ -206,6 +206,9 @@ fn attention(golden: Golden) -> Build<Work> {
     let kv_lens = t.take("kv_lengths").map(|e| e.u32s("kv_lengths")).transpose()?;
     place_mask(&mut spec, &mut inputs, sizes, &p, given.as_ref(), kv_lens)?;
     if let Some(d) = t.take("attn_bias") {
+        if inputs.attn_bias.is_some() {
+            return needs("two dense biases, mask_values and attn_bias");
+        }
         inputs.attn_bias = Some(dense(&d, "attn_bias", |e| e.f32s("attn_bias"))?);
         spec.dense_bias = true;
         Problem::new(&spec, &inputs)?;

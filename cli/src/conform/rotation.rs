@@ -2,7 +2,7 @@
 
 use super::model::Sizes;
 use super::packed::agree;
-use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, finish, needs, values_of};
+use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, finish, needs, softplus, values_of};
 use crate::golden::{Entry, Golden, Parameters, Tensors, Values};
 use ropewalk::{
     Angle, Error, Frequencies, Inputs, MAX_HEAD_DIM, Pairing, PatchPositions, Positions, RopeParameters, Rotary,
@@ -170,11 +170,20 @@ fn axial(
     agree(p, &[("rotary_dim", rotary.rotary_dim)])?;
     // how the positions came about, which are listed
     for name in TOLD_BY_POSITIONS {
-        let _ = (p.list(name), p.f64(name));
+        let _ = p.list(name);
+        // a number of this name is a base of frequencies elsewhere
+        if name != "base" {
+            let _ = p.f64(name);
+        }
     }
     let Some(coordinates) = coordinates(t, sizes)? else { return needs("positions of several axes that are listed") };
     let mut units: Vec<f64> = coordinates.iter().map(|(unit, _)| *unit).collect();
-    for (unit, by) in units.iter_mut().zip(p.list("interpolation_scale")) {
+    let divisors = p.list("interpolation_scale");
+    if !divisors.is_empty() && divisors.len() != units.len() {
+        let problem = format!("holds {} divisors for {} axes", divisors.len(), units.len());
+        return Err(Error::input("interpolation_scale", problem, "give one for each axis").into());
+    }
+    for (unit, by) in units.iter_mut().zip(divisors) {
         match by.as_f64() {
             Some(by) if by > 0.0 => *unit /= by,
             _ => return Err(Error::input("interpolation_scale", format!("holds {by}"), "give divisors").into()),
@@ -223,7 +232,7 @@ pub fn polar(p: &Parameters, t: &mut Tensors) -> Build<Option<Rotary>> {
     let [heads, 1, dim] = phase.shape[..] else {
         return Err(phase.wrong("key_phase", "[heads, 1, head_dim]").into());
     };
-    let (phases, softplus) = (phase.f64s("key_phase")?, |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p());
+    let phases = phase.f64s("key_phase")?;
     for name in ["q", "k"] {
         let mut entry = t.need(name)?;
         let shape = entry.shape4(name)?.map(|n| n as usize);
@@ -302,7 +311,8 @@ fn picture(
     let mut rotary = match () {
         _ if name.contains("sam2") => {
             // x, then y; keys are the frames' patches, then tokens that do not turn
-            let (tokens, frames) = (grid()?.iter().product::<u32>(), p.u32("memory_frames").unwrap_or(1));
+            let [rows, columns] = grid()?;
+            let (tokens, frames) = (rows.saturating_mul(columns), p.u32("memory_frames").unwrap_or(1));
             let still = p.u32("unrotated_keys").unwrap_or(0);
             if frames.saturating_mul(tokens).saturating_add(still) != sizes.kv_len {
                 let problem = format!("{frames} frames of {tokens} tokens and {still} more of {} keys", sizes.kv_len);

@@ -226,10 +226,18 @@ pub fn values_of(name: &str, listed: &Entry, shape: &[u32]) -> Build<Vec<f64>> {
     Ok(listed.f64s(name)?)
 }
 
+/// ln(1 + exp(x)).
+pub fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
 /// Ends the building of a case: a tensor that nobody took, or a parameter that nobody read, holds a term that nobody computed.
 pub fn finish(parameters: &Parameters, tensors: Tensors, work: Work) -> Build<Work> {
     if let Some(name) = tensors.0.keys().next() {
         return needs(format!("the tensor `{name}`"));
+    }
+    if work.probes.iter().all(|probe| probe.expects.is_empty()) && work.tables.is_empty() {
+        return Err(Error::input("the case", "lists no result", "give expected_out, say, or a table").into());
     }
     let told = |path: &str| TOLD.iter().any(|(name, _)| path == *name || path.starts_with(&format!("{name}.")));
     match parameters.unread().into_iter().find(|path| !told(path)) {

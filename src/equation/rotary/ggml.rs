@@ -79,28 +79,31 @@ impl GgmlRope {
         if self.mode == GgmlRopeMode::Vision { self.n_dims } else { self.n_dims / 2 }
     }
 
+    /// The place of a pair in all sections, which come over and over.
+    fn place(&self, pair: u32) -> u64 {
+        let all: u64 = self.sections.iter().map(|n| *n as u64).sum();
+        pair as u64 % all.max(1)
+    }
+
     /// The section of a pair and its place in that.
     fn section(&self, pair: u32) -> (u8, u32) {
-        let all: u64 = self.sections.iter().map(|n| *n as u64).sum();
-        let at = (pair as u64 % all.max(1)) as u32;
-        let mut first = 0;
-        for (stream, n) in (0u8..).zip(self.sections) {
-            if at < first + n {
-                return (stream, at - first);
+        let mut at = self.place(pair);
+        for (stream, n) in (0u8..).zip(self.sections.map(u64::from)) {
+            if at < n {
+                return (stream, at as u32);
             }
-            first += n;
+            at -= n;
         }
-        (0, at)
+        (0, pair)
     }
 
     /// The stream that each pair turns by: 0 t, 1 h, 2 w, 3 e; empty where there is one.
     pub fn streams(&self) -> Vec<u8> {
         let stream = |pair: u32| match self.mode {
             GgmlRopeMode::Imrope => {
-                let all: u64 = self.sections.iter().map(|n| *n as u64).sum();
-                let at = (pair as u64 % all.max(1)) as u32;
+                let at = self.place(pair);
                 let by = at % 3;
-                if at < 3 * self.sections[by as usize] { by as u8 } else { 3 }
+                if at < 3 * self.sections[by as usize] as u64 { by as u8 } else { 3 }
             }
             _ => self.section(pair).0,
         };
