@@ -470,7 +470,7 @@ impl Attention for Device<'_> {
             calls.attention.encode(&mut pass);
         }
         let width = (kind.num_heads * kind.v_head_dim) as usize;
-        let bytes = self.read(encoder, self.scratch(Slot::Out)?, (rows * width * kind.dtype.size() as usize) as u64)?;
+        let bytes = self.read(encoder, self.scratch(Slot::Out)?, (rows * width * kind.dtype.size()) as u64)?;
         let out = Data::from_bytes(kind.dtype, &bytes).to_f32();
         Ok(at.iter().flat_map(|row| out[row * width..(row + 1) * width].iter().map(|x| *x as f64)).collect())
     }

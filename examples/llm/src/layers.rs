@@ -13,16 +13,25 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// A matrix `[out, in]`.
-    pub fn new(weight: Vec<f64>, inputs: usize, bias: Option<Vec<f64>>) -> Self {
-        Linear { weight, inputs, bias }
+    /// A matrix `[out, in]` of this name.
+    pub fn new(name: &str, weight: Vec<f64>, inputs: usize, bias: Option<Vec<f64>>) -> Result<Self> {
+        let map = Linear { weight, inputs, bias };
+        if inputs == 0 || map.weight.is_empty() || map.outputs() * inputs != map.weight.len() {
+            return Err(format!("{name}: has {} weights for rows of {inputs}", map.weight.len()).into());
+        }
+        match &map.bias {
+            Some(b) if b.len() != map.outputs() => {
+                Err(format!("{name}: has {} biases for {} outputs", b.len(), map.outputs()).into())
+            }
+            _ => Ok(map),
+        }
     }
     /// `name.weight`, and `name.bias` where there is one.
     pub fn read(tensors: &mut Tensors, name: &str) -> Result<Self> {
         let Values { shape, data } = tensors.get(&format!("{name}.weight"))?;
         let bias = tensors.find(&format!("{name}.bias")).map(|b| b.data);
         match shape[..] {
-            [_, inputs] => Ok(Linear::new(data, inputs, bias)),
+            [_, inputs] => Linear::new(name, data, inputs, bias),
             _ => Err(format!("tensor {name}.weight: has shape {shape:?}; a matrix [out, in] is needed").into()),
         }
     }
@@ -41,11 +50,26 @@ impl Linear {
         }
         out
     }
-    /// The outputs of a range as a map of their own.
-    pub fn rows(&self, rows: impl Iterator<Item = usize> + Clone) -> Linear {
+    /// Refuses a map of other sizes.
+    pub fn expect(&self, name: &str, inputs: usize, outputs: usize) -> Result<()> {
+        match [self.outputs(), self.inputs] == [outputs, inputs] {
+            true => Ok(()),
+            false => Err(format!(
+                "{name}: is a map [{}, {}], and the configuration needs [{outputs}, {inputs}]",
+                self.outputs(),
+                self.inputs
+            )
+            .into()),
+        }
+    }
+    /// Some outputs of the map of this name as a map of their own.
+    pub fn rows(&self, name: &str, rows: impl Iterator<Item = usize> + Clone) -> Result<Linear> {
+        if let Some(row) = rows.clone().find(|row| *row >= self.outputs()) {
+            return Err(format!("{name}: has {} outputs, and output {row} is needed", self.outputs()).into());
+        }
         let weight = rows.clone().flat_map(|o| self.weight[o * self.inputs..][..self.inputs].iter().copied()).collect();
         let bias = self.bias.as_ref().map(|b| rows.map(|o| b[o]).collect());
-        Linear { weight, inputs: self.inputs, bias }
+        Linear::new(name, weight, self.inputs, bias)
     }
 }
 
@@ -133,6 +157,27 @@ pub enum Mlp {
 }
 
 impl Mlp {
+    /// Refuses one that does not take and give rows of this width.
+    pub fn expect(&self, name: &str, width: usize) -> Result<()> {
+        match self {
+            Mlp::Two { up, down, .. } => {
+                up.expect(name, width, up.outputs())?;
+                down.expect(name, up.outputs(), width)
+            }
+            Mlp::Gated { gate, up, down, .. } => {
+                gate.expect(name, width, up.outputs())?;
+                up.expect(name, width, up.outputs())?;
+                down.expect(name, up.outputs(), width)
+            }
+            Mlp::Experts(experts) => {
+                experts.router.expect(name, width)?;
+                if let Some(gate) = &experts.shared_gate {
+                    gate.expect(name, width, 1)?;
+                }
+                experts.experts.iter().chain(&experts.shared).try_for_each(|expert| expert.expect(name, width))
+            }
+        }
+    }
     /// Of every row of this width.
     pub fn apply(&self, x: &[f64], width: usize) -> Vec<f64> {
         match self {
@@ -184,6 +229,19 @@ pub struct Router {
 }
 
 impl Router {
+    fn expect(&self, name: &str, width: usize) -> Result<()> {
+        let count = self.map.outputs();
+        self.map.expect(name, width, count)?;
+        if self.bias.as_ref().is_some_and(|b| b.len() != count) || self.top_k > count {
+            return Err(format!("{name}: has no {count} biases, or chooses {} of {count} experts", self.top_k).into());
+        }
+        match self.groups {
+            Some([n, ..]) if n == 0 || !count.is_multiple_of(n) => {
+                Err(format!("config n_group: is {n}, which {count} experts are no multiple of").into())
+            }
+            _ => Ok(()),
+        }
+    }
     fn choose(&self, row: &[f64]) -> Vec<(usize, f64)> {
         let mut scores = self.map.apply(row);
         match self.scores {

@@ -243,10 +243,16 @@ impl Model {
             tensors.first(&["embed_tokens", "embed_in", "wte"].map(|name| format!("{root}{name}.weight")))?;
         let tied = !["lm_head", "embed_out"].iter().any(|name| tensors.has(&format!("{name}.weight")));
         let head = match tied {
-            true => Linear::new(embeddings.data.clone(), width, None),
+            true => Linear::new("the embeddings", embeddings.data.clone(), width, None)?,
             false if tensors.has("lm_head.weight") => Linear::read(&mut tensors, "lm_head")?,
             false => Linear::read(&mut tensors, "embed_out")?,
         };
+        head.expect("the head", width, head.outputs())?;
+        if embeddings.shape.len() != 2 || embeddings.shape[1] != width {
+            return Err(
+                format!("the embeddings: have shape {:?}; [tokens, {width}] is needed", embeddings.shape).into()
+            );
+        }
         let scale = match kind.as_str() {
             "gemma" | "gemma2" | "gemma3_text" | "vaultgemma" => (width as f64).sqrt(),
             "minicpm3" => config.find(&["scale_emb"]).unwrap_or(1.0),
@@ -421,10 +427,13 @@ impl Reader<'_> {
     }
     fn norm(&mut self, name: &str) -> Result<Norm> {
         let mut weight = self.tensors.get(&format!("{}{name}.weight", self.at))?.data;
+        let bias = self.tensors.find(&format!("{}{name}.bias", self.at)).map(|b| b.data);
+        if weight.is_empty() || bias.as_ref().is_some_and(|b| b.is_empty()) {
+            return Err(format!("{}{name}: has no weights", self.at).into());
+        }
         if LESS_ONE.contains(&self.kind) {
             weight.iter_mut().for_each(|w| *w += 1.0);
         }
-        let bias = self.tensors.find(&format!("{}{name}.bias", self.at)).map(|b| b.data);
         Ok(Norm { weight: Some(weight), bias, ..self.bare() })
     }
     fn first_norm(&mut self, names: &[&str]) -> Result<Norm> {
@@ -445,12 +454,14 @@ impl Reader<'_> {
 
     fn layer(&mut self, spec: &Spec, normalized: bool) -> Result<Layer> {
         let attention = match self.has("self_attn.kv_a_proj_with_mqa") {
-            true => self.latent()?,
+            true => self.latent(spec)?,
             false => self.projections(spec, normalized)?,
         };
         let names = ["self_attn.o_proj", "self_attn.dense", "attention.dense", "attn.out_proj"];
         let out = self.first_linear(&names)?;
+        out.expect("the map from attention", (spec.num_heads * spec.v_head_dim) as usize, self.width)?;
         let mlp = self.mlp()?;
+        mlp.expect("the perceptron", self.width)?;
         if matches!(self.kind, "olmo" | "nanochat") {
             let (before, before_mlp) = (Some(self.bare()), Some(self.bare()));
             return Ok(Layer { before, attention, out, after: None, before_mlp, mlp, after_mlp: None });
@@ -483,12 +494,15 @@ impl Reader<'_> {
             Some(name) if name.ends_with("qkv_proj") => {
                 let all = self.linear(name)?;
                 let (q, k) = (heads * dim, groups * dim);
-                [all.rows(0..q), all.rows(q..q + k), all.rows(q + k..q + k + groups * v_dim)]
+                let rows = |range| all.rows(name, range);
+                [rows(0..q)?, rows(q..q + k)?, rows(q + k..q + k + groups * v_dim)?]
             }
             // q, k and v of a head behind each other
             Some(name) => {
                 let all = self.linear(name)?;
-                [0, 1, 2].map(|n| all.rows((0..heads).flat_map(|h| (0..dim).map(move |d| (3 * h + n) * dim + d))))
+                let rows =
+                    |n| all.rows(name, (0..heads).flat_map(move |h| (0..dim).map(move |d| (3 * h + n) * dim + d)));
+                [rows(0)?, rows(1)?, rows(2)?]
             }
             None => {
                 let mut of = |name: &str| self.first_linear(&[&format!("self_attn.{name}"), &format!("attn.{name}")]);
@@ -496,9 +510,7 @@ impl Reader<'_> {
             }
         };
         for (map, name, wanted) in [(&q, "q", heads * dim), (&k, "k", groups * dim), (&v, "v", groups * v_dim)] {
-            if map.outputs() != wanted {
-                return Err(format!("{}{name}: has {} outputs, and the spec {wanted}", self.at, map.outputs()).into());
-            }
+            map.expect(name, self.width, wanted)?;
         }
         let norms = if normalized { Some([self.head_norm("q", heads)?, self.head_norm("k", groups)?]) } else { None };
         Ok(Projections::Each { q, k, v, norms })
@@ -517,7 +529,7 @@ impl Reader<'_> {
         self.first_norm(&[&format!("self_attn.{of}_norm"), &format!("self_attn.{of}_layernorm")])
     }
 
-    fn latent(&mut self) -> Result<Projections> {
+    fn latent(&mut self, spec: &Spec) -> Result<Projections> {
         let q = match self.has("self_attn.q_a_proj") {
             true => vec![
                 (self.linear("self_attn.q_a_proj")?, Some(self.latent_norm("self_attn.q_a_layernorm")?)),
@@ -525,12 +537,24 @@ impl Reader<'_> {
             ],
             false => vec![(self.linear("self_attn.q_proj")?, None)],
         };
+        let [heads, dim, v_dim] = [spec.num_heads, spec.head_dim, spec.v_head_dim].map(|n| n as usize);
+        let mut width = self.width;
+        for (n, (map, _)) in q.iter().enumerate() {
+            map.expect("q", width, if n + 1 == q.len() { heads * dim } else { map.outputs() })?;
+            width = map.outputs();
+        }
         let rank = self.config.count(&["kv_lora_rank"])?;
+        let [down, up] = ["kv_a_proj_with_mqa", "kv_b_proj"].map(|name| self.linear(&format!("self_attn.{name}")));
+        let (down, up) = (down?, up?);
+        let turning = down.outputs().checked_sub(rank).filter(|turning| *turning <= dim);
+        let turning = turning.ok_or_else(|| format!("config kv_lora_rank: is {rank}, of {} rows", down.outputs()))?;
+        down.expect("kv_a_proj_with_mqa", self.width, rank + turning)?;
+        up.expect("kv_b_proj", rank, heads * (dim - turning + v_dim))?;
         Ok(Projections::Latent {
             q,
-            down: self.linear("self_attn.kv_a_proj_with_mqa")?,
+            down,
             norm: self.latent_norm("self_attn.kv_a_layernorm")?,
-            up: self.linear("self_attn.kv_b_proj")?,
+            up,
             rank,
             factors: [1.0; 2],
         })
@@ -589,7 +613,7 @@ impl Reader<'_> {
             if self.has(&format!("{at}{both}")) {
                 let all = self.linear(&format!("{at}{both}"))?;
                 let half = all.outputs() / 2;
-                let (gate, up) = (all.rows(0..half), all.rows(half..2 * half));
+                let (gate, up) = (all.rows(both, 0..half)?, all.rows(both, half..2 * half)?);
                 return Ok(Mlp::Gated { gate, up, down: self.linear(&format!("{at}{down}"))?, form: Gate::Plain(act) });
             }
         }
@@ -672,9 +696,12 @@ impl Reader<'_> {
         let down = self.tensors.first(&names("down_proj", "output_linear"))?;
         let biases = ["gate_up_proj", "down_proj"].map(|name| self.tensors.find(&format!("{here}experts.{name}_bias")));
         let turned = self.kind == "gpt_oss";
-        let width = self.width;
         let matrices = |values: &Values, biases: &Option<Values>, e: usize| {
-            let [rows, columns] = [values.shape[1], values.shape[2]];
+            let [_, rows, columns] =
+                values.shape[..].try_into().map_err(|_| format!("{here}experts: {:?}", values.shape))?;
+            if values.shape[0] != count {
+                return Err(format!("{here}experts: are {} for a router of {count}", values.shape[0]).into());
+            }
             let own = &values.data[e * rows * columns..(e + 1) * rows * columns];
             let bias = biases.as_ref().map(|b| {
                 let n = b.data.len() / count;
@@ -683,30 +710,30 @@ impl Reader<'_> {
             match turned {
                 true => {
                     let weight = (0..columns).flat_map(|c| (0..rows).map(move |r| own[r * columns + c])).collect();
-                    Linear::new(weight, rows, bias)
+                    Linear::new(&here, weight, rows, bias)
                 }
-                false => Linear::new(own.to_vec(), columns, bias),
+                false => Linear::new(&here, own.to_vec(), columns, bias),
             }
         };
         for e in 0..count {
-            let (both, down) = (matrices(&both, &biases[0], e), matrices(&down, &biases[1], e));
+            let (both, down) = (matrices(&both, &biases[0], e)?, matrices(&down, &biases[1], e)?);
             let half = both.outputs() / 2;
-            if down.outputs() != width {
-                return Err(format!("{here}experts: lead to {} elements of {width}", down.outputs()).into());
-            }
             all.push(match turned {
                 true => {
                     let alpha = self.config.find(&["swiglu_alpha"]).unwrap_or(1.702);
                     let limit = self.config.find(&["swiglu_limit"]).unwrap_or(7.0);
                     let form = Gate::Clamped { alpha, limit };
                     Mlp::Gated {
-                        gate: both.rows((0..half).map(|i| 2 * i)),
-                        up: both.rows((0..half).map(|i| 2 * i + 1)),
+                        gate: both.rows(&here, (0..half).map(|i| 2 * i))?,
+                        up: both.rows(&here, (0..half).map(|i| 2 * i + 1))?,
                         down,
                         form,
                     }
                 }
-                false => Mlp::Gated { gate: both.rows(0..half), up: both.rows(half..2 * half), down, form },
+                false => {
+                    let (gate, up) = (both.rows(&here, 0..half)?, both.rows(&here, half..2 * half)?);
+                    Mlp::Gated { gate, up, down, form }
+                }
             });
         }
         Ok(all)

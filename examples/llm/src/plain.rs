@@ -3,7 +3,7 @@
 
 use crate::model::{Config, Specs};
 use crate::{Attention, Part, Result};
-use ropewalk::{Alignment, NormKind, Pairing, Rotary, Sink, Spec};
+use ropewalk::{Alignment, NormKind, Pairing, Rotary, Sink, Spec, Steps};
 use std::collections::BTreeMap;
 
 /// Keys and values as they came, `[tokens, kv heads, dim]`.
@@ -91,6 +91,17 @@ fn attend(spec: &Spec, parameters: &BTreeMap<String, Vec<f32>>, q: &[f64], rows:
         (mask.dense || mask.window_right.is_some() || mask.alignment != Alignment::BottomRight, "mask"),
         (spec.head_scale || spec.content_bias || !spec.relative.is_empty(), "head_scale, content_bias or relative"),
         (spec.score_mod.is_some() || spec.mask_mod.is_some() || spec.linear.is_some(), "score_mod, mask_mod or linear"),
+        (spec.query_scales || spec.key_bias || spec.soft_cap_last, "query_scales, key_bias or soft_cap_last"),
+        (spec.sink == Some(Sink::Query), "sink"),
+        (spec.rotary.as_ref().is_some_and(|r| r.output || r.values), "rotary.output or rotary.values"),
+        (
+            spec.norm.is_some_and(|n| n.kind == NormKind::Layer || n.weights_of_heads || n.all_heads),
+            "norm of kind layer, weights_of_heads or all_heads",
+        ),
+        (
+            spec.temperature.is_some_and(|t| t.steps != Steps::Floor || t.base != 1.0 || t.per_head),
+            "temperature but Llama 4's and Ministral 3's",
+        ),
     ];
     if let Some((_, term)) = terms.iter().find(|(has, _)| *has) {
         return Err(format!("spec.{term}: attention in f64 lacks it").into());
@@ -130,8 +141,9 @@ fn attend(spec: &Spec, parameters: &BTreeMap<String, Vec<f32>>, q: &[f64], rows:
         let (i, head) = (keys - queries + n / heads, n % heads);
         let group = head / (heads / groups);
         let row = turned(row, "q_norm", i)?;
-        let tau =
-            spec.temperature.map_or(1.0, |t| 1.0 + t.scale * (1.0 + ((i + 1) / t.floor.max(1) as usize) as f64).ln());
+        let tau = spec
+            .temperature
+            .map_or(1.0, |t| 1.0 + t.scale * (1.0 + ((i + t.offset as usize) / t.floor.max(1) as usize) as f64).ln());
         let sees = |j: usize| {
             (!mask.causal || j <= i)
                 && mask.window_left.is_none_or(|left| j + left as usize >= i)
