@@ -251,6 +251,8 @@ fn of_rows() -> Vec<Plan> {
         },
         |s| s.rotary.iter_mut().for_each(|r| r.frequencies = Frequencies::Sums(Sums::new(2, 1, vec![0.5; 32]))),
         |s| s.rotary.iter_mut().for_each(|r| r.output = true),
+        |s| s.rotary.iter_mut().for_each(|r| r.branches = Some(Branches::Clipped { window: 9 })),
+        |s| s.rotary.iter_mut().for_each(|r| r.branches = Some(Branches::Grouped { window: 9, group: 4 })),
         |s| norm(s, NormKind::Layer, false, false),
         |s| norm(s, NormKind::Layer, true, false),
         |s| norm(s, NormKind::Rms, true, true),

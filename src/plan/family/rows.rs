@@ -80,6 +80,9 @@ fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits
         .rotary
         .as_ref()
         .map_or(0, |r| r.rotary_dim / 2 * (1 + r.sums().map_or(0, |sums| sums.angles() as u32 * sums.streams as u32)));
+    let branches = spec.rotary.as_ref().is_some_and(|r| r.branches.is_some());
+    // rows turn twice, and no loop goes by four
+    let pairs = if branches { 2 * pairs } else { pairs };
     let relative = spec.relative.len() as u32;
     let staged = if spec.rotates_values() { 3 * v + pairs } else { 0 };
     let (rows, products) = (2 * q * relative, q.max(v) * relative + spec.own_queries().unwrap_or(0));
@@ -87,14 +90,19 @@ fn keys_per_dispatch(kernel: Kernel, spec: &Spec, shape: &Shape, limits: &Limits
         let rows = if norm.all_heads { spec.num_heads } else { 1 };
         (3 * rows + 1) * q + if norm.weights { q } else { 0 }
     });
+    let far = if branches { 4 * q + norm } else { 0 };
     // rounds of the loops in kernel/, common/k_tile, carry/, relative/, value_term/, norm/: once a dispatch, a tile, a key
     let (once, tile, key) = match kernel {
         Kernel::Attention => (
-            3 * q + pairs + 4 * v + rows + norm,
-            2 * q + pairs + v / 4 + 3 + staged + norm,
-            q / 4 + v / 4 + 4 + products,
+            3 * q + pairs + 4 * v + rows + norm + far,
+            2 * q + pairs + v / 4 + 3 + staged + norm + far,
+            q / 4 + v / 4 + 4 + products + if branches { q } else { 0 },
         ),
-        Kernel::Scores => (3 * q + pairs + rows + norm, 2 * q + pairs + 2 + norm, q / 4 + 2 + products),
+        Kernel::Scores => (
+            3 * q + pairs + rows + norm + far,
+            2 * q + pairs + 2 + norm + far,
+            q / 4 + 2 + products + if branches { q } else { 0 },
+        ),
         Kernel::RotateQ { .. }
         | Kernel::RotateK { .. }
         | Kernel::Append { .. }
