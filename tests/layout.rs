@@ -304,6 +304,11 @@ fn append() -> Vec<Plan> {
                 let shape = if packed { Shape::packed(&spec, 3, 5, 70) } else { Shape::new(&spec, 2, 5, 70) };
                 let limits = if packed { Limits::default().for_cpu() } else { Limits::default() };
                 all.push(Plan::new(Kernel::Append { rows }, &spec, &shape, &limits).expect("a plan of append"));
+                if dims[0] == 64 {
+                    (spec.k_dtype, spec.v_dtype) = (Some(Dtype::Q8_0), Some(Dtype::Q5_1));
+                    all.push(Plan::new(Kernel::Append { rows }, &spec, &shape, &limits).expect("a plan of append"));
+                    (spec.k_dtype, spec.v_dtype) = (None, None);
+                }
             }
         }
     }
