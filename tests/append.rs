@@ -66,9 +66,12 @@ fn hostile(n: usize, seed: u64) -> Vec<f32> {
             3 => [4.0, -4.0, 3.75, 0.25, -0.25, 0.0, -0.0, 1.0][bits as usize % 8],
             4 => f32::from_bits(bits & 0x807f_ffff),
             5 => [0.0, -0.0][bits as usize % 2],
-            6 => f32::from_bits(bits & 0x83ff_ffff | 0x7c00_0000) * if bits % 7 == 0 { f32::INFINITY } else { 1.0 },
+            6 => {
+                f32::from_bits(bits & 0x83ff_ffff | 0x7c00_0000)
+                    * if bits.is_multiple_of(7) { f32::INFINITY } else { 1.0 }
+            }
             7 => {
-                if bits % 5 == 0 {
+                if bits.is_multiple_of(5) {
                     f32::NAN
                 } else {
                     *x
