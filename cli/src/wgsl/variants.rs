@@ -212,6 +212,15 @@ fn storage() -> Vec<Variant> {
             (spec.k_dtype, spec.v_dtype, spec.out_dtype) = (Some(k), Some(v), Some(out));
             all.push(Variant { kernel, spec, aligned: true, rolled_loops: false, carry: false });
         }
+        for (rotated, rolled_loops) in [(false, true), (true, false)] {
+            if !k.in_blocks() {
+                continue;
+            }
+            let mut spec = rich();
+            spec.rotary.iter_mut().for_each(|rotary| rotary.keys_rotated = rotated);
+            (spec.k_dtype, spec.v_dtype) = (Some(k), Some(if rotated { out } else { v }));
+            all.push(Variant { kernel: APPEND, spec, aligned: true, rolled_loops, carry: false });
+        }
     }
     all
 }
