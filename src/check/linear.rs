@@ -336,7 +336,8 @@ impl Column {
         let rounding = 2.0 * U * (here + (long + wrong) * size) + least;
         self.error = kept * self.error + added + rounding;
         self.x.iter_mut().zip(&k.x).for_each(|(s, k)| *s += k * new);
-        if self.error.is_nan() || !(here + (long + wrong) * size <= HUGE) {
+        let largest = here + (long + wrong) * size;
+        if self.error.is_nan() || largest.is_nan() || largest > HUGE {
             self.error = f64::INFINITY;
         }
     }
