@@ -22,7 +22,7 @@ pub enum Kind {
     Spec,
     /// A model's config.json.
     Config,
-    /// What `bench --json` printed.
+    /// What `bench --json` or `--format json` printed.
     Results,
     /// A page that holds the table of systems.
     Page,
@@ -40,7 +40,7 @@ impl Kind {
         match self {
             Kind::Spec => ("a spec file", 8 << 20, "give a readable JSON file"),
             Kind::Config => ("a config.json", 8 << 20, "give a readable JSON file"),
-            Kind::Results => ("a file of results", 64 << 20, "give what `ropewalk bench --json` printed"),
+            Kind::Results => ("a file of results", 64 << 20, "give what `ropewalk bench --json` or `--format json` printed"),
             Kind::Page => ("a page", 8 << 20, "give a readable text file"),
             Kind::Record => ("a record", 256 << 20, "give the record.json that `ropewalk validate --report DIR` wrote"),
             Kind::Known => (

@@ -2,6 +2,7 @@
 
 use crate::common;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -48,6 +49,14 @@ fn bad_arguments_are_named_before_anything_is_measured() {
         (&["p1", "--compare", &broken], "line 1: cannot be read: missing field `adapter`"),
         (&["p1", "--compare", &words], "line 2: cannot be read"),
         (&["p1", "--compare", &empty], "holds no result"),
+        (&["p1", "--json", "--format", "csv"], "give one of the two"),
+        (&["p1", "--format", "sql"], "table, md, csv, json, jsonl"),
+        (&["p1", "--fail-above", "1.2"], "--compare <FILE>|--against <PROGRAM>"),
+        (&["p1", "--fail-above", "nan", "--compare", &broken], "a number above 0"),
+        (&["p1", "--pairs", "2"], "--against"),
+        (&["p1", "--against", "/no/such/program", "--compare", &broken], "cannot be used with"),
+        (&["p1", "--against", "/no/such/program"], "cannot be run"),
+        (&["p1", "--against", "/no/such/program", "--adapter", "all"], "name one adapter"),
     ] {
         let (code, stdout, stderr) = bench(args, &[]);
         assert_eq!((code, stdout.as_str()), (2, ""), "{args:?}: {stderr}");
@@ -107,9 +116,9 @@ fn a_workload_is_checked_timed_compared_and_drawn() {
     let gflops = 1e-6 * line["flop"].as_f64().unwrap() / line["median_ms"].as_f64().unwrap();
     assert!((line["gflops"].as_f64().unwrap() / gflops - 1.0).abs() < 1e-9);
 
-    // a file of this line with twice and half its times, and of another workload
+    // a file of this line with a thousand times and half its times, and of another workload
     let mut then = line.clone();
-    then["median_ms"] = (2.0 * line["median_ms"].as_f64().unwrap()).into();
+    then["median_ms"] = (1e3 * line["median_ms"].as_f64().unwrap()).into();
     then["min_ms"] = (0.5 * line["min_ms"].as_f64().unwrap()).into();
     let mut other = then.clone();
     other["workload"] = "p3-bf16".into();
@@ -117,7 +126,9 @@ fn a_workload_is_checked_timed_compared_and_drawn() {
     fs::write(&file, format!("{then}\n{other}\n")).expect("target can be written");
     let picture = folder.join("roofline.svg");
     let paths = [&file, &picture].map(|path| path.to_str().expect("UTF-8"));
-    let (stdout, stderr) = with(&["--json", "--unchecked", "--compare", paths[0], "--plot", paths[1]]);
+    let gate = ["--fail-above", "1"];
+    let (stdout, stderr) =
+        with(&[&["--json", "--unchecked", "--compare", paths[0], "--plot", paths[1]], &gate[..]].concat());
     let now: Value = serde_json::from_str(&stdout).expect("one object on one line");
     assert_eq!((now["checked"].as_bool(), now["check"].as_str()), (Some(false), Some("not checked")));
     let ratio = then["median_ms"].as_f64().unwrap() / now["median_ms"].as_f64().unwrap();
@@ -138,4 +149,33 @@ fn a_workload_is_checked_timed_compared_and_drawn() {
     {
         assert!(stdout.contains(text), "{text}: {stdout}");
     }
+
+    // the same gate with a record of times that nothing reaches, as `--format json` prints one
+    let mut quick = line.clone();
+    for field in ["median_ms", "min_ms"] {
+        quick[field] = 1e-6.into();
+    }
+    let record = folder.join("record.json");
+    fs::write(&record, format!("[{quick}]")).expect("target can be written");
+    let record = record.to_str().expect("UTF-8");
+    let args = [&short[..], &["--unchecked", "--format", "csv", "--baseline", record], &gate].concat();
+    let (code, stdout, stderr) = bench(&args, &[]);
+    assert_eq!(code, 4, "{stdout}{stderr}");
+    assert!(stderr.contains("d2-f16 on ") && stderr.contains("TOO SLOW"), "{stderr}");
+    let mut reader = csv::Reader::from_reader(stdout.as_bytes());
+    let rows: Vec<BTreeMap<String, String>> = reader.deserialize().collect::<Result<_, _>>().expect("CSV");
+    assert_eq!((rows.len(), rows[0]["workload"].as_str(), rows[0]["kernel"].as_str()), (1, "d2-f16", line["kernel"].as_str().unwrap()));
+    assert!(rows[0]["median_ms"].parse::<f64>().is_ok_and(|ms| ms > 0.0) && rows[0]["date"].ends_with('Z'), "{stdout}");
+    // a gate without a partner is none
+    let (code, stdout, stderr) = bench(&[&["d1"][..], &short[1..], &["--compare", record], &gate].concat(), &[]);
+    assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
+    assert!(stderr.contains("has nothing to compare d1 on "), "{stderr}");
+
+    // this program against itself
+    let own = env!("CARGO_BIN_EXE_ropewalk");
+    let (stdout, _) = with(&["--json", "--unchecked", "--against", own, "--pairs", "1", "--fail-above", "1000"]);
+    let pairs: Value = serde_json::from_str(&stdout).expect("one object on one line");
+    assert_eq!((&pairs["kernel"], &pairs["other_kernel"]), (&line["kernel"], &line["kernel"]));
+    let ratio = pairs["other_median_ms"].as_f64().unwrap() / pairs["median_ms"].as_f64().unwrap();
+    assert!((pairs["ratio"].as_f64().unwrap() / ratio - 1.0).abs() < 1e-9 && pairs["ratios"][0] == pairs["ratio"]);
 }
