@@ -156,6 +156,10 @@ impl<R: Read + Seek> TensorFile<R> {
     pub fn has(&self, name: &str) -> bool {
         self.metadata.info(name).is_some()
     }
+    /// The names of all tensors.
+    pub fn names(&self) -> Vec<String> {
+        self.metadata.offset_keys()
+    }
     /// Type and shape of a tensor; an error that names it where there is none.
     pub fn info(&self, name: &str, help: &str) -> Result<&TensorInfo> {
         self.metadata.info(name).ok_or_else(|| {
