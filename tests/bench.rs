@@ -176,7 +176,9 @@ fn workloads_are_what_their_names_say() {
     let last = workload::named("g128r4k16b512-bf16").expect("a shape");
     assert_eq!((last.spec.num_heads, last.q_len, last.kv_len), (32, 512, 16_384));
     assert_eq!((last.spec.k_storage(), last.spec.v_storage()), (Dtype::Bf16, Dtype::Bf16));
-    for name in ["", "p4", "p1-f64", "p1-f32", "p1-", "-f16", "P1", "g128r4k8", "g96r4k8b1", "g128r4k08b1", "g128r4k8b1-f64"] {
+    for name in
+        ["", "p4", "p1-f64", "p1-f32", "p1-", "-f16", "P1", "g128r4k8", "g96r4k8b1", "g128r4k08b1", "g128r4k8b1-f64"]
+    {
         let error = workload::named(name).expect_err(name).to_string();
         assert!(error.contains("name one of p1, p2"), "{error}");
     }

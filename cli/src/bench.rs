@@ -181,7 +181,11 @@ fn comparable(
         let adapter = Line::adapter_of(gpu);
         if !left(gpu, workload) && !compare::knows(before, &workload.name, &adapter) {
             let problem = format!("has nothing to compare {} on {adapter} with", workload.name);
-            return Err(Error::input("--compare", problem, "name workloads and an adapter of that run, or measure them anew"));
+            return Err(Error::input(
+                "--compare",
+                problem,
+                "name workloads and an adapter of that run, or measure them anew",
+            ));
         }
     }
     Ok(())

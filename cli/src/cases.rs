@@ -208,8 +208,16 @@ fn judge(
 ) -> Outcome {
     let kernel = labels.join(" + ");
     let (families, tensors) = (Vec::new(), Vec::new());
-    let mut outcome =
-        Outcome { address, verdict: Verdict::Passed, kernel, families, tensors, reason: None, seconds: 0.0, computed: 0 };
+    let mut outcome = Outcome {
+        address,
+        verdict: Verdict::Passed,
+        kernel,
+        families,
+        tensors,
+        reason: None,
+        seconds: 0.0,
+        computed: 0,
+    };
     match computed {
         Ok(values) => {
             let compared = wanted.iter().zip(values).map(|((name, bounded), got)| (*name, bounded.worst(got)));
@@ -255,7 +263,10 @@ fn other_bits(names: &[&str], before: &[Vec<f32>], after: &[Vec<f32>]) -> Option
         let mut differ = a.iter().zip(b).enumerate().filter(|(_, (a, b))| !same(**a, **b));
         let (first, (x, y)) = differ.next()?;
         let count = 1 + differ.count();
-        Some(format!("{count} of {} elements of {name} have other bits, the first at {first}: {x:e} became {y:e}", a.len()))
+        Some(format!(
+            "{count} of {} elements of {name} have other bits, the first at {first}: {x:e} became {y:e}",
+            a.len()
+        ))
     };
     let found: Vec<String> = before.iter().zip(after).enumerate().filter_map(of).collect();
     (!found.is_empty()).then(|| format!("computed again: {}", found.join("; ")))
@@ -424,7 +435,8 @@ impl Tally {
         outcome.computed += 1;
         if let Some(why) = why {
             outcome.verdict = Verdict::Failed;
-            outcome.reason = Some(outcome.reason.iter().map(String::as_str).chain([why.as_str()]).collect::<Vec<_>>().join("; "));
+            outcome.reason =
+                Some(outcome.reason.iter().map(String::as_str).chain([why.as_str()]).collect::<Vec<_>>().join("; "));
             if !self.other_bits.contains(&outcome.address) {
                 self.other_bits.push(outcome.address.clone());
             }
@@ -573,7 +585,10 @@ impl Report {
                     n => format!("{n} of them with OTHER BITS"),
                 };
                 let n = line.computed_again;
-                said.push(format!("{n} runs computed again, in an order of seed {}: {found} [{}]", self.seed, line.adapter));
+                said.push(format!(
+                    "{n} runs computed again, in an order of seed {}: {found} [{}]",
+                    self.seed, line.adapter
+                ));
             }
             for address in &line.rotation_bits_differ {
                 said.push(format!("other bits of cos and sin: {address} [{}]", line.adapter));
@@ -638,7 +653,8 @@ mod tests {
 
     #[test]
     fn failures_are_counted_and_told() {
-        let report = Report::new(vec![tally("one", 2.0, 7), tally("two", 2.1, 7), tally("three", f32::NAN, 8)], false, 1);
+        let report =
+            Report::new(vec![tally("one", 2.0, 7), tally("two", 2.1, 7), tally("three", f32::NAN, 8)], false, 1);
         assert_eq!((report.passed, report.failed, report.skipped), (1, 2, 3));
         let [one, two, three] = &report.adapters[..] else { panic!("three adapters") };
         assert_eq!((one.failed, two.failed, three.failed), (0, 1, 1));
@@ -666,6 +682,9 @@ mod tests {
         let said = other_bits(&names, &before, &after).expect("two bits");
         assert!(said.contains("1 of 3 elements of out") && said.contains("the first at 2: 0e0 became -0e0"), "{said}");
         assert!(said.contains("1 of 1 elements of lse"), "{said}");
-        assert!(other_bits(&names, &before, &[vec![1.0], vec![2.0]]).is_some_and(|said| said.contains("1 elements of out, not 3")));
+        assert!(
+            other_bits(&names, &before, &[vec![1.0], vec![2.0]])
+                .is_some_and(|said| said.contains("1 elements of out, not 3"))
+        );
     }
 }

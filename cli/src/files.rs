@@ -40,7 +40,9 @@ impl Kind {
         match self {
             Kind::Spec => ("a spec file", 8 << 20, "give a readable JSON file"),
             Kind::Config => ("a config.json", 8 << 20, "give a readable JSON file"),
-            Kind::Results => ("a file of results", 64 << 20, "give what `ropewalk bench --json` or `--format json` printed"),
+            Kind::Results => {
+                ("a file of results", 64 << 20, "give what `ropewalk bench --json` or `--format json` printed")
+            }
             Kind::Page => ("a page", 8 << 20, "give a readable text file"),
             Kind::Record => ("a record", 256 << 20, "give the record.json that `ropewalk validate --report DIR` wrote"),
             Kind::Known => (

@@ -61,8 +61,16 @@ pub static ALL: [Litmus; 3] = [
         about: "lanes of a subgroup, all of the size that the adapter says, get what the others hold",
         faults: &[
             Fault { name: "an exchange gives a lane its own", from: "subgroupShuffleXor(mine, apart)", to: "mine" },
-            Fault { name: "a shuffle gives the next lane's", from: "subgroupShuffle(mine, far)", to: "subgroupShuffle(mine, (far + 1u) % SIZE)" },
-            Fault { name: "subgroups are half as large as is said", from: "own + number * SIZE", to: "own % (SIZE / 2u) + number * SIZE / 2u" },
+            Fault {
+                name: "a shuffle gives the next lane's",
+                from: "subgroupShuffle(mine, far)",
+                to: "subgroupShuffle(mine, (far + 1u) % SIZE)",
+            },
+            Fault {
+                name: "subgroups are half as large as is said",
+                from: "own + number * SIZE",
+                to: "own % (SIZE / 2u) + number * SIZE / 2u",
+            },
         ],
         run: subgroup,
     },
@@ -251,9 +259,9 @@ fn main(
         if (most != f32(SIZE - 1u)) { errors++; }
         let sum = subgroupAdd(at + round);
         if (sum != SIZE * (base + round) + SIZE * (SIZE - 1u) / 2u) { errors++; }
-        let any = subgroupAny(own == round % SIZE);
-        let none = subgroupAny(own == SIZE + round);
-        if (!any || none) { errors++; }
+        let one_does = subgroupAny(own == round % SIZE);
+        let nobody_does = !subgroupAny(own == SIZE + round);
+        if (!one_does || !nobody_does) { errors++; }
     }
     wrong[workgroup.x * 256u + index] = errors;
     atomicAdd(&taken[workgroup.x * 256u + min(at, 255u)], 1u);

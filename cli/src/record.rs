@@ -180,8 +180,19 @@ impl Record {
     pub fn new(adapters: Vec<Adapter>, date: String, seed: u64, shuffled: bool) -> Self {
         let os = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
         let ropewalk = env!("CARGO_PKG_VERSION").into();
-        let mut record =
-            Record { schema: SCHEMA, ropewalk, date, os, seed, shuffled, passed: 0, failed: 0, known: 0, skipped: 0, adapters };
+        let mut record = Record {
+            schema: SCHEMA,
+            ropewalk,
+            date,
+            os,
+            seed,
+            shuffled,
+            passed: 0,
+            failed: 0,
+            known: 0,
+            skipped: 0,
+            adapters,
+        };
         record.count();
         record
     }
@@ -270,7 +281,7 @@ impl Drift {
             let storage = b.address.split('/').nth(3).unwrap_or_default();
             for family in b.families.iter().collect::<BTreeSet<_>>() {
                 if let (Some(before), Some(now), true) = (a.worst(), b.worst(), a.families.contains(family)) {
-                    let [befores, nows] = all.entry((family, storage)).or_default();
+                    let [befores, nows] = all.entry((family.as_str(), storage)).or_default();
                     befores.push(before);
                     nows.push(now);
                 }
@@ -345,7 +356,10 @@ impl Difference {
         }));
         said.extend(self.drifts.iter().map(|d| {
             let (before, now) = (ratio(&d.before), ratio(&d.now));
-            format!("  DRIFT of {} in {}: median error / bound {before} before, {now} now, over {} cases", d.family, d.storage, d.cases)
+            format!(
+                "  DRIFT of {} in {}: median error / bound {before} before, {now} now, over {} cases",
+                d.family, d.storage, d.cases
+            )
         }));
         said.join("\n")
     }
@@ -446,7 +460,9 @@ mod tests {
         let lost = drifts(&|n| 0.02 + 1e-3 * n as f64);
         let [drift] = &lost.drifts[..] else { panic!("{lost:?}") };
         assert_eq!((drift.family.as_str(), drift.storage.as_str(), drift.cases), ("tile", "f32", 9));
-        assert!(drift.now > 9.0 * drift.before && lost.worse.is_empty() && lost.text().contains("DRIFT of tile in f32"));
+        assert!(
+            drift.now > 9.0 * drift.before && lost.worse.is_empty() && lost.text().contains("DRIFT of tile in f32")
+        );
         assert!(drifts(&|n| if n < 2 { 0.09 } else { 0.003 }).drifts.is_empty(), "chance");
     }
 

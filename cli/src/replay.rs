@@ -26,7 +26,11 @@ pub fn write(folder: &Path, id: &CaseId, case: &Case) -> Result<PathBuf> {
         Op::Rotate => "the rotated q and k",
         _ => {
             let help = "give an address that begins with attention, scores or rotate";
-            return Err(Error::input(id.to_string(), format!("{} is not computed by `ropewalk run`", case.op.name()), help));
+            return Err(Error::input(
+                id.to_string(),
+                format!("{} is not computed by `ropewalk run`", case.op.name()),
+                help,
+            ));
         }
     };
     let all = tensors::named(&case.spec, &case.inputs)
@@ -109,7 +113,13 @@ impl Peer {
     pub fn has(&self, id: &CaseId) -> bool {
         let address = id.to_string();
         match &self.file {
-            Some(file) => self.one || file.names().iter().any(|name| name.strip_prefix(&address).is_some_and(|rest| rest.starts_with('/'))),
+            Some(file) => {
+                self.one
+                    || file
+                        .names()
+                        .iter()
+                        .any(|name| name.strip_prefix(&address).is_some_and(|rest| rest.starts_with('/')))
+            }
             None => self.path.join(address).join(OUTPUT).exists(),
         }
     }
@@ -136,12 +146,16 @@ impl Peer {
                 (false, true) if file.has(name) => name.to_string(),
                 _ => continue,
             };
-            compared.push(self.compare(file, &found, name, case, bounded)?);
+            compared.push(self.compare(file, &found, *name, case, bounded)?);
         }
         if compared.is_empty() && (own.is_some() || self.one) {
             let names: Vec<&str> = wanted.iter().map(|(name, _)| *name).collect();
             let help = format!("give one of {}, as F32, F16 or BF16", names.join(", "));
-            return Err(Error::input(format!("--against {}", self.path.display()), format!("has no result of {address}"), help));
+            return Err(Error::input(
+                format!("--against {}", self.path.display()),
+                format!("has no result of {address}"),
+                help,
+            ));
         }
         let passed = compared.iter().all(|c| c.outside == 0 && c.unbounded < c.elements);
         let verdict = if passed { Verdict::Passed } else { Verdict::Failed };
@@ -202,7 +216,7 @@ impl Peer {
         };
         // by the same rule, element by element
         let outside = |at: usize| {
-            let alone = |of: &[f64]| of.get(at).copied().into_iter().collect();
+            let alone = |of: &[f64]| -> Vec<f64> { of.get(at).copied().into_iter().collect() };
             let one = check::Bounded { value: alone(&in_order.value), bound: alone(&in_order.bound) };
             one.worst(&got.get(at).copied().into_iter().collect::<Vec<f32>>()).failures > 0
         };
@@ -258,7 +272,14 @@ impl Compared {
         let Compared { tensor, shape, elements, outside, rows_outside, rows, unbounded, .. } = self;
         let element = |e: &Element| {
             let times = (e.got - e.wanted).abs() / e.bound;
-            format!("{:?}: {:e}, not {:e} ± {:.1e} ({} of its bound)", e.index, e.got, e.wanted, e.bound, report::number(times))
+            format!(
+                "{:?}: {:e}, not {:e} ± {:.1e} ({} of its bound)",
+                e.index,
+                e.got,
+                e.wanted,
+                e.bound,
+                report::number(times)
+            )
         };
         let mut text = format!("{tensor} {shape:?}: {outside} of {elements} elements outside of their bound");
         if *outside > 0 {
@@ -268,7 +289,9 @@ impl Compared {
             text += &format!(", {unbounded} without one");
         }
         match (&self.first, &self.worst) {
-            (Some(first), Some(worst)) => text += &format!("\n    first at {}\n    worst at {}", element(first), element(worst)),
+            (Some(first), Some(worst)) => {
+                text += &format!("\n    first at {}\n    worst at {}", element(first), element(worst))
+            }
             (_, Some(worst)) => text += &format!("; nearest at {}", element(worst)),
             _ => {}
         }

@@ -703,7 +703,8 @@ pub fn named(spec: &Spec, inputs: &Inputs) -> std::result::Result<Vec<Named>, St
         Some(x) => Err(format!("has {x:e} in {name}, which f32 does not hold")),
         None => Ok(values.iter().map(|x| *x as f32).collect::<Vec<f32>>()),
     };
-    for (name, ids, len) in [("q_positions", &inputs.q_positions, q_len), ("k_positions", &inputs.k_positions, kv_len)] {
+    for (name, ids, len) in [("q_positions", &inputs.q_positions, q_len), ("k_positions", &inputs.k_positions, kv_len)]
+    {
         if let Some(ids) = ids {
             let streams = ids.len() / (batch * len).max(1);
             let shape = if streams == 1 { vec![batch, len] } else { vec![streams, batch, len] };

@@ -23,7 +23,9 @@ pub fn table<C: Display>(header: &[&str], rows: impl IntoIterator<Item = Vec<C>>
 
 /// A table in Markdown.
 pub fn markdown<C: Display>(header: &[&str], rows: impl IntoIterator<Item = Vec<C>>) -> Table {
-    let plain = rows.into_iter().map(|row| row.iter().map(|cell| cell.to_string().replace('\n', " ").replace('|', "\\|")).collect());
+    let plain = rows
+        .into_iter()
+        .map(|row| row.iter().map(|cell| cell.to_string().replace('\n', " ").replace('|', "\\|")).collect());
     let mut table = table(header, plain.collect::<Vec<Vec<String>>>());
     table.load_style(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);
     table

@@ -154,9 +154,9 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
         let wanted = cases::expected(&case)?;
         for (n, (gpu, tally)) in gpus.iter().zip(&mut tallies).enumerate().filter(|(_, (gpu, _))| wanted_by(gpu)) {
             let adapter = tally.adapter.clone();
-            let kept = pollster::block_on(tally.run(gpu, id, &case, &wanted, args.family, &mut |outcome| {
-                say(outcome, &adapter)
-            }))?;
+            let kept = pollster::block_on(
+                tally.run(gpu, id, &case, &wanted, args.family, &mut |outcome| say(outcome, &adapter)),
+            )?;
             waiting.push(n, &case, kept, if *fills { 2 } else { 1 });
         }
         if waiting.is_full() {
@@ -204,14 +204,14 @@ impl Chosen {
     fn new(args: &Args) -> Result<Self> {
         let query = args.query.join(" ");
         // random cases are nothing else, and neither are those for others
-        let alone = args.random.is_some() || args.write_inputs.is_some() || args.against.is_some() || args.family.is_some();
+        let alone =
+            args.random.is_some() || args.write_inputs.is_some() || args.against.is_some() || args.family.is_some();
         let litmus = if alone || args.limit.is_some() { Vec::new() } else { litmus::matching(&query) };
-        let filling: Vec<CaseId> = match alone {
-            true => Vec::new(),
-            false => cases::filling()?.into_iter().filter(|id| args.fill || query.is_empty() && args.limit.is_none()).collect(),
-        };
+        let fills = !alone && (args.fill || (query.is_empty() && args.limit.is_none()));
+        let filling = if fills { cases::filling()? } else { Vec::new() };
+        let filling: Vec<CaseId> = filling.into_iter().filter(|id| id.matches(&query)).collect();
         let cases = match cases::select(&query, args.random, args.limit) {
-            Err(_) if !litmus.is_empty() => Vec::new(),
+            Err(_) if !litmus.is_empty() || !filling.is_empty() => Vec::new(),
             cases => cases?,
         };
         Ok(Chosen { cases, filling, litmus })

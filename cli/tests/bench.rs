@@ -164,7 +164,10 @@ fn a_workload_is_checked_timed_compared_and_drawn() {
     assert!(stderr.contains("d2-f16 on ") && stderr.contains("TOO SLOW"), "{stderr}");
     let mut reader = csv::Reader::from_reader(stdout.as_bytes());
     let rows: Vec<BTreeMap<String, String>> = reader.deserialize().collect::<Result<_, _>>().expect("CSV");
-    assert_eq!((rows.len(), rows[0]["workload"].as_str(), rows[0]["kernel"].as_str()), (1, "d2-f16", line["kernel"].as_str().unwrap()));
+    assert_eq!(
+        (rows.len(), rows[0]["workload"].as_str(), rows[0]["kernel"].as_str()),
+        (1, "d2-f16", line["kernel"].as_str().unwrap())
+    );
     assert!(rows[0]["median_ms"].parse::<f64>().is_ok_and(|ms| ms > 0.0) && rows[0]["date"].ends_with('Z'), "{stdout}");
     // a gate without a partner is none
     let (code, stdout, stderr) = bench(&[&["d1"][..], &short[1..], &["--compare", record], &gate].concat(), &[]);

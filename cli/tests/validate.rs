@@ -119,7 +119,11 @@ fn prints_a_summary_for_people() {
         quiet.stdout
     );
     assert!(quiet.stdout.ends_with("1 passed, 0 failed, 0 skipped\n"), "{}", quiet.stdout);
-    assert!(quiet.stdout.contains("1 runs computed again, in an order of seed 1: the same bits each time"), "{}", quiet.stdout);
+    assert!(
+        quiet.stdout.contains("1 runs computed again, in an order of seed 1: the same bits each time"),
+        "{}",
+        quiet.stdout
+    );
     let verbose = validate(&["-v", "--default-limits", "attention/control/q5k1/f32/seed1"], &[]);
     assert!(verbose.stdout.starts_with("passed  attention/control/q5k1/f32/seed1  out "), "{}", verbose.stdout);
 }
@@ -230,7 +234,11 @@ fn a_run_leaves_a_record_that_the_next_compares_with() {
     ];
     assert!(told.iter().all(|part| second.stdout.contains(part)), "{told:?}: {}", second.stdout);
 
-    assert!(second.stdout.contains("computed again, in an order of seed 5: the same bits each time"), "{}", second.stdout);
+    assert!(
+        second.stdout.contains("computed again, in an order of seed 5: the same bits each time"),
+        "{}",
+        second.stdout
+    );
     let again: Value = serde_json::from_str(&read("second/record.json")).expect("JSON");
     assert_eq!((&again["seed"], &again["shuffled"], &again["passed"]), (&5.into(), &true.into(), &record["passed"]));
     // the same results in another order
@@ -240,7 +248,12 @@ fn a_run_leaves_a_record_that_the_next_compares_with() {
     };
     assert_eq!(results(&again), results(&record));
     let order = |record: &Value| -> Vec<String> {
-        record["adapters"][0]["cases"].as_array().expect("a list").iter().map(|case| case["address"].to_string()).collect()
+        record["adapters"][0]["cases"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|case| case["address"].to_string())
+            .collect()
     };
     assert_ne!(order(&again), order(&record));
 
@@ -272,7 +285,9 @@ fn orders_of_memory_hold_and_their_loss_is_found() {
                 // only what runs one after the other can be relied on to show it
                 match gpu.info().device_type == ropewalk::wgpu::DeviceType::Cpu {
                     true => assert!(found.wrong > 0, "{address} on {name}: {fault} was not seen"),
-                    false if found.wrong == 0 => common::left_out(&format!("{address}: {fault} does not show on {name}")),
+                    false if found.wrong == 0 => {
+                        common::left_out(&format!("{address}: {fault} does not show on {name}"))
+                    }
                     false => {}
                 }
             }
@@ -291,9 +306,16 @@ fn orders_of_memory_are_cases() {
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     let report: Value = serde_json::from_str(&ran.stdout).expect("JSON");
     // WebGPU's default limits know no subgroups
-    assert_eq!((&report["passed"], &report["failed"], &report["skipped"]), (&2.into(), &0.into(), &1.into()), "{report}");
+    assert_eq!(
+        (&report["passed"], &report["failed"], &report["skipped"]),
+        (&2.into(), &0.into(), &1.into()),
+        "{report}"
+    );
     let outcome = &report["adapters"][0]["outcomes"][0];
-    assert_eq!((outcome["address"].as_str(), outcome["verdict"].as_str()), (Some("litmus/workgroup-memory"), Some("passed")));
+    assert_eq!(
+        (outcome["address"].as_str(), outcome["verdict"].as_str()),
+        (Some("litmus/workgroup-memory"), Some("passed"))
+    );
     assert_eq!(outcome["tensors"]["words"]["elements"], 512 * 256);
 }
 
@@ -352,7 +374,10 @@ fn results_of_others_are_judged() {
         assert_eq!(judged.code, 1, "{}{}", judged.stdout, judged.stderr);
         let report: Value = serde_json::from_str(&judged.stdout).expect("JSON");
         let found = &report[0]["tensors"][0];
-        assert_eq!((&found["tensor"], &found["outside"], &found["rows_outside"]), (&"out".into(), &2.into(), &1.into()));
+        assert_eq!(
+            (&found["tensor"], &found["outside"], &found["rows_outside"]),
+            (&"out".into(), &2.into(), &1.into())
+        );
         assert_eq!(found["first"]["index"], serde_json::json!(index));
         assert_eq!(found["worst"]["index"], serde_json::json!([0, 2, 3, 11]));
         assert!((found["first"]["wanted"].as_f64().expect("a number") - value as f64).abs() < 1e-4, "{found}");

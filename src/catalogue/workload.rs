@@ -137,8 +137,9 @@ fn make(base: &str, dtype: Dtype) -> Option<Workload> {
         let cache = Some(Dtype::F16).filter(|_| dtype == Dtype::F32);
         (spec.k_dtype, spec.v_dtype) = (cache, cache);
         let (kv_len, of_cache) = (1024 * keys, spec.k_storage().name());
-        let about =
-            format!("ggml's FLASH_ATTN_EXT(hsk={dim},hsv={dim},nh=8,nr23=[{share},1],kv={kv_len},nb={queries},type_KV={of_cache}), nothing masked");
+        let about = format!(
+            "ggml's FLASH_ATTN_EXT(hsk={dim},hsv={dim},nh=8,nr23=[{share},1],kv={kv_len},nb={queries},type_KV={of_cache}), nothing masked"
+        );
         return Some(Workload { name, about, spec, kernels: ATTENTION, q_len: queries, kv_len });
     }
     let [small, layer] = [(8, 8, 64, 10_000.0), (32, 8, 128, 500_000.0)].map(|(heads, kv_heads, dim, theta)| {

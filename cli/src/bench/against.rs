@@ -33,8 +33,9 @@ pub fn run(args: &Args, program: &Path, chosen: &[Workload], named: bool, json: 
     if args.adapter.as_deref() == Some("all") {
         return Err(Error::input("--adapter", "is all", "name one adapter, or the pairs are not of the same"));
     }
-    let own = std::env::current_exe()
-        .map_err(|e| Error::input("--against", format!("this program's own file is unknown: {e}"), "run it by its path"))?;
+    let own = std::env::current_exe().map_err(|e| {
+        Error::input("--against", format!("this program's own file is unknown: {e}"), "run it by its path")
+    })?;
     let chosen: Vec<&Workload> = chosen.iter().filter(|workload| named || workload.name != "p3").collect();
     let bar = Bar::new("in alternation");
     let (mut all, mut wrong) = (Vec::new(), false);
@@ -81,9 +82,17 @@ fn one(program: &Path, workload: &str, args: &Args, checked: bool) -> Result<(Ea
         Error::input(what, problem, "give a build of this program that knows the workload, and the same adapter")
     };
     let mut command = Command::new(program);
-    command.args(["bench", workload, "--json", "--seconds", &args.seconds.to_string(), "--runs", &args.runs.to_string()]);
+    command.args([
+        "bench",
+        workload,
+        "--json",
+        "--seconds",
+        &args.seconds.to_string(),
+        "--runs",
+        &args.runs.to_string(),
+    ]);
     command.args(args.sets.iter().flat_map(|sets| ["--sets".to_string(), sets.to_string()]));
-    command.args(args.adapter.iter().flat_map(|adapter| ["--adapter", adapter]));
+    command.args(args.adapter.iter().flat_map(|adapter| ["--adapter", adapter.as_str()]));
     command.args(args.untuned.then_some("--untuned"));
     command.args((!checked).then_some("--unchecked"));
     let output = command.stdin(Stdio::null()).output().map_err(|e| bad(format!("cannot be run: {e}")))?;
@@ -107,7 +116,8 @@ impl Pairs {
         };
         if (&first.adapter, &first.driver) != (&of_other.adapter, &of_other.driver) {
             let problem = format!("ran on {} ({})", of_other.adapter, of_other.driver);
-            let help = format!("--adapter names one that both see, such as this one's {} ({})", first.adapter, first.driver);
+            let help =
+                format!("--adapter names one that both see, such as this one's {} ({})", first.adapter, first.driver);
             return Err(Error::input("--against: the other program", problem, help));
         }
         let ratios: Vec<f64> = own.iter().zip(other).map(|(own, other)| other.median_ms / own.median_ms).collect();
@@ -152,7 +162,9 @@ fn text(all: &[Pairs]) -> String {
     let mut said: Vec<String> = all.first().map(|p| format!("{}, {}", p.adapter, p.driver)).into_iter().collect();
     said.push(report::table(&header, all.iter().map(row)).to_string());
     let pairs = all.first().map_or(0, |p| p.ratios.len());
-    said.push(format!("Medians over {pairs} pairs of runs, the programs in turn; other / this above 1: this one is faster."));
+    said.push(format!(
+        "Medians over {pairs} pairs of runs, the programs in turn; other / this above 1: this one is faster."
+    ));
     said.join("\n")
 }
 

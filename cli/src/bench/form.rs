@@ -27,11 +27,9 @@ impl Form {
             (None, true) | (Some(Form::Jsonl), _) => Ok(Form::Jsonl),
             (None, false) => Ok(Form::Table),
             (Some(form), false) => Ok(form),
-            (Some(_), true) => Err(Error::input(
-                "--json",
-                "prints one object a line, --format something else",
-                "give one of the two",
-            )),
+            (Some(_), true) => {
+                Err(Error::input("--json", "prints one object a line, --format something else", "give one of the two"))
+            }
         }
     }
 
@@ -88,7 +86,13 @@ mod tests {
         // whatever JSON has at the top, and is no list or object, has a column of its name
         let json = serde_json::to_value(&lines()[0]).expect("JSON");
         let nested = |v: &Value| v.is_object() || v.is_null();
-        let missing: Vec<&String> = json.as_object().expect("an object").iter().filter(|(name, v)| !nested(v) && !header.contains(name)).map(|(name, _)| name).collect();
+        let missing: Vec<&String> = json
+            .as_object()
+            .expect("an object")
+            .iter()
+            .filter(|(name, v)| !nested(v) && !header.contains(name))
+            .map(|(name, _)| name)
+            .collect();
         assert!(missing.is_empty(), "{missing:?}");
     }
 

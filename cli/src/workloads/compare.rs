@@ -134,7 +134,7 @@ mod tests {
         assert!(knows(&earlier, "d2", "A") && !knows(&earlier, "d2", "B"));
         // the same as a list
         let list = format!("[\n{LINE},\n{LINE}]");
-        assert_eq!(parse("f", &list).expect("a list"), [earlier[0].clone(), earlier[0].clone()]);
+        assert_eq!(parse("f", &list).expect("a list"), [earlier[1].clone(), earlier[1].clone()]);
     }
 
     #[test]
