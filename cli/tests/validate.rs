@@ -333,7 +333,9 @@ fn results_of_others_are_judged() {
         "attention/q8_0+gaps/q5k33/f32/seed1",
         "attention/t5+ragged/q9k20/f32/seed1",
     ];
-    for address in addresses {
+    // as the names stand in an address
+    let addresses = addresses.map(|address| address.parse::<CaseId>().expect("an address").to_string());
+    for address in addresses.iter().map(String::as_str) {
         let written = validate(&[address, "--write-inputs", at], &[]);
         assert_eq!((written.code, written.stderr.as_str()), (0, ""), "{address}");
         let of_case = cases.join(address);
@@ -348,7 +350,7 @@ fn results_of_others_are_judged() {
     }
 
     // one element of out, [sequence, head, token, element], that is off by a hundredth, and a NaN behind it
-    let address = addresses[0];
+    let address = addresses[0].as_str();
     let path = cases.join(address).join("output.safetensors");
     let bytes = fs::read(&path).expect("a result");
     let file = SafeTensors::deserialize(&bytes).expect("whole");
