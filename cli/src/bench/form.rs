@@ -74,7 +74,8 @@ mod tests {
         let text = csv(&lines()).expect("text");
         let mut reader = csv::Reader::from_reader(text.as_bytes());
         let header: Vec<String> = reader.headers().expect("a header").iter().map(String::from).collect();
-        let rows: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>().expect("rows of one width");
+        let rows: Vec<csv::StringRecord> =
+            reader.records().collect::<std::result::Result<_, _>>().expect("rows of one width");
         let cell = |row: usize, name: &str| {
             let column = header.iter().position(|h| h == name).expect(name);
             rows[row].get(column).expect("a cell").to_string()

@@ -16,13 +16,13 @@ const LEAST: f64 = 1e-3;
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --text: light-dark(#1b1f24, #e6e8eb); --dim: light-dark(#57606a, #9aa4af);
-  --page: light-dark(#ffffff, #14171a); --line: light-dark(#d0d7de, #343a41); --good: light-dark(#116329, #56d364);
+  --page: light-dark(#ffffff, #0d1117); --line: light-dark(#d0d7de, #343a41); --good: light-dark(#116329, #56d364);
   --bad: light-dark(#b3121d, #ff7b72); --odd: light-dark(#7a4f01, #e3b341); }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page); margin: 2rem auto; max-width: 1150px;
   padding: 0 1rem; }
 h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1.2rem; }
 table { border-collapse: collapse; margin: .7rem 0; } th, td { text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top;
-  border-bottom: 1px solid var(--line); } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+  border-bottom: 1px solid var(--line); } td.n, th.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 code { font: 13px/1.4 ui-monospace, monospace; overflow-wrap: anywhere; } .wide { overflow-x: auto; } .dim { color: var(--dim); }
 .passed { color: var(--good); } .failed { color: var(--bad); font-weight: 600; } .skipped, .known { color: var(--odd); }
 .bar text { font-size: 11px; fill: var(--dim); font-weight: 400; } .bar line { stroke: var(--line); } .bar .bound { stroke: var(--bad); }
@@ -53,7 +53,7 @@ pub fn page(record: &Record) -> Result<String> {
                     span.passed { (record.passed) " passed" } ", "
                     span.(if record.failed > 0 { "failed" } else { "dim" }) { (record.failed) " failed" } ", "
                     @if record.known > 0 { span.known { (record.known) " failed as known" } ", " }
-                    span.skipped { (record.skipped) " skipped" }
+                    span.(if record.skipped > 0 { "skipped" } else { "dim" }) { (record.skipped) " skipped" }
                     span.dim { " · ropewalk " (record.ropewalk) " · " (record.os) " · " time { (record.date) } }
                 }
                 p.dim {
