@@ -211,6 +211,7 @@ fn linear() -> Vec<Plan> {
                 linear.rotate_features = both && features != softmax;
                 linear.normalizer = decay.is_none().then(|| Normalizer::new(1e-6, 1e-6));
                 (linear.decay, linear.initial_state) = (decay.clone(), both);
+                linear.delta = linear.normalizer.is_none() && features == FeatureMap::Identity;
                 spec.linear = Some(linear);
                 let limits = if both { Limits::default().for_cpu() } else { Limits::default() };
                 let shape = Shape::new(&spec, 2, 5, 70);

@@ -47,6 +47,10 @@ fn inputs(spec: &Spec, batch: u32, q_len: u32, kv_len: u32) -> Inputs {
             let g = noise(rows * kv_len as usize * width, 6).iter().map(|x| 0.2 * x - 0.2).collect();
             inputs.decay = Some(g);
         }
+        if linear.delta {
+            let beta = noise(rows * kv_len as usize, 7).iter().map(|x| 0.1 * x.abs() + 0.01).collect();
+            inputs.beta = Some(beta);
+        }
     }
     if spec.kv_lens {
         inputs.kv_lens = Some((0..batch).map(|b| kv_len - 3 * b).collect());
@@ -113,6 +117,19 @@ fn specs() -> Vec<(&'static str, Spec)> {
             }),
         ),
         ("feature", with(FeatureMap::Elu, |l, _| (l.decay, l.initial_state) = (Some(Decay::Feature), true))),
+        ("delta", with(FeatureMap::Identity, |l, _| l.delta = true)),
+        (
+            "gated delta",
+            with(FeatureMap::Identity, |l, s| {
+                (l.delta, l.decay, l.initial_state, s.rotary) = (true, Some(Decay::Token), true, None);
+            }),
+        ),
+        (
+            "delta of features",
+            with(FeatureMap::Elu, |l, _| {
+                (l.delta, l.decay, l.rotate_features) = (true, Some(Decay::Feature), true);
+            }),
+        ),
         (
             "state and normalizer",
             with(FeatureMap::Elu, |l, _| {
@@ -145,7 +162,7 @@ fn row(t: &[f64], heads: u32, dim: u32, token: u32, head: u32) -> &[f64] {
 fn the_recurrence_is_a_sum_over_keys() {
     for (name, spec) in specs() {
         let given = inputs(&spec, 1, 9, 9);
-        if given.initial_state.is_some() || given.decay.is_some() || spec.kv_lens {
+        if given.initial_state.is_some() || given.decay.is_some() || given.beta.is_some() || spec.kv_lens {
             continue;
         }
         let linear = spec.linear.as_ref().unwrap();
@@ -243,7 +260,10 @@ fn a_state_goes_on() {
             };
             let mut half = Inputs::new(cut(&given.q), cut(&given.k), cut(&given.v));
             half.parameters = given.parameters.clone();
-            half.decay = given.decay.as_ref().map(|d| d[first * d.len() / 8..(first + 4) * d.len() / 8].to_vec());
+            let of = |all: &Option<Vec<f32>>| {
+                all.as_ref().map(|d| d[first * d.len() / 8..(first + 4) * d.len() / 8].to_vec())
+            };
+            (half.decay, half.beta) = (of(&given.decay), of(&given.beta));
             let positions = ids(first as i32, first as i32 + 4);
             (half.q_positions, half.k_positions) = (positions.clone(), positions);
             half
@@ -298,6 +318,7 @@ fn what_does_not_fit_is_named() {
     assert_eq!(wrong(&|s, _| s.rotary = None), "linear.rotate_features");
     assert_eq!(wrong(&|_, l| l.features = PERFORMER), "linear.rotate_features");
     assert_eq!(wrong(&|_, l| l.decay = Some(Decay::Retention)), "linear.normalizer");
+    assert_eq!(wrong(&|_, l| l.delta = true), "linear.normalizer");
     assert_eq!(wrong(&|_, l| (l.normalizer, l.decay) = (None, Some(Decay::Heads(vec![0.5])))), "linear.decay.heads");
     assert_eq!(
         wrong(&|_, l| (l.normalizer, l.decay) = (None, Some(Decay::Heads(vec![0.5, 2.0])))),
@@ -313,6 +334,7 @@ fn what_does_not_fit_is_named() {
     };
     missing("initial_state", &|l| l.initial_state = true);
     missing("decay", &|l| (l.normalizer, l.decay) = (None, Some(Decay::Token)));
+    missing("beta", &|l| (l.normalizer, l.delta) = (None, true));
     missing("projection", &|l| (l.rotate_features, l.features) = (false, PERFORMER));
     let mut unused = given.clone();
     unused.initial_state = Some(vec![0.0; 4]);
@@ -390,6 +412,21 @@ fn mutations_leave_the_bound() {
                 assert!(breaks(&changed(&|l| l.decay = None), &given), "{name}: no decay");
             }
             None => {}
+        }
+        if linear.delta {
+            let mut late = given.clone();
+            late.beta.iter_mut().for_each(|beta| beta.rotate_right(2));
+            assert!(breaks(&spec, &late), "{name}: beta off by one step");
+            late.beta.iter_mut().flatten().for_each(|beta| *beta = 1.0);
+            assert!(breaks(&spec, &late), "{name}: beta left out");
+            let kept = changed(&|l| l.delta = false);
+            let mut plain = given.clone();
+            // nothing is taken back: beta k v joins
+            let beta = plain.beta.take().unwrap();
+            let v = given.v.data().to_f32();
+            let v = v.iter().zip(0..).map(|(v, at): (_, usize)| v * beta[at / 20]).collect::<Vec<f32>>();
+            plain.v = Tensor::bshd(v, given.v.shape()).unwrap();
+            assert!(breaks(&kept, &plain), "{name}: nothing is taken back");
         }
         if linear.initial_state {
             let mut lost = given.clone();
@@ -510,7 +547,7 @@ mod gpu {
             let clean = reference::linear(&spec, &good).unwrap();
             assert!(clean.out.iter().all(|o| o.is_finite()), "{name}");
             for x in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-                for place in 0..6 {
+                for place in 0..7 {
                     let mut given = good.clone();
                     let all = match place {
                         0..3 => {
@@ -520,6 +557,7 @@ mod gpu {
                         }
                         3 => given.decay.as_mut(),
                         4 => given.initial_state.as_mut(),
+                        5 => given.beta.as_mut(),
                         _ => given.initial_normalizer.as_mut(),
                     };
                     let Some(all) = all else { continue };

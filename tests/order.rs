@@ -361,10 +361,10 @@ fn arrows_added_by_hand_are_found() {
         ("use crate::*;", "crate"),
     ];
     let mut sources = SOURCES.clone();
-    let file = sources.get_mut("equation/mask.rs").expect("the library has masks");
+    let file = sources.get_mut("equation/factors.rs").expect("the library has factors");
     added.iter().for_each(|(text, _)| *file += text);
     let used = added.iter().map(|(_, used)| *used).chain(["hf::read::Stack"]);
-    let want = used.map(|used| format!("equation/mask.rs uses {used}: equation may use error"));
+    let want = used.map(|used| format!("equation/factors.rs uses {used}: equation may use error"));
     assert_eq!(&Library::of(&sources).forbidden() - &LIBRARY.forbidden(), want.collect());
 }
 

@@ -32,7 +32,7 @@ fn rotary(spec: &mut Spec, change: impl FnOnce(&mut Rotary) -> bool) -> bool {
     spec.rotary.as_mut().is_some_and(change)
 }
 
-const MUTATIONS: [Mutation; 30] = [
+const MUTATIONS: [Mutation; 31] = [
     ("a pairing", |s| {
         rotary(s, |r| r.rotary_dim > 2 && std::mem::replace(&mut r.pairing, Pairing::Half) == Pairing::Interleaved)
     }),
@@ -96,6 +96,7 @@ const MUTATIONS: [Mutation; 30] = [
             was == 0.5
         })
     }),
+    ("the delta rule", |s| s.linear.as_mut().is_some_and(|l| std::mem::take(&mut l.delta))),
     ("a decay", |s| s.linear.as_mut().is_some_and(|l| l.decay.take().is_some())),
     ("a feature map", |s| {
         s.linear.as_mut().is_some_and(|l| std::mem::replace(&mut l.features, FeatureMap::Identity) == FeatureMap::Elu)

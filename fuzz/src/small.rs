@@ -132,6 +132,7 @@ pub fn inputs(draw: &mut Draw, spec: &Spec, batch: u32, q_len: u32, kv_len: u32)
             _ => None,
         };
         inputs.decay = each.map(|n| vec![-0.5; tokens(kv_len, spec.num_kv_heads) * n]);
+        inputs.beta = linear.delta.then(|| vec![0.25; tokens(kv_len, spec.num_kv_heads)]);
     }
     Ok(Some(inputs))
 }

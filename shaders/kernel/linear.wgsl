@@ -2,6 +2,7 @@
 //
 //   S_t = Gamma_t S_{t-1} + k_t^T v_t,  z_t = z_{t-1} + k_t        k, q: features, rotated; the normaliser's are not,
 //   o_t = scale q_t S_t / (scale q_t z_t + eps)                    where rotation stands after the feature map
+//   S_t = Gamma_t S_{t-1} + beta_t k_t^T (v_t - k_t Gamma_t S_{t-1})                 the delta rule, without a normaliser
 //
 // Time runs over tokens: key j stands at time j, query i at first_query() + i; a query sees the keys up to its own time. Causal
 // attention has queries among the keys, bidirectional attention has them after all keys.
@@ -17,7 +18,7 @@
 //       k_tile, q_tile <- features of keys and queries, 0 where there is none       barriers on both sides
 //       denominators of the tile's queries; z <- z + its keys
 //       k_tile, q_tile <- rotated, if rotation stands after the features
-//       for each time t:  S <- Gamma_t S + k_t v_t;  o_t <- q_t S                    one lane, one column
+//       for each time t:  S <- Gamma_t S + k_t v_t, or by the delta rule;  o_t <- q_t S   one lane, one column
 //       out <- scale o / denominator
 
 var<workgroup> k_tile: array<vec4<f32>, TILE_T * FEATURE_CHUNKS>;
@@ -78,6 +79,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         workgroupBarrier();
         stage_features(at, unit, lane);
         stage_decay(at, lane);
+        stage_update(at, lane);
         workgroupBarrier();
         normalize_tile(at, lane);
         rotate_tile(at, lane);
@@ -86,9 +88,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let j = key_at(at, t);
             if (j >= 0) {
                 let v = v4(v_row(batch, u32(j), at.kv_head), column >> 2u)[column & 3u];
-                for (var c = 0u; c < feature_chunks(); c++) {
-                    s[c] = decayed(s[c], t, c) + k_tile[t * FEATURE_CHUNKS + c] * v;
-                }
+                update(&s, t, v);
             }
             if (query_at(at, t) >= 0) {
                 var sum = vec4<f32>(0.0);

@@ -693,6 +693,11 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
             let linear = c.linear(FeatureMap::Elu);
             (linear.decay, linear.initial_state) = (Some(Decay::Feature), true);
         }),
+        d(LI, "linear-delta", |c| c.linear(FeatureMap::Identity).delta = true),
+        d(LI, "linear-gated-delta", |c| {
+            let linear = c.linear(FeatureMap::Identity);
+            (linear.delta, linear.decay, linear.initial_state) = (true, Some(Decay::Token), true);
+        }),
         d(LI, "linear-state", |c| {
             c.roformer();
             c.spec.linear.iter_mut().for_each(|l| l.initial_state = true);
@@ -1181,7 +1186,7 @@ impl Draft {
         Ok(inputs)
     }
 
-    /// States, positive denominators, and gates from exp(-0.35) to 1.
+    /// States, positive denominators, gates from exp(-0.35) to 1, and beta of which beta |k|^2 stays about 1.
     fn linear_inputs(&self, inputs: &mut Inputs) {
         let Some(linear) = &self.spec.linear else { return };
         let mut random = self.random(Stream::Linear);
@@ -1200,6 +1205,10 @@ impl Draft {
         if width > 0 {
             let g = |random: &mut Random| -0.1 * random.noise().abs();
             inputs.decay = Some((0..rows * self.capacity * width).map(|_| g(&mut random)).collect());
+        }
+        if linear.delta {
+            let beta = |random: &mut Random| random.noise().abs() / features as f32;
+            inputs.beta = Some((0..rows * self.capacity).map(|_| beta(&mut random)).collect());
         }
     }
 

@@ -282,7 +282,7 @@ impl Seen {
     }
 
     fn linear(&mut self, linear: &Linear) {
-        let Linear { features, rotate_features, normalizer, decay, initial_state } = linear;
+        let Linear { features, rotate_features, normalizer, decay, delta, initial_state } = linear;
         variant!(self, features, {
             FeatureMap::Identity => "phi identity",
             FeatureMap::Elu => "phi elu",
@@ -302,6 +302,7 @@ impl Seen {
             Some(Decay::Token) => "decay of tokens",
             Some(Decay::Feature) => "decay of features",
         });
+        self.both("delta", *delta);
         self.both("initial_state", *initial_state);
     }
 
@@ -402,6 +403,7 @@ impl Seen {
             initial_state,
             initial_normalizer,
             decay,
+            beta,
         } = inputs;
         let [batch, q_len, heads, dim] = q.shape();
         self.both("several sequences", batch > 1);
@@ -438,6 +440,7 @@ impl Seen {
         self.both("a state", initial_state.is_some());
         self.both("a state's normalizer", initial_normalizer.is_some());
         self.both("decays", decay.is_some());
+        self.both("betas", beta.is_some());
     }
 }
 

@@ -1015,6 +1015,22 @@ static SYSTEMS: &[System] = &[
         ..ROW
     },
     System {
+        name: "delta-rule",
+        title: "delta rule",
+        aliases: &["deltanet", "gated-delta-net", "gated-deltanet"],
+        terms: &[Term::Rotation, Term::Linear],
+        formula: "S_t = Gamma_t S_(t-1) + beta_t k_t^T (v_t - k_t Gamma_t S_(t-1)), o_t = scale q_t S_t",
+        place: "content-content; a key takes back what the state says of it",
+        variants: "a decay for each head, token or feature, or none; initial state, state output; a rotation",
+        paper: "Schlag et al., Linear Transformers Are Secretly Fast Weight Programmers; with a decay Yang et al., Gated Delta Networks, 2024",
+        year: 2021,
+        golden: &["12_onnx/linear_attention_delta", "12_onnx/linear_attention_gated_delta_mqa"],
+        traps: "The decay acts before the key looks at the state. Models make q and k unit vectors beforehand, and may repeat them for more \
+                heads of v. States grow where beta |k|^2 is above 2.",
+        spec: Some(|| linear(|linear| linear.delta = true)),
+        ..ROW
+    },
+    System {
         name: "dense",
         title: "dense bias",
         aliases: &["attn_bias", "attn-mask", "onnx", "sdpa"],

@@ -240,6 +240,17 @@ impl<'a> FeatureRows<'a> {
     }
 }
 
+impl FeatureRows<'_> {
+    /// beta of a key, of the delta rule.
+    fn beta(&self, b: u32, kv_head: u32, j: u32) -> f64 {
+        let inputs = &*self.problem.inputs;
+        let token = b as usize * self.problem.shape.kv_len as usize + j as usize;
+        let at = token * self.problem.spec.num_kv_heads as usize + kv_head as usize;
+        let beta = inputs.beta.as_ref().and_then(|beta| beta.get(at)).copied().unwrap_or(0.0);
+        beta as f64
+    }
+}
+
 /// The least that features are stabilised by; NaN counts for nothing.
 const STABILISER_FLOOR: f64 = -3e38;
 
@@ -277,6 +288,66 @@ impl Sum {
     }
 }
 
+/// A column of the state under the delta rule. How far a GPU's column e is from the value is bounded by its length, since a step takes it
+/// to (I - beta k k^T) Gamma e, which is no longer where beta |k|^2 <= 2, while the sum of its elements' sizes may be.
+#[derive(Clone)]
+struct Column {
+    x: Vec<f64>,
+    error: f64,
+}
+
+/// A token's numbers under the delta rule.
+struct DeltaStep<'a> {
+    k: &'a Row,
+    /// Gamma of each feature and the relative error of one multiplication with it; empty where nothing is forgotten.
+    decays: &'a [(f64, f64)],
+    beta: f64,
+}
+
+fn length<'a>(x: impl IntoIterator<Item = &'a f64>) -> f64 {
+    x.into_iter().map(|x| x * x).sum::<f64>().sqrt()
+}
+
+impl Column {
+    fn given(x: Vec<f64>, least: f64) -> Self {
+        let flushed: Vec<f64> = x.iter().copied().filter(|x| x.abs() < least).collect();
+        Column { error: length(&flushed), x }
+    }
+    /// S <- Gamma S + beta k (v - k Gamma S); `lost`: what a device may lose of v.
+    fn step(&mut self, &DeltaStep { k, decays, beta }: &DeltaStep, v: f64, lost: f64) {
+        let n = self.x.len() as f64;
+        let least = UNDERFLOW * n;
+        if !decays.is_empty() {
+            let (most, relative) = decays.iter().fold((0.0, 0.0), |m, d| (f64::max(m.0, d.0), f64::max(m.1, d.1)));
+            self.error = most * (self.error + relative * (length(&self.x) + self.error)) + least;
+            self.x.iter_mut().zip(decays).for_each(|(x, (gamma, _))| *x *= gamma);
+        }
+        let (long, wrong, here) = (length(&k.x), length(&k.error), length(&self.x) + self.error);
+        let said: f64 = k.x.iter().zip(&self.x).map(|(k, s)| k * s).sum();
+        let new = beta * (v - said);
+        // of k S, of beta (v - k S), and of what k and S already err by
+        let sum = (long + wrong) * here * (g((n / 4.0).ceil() + 4.0) + U);
+        let rounded = beta.abs() * (sum + 3.0 * U * (v.abs() + lost + (long + wrong) * here)) + least;
+        let flushed = if beta.abs() < Dtype::F32.least_normal() { v.abs() + (long + wrong) * here } else { 0.0 };
+        let inherited = beta.abs() * (lost + wrong * here + flushed);
+        let size = new.abs() + inherited + rounded + beta.abs() * long * self.error;
+        let kept = f64::max(1.0, (1.0 - beta * long * long).abs());
+        let added = long * (inherited + rounded) + wrong * size;
+        let rounding = 2.0 * U * (here + (long + wrong) * size) + least;
+        self.error = kept * self.error + added + rounding;
+        self.x.iter_mut().zip(&k.x).for_each(|(s, k)| *s += k * new);
+        if self.error.is_nan() || !(here + (long + wrong) * size <= HUGE) {
+            self.error = f64::INFINITY;
+        }
+    }
+    /// q S: its value, how far a device's may be from it, and the size of what is summed.
+    fn read(&self, q: &Row) -> (f64, f64, f64) {
+        let (long, wrong, here) = (length(&q.x), length(&q.error), length(&self.x) + self.error);
+        let sum = q.x.iter().zip(&self.x).map(|(q, s)| q * s).sum();
+        (sum, long * self.error + wrong * here, (long + wrong) * here)
+    }
+}
+
 /// One query head of one sequence.
 struct HeadResult {
     /// `[q_len, v_head_dim]`.
@@ -301,13 +372,16 @@ fn head(rows: &FeatureRows, b: u32, h: u32) -> HeadResult {
         }
     };
     let mut state = state_of(&problem.inputs.initial_state, n * v_dim);
+    let column =
+        |c: usize| Column::given((0..n).map(|f| state[f * v_dim + c].value).collect(), Dtype::F32.least_normal());
+    let mut columns: Vec<Column> = if linear.delta { (0..v_dim).map(column).collect() } else { Vec::new() };
     let mut z = state_of(&problem.inputs.initial_normalizer, n);
     let most = rows.most(b, kv_head);
     let mut added = 1.0; // keys so far
     let mut result =
         HeadResult { out: vec![(0.0, 0.0); q_len as usize * v_dim], state: Vec::new(), normalizer: Vec::new() };
 
-    let mut query = |i: i64, state: &[Sum], z: &[Sum], added: f64| {
+    let mut query = |i: i64, state: &[Sum], columns: &[Column], z: &[Sum], added: f64| {
         let q = rows.query(b, h, i as u32);
         let turned = q.turned();
         let dot_error = |x: f64, e: f64, s: &Sum| {
@@ -332,7 +406,10 @@ fn head(rows: &FeatureRows, b: u32, h: u32) -> HeadResult {
         });
         for c in 0..v_dim {
             let (mut sum, mut error, mut size) = (0.0, 0.0, 0.0);
-            for (f, (x, e)) in turned.x.iter().zip(&turned.error).enumerate() {
+            if let Some(column) = columns.get(c) {
+                (sum, error, size) = column.read(turned);
+            }
+            for (f, (x, e)) in turned.x.iter().zip(&turned.error).enumerate().filter(|_| columns.is_empty()) {
                 let s = &state[f * v_dim + c];
                 let (wrong, of) = dot_error(*x, *e, s);
                 sum += x * s.value;
@@ -368,7 +445,13 @@ fn head(rows: &FeatureRows, b: u32, h: u32) -> HeadResult {
             let v: Vec<f64> = problem.inputs.v.row(b, j, kv_head).collect();
             let v_lost: Vec<f64> = problem.inputs.v.lost(b, j, kv_head).collect();
             let turned = k.turned();
-            for f in 0..n {
+            if linear.delta {
+                let decays: Vec<_> = (0..n).filter_map(|f| rows.decay(b, kv_head, j, f)).collect();
+                let step = DeltaStep { k: turned, decays: &decays, beta: rows.beta(b, kv_head, j) };
+                let of_columns = columns.iter_mut().zip(v.iter().zip(&v_lost));
+                of_columns.for_each(|(column, (v, lost))| column.step(&step, *v, *lost));
+            }
+            for f in (0..n).filter(|_| !linear.delta) {
                 let decay = rows.decay(b, kv_head, j, f);
                 for c in 0..v_dim {
                     let s = &mut state[f * v_dim + c];
@@ -383,7 +466,7 @@ fn head(rows: &FeatureRows, b: u32, h: u32) -> HeadResult {
             added += 1.0;
         }
         if (0..q_len).contains(&(time - offset)) {
-            query(time - offset, &state, &z, added);
+            query(time - offset, &state, &columns, &z, added);
         }
     }
     let bounded = |s: &Sum| {
@@ -393,7 +476,14 @@ fn head(rows: &FeatureRows, b: u32, h: u32) -> HeadResult {
             false => (s.value, if s.size > HUGE || bound.is_nan() { f64::INFINITY } else { bound }),
         }
     };
-    result.state = state.iter().map(bounded).collect();
+    let of_column = |(f, column): (usize, &Column)| {
+        let (value, bound) = (column.x[f], SECOND_ORDER * column.error + TINY);
+        (value, if value.is_nan() { 0.0 } else { bound })
+    };
+    result.state = match linear.delta {
+        true => (0..n).flat_map(|f| columns.iter().map(move |column| (f, column))).map(of_column).collect(),
+        false => state.iter().map(bounded).collect(),
+    };
     if linear.normalizer.is_some() {
         result.normalizer = z.iter().map(bounded).collect();
     }
@@ -425,7 +515,8 @@ fn solve(spec: &Spec, inputs: &Inputs) -> Result<LinearBounds> {
 
 /// Every element of [`reference::linear`](crate::reference::linear) and how far a GPU's may be from it: features err as rows of
 /// `rotate` do, and by the exponential's error where there is one; the state sums n keys (g(n) of the sum of sizes, each
-/// decay's relative error for every step that a key has stood in it); q S sums features; the division errs by its parts. NaN must be NaN.
+/// decay's relative error for every step that a key has stood in it; under the delta rule the length of a column's error is carried through
+/// each step); q S sums features; the division errs by its parts. NaN must be NaN.
 pub fn bounds(spec: &Spec, inputs: &Inputs) -> Result<LinearBounds> {
     solve(spec, inputs)
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! S_t = Gamma_t S_{t-1} + k_t^T v_t      z_t = z_{t-1} + k'_t      k = R phi(x) or phi(R x), k' the same without a rotation
+//! S_t = Gamma_t S_{t-1} + beta_t k_t^T (v_t - k_t Gamma_t S_{t-1})                           the delta rule
 //! o_t = scale q_t S_t / (scale q'_t (z_t + eps_feature) + eps)                               behind phi; without a causal
 //!                                                                                            mask t is the last key
 //! ```
@@ -9,6 +10,7 @@
 //! Rotation behind the feature map turns the numerator only (RoFormer, section 3.3, equation 19): the denominator stays
 //! positive. Performer rotates before its feature map.
 
+use crate::equation::defaults::is_false;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -95,6 +97,11 @@ pub struct Linear {
     /// Gamma; `None`: nothing is forgotten.
     #[serde(default)]
     pub decay: Option<Decay>,
+    /// The delta rule: a key first takes back what the state says of it, S_t = Gamma_t S_{t-1} + beta_t k_t^T (v_t - k_t Gamma_t S_{t-1})
+    /// (Schlag et al. 2021; with a decay Yang et al. 2024, Gated Delta Networks; ONNX `delta` and `gated_delta`). The input `beta` is
+    /// `[batch, capacity, num_kv_heads]`. Models that make q and k unit vectors do so beforehand. Not beside a normalizer.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub delta: bool,
     /// The state to start from is given: `initial_state`, and with a normalizer `initial_normalizer`; in a plan, what `work` holds.
     #[serde(default)]
     pub initial_state: bool,
@@ -103,7 +110,7 @@ pub struct Linear {
 impl Linear {
     /// This feature map and nothing else.
     pub fn new(features: FeatureMap) -> Self {
-        Linear { features, rotate_features: false, normalizer: None, decay: None, initial_state: false }
+        Linear { features, rotate_features: false, normalizer: None, decay: None, delta: false, initial_state: false }
     }
     /// Gamma of every kv head, where it does not depend on the token.
     pub(crate) fn gammas(&self, kv_heads: u32) -> Option<Vec<f64>> {
@@ -130,6 +137,9 @@ impl Linear {
             Decay::Token => "decay(token)".into(),
             Decay::Feature => "decay(feature)".into(),
         }));
+        if self.delta {
+            terms.push("delta".into());
+        }
         if self.initial_state {
             terms.push("state".into());
         }

@@ -7,7 +7,7 @@ use crate::equation::dtype::Dtype;
 use crate::equation::factors::{Norm, NormKind, Sink, Steps, Temperature};
 use crate::equation::index::{IndexMap, words};
 use crate::equation::linear::{FeatureMap, Linear, MAX_FEATURES};
-use crate::equation::mask::{Alignment, Mask};
+use crate::equation::mask::Mask;
 use crate::equation::parameter::Parameter;
 use crate::equation::relative::{Relative, RelativeSide};
 use crate::equation::rotary::rotary::{Angle, Pairing, Rotary};
@@ -44,6 +44,9 @@ impl Linear {
             if self.decay.is_some() {
                 return err("normalizer", "is given beside decay".into(), "give one of the two");
             }
+            if self.delta {
+                return err("normalizer", "is given beside delta".into(), "give one of the two");
+            }
         }
         if let Some(gammas) = self.gammas(spec.num_kv_heads) {
             if gammas.len() != spec.num_kv_heads as usize {
@@ -60,9 +63,7 @@ impl Linear {
             ("bias", !spec.bias.is_empty()),
             ("dense_bias", spec.dense_bias),
             ("logits_soft_cap", spec.logits_soft_cap.is_some()),
-            ("mask.window_left", mask.window_left.is_some()),
             ("mask.window_right", mask.window_right.is_some()),
-            ("mask.chunk", mask.chunk.is_some()),
             ("mask.dense", mask.dense),
             ("norm", spec.norm.is_some()),
             ("temperature", spec.temperature.is_some()),
@@ -80,8 +81,9 @@ impl Linear {
             ("key_bias", spec.key_bias),
             ("rotary.frequencies.sums.heads", rotary.is_some_and(|r| r.of_heads())),
         ];
-        match others.iter().find(|(_, set)| *set) {
-            Some((field, _)) => Err(Error::spec(*field, "is set beside linear", "linear attention has no such term")),
+        let bands = mask.bands().map(|band| (band.field(), !band.causal()));
+        match others.into_iter().chain(bands).find(|(_, set)| *set) {
+            Some((field, _)) => Err(Error::spec(field, "is set beside linear", "linear attention has no such term")),
             None => Ok(()),
         }
     }
@@ -92,7 +94,7 @@ impl Linear {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Positions {
-    /// n = j, m = i': the queries are the last tokens of the cache, or the first with [`Alignment::TopLeft`].
+    /// n = j, m = i': the queries are the last tokens of the cache, or the first with [`Alignment::TopLeft`](crate::Alignment::TopLeft).
     #[default]
     Index,
     /// The caller's `q_positions` and `k_positions` (i32), which may repeat or jump. They never decide visibility. Distances n - m beyond
@@ -409,8 +411,8 @@ impl Spec {
             let help = "add the bias that the gates multiply, or leave it out";
             return Err(Error::spec("gated_bias", "is set without a bias", help));
         }
-        if self.mask.chunk == Some(0) {
-            return Err(Error::spec("mask.chunk", "is 0", "give the keys of a chunk, or leave it out"));
+        for band in self.mask.bands() {
+            band.check().map_err(|(problem, help)| Error::spec(band.field(), problem, help))?;
         }
         if self.packed && self.kv_lens {
             return Err(Error::spec("kv_lens", "is set beside packed", "leave it out: cu_seqlens_k says it"));
@@ -528,21 +530,9 @@ impl Spec {
         if self.score_mod.is_some() {
             terms.push("score_mod".into());
         }
-        if self.mask.causal {
-            terms.push(
-                match self.mask.alignment {
-                    Alignment::BottomRight => "causal",
-                    Alignment::TopLeft => "causal top-left",
-                }
-                .into(),
-            );
-        }
-        if self.mask.window_left.is_some() || (self.mask.window_right.is_some() && !self.mask.causal) {
-            terms.push("window".into());
-        }
-        if self.mask.chunk.is_some() {
-            terms.push("chunk".into());
-        }
+        let mut of_masks: Vec<String> = self.mask.bands().map(|band| band.label().into()).collect();
+        of_masks.dedup();
+        terms.extend(of_masks);
         if self.mask.dense {
             terms.push("mask".into());
         }

@@ -116,6 +116,8 @@ pub struct Inputs {
     pub initial_normalizer: Option<Vec<f32>>,
     /// g of every token, `[batch, capacity, num_kv_heads]` or `[.., features]`, where `spec.linear.decay` reads it.
     pub decay: Option<Vec<f32>>,
+    /// beta of every token, `[batch, capacity, num_kv_heads]`, where `spec.linear.delta` reads it.
+    pub beta: Option<Vec<f32>>,
 }
 
 impl Inputs {
@@ -149,6 +151,7 @@ impl Inputs {
             initial_state: None,
             initial_normalizer: None,
             decay: None,
+            beta: None,
         }
     }
 }

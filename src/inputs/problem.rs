@@ -521,9 +521,7 @@ impl<'a> Problem<'a> {
         let keys = self.keys(b, i);
         let (at, j64) = (self.q_index(b, i), j as i64 - keys.start as i64);
         keys.contains(&j)
-            && mask.right().is_none_or(|right| j64 <= at + right as i64)
-            && mask.window_left.is_none_or(|left| at - left as i64 <= j64)
-            && mask.chunk.is_none_or(|chunk| at.div_euclid(chunk as i64) == j64 / chunk as i64)
+            && mask.bands().all(|band| band.keys(at).contains(&j64))
             && self.inputs.mask.as_ref().is_none_or(|m| m.get([b, h, i, j]))
             && self.inputs.attn_bias.as_ref().is_none_or(|d| d.get([b, h, i, j]) != f32::NEG_INFINITY)
             && self.inputs.mask_mod.as_ref().is_none_or(|m| m.visible(&self.score_at(b, h, i, j)))
@@ -546,6 +544,7 @@ pub(crate) fn check_inputs(spec: &Spec, inputs: &Inputs, batch: u32, capacity: u
         ("initial_state", &inputs.initial_state, state.then_some(rows * features * spec.v_head_dim as u64)),
         ("initial_normalizer", &inputs.initial_normalizer, normalizer.then_some(rows * features)),
         ("decay", &inputs.decay, decay.map(|d| rows * capacity as u64 * d)),
+        ("beta", &inputs.beta, linear.is_some_and(|l| l.delta).then_some(rows * capacity as u64)),
     ];
     for (name, given, want) in wanted {
         match (given, want) {

@@ -39,6 +39,16 @@ pub(crate) fn decay_width(spec: &Spec) -> u64 {
     }
 }
 
+/// f32 of every token and kv head behind them: beta of the delta rule.
+pub(crate) fn beta_width(spec: &Spec) -> u64 {
+    spec.linear.as_ref().is_some_and(|l| l.delta) as u64
+}
+
+/// Words of `dense` before those of beta.
+pub(crate) fn decay_words(spec: &Spec, shape: &Shape) -> u64 {
+    shape.batch as u64 * shape.kv_len as u64 * spec.num_kv_heads as u64 * decay_width(spec)
+}
+
 /// Tiles of the columns of v.
 pub(crate) fn v_tiles(spec: &Spec) -> u32 {
     spec.v_head_dim.div_ceil(crate::plan::budget::TILE_Q)
@@ -60,6 +70,7 @@ pub(crate) fn tile_t(spec: &Spec, workgroup_storage: u32) -> u32 {
             Some(Decay::Feature) => features,
             _ => 0,
         };
+        each += if linear.delta { 4 } else { 0 };
     }
     // padding between the arrays
     (workgroup_storage.saturating_sub(once + 64) / each).clamp(1, 32)
@@ -90,10 +101,16 @@ pub(crate) fn times(spec: &Spec, q_len: u32, kv_len: u32, tile: u32, limits: &Li
     if softmax {
         rounds += 2 * each * (4 * head + 6) + 4 * head + 2 * chunks;
     }
+    let delta = linear.is_some_and(|l| l.delta);
+    if delta {
+        rounds += tile * chunks;
+    }
     let once = 8 * chunks + 200;
     let by_rounds = limits.max_loop_rounds.saturating_sub(once) / rounds;
     let weights = if softmax { 4.0 * (4 * chunks * 4 * head) as f64 } else { 40.0 * 4.0 * head as f64 };
-    let flop = 64.0 * 20.0 * chunks as f64 + weights + if normalized { (8 * chunks * (tile + 2)) as f64 } else { 0.0 };
+    let update = if delta { 28.0 } else { 20.0 };
+    let flop =
+        64.0 * update * chunks as f64 + weights + if normalized { (8 * chunks * (tile + 2)) as f64 } else { 0.0 };
     let by_flop = (limits.max_flop_per_dispatch / (flop * tile as f64)).min(1e9) as u32;
     let by = by_rounds.min(by_flop).max(1) as u64 * tile as u64;
 
@@ -154,6 +171,10 @@ impl<'a> ShaderFiles<'a> {
             Some(Decay::Retention | Decay::Heads(_)) => self.add("linear/decay_head.wgsl", &[Slot::Heads]),
             Some(Decay::Token) => self.add("linear/decay_token.wgsl", &[Slot::Dense]),
             Some(Decay::Feature) => self.add("linear/decay_feature.wgsl", &[Slot::Dense]),
+        }
+        match linear.delta {
+            false => self.add("linear/update_sum.wgsl", &[]),
+            true => self.add("linear/update_delta.wgsl", &[Slot::Dense]),
         }
         self.add(if linear.initial_state { "linear/state_given.wgsl" } else { "linear/state_empty.wgsl" }, &[]);
         let loops =

@@ -17,7 +17,7 @@ pub(crate) fn pairs_of_head(spec: &Spec, shape: &Shape) -> u64 {
 fn pairs(spec: &Spec, q_len: u32, kv_len: u32) -> u64 {
     let mask = &spec.mask;
     let keys = kv_len as i64;
-    if mask.right().is_none() && mask.window_left.is_none() && mask.chunk.is_none() {
+    if mask.bands().next().is_none() {
         return q_len as u64 * kv_len as u64;
     }
     let shift = match mask.alignment {
@@ -25,14 +25,8 @@ fn pairs(spec: &Spec, q_len: u32, kv_len: u32) -> u64 {
         Alignment::TopLeft => 0,
     };
     let seen = |i: u32| {
-        let at = i as i64 + shift;
-        let chunk = mask.chunk.map_or((0, keys), |c| {
-            let first = at.div_euclid(c as i64) * c as i64;
-            (first, first + c as i64)
-        });
-        let first = mask.window_left.map_or(0, |left| at - left as i64).max(chunk.0).max(0);
-        let end = mask.right().map_or(keys, |right| at + right as i64 + 1).min(chunk.1).min(keys);
-        (end - first).max(0) as u64
+        let seen = mask.keys(i as i64 + shift, 0..keys);
+        (seen.end - seen.start).max(0) as u64
     };
     (0..q_len).map(seen).sum()
 }

@@ -74,7 +74,11 @@ pub(crate) fn assign_offsets(
     let (Ok(angle_cos), Ok(angle_sin)) = (u32::try_from(table_words), u32::try_from(table_words + angle_words)) else {
         return Err(Error::limit("tables", "more than 2^32 words", "use smaller bias or angle tables"));
     };
-    let gate_offset = u32::try_from(dense_words(spec, shape) + shape.user_words as u64)
+    let before = match kernel {
+        Kernel::Linear => linear::decay_words(spec, shape),
+        _ => dense_words(spec, shape) + shape.user_words as u64,
+    };
+    let gate_offset = u32::try_from(before)
         .map_err(|_| Error::limit("dense", "gates behind 2^32 words of bias", "broadcast the dense bias"))?;
     let cap = spec.logits_soft_cap.unwrap_or(1.0);
     let word = |words: u64| {
@@ -278,7 +282,8 @@ pub(crate) fn binding_elements(
         }
         Slot::Work if kernel == Kernel::Linear => words(StateLayout::new(spec, batch).words),
         Slot::Dense if kernel == Kernel::Linear => {
-            words(batch as u64 * kv_len as u64 * spec.num_kv_heads as u64 * linear::decay_width(spec))
+            let of_token = linear::decay_width(spec) + linear::beta_width(spec);
+            words(batch as u64 * kv_len as u64 * spec.num_kv_heads as u64 * of_token)
         }
         Slot::Work => words(base_words(kernel, spec, shape, carry)),
         Slot::Tables => words(TableLayout::new(spec).words + 2 * angle_words(spec, shape)),

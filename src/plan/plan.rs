@@ -304,7 +304,7 @@ impl Plan {
     }
     /// The first f32 of the numbers of rows and keys in `dense`, behind D and the words of a user's functions. There stand, as far as the spec
     /// reads them, planes of `[batch, num_heads, q_len]`: gates, `query_scales`, `query_sinks`; then `key_bias` as f32 `[batch, num_heads, kv_len]`
-    /// and, likewise, what is left of it; then `relative_queries`.
+    /// and, likewise, what is left of it; then `relative_queries`. Of [`Kernel::Linear`] `beta` stands there, behind `decay`.
     pub fn gate_offset(&self) -> u32 {
         self.params.gate_offset
     }

@@ -2,6 +2,7 @@
 
 use crate::equation::factors::Steps;
 use crate::equation::linear::{FeatureMap, Linear};
+use crate::equation::mask::band::Text;
 use crate::equation::spec::Spec;
 use crate::plan::grid::padded;
 use crate::plan::kernel::Kernel;
@@ -28,8 +29,6 @@ pub(crate) fn preamble(
 ) -> String {
     let out_dim = if kernel.rotates_only() { spec.head_dim } else { spec.v_head_dim };
     let (pairs, offset) = spec.rotary.as_ref().map_or((0, 0), |r| (r.rotary_dim / 2, r.offset));
-    // no index exceeds 2^30, so a wider window is open
-    let window = |n: Option<u32>| n.unwrap_or(0).min((1 << 30) - 1);
     let mut text = String::from("// Composed by ropewalk. Constants of the spec and the plan:\n");
     for (name, value) in [
         ("HEAD_DIM", spec.head_dim),
@@ -51,10 +50,8 @@ pub(crate) fn preamble(
     {
         let _ = writeln!(text, "const {name}: u32 = {value}u;");
     }
-    let _ = writeln!(text, "const WINDOW_LEFT: i32 = {};", window(spec.mask.window_left));
-    let _ = writeln!(text, "const WINDOW_RIGHT: i32 = {};", window(spec.mask.right()));
-    if let Some(chunk) = spec.mask.chunk {
-        let _ = writeln!(text, "const MASK_CHUNK: i32 = {};", chunk.min(1 << 30));
+    for Text { constant, value, .. } in spec.mask.bands().map(|band| band.text()) {
+        let _ = writeln!(text, "const {constant}: i32 = {value};");
     }
     if let Some(norm) = &spec.norm {
         let _ = writeln!(text, "const NORM_LEAST: f32 = {};", wgsl_f32(norm.least()));

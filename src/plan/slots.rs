@@ -7,6 +7,7 @@ use crate::equation::factors::{NormKind, Sink, Steps};
 use crate::equation::index::{IndexMap, map as index};
 use crate::equation::linear::FeatureMap;
 use crate::equation::mask::Alignment;
+use crate::equation::mask::band::Text;
 use crate::equation::rotary::rotary::{Angle, Pairing, Rotary};
 use crate::equation::spec::{Positions, Spec};
 use crate::equation::user;
@@ -478,40 +479,30 @@ impl<'a> ShaderFiles<'a> {
         let mask = &self.spec.mask;
         let mut seen = Vec::new();
         let (mut ranges, mut full) = (String::new(), String::new());
-        if mask.right().is_some() {
-            self.add("equation/mask_right.wgsl", &[]);
-            seen.push("right_visible(at)");
-            ranges += "    range = right_keys(range, q_index(batch, first), q_index(batch, last));\n";
-            full += "    range = right_full(range, q_index(batch, first), q_index(batch, last));\n";
-        }
-        if mask.window_left.is_some() {
-            self.add("equation/mask_left.wgsl", &[]);
-            seen.push("left_visible(at)");
-            ranges += "    range = left_keys(range, q_index(batch, first), q_index(batch, last));\n";
-            full += "    range = left_full(range, q_index(batch, first), q_index(batch, last));\n";
-        }
-        if mask.chunk.is_some() {
-            self.add("equation/mask_chunk.wgsl", &[]);
-            seen.push("chunk_visible(at)");
-            ranges += "    range = chunk_of_keys(range, q_index(batch, first), q_index(batch, last));\n";
-            full += "    range = chunk_full(range, q_index(batch, first), q_index(batch, last));\n";
+        for band in mask.bands() {
+            let Text { file, name, .. } = band.text();
+            self.add(file, &[]);
+            seen.push(format!("{name}_visible(at)"));
+            let rows = "range, q_index(batch, first), q_index(batch, last)";
+            let _ = writeln!(ranges, "    range = {name}_keys({rows});");
+            let _ = writeln!(full, "    range = {name}_full({rows});");
         }
         if mask.dense {
             self.add("equation/mask_bits.wgsl", &[]);
-            seen.push("bits_visible(at)");
+            seen.push("bits_visible(at)".into());
             full = "    range.y = 0;                                                 // who knows\n".into();
         }
         if self.spec.dense_bias {
-            seen.push("dense_visible(at)");
+            seen.push("dense_visible(at)".into());
             full = "    range.y = 0;                                                 // who knows\n".into();
         }
         if self.spec.mask_mod.is_some() {
             self.add("equation/mask_user.wgsl", &[]);
-            seen.push("user_visible(at)");
+            seen.push("user_visible(at)".into());
             full = "    range.y = 0;                                                 // who knows\n".into();
         }
         if seen.is_empty() {
-            seen.push("true");
+            seen.push("true".into());
         }
         self.alignment();
         self.full_ranges = full;

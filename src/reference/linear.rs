@@ -195,6 +195,14 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// beta of a key, of the delta rule.
+    fn beta(&self, b: u32, g: u32, j: u32) -> Option<f64> {
+        let token = b as usize * self.problem.shape.kv_len as usize + j as usize;
+        let at = token * self.problem.spec.num_kv_heads as usize + g as usize;
+        let given = self.problem.inputs.beta.as_ref().filter(|_| self.linear.delta)?;
+        given.get(at).map(|beta| *beta as f64)
+    }
+
     fn head(&self, b: u32, h: u32) -> Head {
         let (problem, spec) = (self.problem, self.problem.spec);
         let (g, v_dim, n) = (h / spec.group(), spec.v_head_dim as usize, spec.features() as usize);
@@ -218,10 +226,15 @@ impl<'a> Rows<'a> {
                 let v: Vec<f64> = problem.inputs.v.row(b, j, g).collect();
                 for f in 0..n {
                     let gamma = self.gamma(b, g, j, f);
-                    for c in 0..v_dim {
-                        state[f * v_dim + c] = gamma * state[f * v_dim + c] + turned[f] * v[c];
-                    }
+                    state[f * v_dim..(f + 1) * v_dim].iter_mut().for_each(|s| *s *= gamma);
                     z[f] += plain[f];
+                }
+                for c in 0..v_dim {
+                    let new = match self.beta(b, g, j) {
+                        Some(beta) => beta * (v[c] - (0..n).map(|f| turned[f] * state[f * v_dim + c]).sum::<f64>()),
+                        None => v[c],
+                    };
+                    (0..n).for_each(|f| state[f * v_dim + c] += turned[f] * new);
                 }
             }
             if (0..q_len).contains(&(time - first)) {

@@ -232,6 +232,8 @@ pub(crate) const FILES: &[File] = shaders! {
     "linear/time_causal.wgsl": Checked("nobody has argued its indices yet"),
     "linear/turn_after.wgsl": Checked("nobody has argued its indices yet"),
     "linear/turn_before.wgsl": Checked("nobody has argued its indices yet"),
+    "linear/update_delta.wgsl": Checked("nobody has argued its indices yet"),
+    "linear/update_sum.wgsl": Checked("nobody has argued its indices yet"),
     "prepare/copied_k.wgsl": InBounds(&[]),
     "prepare/copied_q.wgsl": InBounds(&[]),
     "prepare/heads_k.wgsl": InBounds(&[]),

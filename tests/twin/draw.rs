@@ -304,6 +304,7 @@ fn linear(draw: &mut Draw, spec: &mut Spec) {
             2 => Decay::Token,
             _ => Decay::Feature,
         });
+        linear.delta = draw.chance(0.4);
     }
     linear.initial_state = draw.chance(0.4);
     if let Some(rotary) = &mut spec.rotary {
@@ -734,6 +735,12 @@ fn inputs(draw: &mut Draw, spec: &Spec, layout: &Layout) -> Inputs {
         if width > 0 {
             let n = (batch * capacity * spec.num_kv_heads * width) as usize;
             inputs.decay = Some(draw.noise(n, 0.1).into_iter().map(|x| x - 0.2).collect());
+        }
+        if linear.delta {
+            // beta |k|^2 mostly below 2, beyond which states grow with every key
+            let n = (batch * capacity * spec.num_kv_heads) as usize;
+            let most = 0.5 / spec.features() as f32;
+            inputs.beta = Some(draw.noise(n, most).into_iter().map(|x| x + most).collect());
         }
     }
     inputs

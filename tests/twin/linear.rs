@@ -119,7 +119,8 @@ pub fn linear(spec: &Spec, inputs: &Inputs) -> LinearTwin {
         for kv in 0..kv_heads {
             let rows = s.keys.clone().map(|j| (row(&inputs.k, s.entry, j, kv), twin.n(&s, j))).collect();
             let phi_k = twin.features(linear, rows, Side::Key);
-            let values: Vec<Vec<f64>> = s.keys.clone().map(|j| row(&inputs.v, s.entry, j, kv)).collect();
+            let of_v = |j: usize| row(&inputs.v, s.entry, j, kv).into_iter().map(|v| Sized::new(v, v.abs())).collect();
+            let mut values: Vec<Vec<Sized>> = s.keys.clone().map(of_v).collect();
             // what is left behind so many keys of what stood behind the first of them
             let kept = |f: usize, from: usize, count: usize| -> f64 {
                 if linear.decay.is_none() {
@@ -127,13 +128,33 @@ pub fn linear(spec: &Spec, inputs: &Inputs) -> LinearTwin {
                 }
                 (from..count).map(|t| twin.gamma(linear, &s, t, kv, f)).product()
             };
+            // the delta rule: what a key adds is beta (v - what the keys before it, and the given state, left of v under it)
+            for j in (0..keys).filter(|_| linear.delta) {
+                let beta = inputs.beta.as_ref().expect("betas")[(s.entry * twin.capacity + j) * kv_heads + kv] as f64;
+                for e in 0..dim {
+                    let mut new = values[j][e];
+                    for (f, k) in phi_k[j].above.iter().enumerate() {
+                        for (i, earlier) in phi_k[..j].iter().enumerate() {
+                            let (kept, x, before) = (kept(f, i + 1, j + 1), earlier.above[f], values[i][e]);
+                            let size = (kept * k.size * x.size * before.size).abs();
+                            new.add(-kept * k.value * x.value * before.value, size);
+                        }
+                        if let Some(given) = &inputs.initial_state {
+                            let start = given[((s.entry * kv_heads + kv) * features + f) * dim + e] as f64;
+                            let kept = kept(f, 0, j + 1);
+                            new.add(-kept * k.value * start, (kept * k.size * start).abs());
+                        }
+                    }
+                    values[j][e] = Sized::new(beta * new.value, beta.abs() * new.size);
+                }
+            }
             // S and z of feature f and column e behind so many keys
             let state = |f: usize, e: usize, count: usize| {
                 let mut sum = Sized::default();
                 for j in 0..count {
                     let (kept, v) = (kept(f, j + 1, count), values[j][e]);
                     let k = phi_k[j].above[f];
-                    sum.add(kept * k.value * v, kept * k.size * v.abs());
+                    sum.add(kept * k.value * v.value, kept * k.size * v.size);
                 }
                 if let Some(given) = &inputs.initial_state {
                     let kept = kept(f, 0, count);

@@ -247,14 +247,16 @@ fn sinusoid(t: &mut Tensors, spec: &Spec, inputs: &Inputs, sizes: Sizes, tables:
     Ok(())
 }
 
-/// ONNX LinearAttention (opset 27) with the update rules `linear` and `gated`.
+/// ONNX LinearAttention (opset 27).
 pub fn onnx(golden: Golden) -> Build<Work> {
     let (p, mut t) = (golden.parameters, golden.tensors);
     let a = p.object("attributes").unwrap_or_default();
-    let gated = match a.str("update_rule").unwrap_or("gated_delta") {
-        "linear" => false,
-        "gated" => true,
-        "delta" | "gated_delta" => return needs("the delta rule"),
+    let rule = a.str("update_rule").unwrap_or("gated_delta").to_string();
+    let (gated, delta) = match rule.as_str() {
+        "linear" => (false, false),
+        "gated" => (true, false),
+        "delta" => (false, true),
+        "gated_delta" => (true, true),
         other => return needs(format!("the update rule `{other}`")),
     };
     let heads = |name: &str| {
@@ -302,8 +304,26 @@ pub fn onnx(golden: Golden) -> Build<Work> {
             inputs.decay = Some(values.iter().map(|x| *x as f32).collect());
         }
         (None, false) => {}
-        (None, true) => return Err(Error::input("decay", "is missing", "the rule `gated` reads it").into()),
-        (Some(g), false) => return Err(g.wrong("decay", "no tensor: the rule `linear` has no decay").into()),
+        (None, true) => return Err(Error::input("decay", "is missing", format!("the rule `{rule}` reads it")).into()),
+        (Some(g), false) => return Err(g.wrong("decay", &format!("no tensor: the rule `{rule}` has no decay")).into()),
+    }
+    match (slot(&mut t, "input", 5), delta) {
+        (Some(beta), true) => {
+            // one for all heads, or one each
+            let width = beta.shape.last().copied().unwrap_or_default() as u32;
+            if width != 1 && width != kv_heads {
+                return Err(beta.wrong("beta", &format!("a last dimension of 1 or {kv_heads}")).into());
+            }
+            let values = values_of("beta", &beta, &[sizes.batch, sizes.kv_len, width])?;
+            let of_heads = values.iter().flat_map(|x| std::iter::repeat_n(*x as f32, (kv_heads / width) as usize));
+            inputs.beta = Some(of_heads.collect());
+            linear.delta = true;
+        }
+        (None, false) => {}
+        (None, true) => return Err(Error::input("beta", "is missing", format!("the rule `{rule}` reads it")).into()),
+        (Some(beta), false) => {
+            return Err(beta.wrong("beta", &format!("no tensor: the rule `{rule}` has no beta")).into());
+        }
     }
     spec.linear = Some(linear);
     let mut expects = Vec::new();

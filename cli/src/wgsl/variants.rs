@@ -394,6 +394,7 @@ fn linear() -> Vec<Variant> {
                     linear.rotate_features = rotate_features && features != softmax;
                     linear.normalizer = decay.is_none().then(|| Normalizer::new(1e-6, 1e-6));
                     (linear.decay, linear.initial_state) = (decay.clone(), both);
+                    linear.delta = linear.normalizer.is_none() && rotate_features;
                     spec.linear = Some(linear);
                     let kernels = if i == 0 { &[Kernel::Linear, ROTATE[0], ROTATE[1]][..] } else { &[Kernel::Linear] };
                     for kernel in kernels {

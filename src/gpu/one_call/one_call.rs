@@ -381,5 +381,6 @@ fn row_numbers(inputs: &Inputs) -> Vec<f32> {
     all.extend(inputs.key_bias.iter().flatten().map(|c| *c as f32));
     all.extend(inputs.key_bias.iter().flatten().map(|c| (*c - *c as f32 as f64) as f32));
     all.extend(inputs.relative_queries.iter().flatten());
+    all.extend(inputs.beta.iter().flatten());
     all
 }

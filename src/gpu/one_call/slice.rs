@@ -179,6 +179,7 @@ pub(crate) fn part(problem: &Problem, part: &Part) -> Result<(Spec, Inputs)> {
     out.initial_state = kv_rows(&inputs.initial_state, 1);
     out.initial_normalizer = kv_rows(&inputs.initial_normalizer, 1);
     out.decay = kv_rows(&inputs.decay, kv_len);
+    out.beta = kv_rows(&inputs.beta, kv_len);
     out.parameters = spec
         .parameters()
         .iter()

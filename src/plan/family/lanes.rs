@@ -96,7 +96,8 @@ fn rounds(call: &Call, tile_q: u32) -> u64 {
     };
     let of_scores = of_score.rounds as u64 * 4 * TILE_K as u64;
     // tiles in which some row does not see some key: at both ends of what a band of rows sees, or anywhere
-    let anywhere = spec.mask.dense || spec.dense_bias || spec.mask_mod.is_some() || spec.mask.chunk.is_some();
+    let jumps = spec.mask.bands().any(|band| band.jumps());
+    let anywhere = spec.mask.dense || spec.dense_bias || spec.mask_mod.is_some() || jumps;
     let mixed = if anywhere { tiles } else { tiles.min(2 * (tile_q as u64 / TILE_K as u64 + 3)) };
     tiles * (q + v + terms + 1 + 2 * of_scores) + mixed * (TILE_K as u64 * (5 + 5 * v) + 4) + 5 * v + 4
 }

@@ -101,8 +101,8 @@ impl Bucket {
         let scores = !kernel.rotates_only();
         let terms = [
             !call.aligned,
-            scores && mask.right() == Some(0),
-            scores && (mask.window_left.is_some() || mask.chunk.is_some() || mask.right().is_some_and(|r| r > 0)),
+            scores && mask.bands().any(|band| band.causal()),
+            scores && mask.bands().any(|band| !band.causal()),
             scores && mask.dense,
             spec.packed,
             spec.rotary.is_some(),
