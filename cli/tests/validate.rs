@@ -364,9 +364,9 @@ fn results_of_others_are_judged() {
     data[4 * flat..4 * flat + 4].copy_from_slice(&(value + 0.01).to_le_bytes());
     data[4 * flat + 4..4 * flat + 8].copy_from_slice(&f32::NAN.to_le_bytes());
     let other = |name: &str, shape: Vec<usize>| {
-        let view = TensorView::new(Dtype::F32, shape, &data).expect("as many bytes");
+        let view = TensorView::new(Dtype::F32, shape.clone(), &data).expect("as many bytes");
         let bytes = safetensors::serialize([(name, view)], None).expect("a file");
-        let path = folder.path().join("other.safetensors");
+        let path = folder.path().join(format!("{}-{shape:?}.safetensors", name.replace('/', "-")));
         fs::write(&path, bytes).expect("it is written");
         path.to_str().expect("UTF-8").to_string()
     };
