@@ -575,7 +575,9 @@ impl Report {
         said.push(text::table(&header, rows.collect::<Vec<_>>()).to_string());
         for line in &self.adapters {
             let families: Vec<String> = line.families.iter().map(|(name, n)| format!("{name} {n}")).collect();
-            said.push(format!("cases by family: {} [{}]", families.join(", "), line.adapter));
+            if !families.is_empty() {
+                said.push(format!("cases by family: {} [{}]", families.join(", "), line.adapter));
+            }
             for outcome in line.outcomes.iter().filter(|o| o.verdict == Verdict::Skipped) {
                 said.push(format!("{} [{}]", outcome.line(), line.adapter));
             }
