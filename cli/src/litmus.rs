@@ -17,8 +17,11 @@ pub struct Litmus {
     pub about: &'static str,
     /// Stand-ins: what a driver would do, and the part of the text that becomes another.
     faults: &'static [Fault],
-    run: fn(&Gpu, &dyn Fn(&str) -> String) -> Result<Found>,
+    run: Run,
 }
+
+/// Runs the shaders, each text as a function makes it of ours.
+type Run = fn(&Gpu, &dyn Fn(&str) -> String) -> Result<Found>;
 
 #[derive(Debug)]
 struct Fault {

@@ -146,7 +146,7 @@ impl Peer {
                 (false, true) if file.has(name) => name.to_string(),
                 _ => continue,
             };
-            compared.push(self.compare(file, &found, *name, case, bounded)?);
+            compared.push(self.compare(file, &found, name, case, bounded)?);
         }
         if compared.is_empty() && (own.is_some() || self.one) {
             let names: Vec<&str> = wanted.iter().map(|(name, _)| *name).collect();
