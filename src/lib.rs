@@ -159,6 +159,7 @@ pub use equation::linear::{Decay, FeatureMap, Linear, MAX_FEATURES, Normalizer};
 pub use equation::mask::{Alignment, Mask};
 pub use equation::parameter::Parameter;
 pub use equation::relative::{Relative, RelativeSide};
+pub use equation::rotary::branches::Branches;
 pub use equation::rotary::ggml::{GgmlRope, GgmlRopeMode};
 pub use equation::rotary::phase;
 pub use equation::rotary::rotary::{Angle, Frequencies, Pairing, Rotary, Sums, XPos};

@@ -201,10 +201,11 @@ fn declared() -> BTreeSet<String> {
             }
         }
     }
-    // of masks, in their files
-    for path in files(&root().join("src/equation/mask"), "rs") {
+    // of masks and branches, in their files
+    let branches = root().join("src/equation/rotary/branches.rs");
+    for path in files(&root().join("src/equation/mask"), "rs").into_iter().chain([branches]) {
         let text = std::fs::read_to_string(&path).expect("a source file can be read");
-        all.extend(constants(&text, &["constant: \""]).into_iter().map(String::from));
+        all.extend(constants(&text, &["constant: \"", "(\""]).into_iter().map(String::from));
     }
     let mut software = Limits::default().for_cpu();
     software.subgroup_size = 8;

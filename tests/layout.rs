@@ -251,6 +251,8 @@ fn of_rows() -> Vec<Plan> {
         },
         |s| s.rotary.iter_mut().for_each(|r| r.frequencies = Frequencies::Sums(Sums::new(2, 1, vec![0.5; 32]))),
         |s| s.rotary.iter_mut().for_each(|r| r.output = true),
+        |s| s.rotary.iter_mut().for_each(|r| r.branches = Some(Branches::Clipped { window: 9 })),
+        |s| s.rotary.iter_mut().for_each(|r| r.branches = Some(Branches::Grouped { window: 9, group: 4 })),
         |s| norm(s, NormKind::Layer, false, false),
         |s| norm(s, NormKind::Layer, true, false),
         |s| norm(s, NormKind::Rms, true, true),
@@ -289,6 +291,16 @@ fn of_rows() -> Vec<Plan> {
     all
 }
 
+/// Types of k and v that `append` quantises.
+const BLOCKS: [(Dtype, Dtype); 6] = [
+    (Dtype::Q8_0, Dtype::F32),
+    (Dtype::Q4_0, Dtype::F16),
+    (Dtype::Bf16, Dtype::Q4_1),
+    (Dtype::Q5_0, Dtype::Q5_1),
+    (Dtype::Iq4Nl, Dtype::Iq4Nl),
+    (Dtype::Int8, Dtype::F8E4m3),
+];
+
 /// New rows of each type into caches of each, prepared or as they come.
 fn append() -> Vec<Plan> {
     let types = [Dtype::F32, Dtype::F16, Dtype::Bf16].map(|dtype| [(Dtype::F32, dtype), (dtype, dtype)]);
@@ -305,6 +317,14 @@ fn append() -> Vec<Plan> {
                 let shape = if packed { Shape::packed(&spec, 3, 5, 70) } else { Shape::new(&spec, 2, 5, 70) };
                 let limits = if packed { Limits::default().for_cpu() } else { Limits::default() };
                 all.push(Plan::new(Kernel::Append { rows }, &spec, &shape, &limits).expect("a plan of append"));
+                // quantised ones: every type, floats beside it
+                let blocks =
+                    if (rows, spec.dtype, dims[0]) == (Dtype::F32, Dtype::F32, 64) { &BLOCKS[..] } else { &[] };
+                for (k, v) in blocks {
+                    let mut spec = spec.clone();
+                    (spec.k_dtype, spec.v_dtype) = (Some(*k), Some(*v));
+                    all.push(Plan::new(Kernel::Append { rows }, &spec, &shape, &limits).expect("a plan of append"));
+                }
             }
         }
     }
@@ -411,7 +431,9 @@ fn modules_are_valid_and_bind_what_the_plan_says() {
         let entry = module.entry_points.iter().find(|e| e.name == "main").expect("main");
         let [x, y, z] = entry.workgroup_size;
         let [rows, keys] = plan.tile();
+        let in_blocks = [plan.spec().k_storage(), plan.spec().v_storage()].iter().any(|dtype| dtype.in_blocks());
         let lanes = match plan.tuning().family {
+            Family::Rows if in_blocks && matches!(plan.kernel(), Kernel::Append { .. }) => 64,
             Family::Tile => rows * keys / 32,
             Family::Rows | Family::Turns => rows,
             _ => x,

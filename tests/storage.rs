@@ -100,8 +100,6 @@ fn what_cannot_be_stored_is_refused_with_the_way_out() {
     let shape = Shape::new(&spec, 1, 1, 100);
     let error = plan(Kernel::RotateK { in_place: true }, &shape).expect_err("refused").to_string();
     assert!(error.contains("leave keys unrotated"), "{error}");
-    let error = plan(Kernel::Append { rows: Dtype::F32 }, &shape).expect_err("refused").to_string();
-    assert!(error.contains("q8_0, which append does not write"), "{error}");
 }
 
 #[test]
@@ -125,6 +123,68 @@ fn plans_bind_the_bytes_of_blocks() {
     let size = |slot| plan.binding(slot).map(|b| (b.size, b.wgsl_type.clone()));
     assert_eq!(size(ropewalk::Slot::K), Some((100 * 2 * 68, "array<u32>".to_string())));
     assert_eq!(size(ropewalk::Slot::V), Some((100 * 2 * 36, "array<u32>".to_string())));
+}
+
+/// Numbers that are nearly normal, of deviation 1.
+fn normal(n: usize, seed: u64) -> Vec<f32> {
+    let uniform = |i: u64| {
+        let x = (i + seed * 1_000_003).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let x = (x ^ x >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (x >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    (0..n as u64).map(|i| (0..12).map(|k| uniform(12 * i + k)).sum()).collect()
+}
+
+/// The error of attention's output by storage of k and v, as docs/engines.md has it: 2 kv heads of 64, 256 keys, 16 queries, RoPE; rows that are
+/// normal, and keys of which two channels are 20 times larger.
+#[test]
+fn the_table_of_errors_is_what_the_reference_finds() {
+    let (heads, kv_heads, dim, q_len, kv_len) = (4, 2, 64, 16, 256);
+    let tensor = |dtype: Dtype, values: &[f32], len: u32, heads: u32| {
+        Tensor::bshd(Data::from_rows(dtype, dim, values), [1, len, heads, dim]).expect("rows")
+    };
+    let rows = |len: u32, heads: u32, seed| normal((len * heads * dim) as usize, seed);
+    let (q, k, v) = (rows(q_len, heads, 1), rows(kv_len, kv_heads, 2), rows(kv_len, kv_heads, 3));
+    let outliers = |(i, x): (usize, &f32)| if [5, 40].contains(&(i % dim as usize)) { 20.0 * x } else { *x };
+    let wide: Vec<f32> = k.iter().enumerate().map(outliers).collect();
+    let error = |k: &[f32], dtype: Dtype, rotated: bool| {
+        let mut spec = Spec::new(heads, kv_heads, dim);
+        spec.rotary = Some(Rotary::new(Pairing::Half, dim, 1e4));
+        let plain = ropewalk::Inputs::new(
+            tensor(Dtype::F32, &q, q_len, heads),
+            tensor(Dtype::F32, k, kv_len, kv_heads),
+            tensor(Dtype::F32, &v, kv_len, kv_heads),
+        );
+        let want = ropewalk::reference::attention(&spec, &plain).expect("a reference").out;
+        let mut keys = k.to_vec();
+        if rotated {
+            let turned = ropewalk::reference::rotate(&spec, &plain).expect("a reference").1;
+            keys = turned.into_iter().map(|x| x as f32).collect();
+            spec.rotary.iter_mut().for_each(|rotary| rotary.keys_rotated = true);
+        }
+        (spec.k_dtype, spec.v_dtype) = (Some(dtype), Some(dtype));
+        let (k, v) = (tensor(dtype, &keys, kv_len, kv_heads), tensor(dtype, &v, kv_len, kv_heads));
+        let stored = ropewalk::Inputs::new(plain.q.clone(), k, v);
+        let got = ropewalk::reference::attention(&spec, &stored).expect("a reference").out;
+        let off: f64 = got.iter().zip(&want).map(|(a, b)| (a - b).powi(2)).sum();
+        (off / want.iter().map(|x| x * x).sum::<f64>()).sqrt()
+    };
+    let mut table = String::from(
+        "| k and v in | bits an element | normal, unrotated | normal, rotated | outliers, unrotated | outliers, rotated |\n\
+         |---|--:|--:|--:|--:|--:|\n",
+    );
+    for dtype in Dtype::ALL.into_iter().filter(|dtype| *dtype != Dtype::F32) {
+        let bits = 8.0 * dtype.row_bytes(dim) as f64 / dim as f64;
+        let errors = [(&k, false), (&k, true), (&wide, false), (&wide, true)].map(|(k, rotated)| {
+            let x = 100.0 * error(k, dtype, rotated);
+            // two digits
+            let places = (1 - x.log10().floor() as i32).clamp(0, 6) as usize;
+            format!("{x:.places$} %")
+        });
+        table += &format!("| `{}` | {bits} | {} |\n", dtype.name(), errors.join(" | "));
+    }
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/engines.md")).expect("the page");
+    assert!(page.contains(&table), "docs/engines.md lacks this table:\n{table}");
 }
 
 #[cfg(feature = "wgpu")]

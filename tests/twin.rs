@@ -32,7 +32,7 @@ fn rotary(spec: &mut Spec, change: impl FnOnce(&mut Rotary) -> bool) -> bool {
     spec.rotary.as_mut().is_some_and(change)
 }
 
-const MUTATIONS: [Mutation; 31] = [
+const MUTATIONS: [Mutation; 32] = [
     ("a pairing", |s| {
         rotary(s, |r| r.rotary_dim > 2 && std::mem::replace(&mut r.pairing, Pairing::Half) == Pairing::Interleaved)
     }),
@@ -78,6 +78,7 @@ const MUTATIONS: [Mutation; 31] = [
         })
     }),
     ("a bias", |s| s.bias.len() == 1 && s.bias.pop().is_some()),
+    ("branches", |s| s.rotary.as_mut().is_some_and(|r| r.branches.take().is_some())),
     ("a reversed distance", |s| {
         s.relative.iter_mut().any(|r| match &mut r.index {
             IndexMap::Distance { reversed: reversed @ true, .. } => std::mem::take(reversed),

@@ -9,10 +9,12 @@ fn place_iq4_nl(row: u32, c: u32, dim: u32) -> vec3<u32> {
 }
 fn unpack_iq4_nl(head: u32, high: u32, quants: u32, c: u32) -> vec4<f32> {
     let q = (vec4<u32>(quants >> (c & 4u)) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(15u);
+    return unpack2x16float(head).x * vec4<f32>(numbers_iq4_nl(q));
+}
+fn numbers_iq4_nl(q: vec4<u32>) -> vec4<i32> {
     let second = (q & vec4<u32>(4u)) != vec4<u32>(0u);
     let below = select(vec4<u32>(0xbfad9881u), vec4<u32>(0xf6eaddcfu), second);    // -127 -104 -83 -65, -49 -35 -22 -10
     let above = select(vec4<u32>(0x26190d01u), vec4<u32>(0x71594535u), second);    // 1 13 25 38, 53 69 89 113
     let four = select(below, above, q >= vec4<u32>(8u));
-    let value = bitcast<vec4<i32>>(four << (vec4<u32>(24u) - 8u * (q & vec4<u32>(3u)))) >> vec4<u32>(24u);
-    return unpack2x16float(head).x * vec4<f32>(value);
+    return bitcast<vec4<i32>>(four << (vec4<u32>(24u) - 8u * (q & vec4<u32>(3u)))) >> vec4<u32>(24u);
 }

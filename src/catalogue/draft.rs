@@ -8,6 +8,7 @@ use crate::equation::index::{IndexMap, Outside};
 use crate::equation::linear::{Decay, FeatureMap, Linear, Normalizer};
 use crate::equation::mask::{Alignment, Mask};
 use crate::equation::relative::{Relative, RelativeSide};
+use crate::equation::rotary::branches::Branches;
 use crate::equation::rotary::rotary::{Angle, Frequencies, Pairing, Rotary, Sums, XPos};
 use crate::equation::spec::{Positions, Spec};
 use crate::equation::user::{MaskMod, ScoreAt, ScoreMod};
@@ -200,6 +201,8 @@ pub(crate) enum Group {
     Sink,
     /// Of k and v, beside that of q.
     Storage,
+    /// Behind everything that they do not go with.
+    Branches,
     Linear,
     Absolute,
     Scales,
@@ -272,10 +275,10 @@ impl Group {
 
 pub(crate) const DEVIATIONS: &[Deviation] = {
     use Group::{
-        Absolute as AB, Angle as A, Bias as B, Cap, Dense as D, Dims, Factor, Heads, Layout as L, Length, Linear as LI,
-        Mask as M, Model, Norm as N, OwnMask as OM, OwnScore as O, Pool, Positions as P, Relative as E, Rotary as R,
-        RotatedValues as RV, Scale, Scales as SC, Sequences, Sink as SK, Storage as ST, Streams as S, Values as V,
-        Window as W, XPos as X,
+        Absolute as AB, Angle as A, Bias as B, Branches as BR, Cap, Dense as D, Dims, Factor, Heads, Layout as L,
+        Length, Linear as LI, Mask as M, Model, Norm as N, OwnMask as OM, OwnScore as O, Pool, Positions as P,
+        Relative as E, Rotary as R, RotatedValues as RV, Scale, Scales as SC, Sequences, Sink as SK, Storage as ST,
+        Streams as S, Values as V, Window as W, XPos as X,
     };
     const fn d(group: Group, name: &'static str, apply: fn(&mut Draft)) -> Deviation {
         Deviation { group, name, apply, edge: false }
@@ -664,6 +667,9 @@ pub(crate) const DEVIATIONS: &[Deviation] = {
             c.spec.out_dtype = Some(Dtype::Bf16);
         }),
         //
+        d(BR, "distances-clipped", |c| c.branches(Branches::Clipped { window: 9 })),
+        d(BR, "positions-grouped", |c| c.branches(Branches::Grouped { window: 10, group: 3 })),
+        //
         d(LI, "linear-bidirectional", |c| {
             c.roformer();
             c.spec.mask.causal = false;
@@ -1019,6 +1025,17 @@ impl Draft {
         if let Some(rotary) = &mut self.spec.rotary {
             let two = rotary.sums().is_some_and(|s| s.two_angles);
             rotary.output = rotary.values && rotary.pairing != Pairing::InterleavedInHalfOut && !two;
+        }
+    }
+    /// Where one stream turns q and k and nothing else, by angles that are computed.
+    fn branches(&mut self, branches: Branches) {
+        let placed = self.spec.places_rows();
+        if let Some(rotary) =
+            self.spec.rotary.as_mut().filter(|r| !placed && r.angle != Angle::Table && r.sums().is_none())
+        {
+            (rotary.streams, rotary.xpos) = (Vec::new(), None);
+            (rotary.values, rotary.keys_rotated) = (false, false);
+            rotary.branches = Some(branches);
         }
     }
     fn rotated_keys(&mut self) {

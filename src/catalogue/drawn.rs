@@ -183,8 +183,14 @@ impl Seen {
             xpos,
             values,
             output,
+            branches,
             keys_rotated,
         } = rotary;
+        variant!(self, branches, {
+            None => "one branch",
+            Some(Branches::Clipped { window: _ }) => "distances clipped",
+            Some(Branches::Grouped { window: _, group: _ }) => "positions grouped",
+        });
         self.both("outputs turn back", *output);
         variant!(self, pairing, {
             Pairing::Half => "half",

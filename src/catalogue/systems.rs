@@ -8,6 +8,7 @@ use crate::equation::index::{IndexMap, Outside};
 use crate::equation::linear::{Decay, FeatureMap, Linear, Normalizer};
 use crate::equation::mask::Mask;
 use crate::equation::relative::{Relative, RelativeSide};
+use crate::equation::rotary::branches::Branches;
 use crate::equation::rotary::rotary::{Pairing, Rotary, XPos};
 use crate::equation::rotary::scaling::{LongRope, MAX_ROTARY_DIM, RopeScaling, Yarn};
 use crate::equation::spec::{Positions, Spec};
@@ -1012,6 +1013,49 @@ static SYSTEMS: &[System] = &[
         traps: "gamma_h = 1 - 2^(-5 - h) with h from 0. There is no denominator. RetNet's frequencies are theta^(-p / (d/2 - 1)), \
                 and a norm of each head stands behind; fla's function is the part behind the rotation.",
         spec: Some(|| linear(|linear| linear.decay = Some(Decay::Retention))),
+        ..ROW
+    },
+    System {
+        name: "rerope",
+        title: "ReRoPE",
+        aliases: &["rectified-rope"],
+        terms: &[Term::Temperature, Term::Rotation],
+        formula: "<R(m) q_i, R(n) k_j> where m - n < w, else <R(w) q_i, k_j>",
+        place: "content-content, turned by a distance that stays at a window",
+        variants: "with or without a factor of q that grows with ln(m + 1); one pass",
+        paper: "Su, ReRoPE, kexue.fm/archives/9708",
+        year: 2023,
+        golden: &["15_language/rerope"],
+        traps: "The window is a distance, not a number of keys. Leaky ReRoPE, whose far distances grow slower, is not here.",
+        spec: Some(|| {
+            small(|spec| {
+                let mut rotary = Rotary::new(Pairing::Half, 32, 10_000.0);
+                rotary.branches = Some(Branches::Clipped { window: 64 });
+                (spec.rotary, spec.mask) = (Some(rotary), Mask::causal());
+                spec.temperature = Some(Temperature::log_n(128));
+            })
+        }),
+        ..ROW
+    },
+    System {
+        name: "self-extend",
+        title: "Self-Extend",
+        aliases: &["grouped-attention", "selfextend"],
+        terms: &[Term::Rotation],
+        formula: "<R(m) q_i, R(n) k_j> where m - n < w, else <R(floor(m/g) + w - floor(w/g)) q_i, R(floor(n/g)) k_j>",
+        place: "content-content, turned by distances that count groups beyond a window",
+        variants: "any window and group; one pass",
+        paper: "Jin et al., LLM Maybe LongLM: Self-Extend LLM Context Window Without Tuning",
+        year: 2024,
+        golden: &["15_language/self_extend"],
+        traps: "Both halves are floors by themselves: the distance of groups is no function of m - n.",
+        spec: Some(|| {
+            small(|spec| {
+                let mut rotary = Rotary::new(Pairing::Half, 32, 10_000.0);
+                rotary.branches = Some(Branches::Grouped { window: 64, group: 4 });
+                (spec.rotary, spec.mask) = (Some(rotary), Mask::causal());
+            })
+        }),
         ..ROW
     },
     System {

@@ -69,6 +69,11 @@ pub fn scores(spec: &Spec, inputs: &Inputs) -> Result<Bounded> {
 
 /// Every element of the rotated q and k, rounded to the storage type; rows of k from kv_len on are unbounded.
 pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
+    rotated_to(spec, inputs, spec.k_storage())
+}
+
+/// The same, k rounded to this type.
+fn rotated_to(spec: &Spec, inputs: &Inputs, k_type: Dtype) -> Result<(Bounded, Bounded)> {
     let problem = Problem::new(spec, inputs)?;
     if spec.linear.is_some() {
         return crate::check::linear::rotated(&problem).map(|[q, k]| (q, k));
@@ -94,13 +99,16 @@ pub fn rotate(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
         all
     };
     let q = one(&bounds.prepared.q, &inputs.q, spec.dtype, &|_| u32::MAX, &bounds.q_lost);
-    let k = one(&bounds.prepared.k, &inputs.k, spec.k_storage(), &|b| problem.kv_len(b), &bounds.k_lost);
+    let k = one(&bounds.prepared.k, &inputs.k, k_type, &|b| problem.kv_len(b), &bounds.k_lost);
     Ok((q, k))
 }
 
 /// Every element that [`Kernel::Append`](crate::Kernel::Append) stores, as [`reference::append`](crate::reference::append) has them: rows of k,
-/// then of v. The inputs are of the new rows' type, f32 or the spec's. What is only converted is off by the rounding to storage, and by
+/// then of v. The inputs are of the new rows' type. What is only converted is off by the rounding to storage, and by
 /// subnormals that a device reads as 0; no bound is said of rows that are not stored.
+///
+/// In blocks an element is off by half a step of its block, by the rounding of the block's scale, and by what a device's value is off before it
+/// is quantised. What comes as it is has more: the bytes of [`Data::from_rows`](crate::Data::from_rows), where no element is subnormal.
 pub fn append(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
     let given = spec.stored_as(inputs.k.dtype());
     let rows = appended_rows(&given, inputs)?;
@@ -108,13 +116,16 @@ pub fn append(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
         let mut all = Bounded::default();
         for value in elements(t) {
             let small = |dtype: Dtype| if value.abs() < dtype.least_normal() { value.abs() } else { 0.0 };
-            let rounded = if given.dtype == to { 0.0 } else { stored(to, value, 0.0) };
+            let rounded = if given.dtype == to || to.in_blocks() { 0.0 } else { stored(to, value, 0.0) };
             all.push((value, rounded + small(given.dtype).max(small(to))));
         }
-        all
+        quantised(all, to, t)
     };
     let k = match spec.keys_rotated() {
         false => copied(&inputs.k, spec.k_storage()),
+        true if spec.k_storage().in_blocks() => {
+            quantised(rotated_to(&given, inputs, Dtype::F32)?.1, spec.k_storage(), &inputs.k)
+        }
         true => {
             let mut k = rotate(&given, inputs)?.1;
             if given.dtype != spec.k_storage() {
@@ -132,6 +143,18 @@ pub fn append(spec: &Spec, inputs: &Inputs) -> Result<(Bounded, Bounded)> {
         Bounded { value: taken(&rows, &all.value, t), bound }
     };
     Ok((of(k, &inputs.k), of(copied(&inputs.v, spec.v_storage()), &inputs.v)))
+}
+
+/// Adds what quantising to a type in blocks does.
+fn quantised(all: Bounded, to: Dtype, t: &Tensor) -> Bounded {
+    if !to.in_blocks() {
+        return all;
+    }
+    let [_, _, _, dim] = t.shape();
+    let near: Vec<[f64; 2]> = all.value.iter().zip(&all.bound).map(|(value, bound)| [*value, *bound]).collect();
+    // rows, whose last block may be shorter
+    let bound = near.chunks(dim.max(1) as usize).flat_map(|row| to.off(dim, row)).collect();
+    Bounded { value: all.value, bound }
 }
 
 /// What each row loses of its elements (the sum of sizes, as in [`flushed`]) and, relative to it, of its length on the way through

@@ -10,6 +10,7 @@ use crate::equation::linear::{FeatureMap, Linear, MAX_FEATURES};
 use crate::equation::mask::Mask;
 use crate::equation::parameter::Parameter;
 use crate::equation::relative::{Relative, RelativeSide};
+use crate::equation::rotary::branches::Branches;
 use crate::equation::rotary::rotary::{Angle, Pairing, Rotary};
 use crate::error::{Error, Result};
 use serde::Deserialize;
@@ -77,6 +78,7 @@ impl Linear {
             ("gated_bias", spec.gated_bias),
             ("rotary.values", rotary.is_some_and(|r| r.values)),
             ("rotary.output", rotary.is_some_and(|r| r.output)),
+            ("rotary.branches", rotary.is_some_and(|r| r.branches.is_some())),
             ("query_scales", spec.query_scales),
             ("key_bias", spec.key_bias),
             ("rotary.frequencies.sums.heads", rotary.is_some_and(|r| r.of_heads())),
@@ -347,6 +349,10 @@ impl Spec {
         self.validate_storage()?;
         if let Some(rotary) = &self.rotary {
             rotary.validate(self.head_dim)?;
+            if rotary.branches.is_some() && self.places_rows() {
+                let problem = "is set beside numbers of rows, or norms of heads or over all heads";
+                return Err(Error::spec("rotary.branches", problem, "leave one of them out"));
+            }
             if let Some(sums) = rotary.sums().filter(|s| s.heads != 1 && s.heads != self.num_kv_heads) {
                 let help = format!("give 1, or num_kv_heads = {}", self.num_kv_heads);
                 return Err(Error::spec("rotary.frequencies.sums.heads", format!("is {}", sums.heads), help));
@@ -480,6 +486,11 @@ impl Spec {
             }
             if r.output {
                 terms.push("R_o".into());
+            }
+            match r.branches {
+                None => {}
+                Some(Branches::Clipped { window }) => terms.push(format!("clipped({window})")),
+                Some(Branches::Grouped { window, group }) => terms.push(format!("grouped({window}/{group})")),
             }
             if r.keys_rotated {
                 terms.push("keys rotated".into());
@@ -631,7 +642,7 @@ impl Spec {
 
     /// Whether some term is computed by a lane a row alone: other families step aside.
     pub(crate) fn rows_alone(&self) -> bool {
-        self.rotary.as_ref().is_some_and(|r| r.general() || r.output)
+        self.rotary.as_ref().is_some_and(|r| r.general() || r.output || r.branches.is_some())
             || self.norm.is_some_and(|n| n.placed())
             || self.places_rows()
             || self.soft_cap_last

@@ -167,20 +167,21 @@ fn check_size(binding: &Binding, given: &wgpu::BufferBinding) -> Result<()> {
     Ok(())
 }
 
-/// The same of k and v in blocks: the binding starts whole blocks before the tensor.
+/// The same of k and v in blocks: the binding starts whole blocks before the tensor, a multiple of `by`.
 fn place_blocks(
     params: &mut Params,
     binding: &Binding,
     offset: u64,
     alignment: u64,
     [elements, bytes]: [u32; 2],
+    by: usize,
 ) -> Result<(u64, u64)> {
     let (bytes, name) = (bytes as u64, binding.name);
     // the alignment is a power of two: after so many blocks the rest comes again
-    let before = (0..alignment).find(|n| offset.checked_sub(n * bytes).is_some_and(|at| at.is_multiple_of(alignment)));
-    let Some(before) = before else {
-        let help =
-            format!("start it at a multiple of {alignment} bytes, or at whole blocks of {bytes} bytes behind one");
+    let fits = |n: &u64| offset.checked_sub(n * bytes).is_some_and(|at| at.is_multiple_of(alignment));
+    let Some(before) = (0..alignment).step_by(by).find(fits) else {
+        let blocks = if by == 1 { "whole blocks" } else { "an even number of blocks" };
+        let help = format!("start it at a multiple of {alignment} bytes, or at {blocks} of {bytes} bytes behind one");
         return Err(Error::input(name, format!("starts at byte {offset}"), help));
     };
     let first = before * elements as u64;
@@ -212,7 +213,9 @@ fn place_one(
     let (spec, dtype) = (plan.spec(), storage_of(plan.spec(), plan.kernel(), slot));
     if let Some(dtype) = dtype.filter(|dtype| dtype.in_blocks()) {
         let dim = if slot == Slot::V { spec.v_head_dim } else { spec.head_dim };
-        return place_blocks(params, binding, given.offset, alignment, dtype.block(dim));
+        // what is written begins at whole words: see `kernel/append_blocks`
+        let by = if plan.kernel().writes(slot) && dtype.begins_at_half_words() { 2 } else { 1 };
+        return place_blocks(params, binding, given.offset, alignment, dtype.block(dim), by);
     }
     let element = dtype.filter(|_| tensor).map_or(4, |dtype| dtype.size() as u64);
     let unit = match slot {

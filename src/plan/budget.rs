@@ -43,10 +43,12 @@ pub(crate) const LANES_BYTES: u64 = 24 << 20;
 /// loop, silently, after 65 535 of them in all (seen with 22.3.6: 896 keys of head_dim 128; Mesa 25 and 26 do not).
 pub(crate) const CPU_LOOP_ROUNDS: u32 = 60_000;
 
-/// Keys of a tile for rows of 4 bytes an element, padded to 16 elements: a key's, and its value's where that is staged too.
+/// Keys of a tile for rows of 4 bytes an element, padded to 16 elements: a key's, twice where it turns in two ways, and its value's where that
+/// is staged too.
 pub(crate) fn tile_k(spec: &Spec, workgroup_storage: u32) -> u32 {
     let value = if spec.rotates_values() { spec.v_head_dim.div_ceil(16) } else { 0 };
-    MAX_TILE_K.min(workgroup_storage / (64 * (spec.head_dim.div_ceil(16) + value)))
+    let turns = if spec.rotary.as_ref().is_some_and(|r| r.branches.is_some()) { 2 } else { 1 };
+    MAX_TILE_K.min(workgroup_storage / (64 * (turns * spec.head_dim.div_ceil(16) + value)))
 }
 
 /// The most rows of a relative table whose products are made beforehand.

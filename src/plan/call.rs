@@ -105,19 +105,20 @@ pub(crate) fn check_storage(kernel: Kernel, spec: &Spec, shape: &Shape) -> Resul
 /// Rows in place are read and written once.
 pub(crate) fn check_target(kernel: Kernel, spec: &Spec, shape: &Shape, target: Strides) -> Result<()> {
     if let Kernel::Append { rows } = kernel {
-        for (field, cache) in [("k_dtype", spec.k_storage()), ("v_dtype", spec.v_storage())] {
-            if cache.in_blocks() {
-                let help =
-                    "quantise new rows and write them into the cache (Data::from_rows gives their bytes on the host)";
-                return Err(Error::spec(field, format!("is {}, which append does not write", cache.name()), help));
+        for cache in [spec.k_storage(), spec.v_storage()] {
+            if rows.in_blocks() {
+                let help = "give new rows in f32, f16 or bf16";
+                return Err(Error::spec("kernel", format!("appends rows in {}", rows.name()), help));
             }
-            if rows != cache && rows != Dtype::F32 {
+            if rows != cache && rows != Dtype::F32 && !cache.in_blocks() {
                 let help = "give new rows in f32 or in the type of the caches";
                 return Err(Error::spec("kernel", format!("appends {} to {}", rows.name(), cache.name()), help));
             }
         }
-        let shared = [spec.k_storage(), spec.v_storage()].map(Dtype::shares_words);
-        if shared[0] != shared[1] && !self::is_aligned(kernel, spec, shape) {
+        let stored = [spec.k_storage(), spec.v_storage()];
+        let [shared, in_blocks] = [stored.map(Dtype::shares_words), stored.map(Dtype::in_blocks)];
+        let differ = shared[0] != shared[1] || in_blocks[0] != in_blocks[1];
+        if differ && !self::is_aligned(kernel, spec, shape) {
             let problem = format!(
                 "is {} beside k in {}, with rows that are not aligned",
                 spec.v_storage().name(),
@@ -126,7 +127,7 @@ pub(crate) fn check_target(kernel: Kernel, spec: &Spec, shape: &Shape, target: S
             return Err(Error::spec(
                 "v_dtype",
                 problem,
-                "let rows be multiples of four elements, or k and v of one size",
+                "let rows be multiples of four elements, new ones too, or k and v of one size",
             ));
         }
         let apart = |strides: Strides, dim: u32| strides.disjoint(shape.batch, shape.kv_len, spec.num_kv_heads, dim);

@@ -28,7 +28,7 @@ pub enum Kernel {
     /// the `step` of an attention plan of the same spec and shape serves both. Keys are normed and rotated where `rotary.keys_rotated`, else
     /// they are stored as they come; values always are.
     Append {
-        /// The type of the new rows: f32 or that of the spec, in which they are stored.
+        /// The type of the new rows: f32 or the type in which they are stored; f32, f16 or bf16 where they are stored in blocks.
         rows: Dtype,
     },
     /// Attention over parts of the keys becomes attention over all: see [`Plan::merge`](crate::Plan::merge).
@@ -66,6 +66,10 @@ impl Kernel {
     /// The type of new rows; that of the spec where there are none.
     pub(crate) fn new_rows(self, spec: &Spec) -> Dtype {
         if let Kernel::Append { rows } = self { rows } else { spec.dtype }
+    }
+    /// Whether it quantises: `kernel/append_blocks`.
+    pub(crate) fn appends_blocks(self, spec: &Spec) -> bool {
+        matches!(self, Kernel::Append { .. }) && [spec.k_storage(), spec.v_storage()].into_iter().any(Dtype::in_blocks)
     }
     /// Whether it writes what a binding holds.
     pub(crate) fn writes(self, slot: Slot) -> bool {

@@ -2,6 +2,7 @@
 //!
 //! Called by checks (what a kernel sums), the GPU and the catalogue; it calls `shader`, `inputs` and `equation`.
 
+pub(crate) mod append;
 pub(crate) mod budget;
 pub(crate) mod call;
 pub(crate) mod cost;

@@ -74,7 +74,8 @@ impl<'a> ShaderFiles<'a> {
     }
     /// What `scores` and `attention` share.
     pub(crate) fn scores(&mut self, aligned: bool) {
-        self.add("common/k_tile.wgsl", &[]);
+        let branches = self.spec.rotary.as_ref().is_some_and(|r| r.branches.is_some());
+        self.add(if branches { "common/k_tile_branches.wgsl" } else { "common/k_tile.wgsl" }, &[]);
         self.of_scores(aligned);
     }
     /// What goes into a score, whatever the kernel.
@@ -101,7 +102,17 @@ impl<'a> ShaderFiles<'a> {
                 let (rows, keys) = (gates + scales + sinks, 2 * self.spec.key_bias as u32);
                 let _ = write!(self.glue, "const ROW_PLANES: u32 = {rows}u;\nconst KEY_PLANES: u32 = {keys}u;\n");
             }
-            false => self.add("common/query.wgsl", &[]),
+            false => match self.spec.rotary.as_ref().and_then(|r| r.branches) {
+                None => self.add("common/query.wgsl", &[]),
+                Some(branches) => {
+                    self.add("common/query_branches.wgsl", &[]);
+                    let (file, constants) = branches.text();
+                    self.add(file, &[]);
+                    for (name, value) in constants {
+                        let _ = writeln!(self.glue, "const {name}: u32 = {value}u;");
+                    }
+                }
+            },
         }
         self.add("common/score_at.wgsl", &[]);
         self.cache();

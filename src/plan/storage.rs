@@ -44,6 +44,8 @@ pub(crate) fn element(spec: &Spec, kernel: Kernel, slot: Slot, aligned: bool) ->
     match (slot, storage_of(spec, kernel, slot)) {
         (_, None) => "u32".into(),
         (_, Some(dtype)) if dtype.in_blocks() => "u32".into(),
+        // `append_blocks` writes words of either
+        (Slot::K | Slot::V, _) if kernel.appends_blocks(spec) => "u32".into(),
         (_, Some(dtype)) if kernel.writes(slot) && !aligned && dtype.shares_words() => "atomic<u32>".into(),
         _ => format!("{}Raw{}", prefix(slot), if aligned { 4 } else { 1 }),
     }
@@ -68,6 +70,9 @@ pub(crate) fn joined(spec: &Spec, kernel: Kernel, slots: &[Slot], aligned: bool)
             continue;
         }
         let is_written = kernel.writes(slot);
+        if is_written && kernel.appends_blocks(spec) {
+            continue; // `quantise_*` calls the files themselves
+        }
         let is_read = !is_written || kernel.in_place();
         // the files that write f32 that is not aligned take elements as they are
         let by_words = !is_written || dtype.shares_words();

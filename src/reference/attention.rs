@@ -281,6 +281,8 @@ pub(crate) struct Prepared<'a> {
     pub(crate) q: Rotated,
     pub(crate) k: Rotated,
     pub(crate) v: Rotated,
+    /// q and k for far keys.
+    far: Option<[Rotated; 2]>,
     /// Whether `k` was normed and rotated here, not before.
     pub(crate) keys_turned: bool,
     angles: Option<Angles<'a>>,
@@ -308,9 +310,19 @@ impl<'a> Prepared<'a> {
         });
         let (norm_k, rotation_k) = if keys_turned { (norm("k_norm"), rotation) } else { (None, None) };
         let k = Rotated::new(&inputs.k, norm_k, None, rotation_k, -1.0, 1, |b, j| problem.k_positions(b, j));
+        let far = spec.rotary.as_ref().and_then(|r| r.branches).map(|branches| {
+            let (q, k) = (&inputs.q, &inputs.k);
+            // one stream
+            let m = |b, i| problem.q_positions(b, i).map(|m| branches.query(m));
+            let n = |b, j| problem.k_positions(b, j).map(|n| branches.key(n));
+            [
+                Rotated::new(q, norm("q_norm"), bias, rotation, 1.0, spec.group(), m),
+                Rotated::new(k, norm("k_norm"), None, rotation, -1.0, 1, n),
+            ]
+        });
         let of_values = rotation.filter(|(r, _)| r.values);
         let v = Rotated::new(&inputs.v, None, None, of_values, 0.0, 1, |b, j| problem.k_positions(b, j));
-        Prepared { problem, q, k, v, keys_turned, angles }
+        Prepared { problem, q, k, v, far, keys_turned, angles }
     }
 
     /// The kv head that query head h reads.
@@ -330,6 +342,18 @@ impl<'a> Prepared<'a> {
         (&self.v.rows[at.clone()], &self.v.size[at])
     }
 
+    /// The rows whose product is the score of a query and a key.
+    fn turned(&self, b: u32, h: u32, i: u32, j: u32) -> (&[f64], &[f64]) {
+        let (problem, g) = (self.problem, self.kv_head(h));
+        let branches = problem.spec.rotary.as_ref().and_then(|r| r.branches);
+        match branches.zip(self.far.as_ref()) {
+            Some((branches, [q, k])) if branches.far(problem.q_position(b, i), problem.k_position(b, j)) => {
+                (&q.rows[q.at(b, i, h)], &k.rows[k.at(b, j, g)])
+            }
+            _ => (self.q_row(b, h, i).0, self.k_row(b, g, j).0),
+        }
+    }
+
     /// s(i,j).
     pub(crate) fn score(&self, b: u32, h: u32, i: u32, j: u32) -> Score {
         let (problem, spec) = (self.problem, self.problem.spec);
@@ -346,7 +370,7 @@ impl<'a> Prepared<'a> {
                 before: 0.0,
             };
         }
-        let (q, k) = (self.q_row(b, h, i).0, self.k_row(b, self.kv_head(h), j).0);
+        let (q, k) = self.turned(b, h, i, j);
         let t = spec.scale() * self.query_scale(h, i, b) * dot(q, k);
         let capped = match spec.logits_soft_cap {
             Some(c) if !spec.soft_cap_last => c * (t / c).tanh(),

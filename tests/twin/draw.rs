@@ -6,10 +6,10 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ropewalk::{
-    Absolute, AlibiForm, Alignment, Angle, AngleTable, Bias, Columns, Data, Decay, Denominator, Dense, Dtype, Embed,
-    EmbedInputs, FeatureMap, Frequencies, IndexMap, Inputs, KerpleKind, Linear, LongRope, Norm, NormKind, Normalizer,
-    Outside, Pairing, Placement, Positions, Relative, RelativeSide, RopeScaling, Rotary, Sections, Sink, Spec, Steps,
-    Strides, Sums, Temperature, Tensor, XPos, Yarn,
+    Absolute, AlibiForm, Alignment, Angle, AngleTable, Bias, Branches, Columns, Data, Decay, Denominator, Dense, Dtype,
+    Embed, EmbedInputs, FeatureMap, Frequencies, IndexMap, Inputs, KerpleKind, Linear, LongRope, Norm, NormKind,
+    Normalizer, Outside, Pairing, Placement, Positions, Relative, RelativeSide, RopeScaling, Rotary, Sections, Sink,
+    Spec, Steps, Strides, Sums, Temperature, Tensor, XPos, Yarn,
 };
 use std::ops::RangeInclusive;
 
@@ -207,6 +207,15 @@ fn rotary(
     if draw.chance(0.12) {
         sums(draw, &mut rotary, kv_heads);
         from = None;
+    }
+    if draw.chance(0.1) && rotary.angle != Angle::Table && !matches!(rotary.frequencies, Frequencies::Sums(_)) {
+        (rotary.streams, rotary.xpos) = (Vec::new(), None);
+        (rotary.values, rotary.output, rotary.keys_rotated) = (false, false, false);
+        let window = draw.pick(&[1, 3, 17]);
+        rotary.branches = Some(match draw.chance(0.5) {
+            true => Branches::Clipped { window },
+            false => Branches::Grouped { window, group: draw.pick(&[2, 5]) },
+        });
     }
     Some((rotary, from))
 }

@@ -15,8 +15,8 @@ pub mod user;
 use angle::{Rotation, Side};
 pub use linear::linear;
 use ropewalk::{
-    Absolute, AlibiForm, Alignment, Bias, Columns, Denominator, Embed, EmbedInputs, Inputs, KerpleKind, NormKind,
-    Placement, Relative, RelativeSide, Sink, Spec, Steps, Tensor,
+    Absolute, AlibiForm, Alignment, Bias, Branches, Columns, Denominator, Embed, EmbedInputs, Inputs, KerpleKind,
+    NormKind, Placement, Relative, RelativeSide, Sink, Spec, Steps, Tensor,
 };
 use std::ops::Range;
 use user::Place;
@@ -257,6 +257,30 @@ impl<'a> Twin<'a> {
             }
         }
     }
+    /// q and k where the key is far, of a rotation in two branches.
+    fn far(&self, s: &Sequence, head: usize, i: usize, j: usize) -> Option<[Vec<f64>; 2]> {
+        let branches = self.spec.rotary.as_ref()?.branches?;
+        let (m, n) = (self.m(s, i)[0], self.n(s, j)[0]);
+        let floor = |x: i64, by: u32| (x as f64 / by as f64).floor() as i64;
+        let (window, [at_q, at_k]) = match branches {
+            Branches::Clipped { window } => (window, [window as i64, 0]),
+            Branches::Grouped { window, group } => {
+                (window, [floor(m, group) + window as i64 - floor(window as i64, group), floor(n, group)])
+            }
+            other => panic!("the twin does not know {other:?}"),
+        };
+        if m - n < window as i64 {
+            return None;
+        }
+        let u = self.spec.content_bias.then(|| self.head_row("content_bias", head, self.spec.head_dim as usize));
+        let (kv, key) = (head / self.spec.group() as usize, self.key_row(j));
+        let of_q = token_rows(&self.inputs.q, s.entry, i);
+        let of_k = token_rows(&self.inputs.k, s.entry, key);
+        Some([
+            self.placed(row(&self.inputs.q, s.entry, i, head), u, [at_q; 4], Side::Query, head, of_q),
+            self.placed(row(&self.inputs.k, s.entry, key, kv), None, [at_k; 4], Side::Key, kv, of_k),
+        ])
+    }
     fn value(&self, s: &Sequence, token: usize, head: usize) -> Vec<f64> {
         let v = row(&self.inputs.v, s.entry, self.key_row(token), head);
         match self.spec.rotary.as_ref().is_some_and(|r| r.values) {
@@ -429,7 +453,10 @@ impl<'a> Twin<'a> {
     fn score(&self, s: &Sequence, head: usize, i: usize, j: usize, q: &[f64], k: &[f64]) -> Sized {
         let spec = self.spec;
         let scale = spec.softmax_scale.unwrap_or(1.0 / (spec.head_dim as f64).sqrt());
-        let product = dot(q, k);
+        let product = match self.far(s, head, i, j) {
+            Some([q, k]) => dot(&q, &k),
+            None => dot(q, k),
+        };
         let factor = scale
             * self.head_scale(head)
             * self.tau(s, head, i)

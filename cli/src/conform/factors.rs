@@ -92,6 +92,10 @@ pub fn temperature(p: &Parameters, t: &mut Tensors, spec: &mut Spec, inputs: &mu
         spec.temperature = Some(Temperature::of_index(beta, whole("original_max_position_embeddings")?));
         return Ok(());
     }
+    if p.given("training_length") {
+        spec.temperature = Some(Temperature::log_n(whole("training_length")?));
+        return Ok(());
+    }
     if p.set("log_temperature_per_head") {
         for (tensor, name) in [("tau_bias", "temperature_base"), ("tau_scale", "temperature_scale")] {
             let values = t.need(tensor)?;

@@ -5,8 +5,8 @@ use super::packed::agree;
 use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, finish, needs, softplus, values_of};
 use crate::golden::{Entry, Golden, Parameters, Tensors, Values};
 use ropewalk::{
-    Angle, Error, Frequencies, Inputs, MAX_HEAD_DIM, Pairing, PatchPositions, Positions, RopeParameters, Rotary,
-    Sections, Spec, Tensor, XPos, fixed_point,
+    Angle, Branches, Error, Frequencies, Inputs, MAX_HEAD_DIM, Pairing, PatchPositions, Positions, RopeParameters,
+    Rotary, Sections, Spec, Tensor, XPos, fixed_point,
 };
 
 /// The length extension that the parameters describe, with theta. `longest` is the longest sequence of the call.
@@ -54,6 +54,26 @@ fn scaled(p: &Parameters, pairing: Pairing, rotary_dim: u32, longest: Option<u32
         return Err(Error::input("theta", "is missing from `parameters`", "give the base of the frequencies").into());
     };
     Ok(Rotary::scaled(pairing, rotary_dim, theta, &rope.scaling)?)
+}
+
+/// Two branches of the distance: ReRoPE's and Self-Extend's.
+fn branches(system: &str, p: &Parameters) -> Build<Option<Branches>> {
+    let positions = |name: &str| {
+        let missing = || Error::input(name, "is missing or no number of positions", "give whole positions, 1 or more");
+        p.u32(name).filter(|n| *n > 0).ok_or_else(missing)
+    };
+    if p.given("group_size_1") || p.given("group_size_2") {
+        let (group, window) = (positions("group_size_1")?, positions("group_size_2")?);
+        return Ok(Some(Branches::Grouped { window, group }));
+    }
+    let named = |name: &str| system.contains(name) || p.str("model").is_some_and(|model| model.contains(name));
+    if named("leaky") {
+        return needs("distances that grow slower beyond a window");
+    }
+    match named("rerope") {
+        true => Ok(Some(Branches::Clipped { window: positions("window")? })),
+        false => Ok(None),
+    }
 }
 
 /// R, if the case rotates; its listed frequencies join the tables.
@@ -107,6 +127,7 @@ pub fn rotary(
     }
     rotary.xpos = xpos(system, p, t, rotary_dim, sizes, tables)?;
     (rotary.values, rotary.output) = (p.set("rotary_value"), p.set("rotary_output_inverse"));
+    rotary.branches = branches(system, p)?;
     Ok(Some(rotary))
 }
 

@@ -2,10 +2,10 @@
 
 use super::validate;
 use ropewalk::{
-    Absolute, AlibiForm, Alignment, Angle, Bias, Cache, Columns, Decay, Denominator, Dtype, Embed, EmbedShape, Error,
-    Family, FeatureMap, Frequencies, IndexMap, Kernel, KerpleKind, Limits, Linear, Mask, MergePart, MergeShape, Norm,
-    NormKind, Normalizer, Outside, Pairing, Plan, Positions, Relative, RelativeSide, Result, Rotary, Shape, Sink, Spec,
-    Sums, Target, Temperature, Tuning, XPos,
+    Absolute, AlibiForm, Alignment, Angle, Bias, Branches, Cache, Columns, Decay, Denominator, Dtype, Embed,
+    EmbedShape, Error, Family, FeatureMap, Frequencies, IndexMap, Kernel, KerpleKind, Limits, Linear, Mask, MergePart,
+    MergeShape, Norm, NormKind, Normalizer, Outside, Pairing, Plan, Positions, Relative, RelativeSide, Result, Rotary,
+    Shape, Sink, Spec, Sums, Target, Temperature, Tuning, XPos,
 };
 use std::collections::HashMap;
 use std::fs;
@@ -140,12 +140,16 @@ fn of_rows() -> Vec<Variant> {
         spec.rotary = Some(Rotary::new(Pairing::Half, 32, 10_000.0));
         spec
     };
-    let mut specs = vec![base(), base(), base(), base(), base(), base(), base(), base(), base()];
+    let mut specs = vec![base(), base(), base(), base(), base(), base(), base(), base(), base(), base(), base()];
     specs[0].rotary.iter_mut().for_each(|rotary| rotary.output = true);
     norm(&mut specs[1], NormKind::Layer, false, false);
     norm(&mut specs[2], NormKind::Layer, true, false);
     norm(&mut specs[3], NormKind::Rms, true, true);
     norm(&mut specs[8], NormKind::Layer, true, true);
+    let branches = [Branches::Clipped { window: 9 }, Branches::Grouped { window: 9, group: 4 }];
+    for (spec, branches) in specs[9..].iter_mut().zip(branches) {
+        spec.rotary.iter_mut().for_each(|rotary| rotary.branches = Some(branches));
+    }
     (specs[4].query_scales, specs[4].key_bias, specs[4].sink) = (true, true, Some(Sink::Query));
     let mut own = Relative::new(RelativeSide::Key, IndexMap::reversed(0, 9));
     own.own = Some(7);
@@ -207,6 +211,15 @@ fn storage() -> Vec<Variant> {
             let mut spec = rich();
             (spec.k_dtype, spec.v_dtype, spec.out_dtype) = (Some(k), Some(v), Some(out));
             all.push(Variant { kernel, spec, aligned: true, rolled_loops: false, carry: false });
+        }
+        for (rotated, rolled_loops) in [(false, true), (true, false)] {
+            if !k.in_blocks() {
+                continue;
+            }
+            let mut spec = rich();
+            spec.rotary.iter_mut().for_each(|rotary| rotary.keys_rotated = rotated);
+            (spec.k_dtype, spec.v_dtype) = (Some(k), Some(if rotated { out } else { v }));
+            all.push(Variant { kernel: APPEND, spec, aligned: true, rolled_loops, carry: false });
         }
     }
     all

@@ -27,12 +27,27 @@ pub enum Keys {
     Unrotated,
 }
 
-/// In which type q, k, v and out are stored.
+/// In which type keys and values are stored; q and out too where it is f32, f16 or bf16, else in f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Storage {
     F32,
     F16,
     Bf16,
+    #[value(name = "q8_0")]
+    Q8_0,
+    #[value(name = "q4_0")]
+    Q4_0,
+    #[value(name = "q4_1")]
+    Q4_1,
+    #[value(name = "q5_0")]
+    Q5_0,
+    #[value(name = "q5_1")]
+    Q5_1,
+    #[value(name = "iq4_nl")]
+    Iq4Nl,
+    Int8,
+    #[value(name = "f8_e4m3")]
+    F8E4m3,
 }
 
 impl Storage {
@@ -42,8 +57,22 @@ impl Storage {
             Storage::F32 => Dtype::F32,
             Storage::F16 => Dtype::F16,
             Storage::Bf16 => Dtype::Bf16,
+            Storage::Q8_0 => Dtype::Q8_0,
+            Storage::Q4_0 => Dtype::Q4_0,
+            Storage::Q4_1 => Dtype::Q4_1,
+            Storage::Q5_0 => Dtype::Q5_0,
+            Storage::Q5_1 => Dtype::Q5_1,
+            Storage::Iq4Nl => Dtype::Iq4Nl,
+            Storage::Int8 => Dtype::Int8,
+            Storage::F8E4m3 => Dtype::F8E4m3,
         }
     }
+}
+
+/// Elements of a row in the cache: in blocks whole ones, with zeros behind the row's own, which change no score and no result.
+fn padded(dtype: Dtype, dim: u32) -> u32 {
+    let [block, _] = if dtype == Dtype::Int8 { [4, 0] } else { dtype.block(dim) };
+    dim.next_multiple_of(block)
 }
 
 /// How an engine keeps its keys.
@@ -97,6 +126,8 @@ pub struct Device<'a> {
     options: Options,
     specs: Specs<'a>,
     kinds: Vec<Spec>,
+    /// Of each kind head_dim and v_head_dim without padding.
+    dims: Vec<[u32; 2]>,
     layers: Vec<Layer>,
     /// Tokens of all parts of a step, and of one of them, at most.
     most: [u32; 2],
@@ -131,6 +162,7 @@ impl<'a> Device<'a> {
             options,
             specs,
             kinds: Vec::new(),
+            dims: Vec::new(),
             layers: Vec::new(),
             most: most.map(|n| n as u32),
             stages: [None, None],
@@ -153,10 +185,9 @@ impl<'a> Device<'a> {
         }
         let spec_kinds: Vec<Spec> = device.specs.now.clone();
         for spec in &spec_kinds {
-            let spec = device.stored(spec);
-            let rows = device.rows();
-            let size = spec.dtype.size() as u64;
-            let of = |dim: u32| device.buffer(rows as u64 * (spec.num_kv_heads * dim) as u64 * size);
+            let spec = device.stored(spec)?;
+            let rows = device.rows() as u64 * spec.num_kv_heads as u64;
+            let of = |dim: u32| device.buffer(rows * device.options.storage.dtype().row_bytes(dim));
             let (k, v) = (of(spec.head_dim), of(spec.v_head_dim));
             device.layers.push(Layer { kind: 0, k, v });
         }
@@ -189,13 +220,24 @@ impl<'a> Device<'a> {
         }
     }
     /// A layer's spec as this cache has it.
-    fn stored(&self, spec: &Spec) -> Spec {
-        let mut spec = spec.clone();
-        spec.dtype = self.options.storage.dtype();
+    fn stored(&self, spec: &Spec) -> Result<Spec> {
+        let (mut spec, dtype) = (spec.clone(), self.options.storage.dtype());
         if let Some(rotary) = &mut spec.rotary {
             rotary.keys_rotated = self.options.keys == Keys::Rotated;
         }
-        spec
+        if !dtype.in_blocks() {
+            spec.dtype = dtype;
+            return Ok(spec);
+        }
+        (spec.k_dtype, spec.v_dtype) = (Some(dtype), Some(dtype));
+        let dims = [spec.head_dim, spec.v_head_dim].map(|dim| padded(dtype, dim));
+        if dims[0] != spec.head_dim && spec.norm.is_some() {
+            let name = dtype.name();
+            return Err(format!("--storage {name}: this model norms rows of {} elements, which zeros behind them would change; take int8 or f8_e4m3", spec.head_dim).into());
+        }
+        spec.softmax_scale = Some(spec.scale());
+        [spec.head_dim, spec.v_head_dim] = dims;
+        Ok(spec)
     }
     fn buffer(&self, size: u64) -> wgpu::Buffer {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
@@ -206,8 +248,9 @@ impl<'a> Device<'a> {
     /// Plans and dispatches for the specs of now.
     fn plan(&mut self) -> Result<()> {
         self.kinds.clear();
-        for (n, spec) in self.specs.now.iter().enumerate() {
-            let spec = self.stored(spec);
+        self.dims.clear();
+        for (n, of_layer) in self.specs.now.iter().enumerate() {
+            let spec = self.stored(of_layer)?;
             if spec.positions != Positions::Index || spec.mask.dense {
                 return Err(format!(
                     "layer {n}: needs positions or a mask of its own, which this example does not make"
@@ -217,6 +260,7 @@ impl<'a> Device<'a> {
             self.layers[n].kind = self.kinds.iter().position(|kind| *kind == spec).unwrap_or(self.kinds.len());
             if self.layers[n].kind == self.kinds.len() {
                 self.kinds.push(spec);
+                self.dims.push([of_layer.head_dim, of_layer.v_head_dim]);
             }
         }
         self.stages = [None, None];
@@ -292,8 +336,9 @@ impl<'a> Device<'a> {
                 let mut made = Vec::new();
                 for (p, plan) in plans.iter().enumerate() {
                     let spec = plan.spec();
-                    let row = self.room() as u64 * spec.num_kv_heads as u64 * spec.dtype.size() as u64;
-                    let offsets = [spec.head_dim, spec.v_head_dim].map(|dim| s as u64 * row * dim as u64);
+                    let rows = s as u64 * self.room() as u64 * spec.num_kv_heads as u64;
+                    let offsets = [(spec.k_storage(), spec.head_dim), (spec.v_storage(), spec.v_head_dim)]
+                        .map(|(dtype, dim)| rows * dtype.row_bytes(dim));
                     let mut buffers = Buffers::new()
                         .with(Slot::K, &layer.k, offsets[0])
                         .with(Slot::V, &layer.v, offsets[1])
@@ -451,13 +496,21 @@ impl Attention for Device<'_> {
         let calls = &stage.calls[layer][if each { self.parts[0].sequence } else { 0 }];
         let at = self.row_of_tokens();
         let rows = at.iter().max().map_or(0, |last| last + 1);
-        let widths =
-            [kind.num_heads * kind.head_dim, kind.num_kv_heads * kind.head_dim, kind.num_kv_heads * kind.v_head_dim];
-        let tensors = [(Slot::Q, q, kind.dtype), (Slot::NewK, k, Dtype::F32), (Slot::NewV, v, Dtype::F32)];
-        for ((slot, values, dtype), width) in tensors.into_iter().zip(widths.map(|n| n as usize)) {
-            let mut placed = vec![0.0f32; rows * width];
-            for (row, values) in at.iter().zip(values.chunks_exact(width)) {
-                placed[row * width..(row + 1) * width].iter_mut().zip(values).for_each(|(to, x)| *to = *x as f32);
+        let [dim, v_dim] = self.dims[self.layers[layer].kind].map(|n| n as usize);
+        let [heads, kv_heads] = [kind.num_heads, kind.num_kv_heads].map(|n| n as usize);
+        let [stored, v_stored] = [kind.head_dim, kind.v_head_dim].map(|n| n as usize);
+        let tensors = [
+            (Slot::Q, q, kind.dtype, heads, [dim, stored]),
+            (Slot::NewK, k, Dtype::F32, kv_heads, [dim, stored]),
+            (Slot::NewV, v, Dtype::F32, kv_heads, [v_dim, v_stored]),
+        ];
+        for (slot, values, dtype, heads, [dim, stored]) in tensors {
+            let mut placed = vec![0.0f32; rows * heads * stored];
+            for (row, values) in at.iter().zip(values.chunks_exact(heads * dim)) {
+                let to = placed[row * heads * stored..].chunks_exact_mut(stored);
+                for (to, values) in to.zip(values.chunks_exact(dim)) {
+                    to.iter_mut().zip(values).for_each(|(to, x)| *to = *x as f32);
+                }
             }
             let mut bytes = Data::from_f32(dtype, &placed).bytes().to_vec();
             bytes.resize(bytes.len().next_multiple_of(4), 0);
@@ -469,10 +522,11 @@ impl Attention for Device<'_> {
             calls.append.encode(&mut pass);
             calls.attention.encode(&mut pass);
         }
-        let width = (kind.num_heads * kind.v_head_dim) as usize;
+        let width = heads * v_stored;
         let bytes = self.read(encoder, self.scratch(Slot::Out)?, (rows * width * kind.dtype.size()) as u64)?;
         let out = Data::from_bytes(kind.dtype, &bytes).to_f32();
-        Ok(at.iter().flat_map(|row| out[row * width..(row + 1) * width].iter().map(|x| *x as f64)).collect())
+        let heads = at.iter().flat_map(|row| out[row * width..(row + 1) * width].chunks_exact(v_stored));
+        Ok(heads.flat_map(|head| head[..v_dim].iter().map(|x| *x as f64)).collect())
     }
 
     fn shift(&mut self, n: usize) -> Result<()> {
@@ -497,8 +551,10 @@ impl Attention for Device<'_> {
                 let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
                 for layer in &self.layers {
                     let kind = &self.kinds[layer.kind];
-                    for (buffer, dim) in [(&layer.k, kind.head_dim), (&layer.v, kind.v_head_dim)] {
-                        let row = (kind.num_kv_heads * dim) as u64 * kind.dtype.size() as u64;
+                    for (buffer, dtype, dim) in
+                        [(&layer.k, kind.k_storage(), kind.head_dim), (&layer.v, kind.v_storage(), kind.v_head_dim)]
+                    {
+                        let row = kind.num_kv_heads as u64 * dtype.row_bytes(dim);
                         let other = self.buffer(buffer.size());
                         encoder.copy_buffer_to_buffer(buffer, 0, &other, 0, buffer.size());
                         for (s, sequence) in self.sequences.iter().enumerate() {

@@ -20,7 +20,7 @@ struct Args {
     /// When keys are rotated.
     #[arg(long, value_enum, default_value = "unrotated")]
     keys: Keys,
-    /// The type of q, k, v and out.
+    /// The type of keys and values; f32, f16 and bf16 are that of q and out too.
     #[arg(long, value_enum, default_value = "f32")]
     storage: Storage,
     /// Prompts at once, of different lengths: beginnings of the case's.
@@ -61,11 +61,12 @@ fn all(args: &Args) -> llm::Result<bool> {
     let outcome = run(&gpu, &model, &case, &settings, &say)?;
     let (allowed, passed) = (tolerance(args.storage), outcome.passed(tolerance(args.storage)));
     println!(
-        "{}: worst logit difference {:.2e} of {allowed:.2e} allowed, {} of {} tokens right",
+        "{}: worst logit difference {:.2e} of {allowed:.2e} allowed, {} of {} tokens right, {} left open",
         if passed { "right" } else { "WRONG" },
         outcome.worst,
         outcome.right,
-        outcome.tokens
+        outcome.tokens,
+        outcome.open
     );
     Ok(passed)
 }

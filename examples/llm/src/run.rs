@@ -29,6 +29,8 @@ pub struct Outcome {
     pub right: usize,
     /// Tokens chosen.
     pub tokens: usize,
+    /// Tokens that a tolerance leaves open; the case's follow.
+    pub open: usize,
 }
 
 impl Outcome {
@@ -49,7 +51,15 @@ impl Outcome {
             self.worst = f64::INFINITY;
         }
     }
-    fn choose(&mut self, got: &[f64], want: u32) {
+    /// A token, where the right logits choose it by more than a margin.
+    fn choose(&mut self, got: &[f64], logits: &[f64], want: u32, margin: f64) {
+        let first = logits.get(want as usize).copied().unwrap_or(f64::NEG_INFINITY);
+        let others = logits.iter().enumerate().filter(|(n, _)| *n != want as usize);
+        let second = others.fold(f64::NEG_INFINITY, |most, (_, x)| most.max(*x));
+        if first - second < margin {
+            self.open += 1;
+            return;
+        }
         self.tokens += 1;
         self.right += (best(got) == want) as usize;
     }
@@ -59,12 +69,20 @@ impl Outcome {
     }
 }
 
-/// How far a logit may be off: 5e-6 in float32, eight roundings of a number of size 1 in 16 bits.
+/// How far a logit may be off: 5e-6 in float32, else eight roundings of a number of size 1. In blocks whose largest number is that, they are half
+/// steps: of 127 steps, of 16 or 31 of a range that is twice as wide, of 8 or 15, of the widest of iq4_nl's.
 pub fn tolerance(storage: Storage) -> f64 {
-    match storage {
-        Storage::F32 => 5e-6,
-        Storage::F16 => 8.0 * 2f64.powi(-11),
-        Storage::Bf16 => 8.0 * 2f64.powi(-8),
+    8.0 * match storage {
+        Storage::F32 => 5e-6 / 8.0,
+        Storage::F16 => 2f64.powi(-11),
+        Storage::Bf16 => 2f64.powi(-8),
+        Storage::Q8_0 | Storage::Int8 => 0.5 / 127.0,
+        Storage::Q5_0 => 0.5 / 16.0,
+        Storage::Q5_1 => 1.0 / 31.0,
+        Storage::Q4_0 => 0.5 / 8.0,
+        Storage::Q4_1 => 1.0 / 15.0,
+        Storage::Iq4Nl => 14.0 / 127.0,
+        Storage::F8E4m3 => 2f64.powi(-4),
     }
 }
 
@@ -130,7 +148,7 @@ pub fn run_plain(model: &Model, case: &Case, attention: &mut dyn Attention) -> R
         for (row, position) in got.chunks_exact(vocabulary).zip(taken..) {
             outcome.compare(row, case.logits(position, vocabulary));
             if let Some(expected) = case.next(position) {
-                outcome.choose(row, expected);
+                outcome.choose(row, case.logits(position, vocabulary), expected, 0.0);
             }
         }
         taken += ids.len();
@@ -155,6 +173,10 @@ pub fn run(gpu: &Gpu, model: &Model, case: &Case, settings: &Settings, say: &dyn
         Some(_) => Some(Plain::new(&model.config, &model.parameters, lens.len(), case.tokens())?),
         None => None,
     };
+    // what blocks may put in the other order says nothing, and the case's tokens go on
+    let storage = settings.options.storage;
+    let in_blocks = storage.dtype().in_blocks();
+    let margin = if in_blocks { 2.0 * tolerance(storage) } else { 0.0 };
     let mut outcome = Outcome::default();
     let mut sequences: Vec<Sequence> = lens.iter().map(|_| Sequence { taken: 0, next: 0 }).collect();
     let mut shifted = false;
@@ -211,14 +233,15 @@ pub fn run(gpu: &Gpu, model: &Model, case: &Case, settings: &Settings, say: &dyn
                 let span = row * vocabulary..(row + 1) * vocabulary;
                 let got = got.get(span.clone()).unwrap_or_default();
                 let plain = f64s.as_ref().and_then(|all| all.get(span)).filter(|_| shifted);
-                outcome.compare(got, plain.unwrap_or(case.logits(sequence.taken, vocabulary)));
+                let logits = plain.unwrap_or(case.logits(sequence.taken, vocabulary));
+                outcome.compare(got, logits);
                 let expected =
                     plain.map_or(case.next(sequence.taken), |all| case.next(sequence.taken).map(|_| best(all)));
                 if let Some(expected) = expected {
-                    outcome.choose(got, expected);
+                    outcome.choose(got, logits, expected, margin);
                 }
                 // what f64 chose goes on there, so that both have the same tokens
-                sequence.next = if shifted { expected.unwrap_or(0) } else { best(got) };
+                sequence.next = if shifted || in_blocks { expected.unwrap_or(0) } else { best(got) };
                 sequence.taken += 1;
                 row += 1;
             }

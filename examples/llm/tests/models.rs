@@ -61,6 +61,28 @@ fn every_cache_gives_the_logits_of_one_prompt_and_of_eight() {
     }
 }
 
+/// Rows of 16 elements, padded to a block each, of which two share a word; rotated and not, appended by the kernel.
+#[test]
+fn a_cache_in_blocks_keeps_to_its_tolerance() {
+    let gpu = Gpu::new().expect("an adapter");
+    let folder = folders().into_iter().find(|folder| folder.ends_with("llama")).expect("a llama");
+    let (model, case) = read(&folder);
+    for keys in [Keys::Unrotated, Keys::Rotated] {
+        let options = Options { place: Place::Pages, keys, storage: Storage::Q8_0 };
+        let settings = Settings { options, prompts: 3, shift: None };
+        let outcome = run(&gpu, &model, &case, &settings, &|_| ()).expect("a run");
+        assert!(outcome.passed(tolerance(Storage::Q8_0)) && outcome.tokens > 0, "{keys:?}: {outcome:?}");
+        // the error of blocks is there
+        assert!(outcome.worst > tolerance(Storage::F32), "{keys:?}: {outcome:?}");
+    }
+    // what norms rows takes no zeros behind them
+    let folder = folders().into_iter().find(|folder| folder.ends_with("gemma3_text")).expect("a gemma");
+    let (model, case) = read(&folder);
+    let options = Options { place: Place::Pages, keys: Keys::Unrotated, storage: Storage::Q4_0 };
+    let error = run(&gpu, &model, &case, &Settings { options, prompts: 1, shift: None }, &|_| ()).expect_err("refused");
+    assert!(error.to_string().contains("take int8 or f8_e4m3"), "{error}");
+}
+
 /// Half-way the first 16 keys go and the others count from 0 again, on the device and in f64.
 #[test]
 fn a_context_that_shifts_keeps_to_f64() {

@@ -3,6 +3,7 @@
 //! Blocks of ggml's types begin at multiples of two bytes; their numbers are little-endian. What an element means is a real number, which the
 //! reference takes exactly.
 
+use crate::equation::dtype::off::Near;
 use half::f16;
 
 /// An element of a block.
@@ -25,6 +26,8 @@ pub(crate) struct Blocks {
     pub(crate) decode: fn(&[u8], usize) -> Element,
     /// A block of these values.
     pub(crate) encode: fn(&[f32]) -> Vec<u8>,
+    /// How far from these values a device's block may be: see [`off`](crate::equation::dtype::off).
+    pub(crate) off: fn(&[Near]) -> Vec<f64>,
 }
 
 impl Blocks {
@@ -81,14 +84,21 @@ pub(crate) fn largest(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |most: f32, x| if x.abs() > most.abs() { *x } else { most })
 }
 
+/// The least and the largest value, the first of equal ones; infinities the wrong way round of nothing. NaN are passed over.
+pub(crate) fn range(values: &[f32]) -> [f32; 2] {
+    let wider =
+        |[least, most]: [f32; 2], x: &f32| [if *x < least { *x } else { least }, if *x > most { *x } else { most }];
+    values.iter().fold([f32::INFINITY, f32::NEG_INFINITY], wider)
+}
+
 /// 1 / d, 0 for 0.
 pub(crate) fn inverse(d: f32) -> f32 {
     if d == 0.0 { 0.0 } else { 1.0 / d }
 }
 
-/// Two bytes of f16.
+/// Two bytes of f16; one NaN for all of them.
 pub(crate) fn half(x: f32) -> [u8; 2] {
-    f16::from_f32(x).to_le_bytes()
+    if x.is_nan() { f16::NAN.to_le_bytes() } else { f16::from_f32(x).to_le_bytes() }
 }
 
 /// Sixteen bytes of 32 numbers of four bits, as [`nibble`] reads them.

@@ -1,6 +1,7 @@
 //! Storage types.
 
 use crate::equation::dtype::blocks::{Blocks, Element};
+use crate::equation::dtype::off::{self, Near};
 use crate::equation::dtype::{f8_e4m3, int8, iq4_nl, q4_0, q4_1, q5_0, q5_1, q8_0};
 use serde::Deserialize;
 use serde::Serialize;
@@ -48,8 +49,9 @@ pub enum Dtype {
 /// Everything that the library asks of a storage type, but for its elements on the host (`inputs::tensor::Data`).
 struct Storage {
     name: &'static str,
-    /// Its file of `shaders/`.
+    /// Its file of `shaders/`, and the one that makes blocks or words of new rows.
     file: &'static str,
+    quantise: &'static str,
     kind: Kind,
 }
 
@@ -97,11 +99,17 @@ impl Dtype {
 
     /// The one match.
     fn storage(self) -> Storage {
-        let blocks = |name, file, blocks| Storage { name, file, kind: Kind::Blocks(blocks) };
+        let blocks = |name, [file, quantise]: [&'static str; 2], blocks| Storage {
+            name,
+            file,
+            quantise,
+            kind: Kind::Blocks(blocks),
+        };
         match self {
             Dtype::F32 => Storage {
                 name: "f32",
                 file: "tensor/storage_f32.wgsl",
+                quantise: "tensor/quantise_f32.wgsl",
                 kind: Kind::Float(Float {
                     size: 4,
                     unit_roundoff: 2f64.powi(-24),
@@ -113,6 +121,7 @@ impl Dtype {
             Dtype::F16 => Storage {
                 name: "f16",
                 file: "tensor/storage_f16.wgsl",
+                quantise: "tensor/quantise_f16.wgsl",
                 kind: Kind::Float(Float {
                     size: 2,
                     unit_roundoff: 2f64.powi(-11),
@@ -125,6 +134,7 @@ impl Dtype {
             Dtype::Bf16 => Storage {
                 name: "bf16",
                 file: "tensor/storage_bf16.wgsl",
+                quantise: "tensor/quantise_bf16.wgsl",
                 kind: Kind::Float(Float {
                     size: 2,
                     unit_roundoff: 2f64.powi(-8),
@@ -133,14 +143,18 @@ impl Dtype {
                     subnormal_error: None,
                 }),
             },
-            Dtype::Q8_0 => blocks("q8_0", "tensor/storage_q8_0.wgsl", q8_0::Q8_0),
-            Dtype::Q4_0 => blocks("q4_0", "tensor/storage_q4_0.wgsl", q4_0::Q4_0),
-            Dtype::Q4_1 => blocks("q4_1", "tensor/storage_q4_1.wgsl", q4_1::Q4_1),
-            Dtype::Q5_0 => blocks("q5_0", "tensor/storage_q5_0.wgsl", q5_0::Q5_0),
-            Dtype::Q5_1 => blocks("q5_1", "tensor/storage_q5_1.wgsl", q5_1::Q5_1),
-            Dtype::Iq4Nl => blocks("iq4_nl", "tensor/storage_iq4_nl.wgsl", iq4_nl::IQ4_NL),
-            Dtype::Int8 => blocks("int8", "tensor/storage_int8.wgsl", int8::INT8),
-            Dtype::F8E4m3 => blocks("f8_e4m3", "tensor/storage_f8_e4m3.wgsl", f8_e4m3::F8_E4M3),
+            Dtype::Q8_0 => blocks("q8_0", ["tensor/storage_q8_0.wgsl", "tensor/quantise_q8_0.wgsl"], q8_0::Q8_0),
+            Dtype::Q4_0 => blocks("q4_0", ["tensor/storage_q4_0.wgsl", "tensor/quantise_q4_0.wgsl"], q4_0::Q4_0),
+            Dtype::Q4_1 => blocks("q4_1", ["tensor/storage_q4_1.wgsl", "tensor/quantise_q4_1.wgsl"], q4_1::Q4_1),
+            Dtype::Q5_0 => blocks("q5_0", ["tensor/storage_q5_0.wgsl", "tensor/quantise_q5_0.wgsl"], q5_0::Q5_0),
+            Dtype::Q5_1 => blocks("q5_1", ["tensor/storage_q5_1.wgsl", "tensor/quantise_q5_1.wgsl"], q5_1::Q5_1),
+            Dtype::Iq4Nl => {
+                blocks("iq4_nl", ["tensor/storage_iq4_nl.wgsl", "tensor/quantise_iq4_nl.wgsl"], iq4_nl::IQ4_NL)
+            }
+            Dtype::Int8 => blocks("int8", ["tensor/storage_int8.wgsl", "tensor/quantise_int8.wgsl"], int8::INT8),
+            Dtype::F8E4m3 => {
+                blocks("f8_e4m3", ["tensor/storage_f8_e4m3.wgsl", "tensor/quantise_f8_e4m3.wgsl"], f8_e4m3::F8_E4M3)
+            }
         }
     }
     fn float(self) -> Float {
@@ -192,6 +206,14 @@ impl Dtype {
     pub(crate) fn storage_file(self) -> &'static str {
         self.storage().file
     }
+    /// The file of `shaders/tensor/quantise_*`.
+    pub(crate) fn quantise_file(self) -> &'static str {
+        self.storage().quantise
+    }
+    /// Whether blocks begin at half words, so that two of them may share a word.
+    pub(crate) fn begins_at_half_words(self) -> bool {
+        self.blocks().is_some_and(|blocks| blocks.bytes % 4 != 0)
+    }
     pub(crate) fn least_normal(self) -> f64 {
         self.float().least_normal
     }
@@ -206,6 +228,12 @@ impl Dtype {
     /// An element of a block.
     pub(crate) fn decoded(self, block: &[u8], i: usize) -> Element {
         self.blocks().map_or(Element { value: f64::NAN, lost: 0.0 }, |blocks| (blocks.decode)(block, i))
+    }
+    /// How far from rows of `dim` values, each of which a device has within its second number, a device's blocks may be.
+    pub(crate) fn off(self, dim: u32, values: &[Near]) -> Vec<f64> {
+        let Some(blocks) = self.blocks() else { return vec![f64::INFINITY; values.len()] };
+        let [elements, _] = blocks.of_rows(dim);
+        values.chunks(elements as usize).flat_map(|block| off::finite(block, blocks.off)).collect()
     }
     /// Rows of `dim` values in blocks; the last block of a row is filled with zeros.
     pub(crate) fn encoded(self, dim: u32, values: &[f32]) -> Vec<u8> {

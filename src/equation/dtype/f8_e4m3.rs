@@ -2,12 +2,14 @@
 //! 448, all ones is NaN, and there is no infinity. Four elements are a block, so that rows are whole words.
 
 use crate::equation::dtype::blocks::{Blocks, Element, byte};
+use crate::equation::dtype::off;
 
 pub(crate) const F8_E4M3: Blocks = Blocks {
     elements: 4,
     bytes: 4,
     decode: |block, i| Element { value: widened(byte(block, i)), lost: 0.0 },
     encode: |values| values.iter().map(|x| narrowed(*x)).collect(),
+    off: |values| off::e4m3(values),
 };
 
 fn widened(bits: u8) -> f64 {

@@ -1,6 +1,7 @@
 //! int8 with one scale a row and head: an f32 d in front of the row's i8 q; an element is d q.
 
 use crate::equation::dtype::blocks::{Blocks, Element, byte, inverse, largest};
+use crate::equation::dtype::off;
 
 pub(crate) const INT8: Blocks = Blocks {
     elements: 0,
@@ -18,4 +19,5 @@ pub(crate) const INT8: Blocks = Blocks {
         let q = values.iter().map(|x| (x * id).round() as i8 as u8);
         d.to_le_bytes().into_iter().chain(q).collect()
     },
+    off: |values| off::rows(values),
 };

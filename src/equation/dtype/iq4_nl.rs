@@ -1,6 +1,7 @@
 //! iq4_nl of ggml: 32 elements in 18 bytes, an f16 d and 32 numbers q of four bits; an element is d times the number that a table has for q.
 
 use crate::equation::dtype::blocks::{Blocks, f16_at, half, inverse, largest, nibble, nibbles, scaled};
+use crate::equation::dtype::off;
 
 /// The table; `shaders/tensor/storage_iq4_nl.wgsl` holds the same.
 const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
@@ -25,6 +26,7 @@ pub(crate) const IQ4_NL: Blocks = Blocks {
         let d = if of_q > 0.0 { of_x / of_q } else { 0.0 };
         half(d).into_iter().chain(nibbles(&q)).collect()
     },
+    off: |values| off::least_squares(values, &VALUES),
 };
 
 /// The number of the table's value next to x, the larger one of two that are as near.

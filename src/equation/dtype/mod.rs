@@ -5,6 +5,7 @@ pub(crate) mod dtype;
 mod f8_e4m3;
 mod int8;
 mod iq4_nl;
+mod off;
 mod q4_0;
 mod q4_1;
 mod q5_0;

@@ -1,6 +1,7 @@
 //! q4_0 of ggml: 32 elements in 18 bytes, an f16 d and 32 numbers q of four bits; an element is d (q - 8).
 
 use crate::equation::dtype::blocks::{Blocks, f16_at, half, inverse, largest, nibble, nibbles, scaled};
+use crate::equation::dtype::off;
 
 pub(crate) const Q4_0: Blocks = Blocks {
     elements: 32,
@@ -12,4 +13,5 @@ pub(crate) const Q4_0: Blocks = Blocks {
         let q: Vec<u32> = values.iter().map(|x| ((x * id + 8.5) as i8 as u8 as u32).min(15)).collect();
         half(d).into_iter().chain(nibbles(&q)).collect()
     },
+    off: |values| off::scaled(values, 8.0, 7.0),
 };

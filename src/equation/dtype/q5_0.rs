@@ -2,6 +2,7 @@
 //! d (q - 16).
 
 use crate::equation::dtype::blocks::{Blocks, f16_at, fifth, fifths, half, inverse, largest, nibble, nibbles, scaled};
+use crate::equation::dtype::off;
 
 pub(crate) const Q5_0: Blocks = Blocks {
     elements: 32,
@@ -13,4 +14,5 @@ pub(crate) const Q5_0: Blocks = Blocks {
         let q: Vec<u32> = values.iter().map(|x| ((x * id + 16.5) as i8 as u8 as u32).min(31)).collect();
         half(d).into_iter().chain(fifths(&q)).chain(nibbles(&q)).collect()
     },
+    off: |values| off::scaled(values, 16.0, 15.0),
 };

@@ -1,5 +1,6 @@
 //! R: how a row turns by its position.
 
+pub(crate) mod branches;
 pub(crate) mod ggml;
 pub mod phase;
 pub(crate) mod rotary;

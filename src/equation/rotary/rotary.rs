@@ -1,6 +1,7 @@
 //! R: pairing, angle, frequencies, xPos.
 
 use crate::equation::defaults::{is_false, one};
+use crate::equation::rotary::branches::Branches;
 use crate::equation::rotary::scaling::MAX_ROTARY_DIM;
 use crate::error::{Error, Result};
 use serde::Deserialize;
@@ -152,6 +153,10 @@ pub struct Rotary {
     /// o_i = R(-m) sum_j p(i,j) R(n) v_j. The attention factor multiplies them once more.
     #[serde(default, skip_serializing_if = "is_false")]
     pub output: bool,
+    /// Far keys turn by other positions than near ones. `rotate` gives near ones. Not beside several streams, xPos, tables of angles, R_v, R_o,
+    /// rotated keys, or numbers of rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branches: Option<Branches>,
     /// k holds R(n) N k already, a cache of rotated keys: attention and scores take it as it is and turn queries alone. What
     /// [`Kernel::RotateK`](crate::Kernel::RotateK) makes for that cache does not depend on it.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -183,6 +188,7 @@ impl Rotary {
             xpos: None,
             values: false,
             output: false,
+            branches: None,
             keys_rotated: false,
         }
     }
@@ -315,6 +321,22 @@ impl Rotary {
         }
         if let Some(stream) = self.streams.iter().find(|s| **s >= MAX_STREAMS) {
             return Err(Error::spec("rotary.streams", format!("stream {stream}"), "there are at most four, 0 to 3"));
+        }
+        if let Some(branches) = &self.branches {
+            branches.validate()?;
+            let others = [
+                ("rotary.streams", self.last_stream() > 0, "names several streams"),
+                ("rotary.frequencies", self.sums().is_some(), "are sums"),
+                ("rotary.angle", self.angle == Angle::Table, "is a table"),
+                ("rotary.xpos", self.xpos.is_some(), "is set"),
+                ("rotary.values", self.values, "is set"),
+                ("rotary.output", self.output, "is set"),
+                ("rotary.keys_rotated", self.keys_rotated, "is set"),
+            ];
+            if let Some((field, _, is)) = others.iter().find(|(_, set, _)| *set) {
+                let help = "leave it out: branches turn q and k by one position each";
+                return Err(Error::spec(*field, format!("{is} beside branches"), help));
+            }
         }
         if let Some(sums) = self.sums() {
             let others = [
