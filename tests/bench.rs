@@ -161,7 +161,24 @@ fn workloads_are_what_their_names_say() {
         assert_eq!((&again.name, &again.spec), (&workload.name, &workload.spec));
         assert!(workload.name.ends_with(workload.spec.dtype.name()) || workload.spec.dtype == Dtype::F32);
     }
-    for name in ["", "p4", "p1-f64", "p1-f32", "p1-", "-f16", "P1"] {
+    // ggml's shapes: every pair counts, as in its own table
+    let shapes = workload::ggml();
+    assert_eq!(shapes.len(), 36);
+    for workload in &shapes {
+        let again = workload::named(&workload.name).expect("its own name");
+        assert_eq!((&again.spec, &again.about), (&workload.spec, &workload.about));
+        let spec = &workload.spec;
+        let pairs = spec.num_heads as f64 * workload.q_len as f64 * workload.kv_len as f64;
+        assert_eq!(flop(&workload.name), 4.0 * pairs * spec.head_dim as f64, "{}", workload.name);
+        assert_eq!((spec.dtype, spec.k_storage(), spec.v_storage()), (Dtype::F32, Dtype::F16, Dtype::F16));
+        assert_eq!((spec.num_kv_heads, spec.out_storage()), (8, Dtype::F32));
+    }
+    let last = workload::named("g128r4k16b512-bf16").expect("a shape");
+    assert_eq!((last.spec.num_heads, last.q_len, last.kv_len), (32, 512, 16_384));
+    assert_eq!((last.spec.k_storage(), last.spec.v_storage()), (Dtype::Bf16, Dtype::Bf16));
+    for name in
+        ["", "p4", "p1-f64", "p1-f32", "p1-", "-f16", "P1", "g128r4k8", "g96r4k8b1", "g128r4k08b1", "g128r4k8b1-f64"]
+    {
         let error = workload::named(name).expect_err(name).to_string();
         assert!(error.contains("name one of p1, p2"), "{error}");
     }

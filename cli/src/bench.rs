@@ -1,6 +1,8 @@
 //! `ropewalk bench`: how fast a checked kernel is, beside what the adapter can do.
 
+mod against;
 mod busy;
+mod form;
 
 use crate::pictures::{Theme, format, picture};
 use crate::progress::Bar;
@@ -8,6 +10,7 @@ use crate::workloads::timing::Budget;
 use crate::workloads::{self, Ceilings, Line, Measure, Stage, compare, roofline, table};
 use crate::{files, report, validate};
 use busy::Busy;
+use form::Form;
 use ropewalk::workload::Workload;
 use ropewalk::{Error, Gpu, Result, TuningCache, wgpu};
 use std::path::{Path, PathBuf};
@@ -20,18 +23,34 @@ use std::time::SystemTime;
 /// A workload is computed once and compared with the f64 reference (large ones in a seeded sample of rows), then timed by the GPU's
 /// timestamps, or by the wall clock where it has none: warmed up, several sets of inputs in turn. Ceilings (copying and f32 multiply-adds)
 /// are measured in the same run. With --json there is one object a line.
+///
+/// With --fail-above the exit code is 4 where a workload is slower than the ratio allows: than in the run that --compare names, or than
+/// with the program that --against names.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// p1 p2 p3 b1 b2 d1 d2 r1, with -f16 or -bf16 behind for that storage; `all` [default: those in f32, without p3 on
-    /// software adapters]
+    /// p1 p2 p3 b1 b2 d1 d2 r1, with -f16 or -bf16 behind for that storage; `all`; g128r4k8b1 and the like: ggml's
+    /// shapes, heads of 64 or 128, 1 or 4 a kv head, 4, 8 or 16 thousand keys, 1, 4 or 512 queries; `ggml` [default:
+    /// those in f32, without p3 on software adapters]
     #[arg(value_name = "WORKLOAD")]
     workloads: Vec<String>,
     /// The adapter: part of its name, driver or backend, or `all` [default: the best]
     #[arg(long, value_name = "NAME|all")]
     adapter: Option<String>,
-    /// Print ratios against an earlier run's --json lines
-    #[arg(long, value_name = "FILE")]
+    /// How results are printed [default: table]
+    #[arg(long, value_enum, value_name = "FORM")]
+    format: Option<Form>,
+    /// Print ratios against an earlier run: what --json or --format json printed
+    #[arg(long, value_name = "FILE", visible_alias = "baseline", group = "other")]
     compare: Option<PathBuf>,
+    /// Run each workload by this program too, in turn with its other builds, and print the ratios
+    #[arg(long, value_name = "PROGRAM", group = "other", conflicts_with_all = ["format", "plot"])]
+    against: Option<PathBuf>,
+    /// Pairs of runs with --against
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "against", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pairs: u32,
+    /// End with exit code 4 where a median takes more than this many times the other one
+    #[arg(long, value_name = "RATIO", requires = "other", value_parser = ratio)]
+    fail_above: Option<f64>,
     /// Draw the roofline, .svg or .png
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
@@ -62,14 +81,42 @@ pub fn seconds(text: &str) -> std::result::Result<f64, String> {
     }
 }
 
+fn ratio(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(ratio) if ratio.is_finite() && ratio > 0.0 => Ok(ratio),
+        _ => Err("give a number above 0, such as 1.2".into()),
+    }
+}
+
+/// The exit code of a run that is too slow.
+const TOO_SLOW: u8 = 4;
+
+/// 1 where a result is wrong, else that of a run that is too slow, where it is.
+fn verdict(wrong: bool, slow: bool) -> Result<ExitCode> {
+    match (wrong, slow) {
+        (false, true) => Ok(ExitCode::from(TOO_SLOW)),
+        (wrong, _) => crate::verdict(!wrong),
+    }
+}
+
 /// Runs the command: exit code 1 if a result is wrong.
 pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
+    let form = Form::of(args.format, json)?;
     let (chosen, named) = workloads::choose(&args.workloads)?;
+    if let Some(program) = &args.against {
+        return against::run(args, program, &chosen, named, json);
+    }
     let before = args.compare.as_deref().map(earlier).transpose()?;
     let plot = args.plot.as_ref().map(|out| format("--plot", out).map(|format| (out, format))).transpose()?;
     let mut gpus = validate::open(args.adapter.as_deref(), false)?;
     if !args.untuned {
         gpus = gpus.into_iter().map(tuned).collect();
+    }
+    let left = |gpu: &Gpu, workload: &Workload| {
+        !named && workload.name == "p3" && gpu.info().device_type == wgpu::DeviceType::Cpu
+    };
+    if let (Some(before), Some(_)) = (&before, args.fail_above) {
+        comparable(&gpus, &chosen, before, &left)?;
     }
     let (mut lines, mut left_out) = (Vec::new(), Vec::new());
     for gpu in &gpus {
@@ -79,7 +126,7 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
         };
         let first = lines.len();
         for workload in &chosen {
-            if !named && workload.name == "p3" && gpu.info().device_type == wgpu::DeviceType::Cpu {
+            if left(gpu, workload) {
                 report::complain("p3: left out on a software adapter, where it takes minutes; name it to run it");
                 continue;
             }
@@ -92,16 +139,17 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
                 Err(e) => return Err(e),
             };
             line.compare = before.as_deref().and_then(|before| compare::ratio(&line, before));
-            if json {
+            if form == Form::Jsonl {
                 report::json_line(&line);
             }
             report::delivered()?;
             lines.push(line);
         }
-        if !json {
+        if form == Form::Table {
             report::say(&table::text(gpu, &ceilings, lines.get(first..).unwrap_or_default()));
         }
     }
+    form.all(&lines)?;
     left_out.iter().for_each(|why| report::complain(why));
     let partners = before.map(|before| table::partners(&lines, &before)).unwrap_or_default();
     partners.iter().for_each(|line| report::complain(line));
@@ -116,7 +164,31 @@ pub fn run(args: &Args, json: bool) -> Result<ExitCode> {
         let problem = left_out.first().cloned().unwrap_or_else(|| "every workload was left out".into());
         return Err(Error::input("WORKLOAD", problem, "name another workload, or another adapter"));
     }
-    crate::verdict(!lines.iter().any(|line| line.wrong))
+    let slow: Vec<String> =
+        args.fail_above.iter().flat_map(|most| lines.iter().filter_map(|line| compare::slower(line, *most))).collect();
+    slow.iter().for_each(|why| report::complain(why));
+    verdict(lines.iter().any(|line| line.wrong), !slow.is_empty())
+}
+
+/// Refuses, before anything is measured, a comparison that some workload has no part in.
+fn comparable(
+    gpus: &[Gpu],
+    chosen: &[Workload],
+    before: &[compare::Earlier],
+    left: &dyn Fn(&Gpu, &Workload) -> bool,
+) -> Result<()> {
+    for (gpu, workload) in gpus.iter().flat_map(|gpu| chosen.iter().map(move |workload| (gpu, workload))) {
+        let adapter = Line::adapter_of(gpu);
+        if !left(gpu, workload) && !compare::knows(before, &workload.name, &adapter) {
+            let problem = format!("has nothing to compare {} on {adapter} with", workload.name);
+            return Err(Error::input(
+                "--compare",
+                problem,
+                "name workloads and an adapter of that run, or measure them anew",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The device with the winners of `ropewalk tune`.
@@ -130,7 +202,7 @@ fn tuned(gpu: Gpu) -> Gpu {
 
 /// The results of an earlier run's file.
 fn earlier(path: &Path) -> Result<Vec<compare::Earlier>> {
-    compare::parse(&path.display().to_string(), &files::text(path, files::Kind::Results)?)
+    compare::parse(&format!("--compare {}", path.display()), &files::text(path, files::Kind::Results)?)
 }
 
 /// One result, with a bar for what is being done, the date, and how busy others kept the machine while it was timed.

@@ -28,6 +28,20 @@ pub fn select(query: &str, random: Option<usize>, limit: Option<usize>) -> Resul
     }
 }
 
+/// Cases that fill a large device - some 2 000 workgroups, 8 000 rows of decode - by every family of kernels: few of one workgroup meet faults of
+/// many that share a core.
+pub fn filling() -> Result<Vec<CaseId>> {
+    let all = [
+        "attention/heads257/q256k256/f32/seed1/families",
+        "attention/heads257/q1k1024/f32/seed1/families",
+        "scores/heads257/q256k256/f32/seed1/families",
+        "rotate/heads257/q256k1024/f32/seed1",
+        "linear/heads257/q256k256/f32/seed1",
+        "embed/width1030/q16384k33/f32/seed1",
+    ];
+    all.into_iter().map(str::parse).collect()
+}
+
 /// Names and values of what a case computes.
 pub fn expected(case: &Case) -> Result<Vec<(&'static str, check::Bounded)>> {
     let (spec, inputs) = (&case.spec, &case.inputs);
@@ -92,6 +106,7 @@ fn around(before: &Inputs, after: &Inputs) -> [Vec<f32>; 2] {
 }
 
 /// A case by one choice of kernels.
+#[derive(Clone)]
 struct Run {
     /// Names the kernels too, where they are not the planner's choice.
     address: String,
@@ -193,8 +208,16 @@ fn judge(
 ) -> Outcome {
     let kernel = labels.join(" + ");
     let (families, tensors) = (Vec::new(), Vec::new());
-    let mut outcome =
-        Outcome { address, verdict: Verdict::Passed, kernel, families, tensors, reason: None, seconds: 0.0 };
+    let mut outcome = Outcome {
+        address,
+        verdict: Verdict::Passed,
+        kernel,
+        families,
+        tensors,
+        reason: None,
+        seconds: 0.0,
+        computed: 0,
+    };
     match computed {
         Ok(values) => {
             let compared = wanted.iter().zip(values).map(|((name, bounded), got)| (*name, bounded.worst(got)));
@@ -209,6 +232,44 @@ fn judge(
         }
     }
     outcome
+}
+
+/// What a run computed first, to be compared with what it computes again.
+pub struct Kept {
+    /// Of the tally.
+    outcome: usize,
+    run: Run,
+    values: Vec<Vec<f32>>,
+}
+
+impl Kept {
+    /// Values that are kept.
+    pub fn len(&self) -> usize {
+        self.values.iter().map(Vec::len).sum()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Where results differ in a bit; NaN are alike. None: nowhere.
+fn other_bits(names: &[&str], before: &[Vec<f32>], after: &[Vec<f32>]) -> Option<String> {
+    let same = |a: f32, b: f32| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
+    let of = |(n, (a, b)): (usize, (&Vec<f32>, &Vec<f32>))| {
+        let name = names.get(n).copied().unwrap_or("a result");
+        if a.len() != b.len() {
+            return Some(format!("{} elements of {name}, not {}", b.len(), a.len()));
+        }
+        let mut differ = a.iter().zip(b).enumerate().filter(|(_, (a, b))| !same(**a, **b));
+        let (first, (x, y)) = differ.next()?;
+        let count = 1 + differ.count();
+        Some(format!(
+            "{count} of {} elements of {name} have other bits, the first at {first}: {x:e} became {y:e}",
+            a.len()
+        ))
+    };
+    let found: Vec<String> = before.iter().zip(after).enumerate().filter_map(of).collect();
+    (!found.is_empty()).then(|| format!("computed again: {}", found.join("; ")))
 }
 
 /// A hash of cos and sin, which rows of 1 and 0 turn into; none: another case.
@@ -257,9 +318,12 @@ pub struct Outcome {
     pub tensors: Vec<(&'static str, check::Worst)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Of computing it, with all that this took.
+    /// Of computing it first, with all that this took.
     #[serde(skip)]
     pub seconds: f64,
+    /// How often it was computed.
+    #[serde(skip)]
+    pub computed: u32,
 }
 
 fn as_map<S: serde::Serializer>(pairs: &[(&'static str, check::Worst)], to: S) -> std::result::Result<S::Ok, S::Error> {
@@ -298,15 +362,19 @@ pub struct Tally {
     families: BTreeMap<&'static str, usize>,
     /// Fingerprints of cos and sin, by case.
     rotations: Vec<(String, u64)>,
+    /// Addresses of runs that gave other bits when they were computed again.
+    other_bits: Vec<String>,
 }
 
 impl Tally {
     /// `clock`: seconds since some moment.
     pub fn new(adapter: String, clock: fn() -> f64) -> Self {
-        Tally { adapter, clock, cases: 0, outcomes: Vec::new(), families: BTreeMap::new(), rotations: Vec::new() }
+        let (outcomes, families, rotations, other_bits) = Default::default();
+        Tally { adapter, clock, cases: 0, outcomes, families, rotations, other_bits }
     }
 
-    /// Runs a case on the adapter by every choice of kernels that is asked for, and judges each; `told` hears what became of it.
+    /// Runs a case on the adapter by every choice of kernels that is asked for, and judges each; `told` hears what became of it. What was
+    /// computed is for [`Tally::again`].
     pub async fn run(
         &mut self,
         gpu: &Gpu,
@@ -315,11 +383,11 @@ impl Tally {
         wanted: &[(&'static str, check::Bounded)],
         asked: Option<Kernels>,
         told: &mut dyn FnMut(&Outcome) -> Result<()>,
-    ) -> Result<()> {
-        let mut families = BTreeSet::new();
+    ) -> Result<Vec<Kept>> {
+        let (mut families, mut kept) = (BTreeSet::new(), Vec::new());
         let runs = runs(gpu.limits(), id, case, asked)?;
         self.cases += !runs.is_empty() as usize;
-        for run in &runs {
+        for run in runs {
             let start = (self.clock)();
             let computed = match &run.limits {
                 Ok(limits) => computed(&gpu.with_limits(*limits), case, &run.labels).await,
@@ -335,10 +403,52 @@ impl Tally {
                 families.extend(run.families.iter().copied());
             }
             told(&outcome)?;
+            if let Ok(values) = computed {
+                outcome.computed = 1;
+                kept.push(Kept { outcome: self.outcomes.len(), run, values });
+            }
             self.outcomes.push(outcome);
         }
         families.into_iter().for_each(|family| *self.families.entry(family).or_default() += 1);
+        Ok(kept)
+    }
+
+    /// Computes a run again, after others: the same plan on the same adapter gives the same bits. One that does not has failed.
+    pub async fn again(
+        &mut self,
+        gpu: &Gpu,
+        case: &Case,
+        kept: &Kept,
+        told: &mut dyn FnMut(&Outcome) -> Result<()>,
+    ) -> Result<()> {
+        let Kept { outcome, run, values } = kept;
+        let computed = match &run.limits {
+            Ok(limits) => computed(&gpu.with_limits(*limits), case, &run.labels).await,
+            Err(e) => Err(e.clone()),
+        };
+        let Some(outcome) = self.outcomes.get_mut(*outcome) else { return Ok(()) };
+        let names: Vec<&str> = outcome.tensors.iter().map(|(name, _)| *name).collect();
+        let why = match &computed {
+            Ok(again) => other_bits(&names, values, again),
+            Err(e) => Some(format!("computed again: {e}")),
+        };
+        outcome.computed += 1;
+        if let Some(why) = why {
+            outcome.verdict = Verdict::Failed;
+            outcome.reason =
+                Some(outcome.reason.iter().map(String::as_str).chain([why.as_str()]).collect::<Vec<_>>().join("; "));
+            if !self.other_bits.contains(&outcome.address) {
+                self.other_bits.push(outcome.address.clone());
+            }
+            told(outcome)?;
+        }
         Ok(())
+    }
+
+    /// What something else than a case found on the adapter.
+    pub fn add(&mut self, outcome: Outcome) {
+        self.cases += 1;
+        self.outcomes.push(outcome);
     }
 
     /// A hash of all bits of cos and sin; none: no such case was run.
@@ -371,6 +481,9 @@ pub struct Line {
     rotation_bits: Option<String>,
     /// Cases of cos and sin whose bits differ from the first adapter's.
     rotation_bits_differ: Vec<String>,
+    /// Runs that were computed again, and the addresses of those that then gave other bits: they failed.
+    computed_again: usize,
+    other_bits: Vec<String>,
     /// Failures and skipped cases; all with --verbose.
     outcomes: Vec<Outcome>,
 }
@@ -383,6 +496,8 @@ pub struct Report {
     /// Those that are known too.
     failed: usize,
     skipped: usize,
+    /// The order in which runs were computed again is drawn from it, and with --shuffle that of all.
+    seed: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     known: Option<Review>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -390,8 +505,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// `verbose`: with every outcome, not only failures and skipped cases.
-    pub fn new(tallies: Vec<Tally>, verbose: bool) -> Self {
+    /// `verbose`: with every outcome, not only failures and skipped cases. `seed`: of the order.
+    pub fn new(tallies: Vec<Tally>, verbose: bool, seed: u64) -> Self {
         let first = tallies.first().map(|t| t.rotations.clone()).unwrap_or_default();
         let line = |tally: Tally| {
             let count = |verdict: Verdict| tally.outcomes.iter().filter(|o| o.verdict == verdict).count();
@@ -412,6 +527,8 @@ impl Report {
                 worst: worst.map_or(0.0, |(_, w)| w.ratio),
                 worst_case: worst.map_or(String::new(), |(o, _)| o.address.clone()),
                 rotation_bits: tally.rotation_bits(),
+                computed_again: tally.outcomes.iter().filter(|o| o.computed > 1).count(),
+                other_bits: tally.other_bits,
                 rotation_bits_differ: differ.map(|(address, _)| address.clone()).collect(),
                 families: tally.families,
                 adapter: tally.adapter,
@@ -421,7 +538,7 @@ impl Report {
         let adapters: Vec<Line> = tallies.into_iter().map(line).collect();
         let sum = |of: fn(&Line) -> usize| adapters.iter().map(of).sum();
         let [passed, failed, skipped] = [sum(|l| l.passed), sum(|l| l.failed), sum(|l| l.skipped)];
-        Report { passed, failed, skipped, adapters, known: None, since: None }
+        Report { passed, failed, skipped, seed, adapters, known: None, since: None }
     }
 
     /// With what known issues have to do with it, and what has changed since an earlier run.
@@ -458,9 +575,22 @@ impl Report {
         said.push(text::table(&header, rows.collect::<Vec<_>>()).to_string());
         for line in &self.adapters {
             let families: Vec<String> = line.families.iter().map(|(name, n)| format!("{name} {n}")).collect();
-            said.push(format!("cases by family: {} [{}]", families.join(", "), line.adapter));
+            if !families.is_empty() {
+                said.push(format!("cases by family: {} [{}]", families.join(", "), line.adapter));
+            }
             for outcome in line.outcomes.iter().filter(|o| o.verdict == Verdict::Skipped) {
                 said.push(format!("{} [{}]", outcome.line(), line.adapter));
+            }
+            if line.computed_again > 0 {
+                let found = match line.other_bits.len() {
+                    0 => "the same bits each time".to_string(),
+                    n => format!("{n} of them with OTHER BITS"),
+                };
+                let n = line.computed_again;
+                said.push(format!(
+                    "{n} runs computed again, in an order of seed {}: {found} [{}]",
+                    self.seed, line.adapter
+                ));
             }
             for address in &line.rotation_bits_differ {
                 said.push(format!("other bits of cos and sin: {address} [{}]", line.adapter));
@@ -525,7 +655,8 @@ mod tests {
 
     #[test]
     fn failures_are_counted_and_told() {
-        let report = Report::new(vec![tally("one", 2.0, 7), tally("two", 2.1, 7), tally("three", f32::NAN, 8)], false);
+        let report =
+            Report::new(vec![tally("one", 2.0, 7), tally("two", 2.1, 7), tally("three", f32::NAN, 8)], false, 1);
         assert_eq!((report.passed, report.failed, report.skipped), (1, 2, 3));
         let [one, two, three] = &report.adapters[..] else { panic!("three adapters") };
         assert_eq!((one.failed, two.failed, three.failed), (0, 1, 1));
@@ -538,5 +669,24 @@ mod tests {
         assert!(two.rotation_bits_differ.is_empty() && three.rotation_bits_differ == ["r"]);
         assert_eq!(one.rotation_bits, two.rotation_bits);
         assert_ne!(one.rotation_bits, three.rotation_bits);
+    }
+
+    /// A driver whose second result differs in one bit, however far within its bound.
+    #[test]
+    fn other_bits_are_found() {
+        let (names, before) = (["out", "lse"], [vec![1.0, f32::NAN, 0.0], vec![2.0]]);
+        assert_eq!(other_bits(&names, &before, &before.clone()), None);
+        let mut after = before.clone();
+        after[0][1] = f32::from_bits(0xffc0_0001);
+        assert_eq!(other_bits(&names, &before, &after), None, "NaN are alike");
+        after[0][2] = -0.0;
+        after[1][0] = f32::from_bits(2f32.to_bits() + 1);
+        let said = other_bits(&names, &before, &after).expect("two bits");
+        assert!(said.contains("1 of 3 elements of out") && said.contains("the first at 2: 0e0 became -0e0"), "{said}");
+        assert!(said.contains("1 of 1 elements of lse"), "{said}");
+        assert!(
+            other_bits(&names, &before, &[vec![1.0], vec![2.0]])
+                .is_some_and(|said| said.contains("1 elements of out, not 3"))
+        );
     }
 }

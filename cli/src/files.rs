@@ -22,7 +22,7 @@ pub enum Kind {
     Spec,
     /// A model's config.json.
     Config,
-    /// What `bench --json` printed.
+    /// What `bench --json` or `--format json` printed.
     Results,
     /// A page that holds the table of systems.
     Page,
@@ -40,7 +40,9 @@ impl Kind {
         match self {
             Kind::Spec => ("a spec file", 8 << 20, "give a readable JSON file"),
             Kind::Config => ("a config.json", 8 << 20, "give a readable JSON file"),
-            Kind::Results => ("a file of results", 64 << 20, "give what `ropewalk bench --json` printed"),
+            Kind::Results => {
+                ("a file of results", 64 << 20, "give what `ropewalk bench --json` or `--format json` printed")
+            }
             Kind::Page => ("a page", 8 << 20, "give a readable text file"),
             Kind::Record => ("a record", 256 << 20, "give the record.json that `ropewalk validate --report DIR` wrote"),
             Kind::Known => (
@@ -155,6 +157,10 @@ impl<R: Read + Seek> TensorFile<R> {
     /// Whether there is a tensor of this name.
     pub fn has(&self, name: &str) -> bool {
         self.metadata.info(name).is_some()
+    }
+    /// The names of all tensors.
+    pub fn names(&self) -> Vec<String> {
+        self.metadata.offset_keys()
     }
     /// Type and shape of a tensor; an error that names it where there is none.
     pub fn info(&self, name: &str, help: &str) -> Result<&TensorInfo> {

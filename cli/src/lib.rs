@@ -5,6 +5,7 @@
 //! with results as [`text`]. Not a stable API.
 
 pub mod cases;
+pub mod litmus;
 pub mod pictures;
 pub mod record;
 pub mod text;
@@ -34,6 +35,8 @@ mod program;
 mod progress;
 #[cfg(feature = "program")]
 pub mod readers;
+#[cfg(feature = "program")]
+mod replay;
 #[cfg(feature = "program")]
 mod report;
 #[cfg(feature = "program")]

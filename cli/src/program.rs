@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 const EXIT_CODES: &str = "Exit codes: 0 ok; 1 a result is outside its bound; 2 usage, bad input, a failing device or \
-                          output that cannot be written; 3 no adapter.";
+                          output that cannot be written; 3 no adapter; 4 `bench --fail-above`: too slow.";
 
 /// Fused rotary attention on any GPU, checked against an f64 reference.
 #[derive(Debug, Parser)]

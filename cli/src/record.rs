@@ -10,7 +10,7 @@ use crate::cases::{Outcome, Tally, Verdict};
 use crate::text;
 use ropewalk::{Error, Gpu, Limits, Result, check};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The form of the record that this version writes and reads.
 pub const SCHEMA: u32 = 1;
@@ -26,6 +26,11 @@ pub struct Record {
     pub date: String,
     /// Operating system and architecture.
     pub os: String,
+    /// The order in which runs were computed again is drawn from it, and with `shuffled` that of all.
+    #[serde(default)]
+    pub seed: u64,
+    #[serde(default)]
+    pub shuffled: bool,
     /// Runs that passed, on all adapters.
     pub passed: usize,
     /// Runs that failed, beside the known ones.
@@ -76,8 +81,11 @@ pub struct Entry {
     /// Why it was skipped, or the error that it failed with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Of uploading, computing and reading back, with whatever had to be compiled.
+    /// Of uploading, computing and reading back, with whatever had to be compiled, the first time.
     pub seconds: f64,
+    /// How often it was computed; it passes if its bits were the same each time.
+    #[serde(default)]
+    pub computed: u32,
 }
 
 /// The worst element of a result.
@@ -122,6 +130,7 @@ impl Entry {
             tensors: outcome.tensors.iter().map(|(name, worst)| (name.to_string(), Measured::new(worst))).collect(),
             reason: outcome.reason.clone(),
             seconds: outcome.seconds,
+            computed: outcome.computed,
         }
     }
 
@@ -167,12 +176,23 @@ fn limits(limits: &Limits) -> BTreeMap<String, u64> {
 }
 
 impl Record {
-    /// `date`: now, as RFC 3339 has it.
-    pub fn new(adapters: Vec<Adapter>, date: String) -> Self {
+    /// `date`: now, as RFC 3339 has it. `seed`: of the order; `shuffled`: also of the order of what was computed first.
+    pub fn new(adapters: Vec<Adapter>, date: String, seed: u64, shuffled: bool) -> Self {
         let os = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
         let ropewalk = env!("CARGO_PKG_VERSION").into();
-        let mut record =
-            Record { schema: SCHEMA, ropewalk, date, os, passed: 0, failed: 0, known: 0, skipped: 0, adapters };
+        let mut record = Record {
+            schema: SCHEMA,
+            ropewalk,
+            date,
+            os,
+            seed,
+            shuffled,
+            passed: 0,
+            failed: 0,
+            known: 0,
+            skipped: 0,
+            adapters,
+        };
         record.count();
         record
     }
@@ -230,11 +250,56 @@ pub struct Difference {
     pub worse: Vec<(String, f64, f64)>,
     /// Likewise, by less than half.
     pub better: usize,
+    /// Families whose median error has more than doubled, each storage type by itself, however far within bounds: what a driver that loses
+    /// bits shows in every case, and a single case by chance.
+    pub drifts: Vec<Drift>,
     /// Addresses that the earlier record lacks, and that it has alone.
     pub added: usize,
     pub missing: usize,
     /// Cases that other kernels computed.
     pub other_kernels: usize,
+}
+
+/// The median of worst error / bound over the cases of a family and a storage type that passed before and now.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Drift {
+    pub family: String,
+    pub storage: String,
+    pub cases: usize,
+    pub before: f64,
+    pub now: f64,
+}
+
+/// Of fewer cases a median says little.
+const DRIFTING: usize = 5;
+
+impl Drift {
+    /// Those of pairs of entries, the earlier first, that have drifted.
+    fn of(pairs: &[(&Entry, &Entry)]) -> Vec<Drift> {
+        let mut all: BTreeMap<(&str, &str), [Vec<f64>; 2]> = BTreeMap::new();
+        for (a, b) in pairs.iter().filter(|(a, b)| [a, b].iter().all(|e| e.verdict == Verdict::Passed)) {
+            let storage = b.address.split('/').nth(3).unwrap_or_default();
+            for family in b.families.iter().collect::<BTreeSet<_>>() {
+                if let (Some(before), Some(now), true) = (a.worst(), b.worst(), a.families.contains(family)) {
+                    let [befores, nows] = all.entry((family.as_str(), storage)).or_default();
+                    befores.push(before);
+                    nows.push(now);
+                }
+            }
+        }
+        let median = |mut ratios: Vec<f64>| {
+            ratios.sort_by(f64::total_cmp);
+            ratios.get(ratios.len() / 2).copied().unwrap_or(0.0)
+        };
+        let drift = |((family, storage), [before, now]): ((&str, &str), [Vec<f64>; 2])| Drift {
+            family: family.into(),
+            storage: storage.into(),
+            cases: now.len(),
+            before: median(before),
+            now: median(now),
+        };
+        all.into_iter().map(drift).filter(|d| d.cases >= DRIFTING && d.now > 2.0 * d.before).collect()
+    }
 }
 
 impl Difference {
@@ -255,6 +320,7 @@ impl Difference {
             verdicts: changed.map(|(a, b)| (b.address.clone(), a.verdict, b.verdict)).collect(),
             worse: pairs.iter().filter_map(ratios).filter(|(_, a, b)| *b > 0.1 && *b > 2.0 * a).collect(),
             better: pairs.iter().filter_map(ratios).filter(|(_, a, b)| *a > 0.1 && *a > 2.0 * b).count(),
+            drifts: Drift::of(&pairs),
             added: now.cases.len() - pairs.len(),
             missing: before.len().saturating_sub(pairs.len()),
             other_kernels: pairs.iter().filter(|(a, b)| a.kernel != b.kernel).count(),
@@ -288,6 +354,13 @@ impl Difference {
         said.extend(self.worse.iter().map(|(address, before, now)| {
             format!("  worst error / bound {} before, {} now: {address}", ratio(before), ratio(now))
         }));
+        said.extend(self.drifts.iter().map(|d| {
+            let (before, now) = (ratio(&d.before), ratio(&d.now));
+            format!(
+                "  DRIFT of {} in {}: median error / bound {before} before, {now} now, over {} cases",
+                d.family, d.storage, d.cases
+            )
+        }));
         said.join("\n")
     }
 }
@@ -307,6 +380,7 @@ mod tests {
             tensors: [("out".to_string(), Measured::new(&worst))].into(),
             reason: None,
             seconds: 0.5,
+            computed: 2,
         }
     }
 
@@ -324,7 +398,7 @@ mod tests {
             rotation_bits: None,
             cases: cases.clone(),
         };
-        Record::new(adapters.iter().map(adapter).collect(), "2026-11-30T00:00:00Z".into())
+        Record::new(adapters.iter().map(adapter).collect(), "2026-11-30T00:00:00Z".into(), 1, false)
     }
 
     use Verdict::{Failed, Passed, Skipped};
@@ -375,6 +449,23 @@ mod tests {
         assert!(several.iter().all(|d| d.earlier.is_none() && d.text().contains("nothing was compared")));
     }
 
+    /// A driver that loses some bits stays within f32's wide bounds everywhere; by its median it is seen, and one odd case is not.
+    #[test]
+    fn a_family_that_drifts_is_told() {
+        let cases = |ratio: &dyn Fn(usize) -> f64| -> Vec<Entry> {
+            (0..9).map(|n| entry(&format!("attention/c{n}/q1k1/f32/seed1"), Passed, ratio(n), "k")).collect()
+        };
+        let before = record(&[("one", cases(&|n| 0.002 + 1e-4 * n as f64))]);
+        let drifts = |now: &dyn Fn(usize) -> f64| record(&[("one", cases(now))]).since(&before)[0].clone();
+        let lost = drifts(&|n| 0.02 + 1e-3 * n as f64);
+        let [drift] = &lost.drifts[..] else { panic!("{lost:?}") };
+        assert_eq!((drift.family.as_str(), drift.storage.as_str(), drift.cases), ("tile", "f32", 9));
+        assert!(
+            drift.now > 9.0 * drift.before && lost.worse.is_empty() && lost.text().contains("DRIFT of tile in f32")
+        );
+        assert!(drifts(&|n| if n < 2 { 0.09 } else { 0.003 }).drifts.is_empty(), "chance");
+    }
+
     #[test]
     fn known_failures_are_no_failures_and_their_passes_are_told() {
         let known = |adapter: &str, address: &str, link: &str| Known {
@@ -412,6 +503,7 @@ mod tests {
         for part in ["2 passed", "1 failed", "attention/x/f32", "a&lt;b", "&lt;one&gt;", "tile (3)"] {
             assert!(page.contains(part), "{part}");
         }
-        assert!(!page.contains("<one>") && page.matches("<svg").count() == 2);
+        // the picture twice, for light and dark; the axis of the bars, and a family's
+        assert!(!page.contains("<one>") && page.matches("<svg").count() == 4);
     }
 }

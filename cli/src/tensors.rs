@@ -4,6 +4,7 @@ use crate::files::TensorFile;
 use ropewalk::{
     Angle, AngleTable, Blocks, Dense, Dtype, Error, Inputs, Mask, Parameter, Positions, Result, Sink, Spec, Tensor,
 };
+use safetensors::Dtype as Stored;
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
@@ -650,6 +651,116 @@ fn dense<T: Copy>(name: &str, shape: &[usize], data: Vec<T>, sizes: [u32; 4]) ->
         return Err(Error::input(name, format!("shape {shape:?}"), "give fewer than 2^32 elements: broadcast it"));
     }
     Dense::new(full, data).map_err(|_| wrong_shape(name, shape, help))
+}
+
+/// A tensor to be written.
+pub struct Named {
+    pub name: String,
+    pub dtype: Stored,
+    pub shape: Vec<usize>,
+    pub bytes: Vec<u8>,
+}
+
+/// What [`read`] reads, of a spec and inputs, q, k and v as [`Layout::Bhsd`]; or what there is that no file holds.
+pub fn named(spec: &Spec, inputs: &Inputs) -> std::result::Result<Vec<Named>, String> {
+    let held = [
+        ("a score_mod", spec.score_mod.is_some()),
+        ("a mask_mod", spec.mask_mod.is_some()),
+        ("linear attention", spec.linear.is_some()),
+        ("words of the user's", !inputs.user_data.is_empty()),
+    ];
+    if let Some((what, _)) = held.iter().find(|(_, held)| *held) {
+        return Err(format!("has {what}, which no file of tensors holds"));
+    }
+    let inputs = &inputs.gathered(spec).map_err(|e| e.to_string())?;
+    let mut all = Vec::new();
+    for (name, tensor) in [("q", &inputs.q), ("k", &inputs.k), ("v", &inputs.v)] {
+        let [batch, len, heads, dim] = tensor.shape();
+        let dtype = tensor.dtype();
+        let (row, [elements, bytes]) = (dtype.row_bytes(dim) as usize, dtype.block(dim).map(|n| n as usize));
+        let starts = (0..batch).flat_map(|b| (0..heads).flat_map(move |h| (0..len).map(move |j| (b, j, h))));
+        let rows = starts.map(|(b, j, h)| tensor.row_start(b, j, h) / elements.max(1) * bytes);
+        let data: Vec<u8> =
+            rows.flat_map(|at| tensor.data().bytes().get(at..at + row).unwrap_or_default()).copied().collect();
+        let (stored, last) = match dtype {
+            Dtype::F32 => (Stored::F32, dim as usize),
+            Dtype::F16 => (Stored::F16, dim as usize),
+            Dtype::Bf16 => (Stored::BF16, dim as usize),
+            _ => (Stored::U8, row),
+        };
+        let shape = vec![batch as usize, heads as usize, len as usize, last];
+        all.push(Named { name: name.into(), dtype: stored, shape, bytes: data });
+    }
+    let [batch, q_len, heads, _] = inputs.q.shape().map(|n| n as usize);
+    let kv_len = inputs.k.shape()[1] as usize;
+    let mut add = |name: &str, dtype: Stored, shape: Vec<usize>, bytes: Vec<u8>| {
+        all.push(Named { name: name.into(), dtype, shape, bytes });
+    };
+    let floats = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let integers = |values: &[i32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let counts = |values: &[u32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let exact = |name: &str, values: &[f64]| match values.iter().find(|x| **x as f32 as f64 != **x && !x.is_nan()) {
+        Some(x) => Err(format!("has {x:e} in {name}, which f32 does not hold")),
+        None => Ok(values.iter().map(|x| *x as f32).collect::<Vec<f32>>()),
+    };
+    for (name, ids, len) in [("q_positions", &inputs.q_positions, q_len), ("k_positions", &inputs.k_positions, kv_len)]
+    {
+        if let Some(ids) = ids {
+            let streams = ids.len() / (batch * len).max(1);
+            let shape = if streams == 1 { vec![batch, len] } else { vec![streams, batch, len] };
+            add(name, Stored::I32, shape, integers(ids));
+        }
+    }
+    for (name, ids, len) in [("q_segments", &inputs.q_segments, q_len), ("k_segments", &inputs.k_segments, kv_len)] {
+        if let Some(ids) = ids {
+            add(name, Stored::I32, vec![batch, len], integers(ids));
+        }
+    }
+    if let Some(n) = inputs.kv_len {
+        add("kv_len", Stored::I32, Vec::new(), counts(&[n]));
+    }
+    for (name, numbers) in
+        [("kv_lens", &inputs.kv_lens), ("cu_seqlens_q", &inputs.cu_seqlens_q), ("cu_seqlens_k", &inputs.cu_seqlens_k)]
+    {
+        if let Some(numbers) = numbers {
+            add(name, Stored::I32, vec![numbers.len()], counts(numbers));
+        }
+    }
+    let rows = vec![batch, heads, q_len];
+    if let Some(gates) = &inputs.gates {
+        add("gates", Stored::F32, rows.clone(), floats(&exact("gates", gates)?));
+    }
+    for (name, values) in [("query_scales", &inputs.query_scales), ("query_sinks", &inputs.query_sinks)] {
+        if let Some(values) = values {
+            add(name, Stored::F32, rows.clone(), floats(values));
+        }
+    }
+    if let Some(values) = &inputs.relative_queries {
+        let own = values.len() / (batch * heads * q_len).max(1);
+        add("relative_queries", Stored::F32, vec![batch, heads, q_len, own], floats(values));
+    }
+    if let Some(c) = &inputs.key_bias {
+        add("key_bias", Stored::F32, vec![batch, heads, kv_len], floats(&exact("key_bias", c)?));
+    }
+    if let Some(bias) = &inputs.attn_bias {
+        add("attn_bias", Stored::F32, bias.shape().map(|n| n as usize).to_vec(), floats(bias.data()));
+    }
+    if let Some(mask) = &inputs.mask {
+        let bytes = mask.data().iter().map(|seen| *seen as u8).collect();
+        add("mask", Stored::BOOL, mask.shape().map(|n| n as usize).to_vec(), bytes);
+    }
+    for parameter in spec.parameters() {
+        let values = inputs.parameters.get(&parameter.name).map(Vec::as_slice).unwrap_or_default();
+        let shape = parameter.shape.iter().map(|n| *n as usize).collect();
+        add(&parameter.name, Stored::F32, shape, floats(values));
+    }
+    if let (Some(table), Some(rotary)) = (&inputs.angle_table, &spec.rotary) {
+        let pairs = rotary.rotary_dim as usize / 2;
+        for (name, values) in [("cos", &table.cos), ("sin", &table.sin)] {
+            add(name, Stored::F32, vec![values.len() / pairs.max(1), pairs], floats(values));
+        }
+    }
+    Ok(all)
 }
 
 /// `[batch, len, heads, dim]` elements in the order of a layout.

@@ -21,6 +21,16 @@ pub fn table<C: Display>(header: &[&str], rows: impl IntoIterator<Item = Vec<C>>
     table
 }
 
+/// A table in Markdown.
+pub fn markdown<C: Display>(header: &[&str], rows: impl IntoIterator<Item = Vec<C>>) -> Table {
+    let plain = rows
+        .into_iter()
+        .map(|row| row.iter().map(|cell| cell.to_string().replace('\n', " ").replace('|', "\\|")).collect());
+    let mut table = table(header, plain.collect::<Vec<Vec<String>>>());
+    table.load_style(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);
+    table
+}
+
 /// Bytes in the largest binary unit that keeps the number at 1 or above.
 pub fn bytes(n: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];

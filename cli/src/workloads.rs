@@ -4,7 +4,9 @@
 
 mod ceilings;
 pub mod checked;
+pub mod columns;
 pub mod compare;
+pub(crate) mod probe;
 pub mod roofline;
 pub mod table;
 pub mod timing;
@@ -78,6 +80,22 @@ pub struct Line {
     pub wrong: bool,
 }
 
+#[cfg(test)]
+impl Line {
+    /// One that nobody measured.
+    pub fn made(workload: &str, adapter: &str, median_ms: f64, min_ms: f64) -> Self {
+        let (workload, adapter) = (workload.into(), adapter.into());
+        Line { workload, adapter, kernel: "attention".into(), median_ms, min_ms, ..Line::default() }
+    }
+}
+
+impl Line {
+    /// The adapter as a line calls it.
+    pub fn adapter_of(gpu: &Gpu) -> String {
+        format!("{:?} {}", gpu.info().backend, gpu.info().name)
+    }
+}
+
 /// The workloads of the arguments, each once, and whether any was named.
 pub fn choose(names: &[String]) -> Result<(Vec<Workload>, bool)> {
     let mut chosen: Vec<Workload> = Vec::new();
@@ -89,6 +107,7 @@ pub fn choose(names: &[String]) -> Result<(Vec<Workload>, bool)> {
     for name in names {
         match name.as_str() {
             "all" => workload::all().into_iter().for_each(&mut add),
+            "ggml" => workload::ggml().into_iter().for_each(&mut add),
             name => add(workload::named(name)?),
         }
     }
@@ -170,7 +189,7 @@ pub fn measure(
     let compiling = loaded.compile_time().as_secs_f64() + planning;
     Ok(Line {
         workload: workload.name.clone(),
-        adapter: format!("{:?} {}", info.backend, info.name),
+        adapter: Line::adapter_of(gpu),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
         kernel,
         tuning,

@@ -48,6 +48,14 @@ fn bad_arguments_are_named_before_anything_is_measured() {
         (&["p1", "--compare", &broken], "line 1: cannot be read: missing field `adapter`"),
         (&["p1", "--compare", &words], "line 2: cannot be read"),
         (&["p1", "--compare", &empty], "holds no result"),
+        (&["p1", "--json", "--format", "csv"], "give one of the two"),
+        (&["p1", "--format", "sql"], "table, md, csv, json, jsonl"),
+        (&["p1", "--fail-above", "1.2"], "--compare <FILE>|--against <PROGRAM>"),
+        (&["p1", "--fail-above", "nan", "--compare", &broken], "a number above 0"),
+        (&["p1", "--pairs", "2"], "--against"),
+        (&["p1", "--against", "/no/such/program", "--compare", &broken], "cannot be used with"),
+        (&["p1", "--against", "/no/such/program"], "cannot be run"),
+        (&["p1", "--against", "/no/such/program", "--adapter", "all"], "name one adapter"),
     ] {
         let (code, stdout, stderr) = bench(args, &[]);
         assert_eq!((code, stdout.as_str()), (2, ""), "{args:?}: {stderr}");
@@ -107,9 +115,9 @@ fn a_workload_is_checked_timed_compared_and_drawn() {
     let gflops = 1e-6 * line["flop"].as_f64().unwrap() / line["median_ms"].as_f64().unwrap();
     assert!((line["gflops"].as_f64().unwrap() / gflops - 1.0).abs() < 1e-9);
 
-    // a file of this line with twice and half its times, and of another workload
+    // a file of this line with a thousand times and half its times, and of another workload
     let mut then = line.clone();
-    then["median_ms"] = (2.0 * line["median_ms"].as_f64().unwrap()).into();
+    then["median_ms"] = (1e3 * line["median_ms"].as_f64().unwrap()).into();
     then["min_ms"] = (0.5 * line["min_ms"].as_f64().unwrap()).into();
     let mut other = then.clone();
     other["workload"] = "p3-bf16".into();
@@ -117,8 +125,11 @@ fn a_workload_is_checked_timed_compared_and_drawn() {
     fs::write(&file, format!("{then}\n{other}\n")).expect("target can be written");
     let picture = folder.join("roofline.svg");
     let paths = [&file, &picture].map(|path| path.to_str().expect("UTF-8"));
-    let (stdout, stderr) = with(&["--json", "--unchecked", "--compare", paths[0], "--plot", paths[1]]);
-    let now: Value = serde_json::from_str(&stdout).expect("one object on one line");
+    let gate = ["--fail-above", "1"];
+    let (stdout, stderr) =
+        with(&[&["--format", "json", "--unchecked", "--compare", paths[0], "--plot", paths[1]], &gate[..]].concat());
+    let list: Value = serde_json::from_str(&stdout).expect("a list");
+    let now = &list[0];
     assert_eq!((now["checked"].as_bool(), now["check"].as_str()), (Some(false), Some("not checked")));
     let ratio = then["median_ms"].as_f64().unwrap() / now["median_ms"].as_f64().unwrap();
     assert!((now["compare"]["median"].as_f64().unwrap() / ratio - 1.0).abs() < 1e-9, "{stdout}");
@@ -132,10 +143,44 @@ fn a_workload_is_checked_timed_compared_and_drawn() {
     assert!(texts.iter().any(|t| t.starts_with("d2-f16 ")) && texts.contains(&"GFLOP/s"), "{texts:?}");
     assert!(texts.iter().any(|t| t.starts_with("Roofline of ")) && !svg.contains("NaN"), "{texts:?}");
 
-    let (stdout, _) = with(&["--unchecked", "--compare", paths[0]]);
+    // the same gate with a record of times that nothing reaches, a list as `--format json` prints it
+    let mut quick = line.clone();
+    for field in ["median_ms", "min_ms"] {
+        quick[field] = 1e-6.into();
+    }
+    let record = folder.join("record.json");
+    fs::write(&record, format!("[{quick}]")).expect("target can be written");
+    let record = record.to_str().expect("UTF-8");
+    let (code, stdout, stderr) = bench(&[&short[..], &["--unchecked", "--baseline", record], &gate].concat(), &[]);
+    assert_eq!(code, 4, "{stdout}{stderr}");
+    assert!(stderr.contains("d2-f16 on ") && stderr.contains("TOO SLOW"), "{stderr}");
     for text in
         ["NOT CHECKED", "before / now", "ceilings, measured now: ", "d2-f16  decode", "GFLOP/s: what must be computed"]
     {
         assert!(stdout.contains(text), "{text}: {stdout}");
+    }
+    // a gate without a partner is none
+    let (code, stdout, stderr) = bench(&[&["d1"][..], &short[1..], &["--compare", record], &gate].concat(), &[]);
+    assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
+    assert!(stderr.contains("has nothing to compare d1 on "), "{stderr}");
+
+    // in turn with another program, which here prints what it is told to
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let quick_line = folder.join("quick.json");
+        fs::write(&quick_line, quick.to_string()).expect("target can be written");
+        let program = folder.join("other");
+        fs::write(&program, format!("#!/bin/sh\ncat '{}'\n", quick_line.display())).expect("target can be written");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        let program = program.to_str().expect("UTF-8");
+        let args = ["--json", "--unchecked", "--against", program, "--pairs", "1"];
+        let (code, stdout, stderr) = bench(&[&short[..], &args, &gate].concat(), &[]);
+        assert_eq!(code, 4, "{stdout}{stderr}");
+        let pairs: Value = serde_json::from_str(&stdout).expect("one object on one line");
+        assert_eq!((&pairs["kernel"], &pairs["other_kernel"]), (&line["kernel"], &line["kernel"]));
+        let ratio = 1e-6 / pairs["median_ms"].as_f64().unwrap();
+        assert!((pairs["ratio"].as_f64().unwrap() / ratio - 1.0).abs() < 1e-9 && pairs["ratios"][0] == pairs["ratio"]);
+        assert!(stderr.contains("d2-f16 on ") && stderr.contains("times the other's time"), "{stderr}");
     }
 }

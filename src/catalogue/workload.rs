@@ -12,6 +12,11 @@
 //! | d1 | decode: one query over 4 096 keys, 32 heads on 8 kv heads x 128, the cache rotated |
 //! | d2 | d1 with the cache unrotated |
 //! | r1 | rotation alone, in place: 4 096 tokens, 32 heads of q and 8 of k x 128 |
+//! | g64r1k4b1 to g128r4k16b512 | ggml's FLASH_ATTN_EXT, in the shapes in which its `test-backend-ops perf` is read |
+//!
+//! Of ggml's the name says the head_dim (64, 128), the query heads of each of 8 kv heads (1, 4), the keys in 1 024 (4, 8, 16) and the queries (1, 4,
+//! 512). Nothing turns, nobody masks - ggml's mask is a tensor that is added, and all its pairs are counted - and keys and values are f16 beside q
+//! and out in f32, as there; in `-f16` and `-bf16` all four are of that type. [`ggml`] lists them, [`all`] does not.
 //!
 //! ```
 //! use ropewalk::{Limits, workload};
@@ -50,7 +55,7 @@ pub struct Workload {
     /// Such as `p1` or `d2-f16`.
     pub name: String,
     /// What it is, in a line.
-    pub about: &'static str,
+    pub about: String,
     /// What is computed.
     pub spec: Spec,
     /// What is dispatched, in order, as one step.
@@ -67,6 +72,40 @@ pub fn all() -> Vec<Workload> {
     [Dtype::F32, Dtype::F16, Dtype::Bf16].into_iter().flat_map(of).collect()
 }
 
+/// Every shape of ggml's, with keys and values in f16.
+pub fn ggml() -> Vec<Workload> {
+    let mut all = Vec::new();
+    for (dim, share) in GGML.dims.iter().flat_map(|dim| GGML.shares.map(|share| (dim, share))) {
+        for (keys, queries) in GGML.keys.iter().flat_map(|keys| GGML.queries.map(|queries| (keys, queries))) {
+            all.extend(make(&format!("g{dim}r{share}k{keys}b{queries}"), Dtype::F32));
+        }
+    }
+    all
+}
+
+/// What ggml's shapes are made of.
+struct Shapes {
+    dims: [u32; 2],
+    shares: [u32; 2],
+    keys: [u32; 3],
+    queries: [u32; 3],
+}
+
+const GGML: Shapes = Shapes { dims: [64, 128], shares: [1, 4], keys: [4, 8, 16], queries: [1, 4, 512] };
+
+impl Shapes {
+    /// head_dim, query heads of a kv head, keys in 1 024 and queries of a name.
+    fn read(&self, name: &str) -> Option<[u32; 4]> {
+        let (dim, rest) = name.strip_prefix('g')?.split_once('r')?;
+        let (share, rest) = rest.split_once('k')?;
+        let (keys, queries) = rest.split_once('b')?;
+        // as it is written, without signs and zeros in front
+        let one_of = |all: &[u32], text: &str| all.iter().copied().find(|n| n.to_string() == text);
+        let (dim, share) = (one_of(&self.dims, dim)?, one_of(&self.shares, share)?);
+        Some([dim, share, one_of(&self.keys, keys)?, one_of(&self.queries, queries)?])
+    }
+}
+
 /// The workload of a name.
 ///
 /// # Errors
@@ -77,20 +116,38 @@ pub fn named(name: &str) -> Result<Workload> {
         Some((base, suffix)) => (base, [Dtype::F16, Dtype::Bf16].into_iter().find(|d| d.name() == suffix)),
     };
     dtype.and_then(|dtype| make(base, dtype)).ok_or_else(|| {
-        let help = format!("name one of {}, with -f16 or -bf16 behind it for that storage", NAMES.join(", "));
+        let help = format!(
+            "name one of {}, or of ggml's shapes (g128r4k8b1), with -f16 or -bf16 behind it for that storage",
+            NAMES.join(", ")
+        );
         Error::input("workload", format!("there is no {name:?}"), help)
     })
 }
 
 fn make(base: &str, dtype: Dtype) -> Option<Workload> {
+    const ATTENTION: &[Kernel] = &[Kernel::Attention];
+    const ROTATION: &[Kernel] = &[Kernel::RotateQ { in_place: true }, Kernel::RotateK { in_place: true }];
+    let name = match dtype {
+        Dtype::F32 => base.to_string(),
+        _ => format!("{base}-{}", dtype.name()),
+    };
+    if let Some([dim, share, keys, queries]) = GGML.read(base) {
+        let mut spec = Spec::new(8 * share, 8, dim);
+        spec.dtype = dtype;
+        let cache = Some(Dtype::F16).filter(|_| dtype == Dtype::F32);
+        (spec.k_dtype, spec.v_dtype) = (cache, cache);
+        let (kv_len, of_cache) = (1024 * keys, spec.k_storage().name());
+        let about = format!(
+            "ggml's FLASH_ATTN_EXT(hsk={dim},hsv={dim},nh=8,nr23=[{share},1],kv={kv_len},nb={queries},type_KV={of_cache}), nothing masked"
+        );
+        return Some(Workload { name, about, spec, kernels: ATTENTION, q_len: queries, kv_len });
+    }
     let [small, layer] = [(8, 8, 64, 10_000.0), (32, 8, 128, 500_000.0)].map(|(heads, kv_heads, dim, theta)| {
         let mut spec = Spec::new(heads, kv_heads, dim);
         (spec.rotary, spec.mask) = (Some(Rotary::new(Pairing::Half, dim, theta)), Mask::causal());
         spec.dtype = dtype;
         spec
     });
-    const ATTENTION: &[Kernel] = &[Kernel::Attention];
-    const ROTATION: &[Kernel] = &[Kernel::RotateQ { in_place: true }, Kernel::RotateK { in_place: true }];
     let (about, spec, kernels, q_len, kv_len) = match base {
         "p1" => ("prefill, 8 heads x 64, 1024 tokens, causal", small, ATTENTION, 1024, 1024),
         "p2" => ("prefill, 32/8 heads x 128, 2048 tokens, causal", layer, ATTENTION, 2048, 2048),
@@ -117,10 +174,7 @@ fn make(base: &str, dtype: Dtype) -> Option<Workload> {
         "r1" => ("rotation in place, 4096 tokens, 32 + 8 heads x 128", layer, ROTATION, 4096, 4096),
         _ => return None,
     };
-    let name = match dtype {
-        Dtype::F32 => base.to_string(),
-        _ => format!("{base}-{}", dtype.name()),
-    };
+    let about = about.to_string();
     Some(Workload { name, about, spec, kernels, q_len, kv_len })
 }
 
@@ -150,14 +204,15 @@ impl Workload {
             let problem = format!("{} queries and {} keys of {} heads", self.q_len, self.kv_len, spec.num_heads);
             return Err(Error::input("workload", problem, "let each tensor have fewer than 2^32 - 1 elements"));
         }
-        let tensor = |len: u32, heads: u32, dim: u32, stream: u64| {
+        let tensor = |dtype: Dtype, len: u32, heads: u32, dim: u32, stream: u64| {
             let values = noise(len as usize * heads as usize * dim as usize, seed, stream);
-            Tensor::bshd(Data::from_f32(spec.dtype, &values), [1, len, heads, dim])
+            Tensor::bshd(Data::from_rows(dtype, dim, &values), [1, len, heads, dim])
         };
+        let (of_k, of_v) = (spec.k_storage(), spec.v_storage());
         let mut inputs = Inputs::new(
-            tensor(self.q_len, spec.num_heads, spec.head_dim, 0)?,
-            tensor(self.kv_len, spec.num_kv_heads, spec.head_dim, 1)?,
-            tensor(self.kv_len, spec.num_kv_heads, spec.v_head_dim, 2)?,
+            tensor(spec.dtype, self.q_len, spec.num_heads, spec.head_dim, 0)?,
+            tensor(of_k, self.kv_len, spec.num_kv_heads, spec.head_dim, 1)?,
+            tensor(of_v, self.kv_len, spec.num_kv_heads, spec.v_head_dim, 2)?,
         );
         for (stream, parameter) in (3..).zip(spec.parameters()) {
             let values = noise(parameter.len() as usize, seed, stream);

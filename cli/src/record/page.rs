@@ -16,15 +16,17 @@ const LEAST: f64 = 1e-3;
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --text: light-dark(#1b1f24, #e6e8eb); --dim: light-dark(#57606a, #9aa4af);
-  --page: light-dark(#ffffff, #14171a); --line: light-dark(#d0d7de, #343a41); --good: light-dark(#116329, #56d364);
+  --page: light-dark(#ffffff, #0d1117); --line: light-dark(#d0d7de, #343a41); --good: light-dark(#116329, #56d364);
   --bad: light-dark(#b3121d, #ff7b72); --odd: light-dark(#7a4f01, #e3b341); }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page); margin: 2rem auto; max-width: 1150px;
   padding: 0 1rem; }
 h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1.2rem; }
 table { border-collapse: collapse; margin: .7rem 0; } th, td { text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top;
-  border-bottom: 1px solid var(--line); } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+  border-bottom: 1px solid var(--line); } td.n, th.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 code { font: 13px/1.4 ui-monospace, monospace; overflow-wrap: anywhere; } .wide { overflow-x: auto; } .dim { color: var(--dim); }
 .passed { color: var(--good); } .failed { color: var(--bad); font-weight: 600; } .skipped, .known { color: var(--odd); }
+.bar text { font-size: 11px; fill: var(--dim); font-weight: 400; } .bar line { stroke: var(--line); } .bar .bound { stroke: var(--bad); }
+.bar .thin { stroke: var(--dim); stroke-width: 2; } .bar .thick { stroke: var(--good); stroke-width: 8; } .bar .over { stroke: var(--bad); }
 summary { cursor: pointer; } svg { max-width: 100%; height: auto; }
 .dark { display: none; } @media (prefers-color-scheme: dark) { .dark { display: block; } .light { display: none; } }
 ";
@@ -51,12 +53,14 @@ pub fn page(record: &Record) -> Result<String> {
                     span.passed { (record.passed) " passed" } ", "
                     span.(if record.failed > 0 { "failed" } else { "dim" }) { (record.failed) " failed" } ", "
                     @if record.known > 0 { span.known { (record.known) " failed as known" } ", " }
-                    span.skipped { (record.skipped) " skipped" }
+                    span.(if record.skipped > 0 { "skipped" } else { "dim" }) { (record.skipped) " skipped" }
                     span.dim { " · ropewalk " (record.ropewalk) " · " (record.os) " · " time { (record.date) } }
                 }
                 p.dim {
                     "Each result is compared with a reference in f64. A case passes if the error of every element is within the bound that is "
-                    "derived for it; “error / bound” is that of the worst element, above 1 a failure. "
+                    "derived for it; “error / bound” is that of the worst element, above 1 a failure. Each is computed again, after others and in an "
+                    "order of seed " (record.seed) @if record.shuffled { ", which the first order is drawn from too," }
+                    ", and must have the same bits then. "
                     code { "ropewalk validate ADDRESS" } " computes a case again."
                 }
                 @for (adapter, picture) in record.adapters.iter().zip(pictures?) { (section(adapter, &picture)) }
@@ -80,6 +84,7 @@ fn section(adapter: &Adapter, picture: &Markup) -> Markup {
         @if !failed.is_empty() { h3.failed { (failed.len()) " failed" } (table(&failed)) }
         h3 { "By family" }
         (families(adapter))
+        p.dim { "Error / bound of a family’s cases: thin from the least to the median, thick from there to the worst." }
         (picture)
         @if !nearest.is_empty() { h3 { "Nearest to their bound" } (table(&nearest)) }
         @if !skipped.is_empty() { details { summary { (skipped.len()) " skipped" } (table(&skipped)) } }
@@ -102,7 +107,7 @@ fn by_family(adapter: &Adapter) -> BTreeMap<&str, Vec<&Entry>> {
 fn families(adapter: &Adapter) -> Markup {
     html! {
         div.wide { table {
-            tr { th { "family" } th.n { "runs" } th.n { "failed" } th.n { "median" } th.n { "worst" } th { "in" } }
+            tr { th { "family" } th.n { "runs" } th.n { "failed" } th { (axis()) } th.n { "median" } th.n { "worst" } th { "in" } }
             @for (family, entries) in by_family(adapter) {
                 @let ratios = sorted(&entries);
                 @let worst = entries.iter().max_by(|a, b| a.worst().unwrap_or(0.0).total_cmp(&b.worst().unwrap_or(0.0)));
@@ -110,12 +115,56 @@ fn families(adapter: &Adapter) -> Markup {
                     td { (family) }
                     td.n { (entries.len()) }
                     td.n { (entries.iter().filter(|e| e.verdict == Verdict::Failed).count()) }
+                    td { (bar(&ratios)) }
                     td.n { (ratios.get(ratios.len() / 2).map_or("-".into(), |r| ratio(*r))) }
                     td.n { (ratios.last().map_or("-".into(), |r| ratio(*r))) }
                     td { code { (worst.map_or("", |e| e.address.as_str())) } }
                 }
             }
         } }
+    }
+}
+
+/// Width and height of a bar of a family, and the powers of ten at its ends.
+const BAR: (f64, f64) = (240.0, 18.0);
+const POWERS: (i32, i32) = (-4, 1);
+
+/// Where a ratio stands on a bar.
+fn along(ratio: f64) -> f64 {
+    let (low, high) = (POWERS.0 as f64, POWERS.1 as f64);
+    BAR.0 * (ratio.max(f64::MIN_POSITIVE).log10().clamp(low, high) - low) / (high - low)
+}
+
+/// The powers of ten above the bars; the bound is 1.
+fn axis() -> Markup {
+    html! {
+        svg.bar viewBox=(format!("0 0 {} {}", BAR.0, BAR.1)) width=(BAR.0) height=(BAR.1) role="img" aria-label="error / bound" {
+            @for power in POWERS.0 + 1..POWERS.1 {
+                text x=(along(10f64.powi(power))) y="13" text-anchor="middle" {
+                    @if power == 0 { "bound" } @else { (10f64.powi(power)) }
+                }
+            }
+        }
+    }
+}
+
+/// From the least to the worst error / bound of a family's cases, thick from the median on.
+fn bar(ratios: &[f64]) -> Markup {
+    let at = |n: usize| ratios.get(n).map_or(0.0, |r| along(*r));
+    let (least, median, worst) = (at(0), at(ratios.len() / 2), at(ratios.len().saturating_sub(1)));
+    let middle = BAR.1 / 2.0;
+    let failed = ratios.last().is_some_and(|worst| *worst > 1.0);
+    html! {
+        svg.bar viewBox=(format!("0 0 {} {}", BAR.0, BAR.1)) width=(BAR.0) height=(BAR.1) aria-hidden="true" {
+            @for power in POWERS.0 + 1..POWERS.1 {
+                @let x = along(10f64.powi(power));
+                line.(if power == 0 { "bound" } else { "tick" }) x1=(x) x2=(x) y1="0" y2=(BAR.1) {}
+            }
+            @if !ratios.is_empty() {
+                line.thin x1=(least) x2=(median) y1=(middle) y2=(middle) {}
+                line.(if failed { "thick over" } else { "thick" }) x1=(median) x2=(worst.max(median + 1.0)) y1=(middle) y2=(middle) {}
+            }
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! What an adapter can do at most, measured: copying and multiply-adds, by small kernels of our own.
 
-use super::timing::{Budget, Stopwatch, Work};
-use ropewalk::{Error, Gpu, Result, wgpu};
+use super::probe::Probe;
+use super::timing::{Budget, Stopwatch};
+use ropewalk::{Gpu, Result, wgpu};
 use serde::Serialize;
 use std::fmt::Write;
 use std::time::Instant;
@@ -236,92 +237,6 @@ fn fma_text(chains: u32, fused: bool) -> String {
 /// Of cooperative matrices; no kernel here measures them yet.
 fn matrix(_gpu: &Gpu, _stopwatch: &Stopwatch, _budget: Budget) -> Result<Option<f64>> {
     Ok(None)
-}
-
-/// A small kernel with its buffers, bound in order.
-struct Probe<'a> {
-    gpu: &'a Gpu,
-    name: &'static str,
-    pipeline: wgpu::ComputePipeline,
-    group: wgpu::BindGroup,
-    buffers: Vec<wgpu::Buffer>,
-    groups: [u32; 3],
-}
-
-impl<'a> Probe<'a> {
-    fn new(
-        gpu: &'a Gpu,
-        name: &'static str,
-        text: &str,
-        sizes: &[(u64, wgpu::BufferUsages)],
-        groups: [u32; 3],
-    ) -> Result<Self> {
-        let (device, label) = (gpu.device(), Some(name));
-        let scopes = [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal]
-            .map(|filter| device.push_error_scope(filter));
-        let source = wgpu::ShaderSource::Wgsl(text.into());
-        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
-        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label,
-            layout: None,
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: Default::default(),
-            cache: None,
-        });
-        let make = |(size, usage): &(u64, wgpu::BufferUsages)| {
-            let (size, usage) = (*size, *usage);
-            device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
-        };
-        let buffers: Vec<wgpu::Buffer> = sizes.iter().map(make).collect();
-        let entry = |(binding, buffer): (u32, &'_ wgpu::Buffer)| (binding, buffer.clone());
-        let bound: Vec<_> = (0..).zip(&buffers).map(entry).collect();
-        let entries: Vec<_> = bound
-            .iter()
-            .map(|(binding, buffer)| wgpu::BindGroupEntry { binding: *binding, resource: buffer.as_entire_binding() })
-            .collect();
-        let layout = pipeline.get_bind_group_layout(0);
-        let group = device.create_bind_group(&wgpu::BindGroupDescriptor { label, layout: &layout, entries: &entries });
-        let mut first = None;
-        for scope in scopes.into_iter().rev() {
-            first = pollster::block_on(scope.pop()).or(first);
-        }
-        match first {
-            Some(e) => Err(Error::device(format!("measuring {name}"), e)),
-            None => Ok(Probe { gpu, name, pipeline, group, buffers, groups }),
-        }
-    }
-
-    fn write(&self, buffer: usize, bytes: &[u8]) {
-        if let Some(buffer) = self.buffers.get(buffer) {
-            self.gpu.queue().write_buffer(buffer, 0, bytes);
-        }
-    }
-
-    /// The shortest run.
-    fn seconds(&self, stopwatch: &Stopwatch, budget: Budget) -> Result<f64> {
-        let first = stopwatch.first_run(self)?;
-        let timing = stopwatch.time(self, first, budget, &|_| ())?;
-        Ok(1e-3 * timing.best().min_ms)
-    }
-}
-
-impl Work for Probe<'_> {
-    fn label(&self) -> &str {
-        self.name
-    }
-    fn chunks(&self) -> usize {
-        1
-    }
-    fn encode(&self, _: usize, pass: &mut wgpu::ComputePass) {
-        let [x, y, z] = self.groups;
-        pass.set_pipeline(&self.pipeline);
-        pass.set_bind_group(0, &self.group, &[]);
-        pass.dispatch_workgroups(x, y, z);
-    }
-    fn encode_chunk(&self, set: usize, _: usize, pass: &mut wgpu::ComputePass) {
-        self.encode(set, pass);
-    }
 }
 
 #[cfg(test)]

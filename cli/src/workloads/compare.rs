@@ -1,4 +1,4 @@
-//! Ratios against an earlier run's JSON lines.
+//! Ratios against an earlier run's JSON: an object a line, or a list of them.
 
 use super::Line;
 use ropewalk::{Error, Result};
@@ -34,22 +34,29 @@ pub struct Ratio {
     pub before_date: Option<String>,
 }
 
-/// The results in a file's text, one JSON object a line; an error names the line.
+/// The results in a text, one JSON object a line or a list of objects; an error names the line, or the place in the list.
 pub fn parse(name: &str, text: &str) -> Result<Vec<Earlier>> {
-    let help = "give what `ropewalk bench --json` printed, one object a line";
-    let mut all = Vec::new();
-    for (n, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
-        let earlier: Earlier = serde_json::from_str(line)
-            .map_err(|e| Error::input(format!("--compare {name}, line {n}"), format!("cannot be read: {e}"), help))?;
-        if !(earlier.median_ms > 0.0 && earlier.min_ms > 0.0) {
-            let problem = format!("median_ms {}, min_ms {}", earlier.median_ms, earlier.min_ms);
-            return Err(Error::input(format!("--compare {name}, line {n}"), problem, "give times above 0"));
-        }
-        all.push(earlier);
+    let help = "give what `ropewalk bench --json` or `--format json` printed";
+    let bad = |place: String, problem: String| Error::input(format!("{name}, {place}"), problem, help);
+    let all: Vec<(String, Earlier)> = if text.trim_start().starts_with('[') {
+        let list: Vec<Earlier> = serde_json::from_str(text)
+            .map_err(|e| bad(format!("line {}", e.line()), format!("cannot be read: {e}")))?;
+        (1..).map(|n: usize| format!("entry {n}")).zip(list).collect()
+    } else {
+        let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+        let read = |(n, line): (usize, &str)| match serde_json::from_str(line) {
+            Ok(earlier) => Ok((format!("line {n}"), earlier)),
+            Err(e) => Err(bad(format!("line {n}"), format!("cannot be read: {e}"))),
+        };
+        lines.map(read).collect::<Result<_>>()?
+    };
+    if let Some((place, e)) = all.iter().find(|(_, e)| !(e.median_ms > 0.0 && e.min_ms > 0.0)) {
+        let problem = format!("median_ms {}, min_ms {}", e.median_ms, e.min_ms);
+        return Err(Error::input(format!("{name}, {place}"), problem, "give times above 0"));
     }
     match all.is_empty() {
-        true => Err(Error::input(format!("--compare {name}"), "holds no result", help)),
-        false => Ok(all),
+        true => Err(Error::input(name, "holds no result", help)),
+        false => Ok(all.into_iter().map(|(_, earlier)| earlier).collect()),
     }
 }
 
@@ -58,6 +65,23 @@ fn partner<'a>(line: &Line, earlier: &'a [Earlier]) -> Option<&'a Earlier> {
     let same = |e: &&Earlier| e.workload == line.workload && e.adapter == line.adapter;
     let of_driver = earlier.iter().rev().filter(same).find(|e| e.driver == line.driver);
     of_driver.or_else(|| earlier.iter().rev().find(same))
+}
+
+/// Whether a run knows a workload on an adapter.
+pub fn knows(earlier: &[Earlier], workload: &str, adapter: &str) -> bool {
+    earlier.iter().any(|e| e.workload == workload && e.adapter == adapter)
+}
+
+/// Why a result is too slow: its median takes more than `most` times the earlier one's. None: it is not.
+pub fn slower(line: &Line, most: f64) -> Option<String> {
+    let ratio = line.compare.as_ref()?;
+    let times = line.median_ms / ratio.before_median_ms;
+    (times > most).then(|| {
+        format!(
+            "{} on {}: TOO SLOW: {:.3} ms, {times:.2} times the earlier {:.3} ms, above {most}",
+            line.workload, line.adapter, line.median_ms, ratio.before_median_ms
+        )
+    })
 }
 
 /// The ratio to an earlier line; None: there is none of this workload and adapter.
@@ -107,6 +131,22 @@ mod tests {
         assert_eq!(unmatched(std::slice::from_ref(&line), &earlier).len(), 3);
         line.adapter = "B".into();
         assert_eq!(super::ratio(&line, &earlier), None);
+        assert!(knows(&earlier, "d2", "A") && !knows(&earlier, "d2", "B"));
+        // the same as a list
+        let list = format!("[\n{LINE},\n{LINE}]");
+        assert_eq!(parse("f", &list).expect("a list"), [earlier[1].clone(), earlier[1].clone()]);
+    }
+
+    #[test]
+    fn a_line_is_too_slow_beyond_the_ratio() {
+        let earlier = parse("f", LINE).expect("a line");
+        let mut line = Line { workload: "p1".into(), adapter: "A".into(), driver: "D".into(), ..Line::default() };
+        (line.median_ms, line.min_ms) = (25.0, 18.0);
+        assert_eq!(slower(&line, 1.01), None, "nothing to compare with");
+        line.compare = ratio(&line, &earlier);
+        assert_eq!(slower(&line, 1.25), None);
+        let said = slower(&line, 1.2).expect("1.25 times as long");
+        assert!(said.contains("p1 on A: TOO SLOW") && said.contains("1.25 times"), "{said}");
     }
 
     #[test]
@@ -117,6 +157,9 @@ mod tests {
             (LINE.replace("18.0", "0.0"), "min_ms 0"),
             (LINE.replace("18.0", "\"x\""), "line 1: cannot be read"),
             ("\n \n".to_string(), "holds no result"),
+            ("[]".to_string(), "holds no result"),
+            (format!("[{LINE},\n{{}}]"), "line 2: cannot be read"),
+            (format!("[{LINE}, {}]", LINE.replace("20.0", "-1.0")), "entry 2: median_ms -1"),
         ] {
             let error = parse("f", &text).expect_err(&text).to_string();
             assert!(error.contains(problem), "{text}: {error}");

@@ -8,19 +8,8 @@ use ropewalk::{Gpu, workload};
 /// Cores of other processes that a time is not disturbed by.
 const QUIET: f64 = 0.15;
 
-/// The results of one adapter, below its ceilings.
-pub fn text(gpu: &Gpu, ceilings: &Ceilings, lines: &[Line]) -> String {
-    let mut said = vec![gpu.describe()];
-    let matrix = ceilings.matrix_gflops.map_or(String::new(), |rate| format!(", {} on matrix units", rate_of(rate)));
-    said.push(format!(
-        "ceilings, measured now: {} GB/s copied by a kernel (read and written; {} by the driver's own copy), {} in f32 multiply-adds{matrix}",
-        text::number(ceilings.copy_gbps),
-        text::number(ceilings.transfer_gbps),
-        rate_of(ceilings.fma_gflops)
-    ));
-    if lines.is_empty() {
-        return said.join("\n");
-    }
+/// What a table shows of each result.
+fn cells(lines: &[Line]) -> (Vec<&'static str>, Vec<Vec<String>>) {
     let header = ["", "median", "best", "spread", "GFLOP/s", "GB/s", "of ceiling", "memory", "compile", "checked"];
     let mut header = header.to_vec();
     let compared = lines.iter().any(|line| line.compare.is_some());
@@ -50,10 +39,40 @@ pub fn text(gpu: &Gpu, ceilings: &Ceilings, lines: &[Line]) -> String {
         }
         row
     };
-    said.push(text::table(&header, lines.iter().map(row)).to_string());
+    (header, lines.iter().map(row).collect())
+}
+
+/// The results of all adapters as one table in Markdown.
+pub fn markdown(lines: &[Line]) -> String {
+    let (mut header, mut rows) = cells(lines);
+    if let Some(first) = header.first_mut() {
+        *first = "workload";
+    }
+    header.extend(["kernel", "adapter", "driver"]);
+    for (row, line) in rows.iter_mut().zip(lines) {
+        row.extend([line.kernel.clone(), line.adapter.clone(), line.driver.clone()]);
+    }
+    text::markdown(&header, rows).to_string()
+}
+
+/// The results of one adapter, below its ceilings.
+pub fn text(gpu: &Gpu, ceilings: &Ceilings, lines: &[Line]) -> String {
+    let mut said = vec![gpu.describe()];
+    let matrix = ceilings.matrix_gflops.map_or(String::new(), |rate| format!(", {} on matrix units", rate_of(rate)));
+    said.push(format!(
+        "ceilings, measured now: {} GB/s copied by a kernel (read and written; {} by the driver's own copy), {} in f32 multiply-adds{matrix}",
+        text::number(ceilings.copy_gbps),
+        text::number(ceilings.transfer_gbps),
+        rate_of(ceilings.fma_gflops)
+    ));
+    if lines.is_empty() {
+        return said.join("\n");
+    }
+    let (header, rows) = cells(lines);
+    said.push(text::table(&header, rows).to_string());
     let about = |line: &Line| {
         let base = line.workload.split('-').next().unwrap_or_default();
-        let about = workload::named(base).map_or("", |w| w.about);
+        let about = workload::named(base).map_or(String::new(), |w| w.about);
         let stored = line.tuning.contains(&ropewalk::Source::Stored);
         format!("{about}; {}{}", line.kernel, if stored { " (tuned)" } else { "" })
     };
