@@ -105,11 +105,6 @@ fn test() -> ExitCode {
         true => tests.env("ROPEWALK_REQUIRE_ADAPTER", "1"),
         false => tests.env_remove("ROPEWALK_REQUIRE_ADAPTER"),
     };
-    // Mesa's software drivers compile up to 2.6 times faster without LLVM's optimisations, which is most of what a first run does; the
-    // examples, the demo, `fuzz` and every other command of the program run with them
-    if env::var_os("GALLIVM_PERF").is_none() {
-        tests.env("GALLIVM_PERF", "nopt");
-    }
     outcomes.push(outcome(run(&mut tests)));
     let named = fs::read_to_string(&left_out).unwrap_or_default();
     let names: BTreeSet<&str> = named.lines().collect();
