@@ -85,7 +85,7 @@ fn golden_cases_pass_by_the_reference() {
     let output = conform(&[GOLDEN.as_ref()], &["--reference", "--json"]);
     let (lines, counts) = report(&output);
     assert_eq!((counts, code(&output)), ([209, 0, 5], 0));
-    assert_eq!(lines.len(), 211);
+    assert_eq!(lines.len(), 214);
     for (name, line) in &lines {
         match line["status"].as_str().unwrap() {
             "passed" => assert_ne!(line["compared"].as_array().unwrap().len(), 0, "{name} compares nothing"),
