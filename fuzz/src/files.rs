@@ -344,7 +344,12 @@ static SEEDS: LazyLock<Seeds> = LazyLock::new(|| {
         embeds: embeds.map(embed_json).collect(),
         configs: files(&root.join("tests/configs"), "json"),
         golden: files(&root.join("tests/golden"), "safetensors"),
-        tensors: cases.iter().map(|case| (case.spec.clone(), stored(&case.spec, &case.inputs))).collect(),
+        // of f32: what has another type is read by the same code
+        tensors: cases
+            .iter()
+            .filter(|case| [&case.inputs.q, &case.inputs.k, &case.inputs.v].iter().all(|t| t.dtype() == Dtype::F32))
+            .map(|case| (case.spec.clone(), stored(&case.spec, &case.inputs)))
+            .collect(),
         winners: vec![winners_file()],
         pipelines: vec![pipelines_file()],
         results: results_files(),
