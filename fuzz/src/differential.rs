@@ -26,7 +26,9 @@ pub fn run(seed: u64, gpus: &[Gpu]) -> Outcome {
             let turns = spec.rotary.is_some() || spec.norm.is_some();
             let rotates = turns && !spec.k_storage().in_blocks();
             let kernel = match (other, draw.int(0..=3)) {
-                (Kernel::RotateQ { .. } | Kernel::RotateK { .. }, 0) if rotates => other,
+                (Kernel::RotateQ { .. }, 0) if rotates => other,
+                // in place, which a norm of all heads refuses
+                (Kernel::RotateK { .. }, 0) if rotates && !spec.norm.is_some_and(|norm| norm.all_heads) => other,
                 (Kernel::Scores, 0) => other,
                 _ => Kernel::Attention,
             };

@@ -25,6 +25,15 @@ pub(super) fn simple(map: FeatureMap, x: f64) -> f64 {
     }
 }
 
+/// A product of sizes: nothing where one is nothing, and infinite, so that nothing is said, where one is unknown.
+fn product(sizes: &[f64]) -> f64 {
+    match sizes.contains(&0.0) {
+        true => 0.0,
+        false if sizes.iter().any(|size| size.is_nan()) => f64::INFINITY,
+        false => sizes.iter().product::<f64>().abs(),
+    }
+}
+
 /// A row's features: what enters the numerator, and the denominator.
 struct Features {
     above: Vec<Sized>,
@@ -136,16 +145,17 @@ pub fn linear(spec: &Spec, inputs: &Inputs) -> LinearTwin {
                     for (f, k) in phi_k[j].above.iter().enumerate() {
                         for (i, earlier) in phi_k[..j].iter().enumerate() {
                             let (kept, x, before) = (kept(f, i + 1, j + 1), earlier.above[f], values[i][e]);
-                            let size = (kept * k.size * x.size * before.size).abs();
+                            // of the value itself: sizes of sizes would grow with every key
+                            let size = product(&[kept, k.size, x.size, before.value]);
                             new.add(-kept * k.value * x.value * before.value, size);
                         }
                         if let Some(given) = &inputs.initial_state {
                             let start = given[((s.entry * kv_heads + kv) * features + f) * dim + e] as f64;
                             let kept = kept(f, 0, j + 1);
-                            new.add(-kept * k.value * start, (kept * k.size * start).abs());
+                            new.add(-kept * k.value * start, product(&[kept, k.size, start]));
                         }
                     }
-                    values[j][e] = Sized::new(beta * new.value, beta.abs() * new.size);
+                    values[j][e] = Sized::new(beta * new.value, product(&[beta, new.size]));
                 }
             }
             // S and z of feature f and column e behind so many keys
@@ -154,7 +164,7 @@ pub fn linear(spec: &Spec, inputs: &Inputs) -> LinearTwin {
                 for j in 0..count {
                     let (kept, v) = (kept(f, j + 1, count), values[j][e]);
                     let k = phi_k[j].above[f];
-                    sum.add(kept * k.value * v.value, kept * k.size * v.size);
+                    sum.add(kept * k.value * v.value, product(&[kept, k.size, v.size]));
                 }
                 if let Some(given) = &inputs.initial_state {
                     let kept = kept(f, 0, count);
@@ -206,7 +216,7 @@ pub fn linear(spec: &Spec, inputs: &Inputs) -> LinearTwin {
                         let mut o = Sized::default();
                         for (q, row) in phi.above.iter().zip(&columns) {
                             let x = row[e];
-                            o.add(scale * q.value * x.value, (scale * q.size * x.size).abs());
+                            o.add(scale * q.value * x.value, product(&[scale, q.size, x.size]));
                         }
                         if let Some(n) = divisor {
                             o = match n.value {

@@ -35,12 +35,12 @@ pub struct Sized {
 }
 
 impl Sized {
+    /// A size that is unknown (beside what is not finite) is infinite: nothing is said of such a value.
     fn new(value: f64, size: f64) -> Self {
-        Sized { value, size }
+        Sized { value, size: if size.is_nan() { f64::INFINITY } else { size } }
     }
     fn add(&mut self, value: f64, size: f64) {
-        self.value += value;
-        self.size += size;
+        *self = Sized::new(self.value + value, self.size + size);
     }
 }
 
