@@ -46,6 +46,18 @@ fn values() -> (Spec, Inputs) {
     (spec, inputs)
 }
 
+/// Positions on both sides of 0, keys on both sides of the window.
+fn branches(branches: Branches) -> (Spec, Inputs) {
+    let mut spec = Spec::new(4, 2, 64);
+    let mut rotary = Rotary::new(Pairing::Half, 64, 1e4);
+    rotary.branches = Some(branches);
+    (spec.rotary, spec.positions, spec.mask) = (Some(rotary), Positions::Ids, Mask::causal());
+    let mut inputs = inputs(&spec, 1, 56, 56, 7);
+    let ids: Vec<i32> = (-26..30).collect();
+    (inputs.q_positions, inputs.k_positions) = (Some(ids.clone()), Some(ids));
+    (spec, inputs)
+}
+
 /// Every system, with mutations that leave its shapes alone.
 type Mutation = (&'static str, fn(&mut Spec, &mut Inputs));
 fn systems() -> Vec<(&'static str, (Spec, Inputs), Vec<Mutation>)> {
@@ -132,6 +144,28 @@ fn systems() -> Vec<(&'static str, (Spec, Inputs), Vec<Mutation>)> {
                 ("sign exchanged", |spec, _| rotary(spec).xpos = Some(XPos::new(-512.0, 60))),
                 ("left out", |spec, _| rotary(spec).xpos = None),
                 ("another base", |spec, _| rotary(spec).xpos = Some(XPos::new(511.0, 60))),
+            ],
+        ),
+        (
+            "clipped",
+            branches(Branches::Clipped { window: 9 }),
+            vec![
+                ("one branch", |spec, _| rotary(spec).branches = None),
+                ("another window", |spec, _| rotary(spec).branches = Some(Branches::Clipped { window: 10 })),
+            ],
+        ),
+        (
+            "grouped",
+            branches(Branches::Grouped { window: 9, group: 4 }),
+            vec![
+                ("one branch", |spec, _| rotary(spec).branches = None),
+                ("another window", |spec, _| rotary(spec).branches = Some(Branches::Grouped { window: 10, group: 4 })),
+                ("another group", |spec, _| rotary(spec).branches = Some(Branches::Grouped { window: 9, group: 5 })),
+                ("groups that begin elsewhere", |_, inputs| {
+                    for ids in [&mut inputs.q_positions, &mut inputs.k_positions].into_iter().flatten() {
+                        ids.iter_mut().for_each(|id| *id += 1);
+                    }
+                }),
             ],
         ),
         (

@@ -19,8 +19,8 @@ fn stage_k(batch: u32, kv_head: u32, first: u32, end: u32, lane: u32) {
     }
 }
 
-// s = score_mod(cap(q . k) + terms), for the key in row `slot` of the tile; HEAD_CHUNKS additions deep, then two.
-fn score(q_rotated: ptr<function, Row>, q_rows: ptr<function, QueryRows>, slot: u32, at: ScoreAt) -> f32 {
+// q . k, for the key in row `slot` of the tile; HEAD_CHUNKS additions deep, then two.
+fn product_of(q_rotated: ptr<function, Row>, slot: u32, at: ScoreAt) -> f32 {
     var sum = vec4<f32>(0.0);
     for (var c = 0u; c < head_padded(); c += 4u) {
         let at = slot * HEAD_PADDED + c;
@@ -29,9 +29,5 @@ fn score(q_rotated: ptr<function, Row>, q_rows: ptr<function, QueryRows>, slot: 
         sum += (*q_rotated)[c + 2u] * k_tile[at + 2u];
         sum += (*q_rotated)[c + 3u] * k_tile[at + 3u];
     }
-    let t = (sum.x + sum.y) + (sum.z + sum.w);
-    if (is_nan(t)) { return t; }                             // a driver's comparisons in cap may lose it
-    let s = modified_score(cap(t) + relative_terms(q_rows, at) + score_terms(at), at);
-    if (is_nan(s)) { return s; }
-    return max(s, SCORE_FLOOR);                              // finite, so that no exponent overflows
+    return (sum.x + sum.y) + (sum.z + sum.w);
 }

@@ -152,3 +152,10 @@ pub(crate) fn stored(dtype: Dtype, value: f64, bound: f64) -> f64 {
     let size = value.abs() + bound;
     if size > most { f64::INFINITY } else { SECOND_ORDER * bound + dtype.unit_roundoff() * size + least }
 }
+
+/// A row with how far each element of a GPU's may be off.
+#[derive(Clone, Default)]
+pub(crate) struct Row {
+    pub(crate) x: Vec<f64>,
+    pub(crate) error: Vec<f64>,
+}

@@ -1,7 +1,8 @@
 //! Linear attention: a bound for every element. Values and their errors are carried side by side, by arithmetic that the reference does
 //! not share.
 
-use crate::check::bound::{Bounded, HUGE, MAGNITUDE, PHASE, SECOND_ORDER, TINY, TRIG, U, UNDERFLOW, g, stored};
+use crate::check::bound::{Bounded, HUGE, MAGNITUDE, PHASE, Row, SECOND_ORDER, TINY, TRIG, U, UNDERFLOW, g, stored};
+use crate::check::delta::{Column, DeltaStep};
 use crate::equation::dtype::Dtype;
 use crate::equation::linear::{Decay, FeatureMap, Linear};
 use crate::equation::rotary::rotary::{Angle, Rotary};
@@ -58,13 +59,6 @@ pub struct LinearBounds {
     pub state: Bounded,
     /// `normalizer`.
     pub normalizer: Bounded,
-}
-
-/// A row with how far each element of a GPU's may be off.
-#[derive(Clone, Default)]
-struct Row {
-    x: Vec<f64>,
-    error: Vec<f64>,
 }
 
 /// The position of a token in every stream, and 1 for a query, -1 for a key (xPos).
@@ -288,67 +282,6 @@ impl Sum {
     }
 }
 
-/// A column of the state under the delta rule. How far a GPU's column e is from the value is bounded by its length, since a step takes it
-/// to (I - beta k k^T) Gamma e, which is no longer where beta |k|^2 <= 2, while the sum of its elements' sizes may be.
-#[derive(Clone)]
-struct Column {
-    x: Vec<f64>,
-    error: f64,
-}
-
-/// A token's numbers under the delta rule.
-struct DeltaStep<'a> {
-    k: &'a Row,
-    /// Gamma of each feature and the relative error of one multiplication with it; empty where nothing is forgotten.
-    decays: &'a [(f64, f64)],
-    beta: f64,
-}
-
-fn length<'a>(x: impl IntoIterator<Item = &'a f64>) -> f64 {
-    x.into_iter().map(|x| x * x).sum::<f64>().sqrt()
-}
-
-impl Column {
-    fn given(x: Vec<f64>, least: f64) -> Self {
-        let flushed: Vec<f64> = x.iter().copied().filter(|x| x.abs() < least).collect();
-        Column { error: length(&flushed), x }
-    }
-    /// S <- Gamma S + beta k (v - k Gamma S); `lost`: what a device may lose of v.
-    fn step(&mut self, &DeltaStep { k, decays, beta }: &DeltaStep, v: f64, lost: f64) {
-        let n = self.x.len() as f64;
-        let least = UNDERFLOW * n;
-        if !decays.is_empty() {
-            let (most, relative) = decays.iter().fold((0.0, 0.0), |m, d| (f64::max(m.0, d.0), f64::max(m.1, d.1)));
-            self.error = most * (self.error + relative * (length(&self.x) + self.error)) + least;
-            self.x.iter_mut().zip(decays).for_each(|(x, (gamma, _))| *x *= gamma);
-        }
-        let (long, wrong, here) = (length(&k.x), length(&k.error), length(&self.x) + self.error);
-        let said: f64 = k.x.iter().zip(&self.x).map(|(k, s)| k * s).sum();
-        let new = beta * (v - said);
-        // of k S, of beta (v - k S), and of what k and S already err by
-        let sum = (long + wrong) * here * (g((n / 4.0).ceil() + 4.0) + U);
-        let rounded = beta.abs() * (sum + 3.0 * U * (v.abs() + lost + (long + wrong) * here)) + least;
-        let flushed = if beta.abs() < Dtype::F32.least_normal() { v.abs() + (long + wrong) * here } else { 0.0 };
-        let inherited = beta.abs() * (lost + wrong * here + flushed);
-        let size = new.abs() + inherited + rounded + beta.abs() * long * self.error;
-        let kept = f64::max(1.0, (1.0 - beta * long * long).abs());
-        let added = long * (inherited + rounded) + wrong * size;
-        let rounding = 2.0 * U * (here + (long + wrong) * size) + least;
-        self.error = kept * self.error + added + rounding;
-        self.x.iter_mut().zip(&k.x).for_each(|(s, k)| *s += k * new);
-        let largest = here + (long + wrong) * size;
-        if self.error.is_nan() || largest.is_nan() || largest > HUGE {
-            self.error = f64::INFINITY;
-        }
-    }
-    /// q S: its value, how far a device's may be from it, and the size of what is summed.
-    fn read(&self, q: &Row) -> (f64, f64, f64) {
-        let (long, wrong, here) = (length(&q.x), length(&q.error), length(&self.x) + self.error);
-        let sum = q.x.iter().zip(&self.x).map(|(q, s)| q * s).sum();
-        (sum, long * self.error + wrong * here, (long + wrong) * here)
-    }
-}
-
 /// One query head of one sequence.
 struct HeadResult {
     /// `[q_len, v_head_dim]`.
@@ -376,6 +309,9 @@ fn head(rows: &FeatureRows, b: u32, h: u32) -> HeadResult {
     let column =
         |c: usize| Column::given((0..n).map(|f| state[f * v_dim + c].value).collect(), Dtype::F32.least_normal());
     let mut columns: Vec<Column> = if linear.delta { (0..v_dim).map(column).collect() } else { Vec::new() };
+    if linear.delta {
+        state.clear();
+    }
     let mut z = state_of(&problem.inputs.initial_normalizer, n);
     let most = rows.most(b, kv_head);
     let mut added = 1.0; // keys so far
@@ -406,17 +342,18 @@ fn head(rows: &FeatureRows, b: u32, h: u32) -> HeadResult {
             (value, scale.abs() * (error + depth * size + flushed) + 2.0 * U * (value.abs() + norm.eps))
         });
         for c in 0..v_dim {
-            let (mut sum, mut error, mut size) = (0.0, 0.0, 0.0);
-            if let Some(column) = columns.get(c) {
-                (sum, error, size) = column.read(turned);
-            }
-            for (f, (x, e)) in turned.x.iter().zip(&turned.error).enumerate().filter(|_| columns.is_empty()) {
-                let s = &state[f * v_dim + c];
-                let (wrong, of) = dot_error(*x, *e, s);
-                sum += x * s.value;
-                error += wrong;
-                size += of;
-            }
+            let sums = || {
+                let (mut sum, mut error, mut size) = (0.0, 0.0, 0.0);
+                for (f, (x, e)) in turned.x.iter().zip(&turned.error).enumerate() {
+                    let s = &state[f * v_dim + c];
+                    let (wrong, of) = dot_error(*x, *e, s);
+                    sum += x * s.value;
+                    error += wrong;
+                    size += of;
+                }
+                (sum, error, size)
+            };
+            let (sum, error, size) = columns.get(c).map_or_else(sums, |column| column.read(turned));
             let (value, error) = (scale * sum, scale.abs() * (error + depth * size + flushed));
             let (value, mut bound) = match denominator {
                 None => (value, error),
@@ -452,10 +389,10 @@ fn head(rows: &FeatureRows, b: u32, h: u32) -> HeadResult {
                 let of_columns = columns.iter_mut().zip(v.iter().zip(&v_lost));
                 of_columns.for_each(|(column, (v, lost))| column.step(&step, *v, *lost));
             }
-            for f in (0..n).filter(|_| !linear.delta) {
+            for f in 0..n {
                 let decay = rows.decay(b, kv_head, j, f);
-                for c in 0..v_dim {
-                    let s = &mut state[f * v_dim + c];
+                // of the delta rule empty
+                for (c, s) in state.iter_mut().skip(f * v_dim).take(v_dim).enumerate() {
                     if let Some(decay) = decay {
                         s.decay(decay);
                     }

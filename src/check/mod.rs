@@ -113,6 +113,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod bound;
+pub(crate) mod delta;
 pub(crate) mod embed;
 pub(crate) mod linear;
 pub(crate) mod merge;

@@ -10,7 +10,6 @@ use crate::equation::linear::{FeatureMap, Linear, MAX_FEATURES};
 use crate::equation::mask::Mask;
 use crate::equation::parameter::Parameter;
 use crate::equation::relative::{Relative, RelativeSide};
-use crate::equation::rotary::branches::Branches;
 use crate::equation::rotary::rotary::{Angle, Pairing, Rotary};
 use crate::error::{Error, Result};
 use serde::Deserialize;
@@ -487,11 +486,7 @@ impl Spec {
             if r.output {
                 terms.push("R_o".into());
             }
-            match r.branches {
-                None => {}
-                Some(Branches::Clipped { window }) => terms.push(format!("clipped({window})")),
-                Some(Branches::Grouped { window, group }) => terms.push(format!("grouped({window}/{group})")),
-            }
+            terms.extend(r.branches.map(|branches| branches.label()));
             if r.keys_rotated {
                 terms.push("keys rotated".into());
             }

@@ -76,7 +76,20 @@ impl<'a> ShaderFiles<'a> {
     pub(crate) fn scores(&mut self, aligned: bool) {
         let branches = self.spec.rotary.as_ref().is_some_and(|r| r.branches.is_some());
         self.add(if branches { "common/k_tile_branches.wgsl" } else { "common/k_tile.wgsl" }, &[]);
+        self.add("common/score.wgsl", &[]);
         self.of_scores(aligned);
+    }
+    /// By which positions queries turn.
+    fn branches(&mut self) {
+        let Some(branches) = self.spec.rotary.as_ref().and_then(|r| r.branches) else {
+            return self.add("common/query_near.wgsl", &[]);
+        };
+        self.add("common/query_branches.wgsl", &[]);
+        let (file, constants) = branches.text();
+        self.add(file, &[]);
+        for (name, value) in constants {
+            let _ = writeln!(self.glue, "const {name}: u32 = {value}u;");
+        }
     }
     /// What goes into a score, whatever the kernel.
     pub(crate) fn of_scores(&mut self, aligned: bool) {
@@ -102,17 +115,10 @@ impl<'a> ShaderFiles<'a> {
                 let (rows, keys) = (gates + scales + sinks, 2 * self.spec.key_bias as u32);
                 let _ = write!(self.glue, "const ROW_PLANES: u32 = {rows}u;\nconst KEY_PLANES: u32 = {keys}u;\n");
             }
-            false => match self.spec.rotary.as_ref().and_then(|r| r.branches) {
-                None => self.add("common/query.wgsl", &[]),
-                Some(branches) => {
-                    self.add("common/query_branches.wgsl", &[]);
-                    let (file, constants) = branches.text();
-                    self.add(file, &[]);
-                    for (name, value) in constants {
-                        let _ = writeln!(self.glue, "const {name}: u32 = {value}u;");
-                    }
-                }
-            },
+            false => {
+                self.add("common/query.wgsl", &[]);
+                self.branches();
+            }
         }
         self.add("common/score_at.wgsl", &[]);
         self.cache();

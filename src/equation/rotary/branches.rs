@@ -24,6 +24,13 @@ pub enum Branches {
 }
 
 impl Branches {
+    /// Words for labels and reports.
+    pub(crate) fn label(&self) -> String {
+        match *self {
+            Branches::Clipped { window } => format!("clipped({window})"),
+            Branches::Grouped { window, group } => format!("grouped({window}/{group})"),
+        }
+    }
     /// The distance from which on keys are far.
     pub fn window(&self) -> u32 {
         match *self {
