@@ -1,21 +1,20 @@
-// A tile of TILE_K keys in workgroup memory, rotated once as near keys and once as far ones for all rows of the workgroup.
+// A tile of TILE_K keys in workgroup memory, rotated once as near keys and, behind them, once as far ones for all rows of the workgroup.
 // 32 bytes x HEAD_PADDED x TILE_K, at most 16 KiB.
-var<workgroup> k_tile: array<vec4<f32>, TILE_K * HEAD_PADDED>;
-var<workgroup> far_tile: array<vec4<f32>, TILE_K * HEAD_PADDED>;
+const FAR_TILE: u32 = TILE_K * HEAD_PADDED;
+var<workgroup> k_tile: array<vec4<f32>, 2u * FAR_TILE>;
 
-// Lane l rotates key row first + l. Rows from `end` on (beyond kv_len) are not read.
+// Lane l rotates key row first + l. Rows from `end` on (beyond kv_len) are not read. Both turns are rounds of a loop, so that compilers have one.
 fn stage_k(batch: u32, kv_head: u32, first: u32, end: u32, lane: u32) {
     let j = first + lane;
     if (lane >= TILE_K || j >= end) { return; }
-    var row: Row;
     let k_start = k_row(batch, j, kv_head);
-    for (var c = 0u; c < head_chunks(); c++) { row[c] = k4(k_start, c); }
-    var far = row;
-    prepare_key(&row, batch, j);
-    turn_key(&far, branch_key(k_positions(batch, j)));
-    for (var c = 0u; c < head_padded(); c++) {
-        k_tile[lane * HEAD_PADDED + c] = row[c];
-        far_tile[lane * HEAD_PADDED + c] = far[c];
+    let n = k_positions(batch, j);
+    for (var far = 0u; far < 2u; far++) {
+        var row: Row;
+        for (var c = 0u; c < head_chunks(); c++) { row[c] = k4(k_start, c); }
+        turn_key(&row, select(n, branch_key(n), far == 1u));
+        let place = far * FAR_TILE + lane * HEAD_PADDED;
+        for (var c = 0u; c < head_padded(); c++) { k_tile[place + c] = row[c]; }
     }
 }
 
@@ -28,7 +27,7 @@ fn is_far(at: ScoreAt) -> bool {
 fn product_of(q_rotated: ptr<function, Row>, slot: u32, at: ScoreAt) -> f32 {
     var sum = vec4<f32>(0.0);
     if (is_far(at)) {
-        for (var c = 0u; c < head_padded(); c++) { sum += q_far[c] * far_tile[slot * HEAD_PADDED + c]; }
+        for (var c = 0u; c < head_padded(); c++) { sum += q_far[c] * k_tile[FAR_TILE + slot * HEAD_PADDED + c]; }
     } else {
         for (var c = 0u; c < head_padded(); c++) { sum += (*q_rotated)[c] * k_tile[slot * HEAD_PADDED + c]; }
     }
