@@ -389,7 +389,7 @@ fn head(rows: &FeatureRows, b: u32, h: u32) -> HeadResult {
                 let of_columns = columns.iter_mut().zip(v.iter().zip(&v_lost));
                 of_columns.for_each(|(column, (v, lost))| column.step(&step, *v, *lost));
             }
-            for f in 0..n {
+            for (f, z) in z.iter_mut().enumerate() {
                 let decay = rows.decay(b, kv_head, j, f);
                 // of the delta rule empty
                 for (c, s) in state.iter_mut().skip(f * v_dim).take(v_dim).enumerate() {
@@ -399,7 +399,7 @@ fn head(rows: &FeatureRows, b: u32, h: u32) -> HeadResult {
                     let flushed = turned.x[f].abs() * v_lost[c];
                     s.add(turned.x[f] * v[c], turned.error[f] * v[c].abs() + flushed + UNDERFLOW);
                 }
-                z[f].add(k.plain.x[f], k.plain.error[f]);
+                z.add(k.plain.x[f], k.plain.error[f]);
             }
             added += 1.0;
         }
