@@ -7,6 +7,7 @@
 mod bias;
 mod compare;
 mod device;
+mod differential;
 mod embed;
 mod factors;
 mod ggml;
@@ -288,6 +289,7 @@ impl Dump {
                 Stage::KRot => vec![batch, kv_len, kv_heads, dim],
                 Stage::Scores | Stage::Probs => vec![batch, heads, q_len, kv_len],
                 Stage::Out | Stage::OutNormed => vec![batch, q_len, heads, probe.spec.v_head_dim as usize],
+                Stage::OutDifference => vec![batch, q_len, heads / 2, probe.spec.v_head_dim as usize],
                 Stage::Lse => vec![batch, heads, q_len],
                 Stage::Embed | Stage::State | Stage::Normalizer => vec![values.len()],
             };

@@ -315,5 +315,5 @@ fn alone(batch: u32, heads: u32, sizes: Sizes) -> Build<(Spec, Inputs)> {
 
 fn scores(label: &'static str, name: &str, spec: Spec, inputs: Inputs, listed: &Entry, shape: &[u32]) -> Build<Probe> {
     let expects = vec![Expect::as_is(name, Stage::Scores, listed, shape, Tolerance::DOUBLE)?];
-    Ok(Probe { label, spec, inputs, expects })
+    Ok(Probe { label, spec, inputs, expects, difference: None })
 }

@@ -41,6 +41,7 @@ pub fn by_reference(probe: &Probe) -> Result<Stages> {
         let result = reference::attention(&probe.spec, &probe.inputs)?;
         found.extend([(Stage::Out, result.out), (Stage::Lse, result.lse)]);
     }
+    add_difference(probe, &mut found);
     add_probs(&wanted, &mut found);
     Ok(found)
 }
@@ -70,6 +71,20 @@ pub fn add_normed(wanted: &[Stage], found: &mut Stages, width: u32) {
     };
     let normed = out.chunks(width.max(1) as usize).flat_map(normed).collect();
     found.insert(Stage::OutNormed, normed);
+}
+
+/// Differences of two heads' out, where they are wanted.
+pub fn add_difference(probe: &Probe, found: &mut Stages) {
+    let (Some(of), Some(out)) = (probe.difference, found.get(&Stage::Out)) else { return };
+    let scaled = pairs(probe, out).map(|(x, y)| (x - of.lambda * y) * of.scale).collect();
+    found.insert(Stage::OutDifference, scaled);
+}
+
+/// Elements of heads h and h + num_heads / 2 of an out.
+pub fn pairs<'a>(probe: &Probe, out: &'a [f64]) -> impl Iterator<Item = (f64, f64)> + use<'a> {
+    let half = (probe.spec.num_heads / 2 * probe.spec.v_head_dim).max(1) as usize;
+    let tokens = out.chunks_exact(2 * half).map(move |token| token.split_at(half));
+    tokens.flat_map(|(first, second)| first.iter().copied().zip(second.iter().copied()))
 }
 
 pub fn root_mean_square(row: &[f64]) -> f64 {

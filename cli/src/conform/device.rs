@@ -1,6 +1,6 @@
 //! The GPU side of a comparison: the reference's stages on a device, with the permitted difference of every element.
 
-use super::compare::{Stages, add_normed, add_probs, root_mean_square, stages};
+use super::compare::{Stages, add_difference, add_normed, add_probs, pairs, root_mean_square, stages};
 use super::work::{EmbedProbe, Probe, Stage};
 use ropewalk::{Error, Gpu, GpuOptions, Result, check};
 
@@ -87,6 +87,7 @@ impl Device {
             run.add(Stage::Out, &result.out, out);
             run.add(Stage::Lse, &result.lse, lse);
         }
+        run.add_difference(probe);
         run.add_probs(&wanted);
         Ok(run)
     }
@@ -117,6 +118,14 @@ impl Run {
         };
         let bound = rows.flat_map(of_row).collect();
         self.bound.insert(Stage::OutNormed, bound);
+    }
+    /// Differences of the device's out: off by what their two elements are off by.
+    fn add_difference(&mut self, probe: &Probe) {
+        add_difference(probe, &mut self.value);
+        add_difference(probe, &mut self.device);
+        let (Some(of), Some(bound)) = (probe.difference, self.bound.get(&Stage::Out)) else { return };
+        let scaled = pairs(probe, bound).map(|(x, y)| (x + of.lambda.abs() * y) * of.scale.abs()).collect();
+        self.bound.insert(Stage::OutDifference, scaled);
     }
     /// Probabilities exp(s - lse) of the device's scores and lse: off by a factor exp(bound of s + bound of lse).
     fn add_probs(&mut self, wanted: &[Stage]) {

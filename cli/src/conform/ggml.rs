@@ -267,5 +267,5 @@ pub fn queries(spec: &Spec, inputs: &Inputs, expects: Vec<Expect>) -> Build<Opti
     };
     spec.dtype = Dtype::F32;
     (inputs.q, inputs.k, inputs.v) = (plain(&inputs.q)?, plain(&inputs.k)?, plain(&inputs.v)?);
-    Ok(Some(Probe { label: "queries", spec, inputs, expects }))
+    Ok(Some(Probe { label: "queries", spec, inputs, expects, difference: None }))
 }

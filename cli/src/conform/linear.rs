@@ -119,7 +119,7 @@ pub fn attention(golden: Golden) -> Build<Work> {
     }
     sinusoid(&mut t, &spec, &inputs, sizes, &mut work.tables)?;
     let angles = rotation::angles(&p, &mut t, &spec, &inputs, sizes)?;
-    work.probes.push(Probe { label: "", spec, inputs, expects });
+    work.probes.push(Probe { label: "", spec, inputs, expects, difference: None });
     work.probes.extend(angles);
     finish(&p, t, work)
 }
@@ -334,5 +334,9 @@ pub fn onnx(golden: Golden) -> Build<Work> {
     if let Some(y) = slot(&mut t, "expected", 1) {
         expects.push(Expect::as_is("present_state", Stage::State, &y, &state, Tolerance::of_output(&y))?);
     }
-    finish(&p, t, Work { probes: vec![Probe { label: "", spec, inputs, expects }], ..Work::default() })
+    finish(
+        &p,
+        t,
+        Work { probes: vec![Probe { label: "", spec, inputs, expects, difference: None }], ..Work::default() },
+    )
 }

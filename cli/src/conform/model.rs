@@ -1,7 +1,7 @@
 //! Cases of models: the parameters and tensors of a case become the spec that a user of that model would write.
 
 use super::work::{Build, Expect, Probe, Stage, Table, Tolerance, Work, finish, needs, values_of};
-use super::{bias as terms, embed, factors, ggml, linear, operator, packed, relative, rotation};
+use super::{bias as terms, differential, embed, factors, ggml, linear, operator, packed, relative, rotation};
 use crate::golden::{Entry, Golden, Parameters, Tensors};
 use ropewalk::{
     AlibiForm, Alignment, Bias, Dense, Error, Inputs, MAX_HEAD_DIM, MAX_V_HEAD_DIM, Mask, Positions, Problem, Spec,
@@ -33,16 +33,13 @@ pub fn build(golden: Golden) -> Build<Work> {
     }
 }
 
-/// Terms of the equation that `Spec` does not have yet, by what gives them away: a tensor, a parameter that is set,
-/// or (where a convention is named nowhere else) the system.
+/// Terms of the equation that `Spec` does not have yet, by the parameter that gives them away.
 fn missing_term(golden: &Golden) -> Option<&'static str> {
-    const TENSORS: &[(&str, &str)] = &[("lambda_q1", "differential attention")];
     const PARAMETERS: &[(&str, &str)] = &[("max_pos", "CoPE")];
-    let tensor = TENSORS.iter().find(|(name, _)| golden.tensors.has(name));
     let window = terms::is_window(golden);
     let grid = |name: &str| name == "grid" && (window || golden.tensors.has("rel_pos_h")); // no rotation's
     let parameter = PARAMETERS.iter().find(|(name, _)| golden.parameters.set(name) && !grid(name));
-    tensor.or(parameter).map(|(_, what)| *what)
+    parameter.map(|(_, what)| *what)
 }
 
 /// T5's bucket function over a range of distances.
@@ -148,6 +145,7 @@ fn attention(golden: Golden) -> Build<Work> {
     let window = terms::is_window(&golden);
     let mut work = Work::default();
     let golden = rotation::expand_latent(golden, &mut work.tables)?;
+    let (golden, difference) = differential::expand(golden, &mut work.tables)?;
     let (system, p, mut t) = (golden.system, golden.parameters, golden.tensors);
     work.peers = ggml::peers(&mut t)?;
     let polar = rotation::polar(&p, &mut t)?;
@@ -157,10 +155,12 @@ fn attention(golden: Golden) -> Build<Work> {
     let k = ggml::cached(&p, &mut t, "k", k, &mut work.tables)?;
     let v = ggml::cached(&p, &mut t, "v", v, &mut work.tables)?;
     let (mut spec, mut inputs, sizes) = plain(q, k, v)?;
-    let heads = [("heads", spec.num_heads), ("q_heads", spec.num_heads), ("kv_heads", spec.num_kv_heads)];
-    packed::agree(&p, &heads)?;
+    packed::agree(&p, &[("heads", spec.num_heads), ("q_heads", spec.num_heads)])?;
+    if difference.is_none() {
+        packed::agree(&p, &[("kv_heads", spec.num_kv_heads), ("v_head_dim", spec.v_head_dim)])?;
+    }
     let own_dim = if polar.is_some() { spec.head_dim / 2 } else { spec.head_dim };
-    packed::agree(&p, &[("head_dim", own_dim), ("v_head_dim", spec.v_head_dim)])?;
+    packed::agree(&p, &[("head_dim", own_dim)])?;
     packed::agree(&p, &[("batch", sizes.batch), ("q_len", sizes.q_len), ("kv_len", sizes.kv_len)])?;
     for (name, dtype) in [("k_type", spec.k_storage()), ("v_type", spec.v_storage())] {
         if let Some(other) = p.str(name).filter(|named| *named != dtype.name()) {
@@ -240,10 +240,20 @@ fn attention(golden: Golden) -> Build<Work> {
             expects.push(Expect::as_is(name, stage, &listed, &sizes.scores(), tolerance)?);
         }
     }
-    for (name, tolerance) in [("expected_out", tolerance), ("expected_out_flex", Tolerance::SINGLE)] {
+    let of_outs =
+        [("expected_out", tolerance), ("expected_diff_out", tolerance), ("expected_out_flex", Tolerance::SINGLE)];
+    for (name, tolerance) in of_outs {
         if let Some(listed) = t.take(name) {
-            let shape = [sizes.batch, sizes.heads, sizes.q_len, v_shape[3]];
-            expects.push(Expect::heads_first(name, Stage::Out, &listed, shape, tolerance)?.without(v_shape[3], of_out));
+            let (stage, heads) = match difference {
+                Some(_) if listed.shape4(name)?[1] < sizes.heads => (Stage::OutDifference, sizes.heads / 2),
+                _ => (Stage::Out, sizes.heads),
+            };
+            let shape = [sizes.batch, heads, sizes.q_len, v_shape[3]];
+            let empty = |row: usize| match stage {
+                Stage::OutDifference => of_out(row / heads as usize * sizes.heads as usize + row % heads as usize),
+                _ => of_out(row),
+            };
+            expects.push(Expect::heads_first(name, stage, &listed, shape, tolerance)?.without(v_shape[3], empty));
         }
     }
     if let Some(listed) = t.take("expected_lse") {
@@ -252,7 +262,7 @@ fn attention(golden: Golden) -> Build<Work> {
     }
     let values = rotation::values(&mut t, &spec, &inputs, v_shape)?;
     let turned = ggml::queries(&spec, &inputs, of_queries)?;
-    work.probes.push(Probe { label: "", spec, inputs, expects });
+    work.probes.push(Probe { label: "", spec, inputs, expects, difference });
     work.probes.extend(turned);
     work.probes.extend(angles);
     work.probes.extend(values);

@@ -176,14 +176,20 @@ pub fn onnx_attention(golden: Golden) -> Build<Work> {
                 if mode == 0 {
                     spec.logits_soft_cap = None;
                 }
-                extra = Some(Probe { label: "qk_matmul", spec, inputs, expects: vec![expect(Stage::Scores)?] });
+                extra = Some(Probe {
+                    label: "qk_matmul",
+                    spec,
+                    inputs,
+                    expects: vec![expect(Stage::Scores)?],
+                    difference: None,
+                });
             }
             2 => expects.push(expect(Stage::Scores)?),
             3 => expects.push(expect(Stage::Probs)?),
             mode => return needs(format!("qk_matmul_output_mode {mode}")),
         }
     }
-    work.probes.push(Probe { label: "", spec, inputs, expects });
+    work.probes.push(Probe { label: "", spec, inputs, expects, difference: None });
     work.probes.extend(extra);
     finish(&p, t, work)
 }
@@ -263,7 +269,11 @@ impl CachedRotation {
             _ => Expect::heads_first(name, stage, listed, [batch, heads, len, dim], tolerance),
         };
         let expects = vec![expect(Stage::QRot)?, expect(Stage::KRot)?];
-        finish(p, t, Work { probes: vec![Probe { label: "", spec, inputs, expects }], ..Work::default() })
+        finish(
+            p,
+            t,
+            Work { probes: vec![Probe { label: "", spec, inputs, expects, difference: None }], ..Work::default() },
+        )
     }
 }
 
@@ -423,7 +433,7 @@ pub fn ort_attention(golden: Golden) -> Build<Work> {
     if let Some(listed) = t.take("expected_present_value") {
         work.tables.push(v.listed_as("expected_present_value", &listed, beyond)?);
     }
-    work.probes.push(Probe { label: "", spec, inputs, expects });
+    work.probes.push(Probe { label: "", spec, inputs, expects, difference: None });
     finish(&p, t, work)
 }
 

@@ -46,7 +46,7 @@ pub fn attention(golden: Golden) -> Build<Work> {
             Expect::as_is("expected_lse", Stage::Lse, &by_head, &[sizes.heads, sizes.q_len], Tolerance::DOUBLE)?;
         expects.push(expect.without(1, |row| token_of(row % sizes.q_len as usize)));
     }
-    work.probes.push(Probe { label: "", spec, inputs, expects });
+    work.probes.push(Probe { label: "", spec, inputs, expects, difference: None });
     finish(&p, t, work)
 }
 

@@ -513,7 +513,7 @@ pub fn values(t: &mut Tensors, spec: &Spec, inputs: &Inputs, v_shape: [u32; 4]) 
         (of_v.q_positions, of_v.k_positions) = (inputs.k_positions.clone(), inputs.k_positions.clone());
     }
     let expects = vec![Expect::heads_first("expected_v_rot", Stage::KRot, &listed, v_shape, Tolerance::DOUBLE)?];
-    Ok(Some(Probe { label: "values", spec: spec_of_v, inputs: of_v, expects }))
+    Ok(Some(Probe { label: "values", spec: spec_of_v, inputs: of_v, expects, difference: None }))
 }
 
 /// DeepSeek's latent attention: k and v from what the cache holds, in f64. Keys end with the rotary part that all heads share. The
@@ -696,7 +696,7 @@ pub fn angles(p: &Parameters, t: &mut Tensors, spec: &Spec, inputs: &Inputs, siz
         .map(|view| expect_angles("cos/sin", &columns(&cos_values, view), &columns(&sin_values, view), pairs));
     let expects = expects.collect();
     let (spec, inputs) = unit_vectors(&rotary, &positions)?;
-    Ok(Some(Probe { label: "angles", spec, inputs, expects }))
+    Ok(Some(Probe { label: "angles", spec, inputs, expects, difference: None }))
 }
 
 /// Where the two copies of pair p's entry stand in a row of full width: half a row apart, or side by side.
@@ -729,7 +729,7 @@ pub fn scaling(golden: Golden) -> Build<Work> {
         let (c, s) = (values_of(cos, &c, &shape)?, values_of(sin, &s, &shape)?);
         let (spec, inputs) = unit_vectors(rotary, std::slice::from_ref(&positions))?;
         let expects = vec![expect_angles(&format!("{cos}/{sin}"), &c, &s, dim as usize / 2)];
-        work.probes.push(Probe { label, spec, inputs, expects });
+        work.probes.push(Probe { label, spec, inputs, expects, difference: None });
         Ok(())
     };
     probe("exact", &exact, &mut t, ["cos", "sin"])?;

@@ -49,6 +49,15 @@ pub struct Probe {
     pub inputs: Inputs,
     /// What the case lists.
     pub expects: Vec<Expect>,
+    /// Of [`Stage::OutDifference`].
+    pub difference: Option<Difference>,
+}
+
+/// (out of head h - lambda out of head h + heads / 2) scale.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Difference {
+    pub lambda: f64,
+    pub scale: f64,
 }
 
 /// What a call computes.
@@ -66,6 +75,8 @@ pub enum Stage {
     Out,
     /// `[batch, q_len, num_heads, v_head_dim]`, every row divided by its root mean square (RetNet).
     OutNormed,
+    /// `[batch, q_len, num_heads / 2, v_head_dim]`: differences of heads' out (differential attention).
+    OutDifference,
     /// `[batch, num_heads, q_len]`.
     Lse,
     /// `[batch, len, dim]`, of `embed`.
@@ -86,6 +97,7 @@ impl Stage {
             Stage::Probs => "probs",
             Stage::Out => "out",
             Stage::OutNormed => "out_normed",
+            Stage::OutDifference => "out_difference",
             Stage::Lse => "lse",
             Stage::Embed => "embed",
             Stage::State => "state",
