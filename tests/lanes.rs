@@ -1,7 +1,7 @@
 //! The family `lanes`: what it serves, and that it is right, on both sides of every tile edge.
 #![cfg(feature = "wgpu")]
 
-use crate::common;
+use crate::common::{self, sampled};
 use ropewalk::case::{CaseId, Op};
 use ropewalk::*;
 
@@ -27,21 +27,24 @@ fn right(address: &str) {
 #[test]
 fn tile_edges() {
     // 32 rows and 32 keys a tile, with subgroups of 8
-    for [q, k] in [[31, 31], [32, 32], [33, 33], [20, 64], [31, 65], [64, 63], [75, 96], [75, 97], [97, 33]] {
+    for [q, k] in sampled(3, [[31, 31], [32, 32], [33, 33], [20, 64], [31, 65], [64, 63], [75, 96], [75, 97], [97, 33]])
+    {
         right(&format!("attention/mha/q{q}k{k}/f32/seed1"));
     }
 }
 
 #[test]
 fn heads_that_share_keys() {
-    for heads in ["mqa", "gqa3", "mqa70", "one-head"] {
+    for heads in sampled(2, ["mqa", "gqa3", "mqa70", "one-head"]) {
         right(&format!("attention/{heads}/q37k75/f32/seed2"));
     }
 }
 
 #[test]
 fn rows_of_every_width_and_layout() {
-    for dims in ["d1", "d3", "d33", "d80", "d64v7", "d64v80", "d3v64", "packed", "cache", "gaps", "start3", "bhsd"] {
+    for dims in
+        sampled(4, ["d1", "d3", "d33", "d80", "d64v7", "d64v80", "d3v64", "packed", "cache", "gaps", "start3", "bhsd"])
+    {
         right(&format!("attention/{dims}/q37k75/f32/seed3"));
     }
     right("attention/d33/q37k75/f16/seed3");
@@ -50,29 +53,36 @@ fn rows_of_every_width_and_layout() {
 
 #[test]
 fn rotations_and_norms() {
-    for names in
-        ["interleaved", "partial", "partial-odd", "offset", "half-of-halves", "interleaved-in-half-out", "float32"]
-    {
+    for names in sampled(
+        4,
+        ["interleaved", "partial", "partial-odd", "offset", "half-of-halves", "interleaved-in-half-out", "float32"],
+    ) {
         right(&format!("attention/{names}/q37k75/f32/seed4"));
     }
-    for names in ["angle-table", "ids-far", "three-streams", "xpos", "rotated-keys", "no-rotation", "qwen3", "llama4"] {
+    for names in sampled(
+        4,
+        ["angle-table", "ids-far", "three-streams", "xpos", "rotated-keys", "no-rotation", "qwen3", "llama4"],
+    ) {
         right(&format!("attention/{names}/q37k75/f32/seed4"));
     }
 }
 
 #[test]
 fn terms_and_caps() {
-    for names in [
-        "cap",
-        "t5+mha",
-        "t5",
-        "alibi+mha",
-        "alibi-key-from-end",
-        "kerple-log+mha",
-        "wavlm",
-        "dense",
-        "dense-minus-infinity",
-    ] {
+    for names in sampled(
+        4,
+        [
+            "cap",
+            "t5+mha",
+            "t5",
+            "alibi+mha",
+            "alibi-key-from-end",
+            "kerple-log+mha",
+            "wavlm",
+            "dense",
+            "dense-minus-infinity",
+        ],
+    ) {
         right(&format!("attention/{names}/q37k75/f32/seed5"));
     }
     right("attention/cap+t5+mha/q37k75/f32/seed5");
@@ -83,9 +93,10 @@ fn terms_and_caps() {
 
 #[test]
 fn masks() {
-    for names in
-        ["no-mask", "top-left", "window", "window-two-sided", "chunk", "mask", "mask-rows", "kv-len", "kv-lens"]
-    {
+    for names in sampled(
+        4,
+        ["no-mask", "top-left", "window", "window-two-sided", "chunk", "mask", "mask-rows", "kv-len", "kv-lens"],
+    ) {
         right(&format!("attention/{names}/q37k75/f32/seed6"));
     }
     right("attention/window+mha/q200k300/f32/seed6");
@@ -94,9 +105,10 @@ fn masks() {
 /// Rows that see nothing, NaN that nobody sees in keys and values, NaN and infinity that some do, sinks.
 #[test]
 fn rules() {
-    for names in
-        ["unseen-nan", "unseen-nan+gaps", "nan-query", "tiny", "peaked", "sink", "sink-zero", "top-left+mask-rows"]
-    {
+    for names in sampled(
+        4,
+        ["unseen-nan", "unseen-nan+gaps", "nan-query", "tiny", "peaked", "sink", "sink-zero", "top-left+mask-rows"],
+    ) {
         right(&format!("attention/{names}/q37k75/f32/seed7"));
     }
 }
@@ -153,7 +165,7 @@ fn what_it_serves() {
 #[test]
 fn edges_of_whole_tiles() {
     for gpu in common::equipped(|limits| limits.cpu && limits.subgroup_size >= 8) {
-        for left in [None, Some(70), Some(94), Some(95), Some(96)] {
+        for left in sampled(3, [None, Some(70), Some(94), Some(95), Some(96)]) {
             let mut spec = Spec::new(1, 1, 16);
             spec.mask = Mask::causal();
             spec.mask.window_left = left;
@@ -175,7 +187,7 @@ fn scattered_heads() {
         // the last has room for the keys and values of some heads, not of all
         let whole = gpu.limits().max_binding_size;
         let cases = [(true, false, whole), (true, true, whole), (false, false, whole), (true, false, 24 << 20)];
-        for (rotated, keys_rotated, room) in cases {
+        for (rotated, keys_rotated, room) in sampled(2, cases) {
             let mut spec = Spec::new(16, 8, 64);
             spec.v_head_dim = 72;
             spec.mask = Mask::causal();

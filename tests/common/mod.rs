@@ -63,6 +63,19 @@ pub fn with_family(family: Family, spec: &Spec, limits: &Limits) -> Limits {
     plain
 }
 
+/// Of a list of cases each of which a driver compiles for seconds: all, or, where `ROPEWALK_SAMPLE` holds a number, the one of every n that this
+/// number names (`cargo xtask test` sets it, `cargo xtask test --all` does not).
+pub fn sampled<T>(n: usize, cases: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
+    let of = sample();
+    cases.into_iter().enumerate().filter(move |(at, _)| of.is_none_or(|of| at % n == of % n)).map(|(_, case)| case)
+}
+
+fn sample() -> Option<usize> {
+    let value = std::env::var_os("ROPEWALK_SAMPLE")?;
+    let number = value.to_str().and_then(|value| value.parse().ok());
+    Some(number.unwrap_or_else(|| panic!("ROPEWALK_SAMPLE is {value:?}, no number")))
+}
+
 /// Says that the running test is left out: in its output, and in the file that `ROPEWALK_LEFT_OUT` names, from which
 /// `cargo xtask test` prints them all.
 pub fn left_out(why: &str) {

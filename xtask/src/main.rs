@@ -1,4 +1,4 @@
-//! `cargo xtask demo` runs the main job, `cargo xtask test` every test, `cargo xtask fuzz` random cases, each on a machine that has only a
+//! `cargo xtask demo` runs the main job, `cargo xtask test` the tests, `cargo xtask fuzz` random cases, each on a machine that has only a
 //! Rust toolchain: all look for a GPU driver first, and install Mesa's software driver where Linux has none. `cargo xtask isa` shows what
 //! GPU vendors' compilers make of the kernels, `cargo xtask peers` sets our times against those of other systems on the same machine.
 
@@ -15,15 +15,16 @@ use std::time::Instant;
 use std::{env, fs, io};
 
 const USAGE: &str = "usage: cargo xtask demo [ARGUMENTS OF ropewalk demo]
-       cargo xtask test
+       cargo xtask test [--all]
        cargo xtask fuzz [OPTIONS]
        cargo xtask isa [OPTIONS] [WORKLOAD]...
        cargo xtask peers [OPTIONS]
        cargo xtask texts BEFORE AFTER [RENAMED]
 
 demo  builds the command line and runs `ropewalk demo` on the best adapter, or on the CPU reference where there is none
-test  runs every test of every feature set, the examples, and with node and npm the composed shaders through Tint, and the library as
-      WebAssembly on Dawn
+test  runs the tests, the examples, and with node and npm the composed shaders through Tint, and the library as WebAssembly on Dawn. Of long
+      lists of cases, each of which a driver compiles for seconds, it takes a sample, which the environment's ROPEWALK_SAMPLE (0, 1, ...)
+      chooses; with --all every case, and the library without features too
 fuzz  runs random cases for a minute, GPU against reference, reference against a second one, and more: `fuzz --help`
 isa   shows what vendors' compilers make of the kernels, on a machine without their cards: `isa --help`, docs/isa.md
 peers runs the workloads of `ropewalk bench` in other systems, in alternation with ours, and prints ratios: `peers --help`
@@ -31,6 +32,9 @@ texts compares two folders of `ropewalk wgsl --variants FOLDER`, of two states o
 
 On Linux without a working Vulkan driver all but isa and texts install Mesa's software driver with the system's package manager, as root
 or with passwordless sudo; otherwise they print the command.";
+
+/// Which sample of long lists of cases tests take; unset: every case.
+const SAMPLE: &str = "ROPEWALK_SAMPLE";
 
 /// Whether a step passed, or why it was left out or failed.
 enum Outcome {
@@ -45,7 +49,8 @@ fn main() -> ExitCode {
     let rest: Vec<OsString> = arguments.collect();
     match command.as_ref().and_then(|name| name.to_str()) {
         Some("demo") => demo(rest),
-        Some("test") if rest.is_empty() => test(),
+        Some("test") if rest.is_empty() => test(false),
+        Some("test") if rest == ["--all"] => test(true),
         Some("fuzz") => fuzz(rest),
         Some("isa") => isa(rest),
         Some("peers") => peers::peers(rest),
@@ -81,7 +86,7 @@ fn demo(mut arguments: Vec<OsString>) -> ExitCode {
     }
 }
 
-fn test() -> ExitCode {
+fn test(all: bool) -> ExitCode {
     let start = Instant::now();
     let heading = |title: &str| println!("\n=== {title} (after {} s)", start.elapsed().as_secs());
 
@@ -96,11 +101,19 @@ fn test() -> ExitCode {
     println!("{}", if adapter { "an adapter is ready" } else { "no adapter: what needs one is left out" });
 
     let mut outcomes = vec![];
-    heading("library, command line, integration and documentation tests");
+    let sample = env::var(SAMPLE).unwrap_or_else(|_| "0".into());
+    heading(&match all {
+        true => "library, command line, integration and documentation tests: every case".to_string(),
+        false => format!("library, command line, integration and documentation tests: of long lists sample {sample}"),
+    });
     let left_out = target().join("left_out.txt");
     let _ = fs::remove_file(&left_out);
     let mut tests = cargo("test");
     tests.arg("--no-fail-fast").env("ROPEWALK_LEFT_OUT", &left_out);
+    match all {
+        true => tests.env_remove(SAMPLE),
+        false => tests.env(SAMPLE, sample),
+    };
     match adapter {
         true => tests.env("ROPEWALK_REQUIRE_ADAPTER", "1"),
         false => tests.env_remove("ROPEWALK_REQUIRE_ADAPTER"),
@@ -121,12 +134,14 @@ fn test() -> ExitCode {
         outcomes.push(outcome(result));
     }
 
-    heading("the library without features");
-    // what it is for there: configurations, plans and texts, what is refused. Its other code is the same, and every test is linted so
-    let mut bare = cargo("test");
-    bare.args(["--package", "ropewalk", "--no-default-features", "--no-fail-fast", "--test", "suite", "--"]);
-    bare.args(["config::", "hostile::", "plan::", "tuning::"]);
-    outcomes.push(outcome(run(&mut bare)));
+    if all {
+        heading("the library without features");
+        // what it is for there: configurations, plans and texts, what is refused. Its other code is the same, and every test is linted so
+        let mut bare = cargo("test");
+        bare.args(["--package", "ropewalk", "--no-default-features", "--no-fail-fast", "--test", "suite", "--"]);
+        bare.args(["config::", "hostile::", "plan::", "tuning::"]);
+        outcomes.push(outcome(run(&mut bare)));
+    }
 
     heading("every composed shader through Tint");
     outcomes.push(dawn::shaders());

@@ -22,7 +22,7 @@ pub fn expand(mut golden: Golden, tables: &mut Vec<Table>) -> Build<(Golden, Opt
         tables.push(Table { name, computed, listed, tolerance: Tolerance::DOUBLE });
     }
     let heads = match t.0.get("q") {
-        Some(q) if q.shape.len() == 4 && q.shape[1] % 2 == 0 && q.shape[1] > 0 => q.shape[1],
+        Some(q) if q.shape.len() == 4 && q.shape[1] > 0 && q.shape[1].is_multiple_of(2) => q.shape[1],
         _ => {
             return Err(
                 Error::input("q", "is no [batch, heads, len, dim] of an even number of heads", "give queries").into()
@@ -88,7 +88,7 @@ impl Rows {
     fn take(t: &mut Tensors, name: &str, of_heads: usize) -> Build<Rows> {
         let entry = t.need(name)?;
         match entry.shape[..] {
-            [batch, heads, len, dim] if heads > 0 && of_heads % heads == 0 => {
+            [batch, heads, len, dim] if heads > 0 && of_heads.is_multiple_of(heads) => {
                 Ok(Rows { batch, heads, len, dim, double: entry.is_double(), values: entry.f64s(name)? })
             }
             _ => Err(entry.wrong(name, "[batch, kv_heads, len, dim], kv_heads dividing the heads of q").into()),
