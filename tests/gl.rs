@@ -61,7 +61,7 @@ fn every_family_is_within_its_bound() {
                 break;
             }
         }
-        assert!(ran.contains(&Family::Rows) && ran.contains(&Family::Decode) && ran.len() > 4, "{ran:?}");
+        assert!(ran.contains(&Family::Rows) && ran.contains(&Family::Decode) && ran.len() > 3, "{ran:?}");
     }
 }
 
@@ -70,7 +70,8 @@ fn every_family_is_within_its_bound() {
 #[test]
 fn rules_and_inputs_of_all_kinds() {
     for address in [
-        "attention/nan-query+inf-key+unseen-nan/q70k90/f32/seed1",
+        "attention/nan-query/q9k40/f32/seed1",
+        "attention/inf-key+unseen-nan/q70k90/f32/seed1",
         "attention/gqa3+partial+packed+ids-far/q37k75/bf16/seed2",
         "attention/mask-rows+kv-lens+fire+rms-norm-weights/q37k75/f16/seed4",
         "attention/shaw+dense-minus-infinity+own-score+own-mask/q37k75/f32/seed6",

@@ -71,6 +71,8 @@ pub struct Judged {
     pub address: String,
     pub verdict: Verdict,
     pub tensors: Vec<Compared>,
+    /// Results of the case that were not given, and so not judged.
+    pub not_given: Vec<&'static str>,
 }
 
 /// A result compared with its bounds.
@@ -138,13 +140,16 @@ impl Peer {
             }
         };
         let Some(file) = own.as_ref().or(self.file.as_ref()) else { return Ok(None) };
-        let mut compared = Vec::new();
+        let (mut compared, mut not_given) = (Vec::new(), Vec::new());
         for (name, bounded) in wanted {
             let long = format!("{address}/{name}");
             let found = match (file.has(&long), own.is_some() || self.one) {
                 (true, _) => long,
                 (false, true) if file.has(name) => name.to_string(),
-                _ => continue,
+                _ => {
+                    not_given.push(*name);
+                    continue;
+                }
             };
             compared.push(self.compare(file, &found, name, case, bounded)?);
         }
@@ -159,7 +164,7 @@ impl Peer {
         }
         let passed = compared.iter().all(|c| c.outside == 0 && c.unbounded < c.elements);
         let verdict = if passed { Verdict::Passed } else { Verdict::Failed };
-        Ok((!compared.is_empty()).then_some(Judged { address, verdict, tensors: compared }))
+        Ok((!compared.is_empty()).then_some(Judged { address, verdict, tensors: compared, not_given }))
     }
 
     /// Tensors of the one file that no case has read.
@@ -263,6 +268,7 @@ impl Judged {
         let verdict = if self.verdict == Verdict::Passed { "passed " } else { "FAILED " };
         let mut said = vec![format!("{verdict} {}", self.address)];
         said.extend(self.tensors.iter().map(|c| format!("  {}", c.text())));
+        said.extend(self.not_given.iter().map(|name| format!("  {name} was not given, and so is not judged")));
         said.join("\n")
     }
 }

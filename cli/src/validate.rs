@@ -14,6 +14,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use ropewalk::case::{Case, CaseId, Kernels};
 use ropewalk::{Error, Gpu, GpuOptions, Result, wgpu};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -320,6 +321,11 @@ fn against(args: &Args, cases: &[CaseId], path: &Path, json: bool) -> Result<Exi
     }
     let failed = all.iter().filter(|judged| judged.verdict == Verdict::Failed).count();
     if !json {
+        let mut not_given = BTreeMap::new();
+        all.iter().flat_map(|judged| &judged.not_given).for_each(|name| *not_given.entry(name).or_insert(0) += 1);
+        for (name, cases) in not_given {
+            report::say(&format!("not given, and so not judged: {name} of {cases} cases"));
+        }
         report::say(&format!("{} passed, {failed} failed", all.len() - failed));
     }
     crate::verdict(failed == 0)

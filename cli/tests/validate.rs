@@ -381,11 +381,17 @@ fn results_of_others_are_judged() {
             (&"out".into(), &2.into(), &1.into())
         );
         assert_eq!(found["first"]["index"], serde_json::json!(index));
+        assert_eq!(report[0]["not_given"], serde_json::json!(["lse"]));
         assert_eq!(found["worst"]["index"], serde_json::json!([0, 2, 3, 11]));
         assert!((found["first"]["wanted"].as_f64().expect("a number") - value as f64).abs() < 1e-4, "{found}");
     }
     let told = validate(&[address, "--against", &other("out", shape.clone())], &[]);
     assert!(told.code == 1 && told.stdout.contains("first at [0, 2, 3, 10]"), "{}", told.stdout);
+    assert!(
+        told.stdout.contains("\nnot given, and so not judged: lse of 1 cases\n0 passed, 1 failed"),
+        "{}",
+        told.stdout
+    );
     let [a, b, c, d] = shape[..] else { panic!("{shape:?}") };
     let elsewhere = cases.join("nowhere");
     for (args, message) in [
