@@ -11,6 +11,7 @@ mod differential;
 mod embed;
 mod factors;
 mod ggml;
+mod latent;
 mod linear;
 pub mod model;
 mod operator;

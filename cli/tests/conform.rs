@@ -144,6 +144,7 @@ fn golden_cases_pass_on_the_gpu() {
         "12_onnx/attention_4d_with_qk_matmul_softmax",
         "12_ort/gqa_decode_rotary_interleaved",
         "12_sdpa/sliding_window_causal",
+        "15_language/diffllama",
         "18_ggml/rope_neox_q8_0_cache",
     ];
     let paths = cases.map(|name| Path::new(GOLDEN).join(format!("{name}.safetensors")));

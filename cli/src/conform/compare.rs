@@ -73,7 +73,7 @@ pub fn add_normed(wanted: &[Stage], found: &mut Stages, width: u32) {
     found.insert(Stage::OutNormed, normed);
 }
 
-/// Differences of two heads' out, where they are wanted.
+/// Differences of two heads' out, where the probe has any.
 pub fn add_difference(probe: &Probe, found: &mut Stages) {
     let (Some(of), Some(out)) = (probe.difference, found.get(&Stage::Out)) else { return };
     let scaled = pairs(probe, out).map(|(x, y)| (x - of.lambda * y) * of.scale).collect();

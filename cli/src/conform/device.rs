@@ -145,3 +145,24 @@ impl Run {
         self.bound.insert(Stage::Probs, bound);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::work::Difference;
+    use super::*;
+    use ropewalk::{Inputs, Spec, Tensor};
+
+    /// Both elements off by their whole bounds, in the directions that add up.
+    #[test]
+    fn the_bound_of_a_difference_is_reached() {
+        let two = || Tensor::bshd(vec![1.0f32; 2], [1, 1, 2, 1]).unwrap();
+        let difference = Some(Difference { lambda: 2.0, scale: -0.5 });
+        let (spec, inputs) = (Spec::new(2, 2, 1), Inputs::new(two(), two(), two()));
+        let probe = Probe { label: "", spec, inputs, expects: Vec::new(), difference };
+        let of = |values: [f64; 2]| Stages::from([(Stage::Out, values.to_vec())]);
+        let mut run = Run { value: of([3.0, 2.0]), bound: of([0.5, 1.0]), device: of([3.5, 1.0]) };
+        run.add_difference(&probe);
+        let found = [&run.value, &run.device, &run.bound].map(|stages| stages[&Stage::OutDifference][0]);
+        assert_eq!(found, [0.5, -0.75, 1.25]);
+    }
+}
