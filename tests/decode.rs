@@ -2,7 +2,7 @@
 #![cfg(feature = "wgpu")]
 
 use crate::common;
-use common::{gpus, inputs, noise, opened, sampled};
+use common::{gpus, in_sample, inputs, noise, opened, sampled};
 use ropewalk::*;
 use std::sync::OnceLock;
 
@@ -14,7 +14,7 @@ fn adapters() -> &'static [Gpu] {
         if !all.is_empty() {
             all.extend(opened(&GpuOptions::default()));
         }
-        sampled(2, all).collect()
+        sampled(2, all)
     })
 }
 
@@ -69,10 +69,10 @@ fn check(spec: &Spec, inputs: &Inputs, which: Which) {
 
 /// The n-th of many calls: adapters and families in turn, since drivers take seconds to compile each of them.
 fn check_in_turn(n: usize, spec: &Spec, inputs: &Inputs, which: Which) {
-    let all = adapters();
-    if sampled(3, 0..=n).last() != Some(n) {
+    if !in_sample(3, n) {
         return;
     }
+    let all = adapters();
     let one = if all.is_empty() { all } else { std::slice::from_ref(&all[n / 2 % all.len()]) };
     check_on(one, Some(n), spec, inputs, which);
 }

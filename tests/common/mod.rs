@@ -64,10 +64,20 @@ pub fn with_family(family: Family, spec: &Spec, limits: &Limits) -> Limits {
 }
 
 /// Of a list of cases each of which a driver compiles for seconds: all, or, where `ROPEWALK_SAMPLE` holds a number, the one of every n that this
-/// number names (`cargo xtask test` sets it, `cargo xtask test --all` does not).
-pub fn sampled<T>(n: usize, cases: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
-    let of = sample();
-    cases.into_iter().enumerate().filter(move |(at, _)| of.is_none_or(|of| at % n == of % n)).map(|(_, case)| case)
+/// number names, at least one (`cargo xtask test` sets it, `cargo xtask test --all` does not). What is left out is said.
+pub fn sampled<T>(n: usize, cases: impl IntoIterator<Item = T>) -> Vec<T> {
+    let cases: Vec<T> = cases.into_iter().collect();
+    let n = n.min(cases.len());
+    cases.into_iter().enumerate().filter(|(at, _)| in_sample(n, *at)).map(|(_, case)| case).collect()
+}
+
+/// Whether the case `at` of a list, one of n of which is sampled, runs.
+pub fn in_sample(n: usize, at: usize) -> bool {
+    let runs = sample().is_none_or(|of| at % n == of % n);
+    if !runs {
+        left_out(&format!("of every {n} cases {}, since ROPEWALK_SAMPLE is set", n - 1));
+    }
+    runs
 }
 
 fn sample() -> Option<usize> {
